@@ -1,0 +1,16 @@
+//! Every check, in the order a person reads them.
+
+use crate::Check;
+
+/// One line a check: its file, and its place in the order.
+macro_rules! checks {
+    ($($name:ident,)*) => {
+        $(mod $name;)*
+        pub static CHECKS: &[&Check] = &[$(&$name::CHECK,)*];
+    };
+}
+
+checks! {
+    cpu_steal,
+    disk_space,
+}

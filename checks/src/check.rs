@@ -1,0 +1,214 @@
+//! A check: a row of data and a function of the host.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::finding::Finding;
+use crate::host::{Failure, Host, Request};
+
+/// What one check is. The id is kebab-case, begins with the area, and is the name of its file.
+pub struct Check {
+    pub id: &'static str,
+    pub area: Area,
+    /// The question it answers, as an operator asks it.
+    pub title: &'static str,
+    /// Why the answer matters to a node that runs Iggy: two or three sentences.
+    pub why: &'static str,
+    /// Everything it may ask of the host. Held against what it really asked, by test.
+    pub reads: &'static [Read],
+    /// What makes it warn or fail, a sentence each with the number in it.
+    pub thresholds: &'static [&'static str],
+    /// What to do in general; each problem carries its own.
+    pub advice: &'static str,
+    pub deadline: Duration,
+    pub run: fn(&Host) -> Result<Finding, Error>,
+}
+
+/// How long a check may take unless its row says otherwise: longer than any healthy read, short enough that
+/// one dead mount leaves room for the rest of the run.
+pub const DEADLINE: Duration = Duration::from_secs(10);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Area {
+    System,
+    Cpu,
+    Memory,
+    Disk,
+    Network,
+    Supervisor,
+    Process,
+    Runtime,
+    Units,
+    Kernel,
+    Cgroup,
+    Certificates,
+    Logs,
+    Warden,
+}
+
+impl Area {
+    pub const ALL: [Area; 14] = [
+        Area::System,
+        Area::Cpu,
+        Area::Memory,
+        Area::Disk,
+        Area::Network,
+        Area::Supervisor,
+        Area::Process,
+        Area::Runtime,
+        Area::Units,
+        Area::Kernel,
+        Area::Cgroup,
+        Area::Certificates,
+        Area::Logs,
+        Area::Warden,
+    ];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Area::System => "system",
+            Area::Cpu => "cpu",
+            Area::Memory => "memory",
+            Area::Disk => "disk",
+            Area::Network => "network",
+            Area::Supervisor => "supervisor",
+            Area::Process => "process",
+            Area::Runtime => "runtime",
+            Area::Units => "units",
+            Area::Kernel => "kernel",
+            Area::Cgroup => "cgroup",
+            Area::Certificates => "certificates",
+            Area::Logs => "logs",
+            Area::Warden => "warden",
+        }
+    }
+}
+
+/// Something a check may ask. Paths may hold `*` (any run of characters within one component; alone, any one
+/// component) and end in `**` (anything below).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// Contents, listing, link or metadata of these paths.
+    Path(&'static str),
+    /// The newest lines of these log files.
+    Tail(&'static str),
+    /// Contents of these paths, twice, around the one sampling pause.
+    Sample(&'static str),
+    /// Free space and inodes of mounted filesystems.
+    Space,
+    /// A row of the command table, by name.
+    Command(&'static str),
+    /// Properties of systemd units, over D-Bus.
+    Units,
+    /// Journal entries of units.
+    Journal,
+    KernelLog,
+    /// HTTP GET to a local service.
+    Http,
+    /// TLS handshake with a listener.
+    Tls,
+    /// Name lookup.
+    Resolve,
+    /// TCP connect.
+    Connect,
+    /// Public half of a private key; the key itself never leaves the reader.
+    PublicKey,
+    /// All that finding Iggy's processes, data directory and configuration takes ([`crate::iggy::READS`]).
+    Iggy,
+}
+
+impl Read {
+    /// Whether `request` is covered by this declaration.
+    pub fn covers(&self, request: &Request) -> bool {
+        match (self, request) {
+            (
+                Read::Path(pattern),
+                Request::File { path }
+                | Request::List { path }
+                | Request::Link { path }
+                | Request::Stat { path },
+            )
+            | (Read::Tail(pattern), Request::Tail { path }) => matches(pattern, path),
+            (Read::Path(pattern), Request::Files { pattern: asked })
+            | (Read::Sample(pattern), Request::Sample { pattern: asked }) => {
+                pattern == asked || matches(pattern, asked)
+            }
+            (Read::Command(name), Request::Command { name: asked, .. }) => name == asked,
+            (Read::Space, Request::Space { .. })
+            | (Read::Units, Request::Unit { .. } | Request::UnitList)
+            | (Read::Journal, Request::Journal { .. })
+            | (Read::KernelLog, Request::KernelLog)
+            | (Read::Http, Request::Http { .. })
+            | (Read::Tls, Request::Tls { .. })
+            | (Read::Resolve, Request::Resolve { .. })
+            | (Read::Connect, Request::Connect { .. })
+            | (Read::PublicKey, Request::PublicKey { .. }) => true,
+            // Free facts about the process and the clock need no declaration.
+            (_, Request::Clock | Request::Uname | Request::Settings) => true,
+            (Read::Iggy, request) => crate::iggy::READS.iter().any(|read| read.covers(request)),
+            _ => false,
+        }
+    }
+}
+
+/// Whether `path` matches `pattern` (see [`Read`]).
+pub fn matches(pattern: &str, path: &str) -> bool {
+    let (mut wanted, mut given) = (pattern.split('/'), path.split('/'));
+    loop {
+        match (wanted.next(), given.next()) {
+            (None, None) | (Some("**"), _) => return true,
+            (Some(wanted), Some(given)) if component_matches(wanted, given) => {}
+            _ => return false,
+        }
+    }
+}
+
+/// `[pid]` is a component of digits; `*` any run of characters.
+pub fn component_matches(wanted: &str, given: &str) -> bool {
+    if wanted == "[pid]" {
+        return !given.is_empty() && given.bytes().all(|byte| byte.is_ascii_digit()) || given == "[pid]";
+    }
+    let Some((before, rest)) = wanted.split_once('*') else { return wanted == given };
+    let Some(given) = given.strip_prefix(before) else { return false };
+    if rest.is_empty() {
+        return true;
+    }
+    given.char_indices().map(|(at, _)| &given[at..]).any(|tail| component_matches(rest, tail))
+        || component_matches(rest, "")
+}
+
+/// Why a check could not tell; the runner reports it as Unknown with this as the cause.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Host(#[from] Failure),
+    /// What was read is not of the expected form.
+    #[error("cannot understand {what}: {detail}")]
+    Parse { what: String, detail: String },
+}
+
+impl Error {
+    pub fn parse(what: impl Into<String>, detail: impl Into<String>) -> Error {
+        Error::Parse { what: what.into(), detail: detail.into() }
+    }
+}
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_matches_whole_components() {
+        assert!(matches("/proc/[pid]/stat", "/proc/17/stat"));
+        assert!(!matches("/proc/[pid]/stat", "/proc/self/stat"));
+        assert!(matches("/sys/class/net/*/mtu", "/sys/class/net/eth0/mtu"));
+        assert!(!matches("/sys/class/net/*/mtu", "/sys/class/net/eth0/x/mtu"));
+        assert!(matches("/sys/block/**", "/sys/block/sda/queue/rotational"));
+        assert!(matches("/var/log/*.log", "/var/log/.log") && matches("/var/log/*.log", "/var/log/a.log"));
+        assert!(!matches("/var/log/*.log", "/var/log/a.log.1"));
+    }
+}

@@ -1,0 +1,75 @@
+//! The one table of programs that may ever be run.
+
+/// A program with fixed arguments. Run with a cleared environment (`LC_ALL=C`), in its own process group, with
+/// a deadline and an output limit; the first of `programs` that exists is used, never `PATH`.
+#[derive(Debug)]
+pub struct Command {
+    pub name: &'static str,
+    pub programs: &'static [&'static str],
+    pub args: &'static [&'static str],
+    /// Takes one more argument from the check (a device, a unit, an interface). It may not begin with `-`.
+    pub takes_argument: bool,
+}
+
+const fn row(
+    name: &'static str,
+    programs: &'static [&'static str],
+    args: &'static [&'static str],
+) -> Command {
+    Command { name, programs, args, takes_argument: false }
+}
+
+const fn row_with_argument(
+    name: &'static str,
+    programs: &'static [&'static str],
+    args: &'static [&'static str],
+) -> Command {
+    Command { name, programs, args, takes_argument: true }
+}
+
+/// Read-only queries, all of them. Sorted by name.
+pub static COMMANDS: &[Command] = &[
+    row("chronyc-tracking", &["/usr/bin/chronyc"], &["-c", "-n", "tracking"]),
+    row("coredumpctl", &["/usr/bin/coredumpctl"], &["list", "--no-pager", "--json=short", "--since=-7d"]),
+    row(
+        "dpkg-kernels",
+        &["/usr/bin/dpkg-query"],
+        &["-W", "-f=${db:Status-Abbrev} ${Package} ${Version}\n", "linux-image-*"],
+    ),
+    row(
+        "dpkg-runtimes",
+        &["/usr/bin/dpkg-query"],
+        &["-W", "-f=${db:Status-Abbrev} ${Package} ${Version} ${Architecture}\n", "*iggy*", "warden*"],
+    ),
+    row("ip-address", &["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip"], &["-j", "-d", "address", "show"]),
+    row("ip-neighbour", &["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip"], &["-j", "neighbour", "show"]),
+    row("ip-route", &["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip"], &["-j", "route", "show", "table", "all"]),
+    row("iptables-save", &["/usr/sbin/iptables-save", "/sbin/iptables-save"], &[]),
+    row("journal-disk-usage", &["/usr/bin/journalctl"], &["--disk-usage", "--no-pager"]),
+    row("journal-header", &["/usr/bin/journalctl"], &["--header", "--no-pager"]),
+    row("nft-ruleset", &["/usr/sbin/nft", "/sbin/nft"], &["-j", "list", "ruleset"]),
+    row_with_argument("nvme-smart-log", &["/usr/sbin/nvme"], &["smart-log", "--output-format=json"]),
+    row(
+        "rpm-runtimes",
+        &["/usr/bin/rpm"],
+        &["-qa", "--queryformat", "%{NAME} %{VERSION}-%{RELEASE} %{ARCH}\n", "*iggy*", "warden*", "kernel*"],
+    ),
+    row_with_argument("smartctl", &["/usr/sbin/smartctl"], &["--json", "--health", "--attributes"]),
+    row("tc-qdisc", &["/usr/sbin/tc", "/sbin/tc"], &["-j", "qdisc", "show"]),
+    row("timedatectl", &["/usr/bin/timedatectl"], &["show"]),
+];
+
+pub fn find(name: &str) -> Option<&'static Command> {
+    COMMANDS.iter().find(|command| command.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_program_is_absolute_and_the_table_is_sorted() {
+        assert!(COMMANDS.windows(2).all(|pair| pair[0].name < pair[1].name));
+        assert!(COMMANDS.iter().flat_map(|command| command.programs).all(|program| program.starts_with('/')));
+    }
+}

@@ -1,0 +1,210 @@
+//! The only way a check sees anything.
+
+mod answer;
+mod command;
+mod recorded;
+mod request;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+pub use answer::*;
+pub use command::{COMMANDS, Command, find as find_command};
+pub use recorded::Recorded;
+pub use request::*;
+
+use crate::check::Error;
+
+/// What answers: the live host, or a recording of one.
+pub trait Source: Send + Sync {
+    /// Answers `request`; gives up at `deadline`. The same request always gets the same answer.
+    fn answer(&self, request: &Request, deadline: Instant) -> Arc<Answer>;
+}
+
+/// A host as one check sees it. It remembers what was asked, so that the report can say what a finding was
+/// judged by.
+pub struct Host {
+    source: Arc<dyn Source>,
+    deadline: Instant,
+    asked: Arc<Mutex<Vec<Request>>>,
+}
+
+impl Host {
+    pub fn new(source: Arc<dyn Source>, deadline: Instant) -> Host {
+        Host { source, deadline, asked: Arc::default() }
+    }
+
+    /// What was asked so far, in order, shared with whoever holds the handle.
+    pub fn asked(&self) -> Arc<Mutex<Vec<Request>>> {
+        Arc::clone(&self.asked)
+    }
+
+    fn ask(&self, request: Request) -> Arc<Answer> {
+        let answer = self.source.answer(&request, self.deadline);
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if !asked.contains(&request) {
+            asked.push(request);
+        }
+        answer
+    }
+}
+
+/// Turns an answer into the one kind of data that its request calls for.
+macro_rules! expect {
+    ($host:expr, $request:expr, $pattern:pat => $value:expr) => {{
+        let request = $request;
+        let what = request.to_string();
+        match &*$host.ask(request) {
+            Ok($pattern) => Ok($value),
+            Ok(_) => Err(Error::parse(what, "the recording holds another kind of answer")),
+            Err(failure) => Err(Error::Host(failure.clone())),
+        }
+    }};
+}
+
+type Result<T> = crate::check::Result<T>;
+
+impl Host {
+    /// Content of a file, at most [`FILE_BYTES`] from its start.
+    pub fn read(&self, path: &str) -> Result<String> {
+        expect!(self, Request::File { path: path.to_owned() }, Data::Text(content) => content.text.clone())
+    }
+
+    /// Content of a file without surrounding white space: the usual shape of a /proc/sys or /sys value.
+    pub fn value(&self, path: &str) -> Result<String> {
+        self.read(path).map(|text| text.trim().to_owned())
+    }
+
+    /// A number that stands alone in a file.
+    pub fn number(&self, path: &str) -> Result<i64> {
+        let text = self.value(path)?;
+        text.parse().map_err(|_| Error::parse(path, format!("`{text}` is not a number")))
+    }
+
+    /// Contents of all files that match `pattern`, sorted by path; unreadable ones are left out.
+    pub fn read_all(&self, pattern: &str) -> Result<Vec<FileText>> {
+        expect!(self, Request::Files { pattern: pattern.to_owned() }, Data::Files { files, .. } => files.clone())
+    }
+
+    /// Contents of all files that match `pattern`, before and after the run's one sampling pause.
+    pub fn sample(&self, pattern: &str) -> Result<Samples> {
+        expect!(self, Request::Sample { pattern: pattern.to_owned() }, Data::Samples(samples) => samples.clone())
+    }
+
+    /// One file before and after the pause, and the seconds between.
+    pub fn sample_file(&self, path: &str) -> Result<(String, String, f64)> {
+        let samples = self.sample(path)?;
+        let seconds = samples.seconds();
+        match samples.files.into_iter().next() {
+            Some(Sample { first: Some(first), second: Some(second), .. }) => Ok((first, second, seconds)),
+            _ => Err(Failure { what: path.to_owned(), cause: Cause::Absent }.into()),
+        }
+    }
+
+    /// The newest lines of a log file.
+    pub fn tail(&self, path: &str) -> Result<Content> {
+        expect!(self, Request::Tail { path: path.to_owned() }, Data::Text(content) => content.clone())
+    }
+
+    pub fn list(&self, path: &str) -> Result<Vec<Entry>> {
+        expect!(self, Request::List { path: path.to_owned() }, Data::Entries { entries, .. } => entries.clone())
+    }
+
+    pub fn link(&self, path: &str) -> Result<String> {
+        expect!(self, Request::Link { path: path.to_owned() }, Data::Link { target } => target.clone())
+    }
+
+    pub fn stat(&self, path: &str) -> Result<Stat> {
+        expect!(self, Request::Stat { path: path.to_owned() }, Data::Stat(stat) => stat.clone())
+    }
+
+    /// Free space of the filesystem that holds `path`.
+    pub fn space(&self, path: &str) -> Result<Space> {
+        expect!(self, Request::Space { path: path.to_owned() }, Data::Space(space) => space.clone())
+    }
+
+    pub fn uname(&self) -> Result<Uname> {
+        expect!(self, Request::Uname, Data::Uname(uname) => uname.clone())
+    }
+
+    pub fn clock(&self) -> Result<Clock> {
+        expect!(self, Request::Clock, Data::Clock(clock) => *clock)
+    }
+
+    pub fn settings(&self) -> Result<Settings> {
+        expect!(self, Request::Settings, Data::Settings(settings) => settings.clone())
+    }
+
+    /// Runs a row of the command table. A program that is not installed is `Absent`.
+    pub fn run(&self, name: &str) -> Result<Output> {
+        let request = Request::Command { name: name.to_owned(), argument: None };
+        expect!(self, request, Data::Output(output) => output.clone())
+    }
+
+    pub fn run_with(&self, name: &str, argument: &str) -> Result<Output> {
+        let request = Request::Command { name: name.to_owned(), argument: Some(argument.to_owned()) };
+        expect!(self, request, Data::Output(output) => output.clone())
+    }
+
+    /// Every loaded unit.
+    pub fn units(&self) -> Result<Vec<UnitRow>> {
+        expect!(self, Request::UnitList, Data::Units { units } => units.clone())
+    }
+
+    pub fn unit(&self, name: &str) -> Result<Unit> {
+        expect!(self, Request::Unit { name: name.to_owned() }, Data::Unit(unit) => unit.clone())
+    }
+
+    /// Newest journal entries of a unit.
+    pub fn journal(&self, unit: &str) -> Result<LogText> {
+        expect!(self, Request::Journal { unit: unit.to_owned() }, Data::Log(log) => log.clone())
+    }
+
+    pub fn kernel_log(&self) -> Result<LogText> {
+        expect!(self, Request::KernelLog, Data::Log(log) => log.clone())
+    }
+
+    /// HTTP GET of a local service, without credentials.
+    pub fn http(&self, url: &str) -> Result<HttpAnswer> {
+        expect!(self, Request::Http { url: url.to_owned() }, Data::Http(answer) => answer.clone())
+    }
+
+    /// What a TLS listener at `address` (`host:port`) offers to a client that asks for `name`.
+    pub fn tls(&self, address: &str, name: &str) -> Result<TlsAnswer> {
+        let request = Request::Tls { address: address.to_owned(), name: name.to_owned() };
+        expect!(self, request, Data::Tls(answer) => answer.clone())
+    }
+
+    /// Addresses of a name, and the milliseconds it took.
+    pub fn resolve(&self, name: &str) -> Result<(Vec<String>, f64)> {
+        let request = Request::Resolve { name: name.to_owned() };
+        expect!(self, request, Data::Addresses { addresses, millis } => (addresses.clone(), *millis))
+    }
+
+    /// Milliseconds a TCP connect to `host:port` took.
+    pub fn connect(&self, address: &str) -> Result<f64> {
+        expect!(self, Request::Connect { address: address.to_owned() }, Data::Connected { millis } => *millis)
+    }
+
+    /// SHA-256, in hex, of the SubjectPublicKeyInfo that belongs to a private key file.
+    pub fn public_key(&self, path: &str) -> Result<String> {
+        let request = Request::PublicKey { path: path.to_owned() };
+        expect!(self, request, Data::PublicKey { spki_sha256, .. } => spki_sha256.clone())
+    }
+}
+
+/// What is not there is often no error: `host.read(path).if_any()?` is `None` for it.
+pub trait IfAny<T> {
+    /// `None` when the thing does not exist; every other failure stays one.
+    fn if_any(self) -> Result<Option<T>>;
+}
+
+impl<T> IfAny<T> for Result<T> {
+    fn if_any(self) -> Result<Option<T>> {
+        match self {
+            Ok(value) => Ok(Some(value)),
+            Err(Error::Host(Failure { cause: Cause::Absent, .. })) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}

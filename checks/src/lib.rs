@@ -1,0 +1,15 @@
+//! What Warden asks of a host. A check knows only [`Host`]: it cannot reach a file, a process or the network
+//! in any other way.
+
+mod catalog;
+mod check;
+mod finding;
+pub mod host;
+pub mod iggy;
+pub mod proc;
+pub mod quantity;
+
+pub use catalog::CHECKS;
+pub use check::{Area, Check, DEADLINE, Error, Read, Result, component_matches, matches};
+pub use finding::*;
+pub use host::Host;
