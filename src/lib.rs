@@ -1,1 +1,3 @@
+//! Warden: the agent on every host of an Apache Iggy deployment, and the Supervisor that commands it.
 
+pub mod snapshot;

@@ -1,0 +1,173 @@
+//! `report.json`: what a snapshot found, in the frozen form that other tools read (templates/report.schema.json).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use warden_checks::{Area, Evidence, Problem, Verdict};
+
+/// Changes when a reader of the previous version could misread this one; adding a field does not change it.
+pub const VERSION: u32 = 1;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// [`VERSION`].
+    pub version: u32,
+    /// Version of the `warden` that judged.
+    pub warden: String,
+    pub host: HostFacts,
+    pub run: Run,
+    /// The worst outcome of all checks.
+    pub verdict: Outcome,
+    /// How many checks came to each outcome; outcomes that none came to are absent.
+    pub counts: BTreeMap<Outcome, u32>,
+    /// In the order of the catalogue.
+    pub checks: Vec<CheckReport>,
+    /// What was asked and could not be seen, so that nobody takes it for healthy.
+    pub unseen: Vec<Unseen>,
+    /// How many secrets were masked, by rule.
+    pub masked: BTreeMap<String, u64>,
+}
+
+/// Who this is about; a value that could not be read is absent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct HostFacts {
+    pub name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub os: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub machine: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cores: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub up_seconds: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub machine_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub boot_id: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// RFC 3339 UTC: the host's clock when the evidence was read.
+    pub started_at: String,
+    /// Milliseconds, the sampling pause included.
+    pub wall_ms: u64,
+    pub sample_ms: u64,
+    /// `live`, or `recording` when the evidence came from an earlier run.
+    pub source: SourceKind,
+    /// Whether it ran as root or with the capabilities that stand in for it.
+    pub privileged: bool,
+    pub user_id: u32,
+    pub since_seconds: u64,
+    /// What was asked for with `--only` and `--skip`; empty means everything.
+    pub only: Vec<String>,
+    pub skip: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SourceKind {
+    Live,
+    Recording,
+}
+
+/// How a check ended. Ordered from best to worst: a check that could not tell is worse than a note, for nobody
+/// knows what it would have said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    Skip,
+    Pass,
+    Note,
+    /// It could not tell; `cause` says why.
+    Unknown,
+    /// It did not come back within its deadline and was left behind.
+    TimedOut,
+    /// A defect of the check itself.
+    Panicked,
+    Warn,
+    Fail,
+}
+
+impl Outcome {
+    pub const ALL: [Outcome; 8] = [
+        Outcome::Fail,
+        Outcome::Warn,
+        Outcome::Panicked,
+        Outcome::TimedOut,
+        Outcome::Unknown,
+        Outcome::Note,
+        Outcome::Pass,
+        Outcome::Skip,
+    ];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Outcome::Skip => "skip",
+            Outcome::Pass => "pass",
+            Outcome::Note => "note",
+            Outcome::Unknown => "unknown",
+            Outcome::TimedOut => "timed out",
+            Outcome::Panicked => "panicked",
+            Outcome::Warn => "warn",
+            Outcome::Fail => "fail",
+        }
+    }
+}
+
+impl From<Verdict> for Outcome {
+    fn from(verdict: Verdict) -> Outcome {
+        match verdict {
+            Verdict::Skip => Outcome::Skip,
+            Verdict::Pass => Outcome::Pass,
+            Verdict::Note => Outcome::Note,
+            Verdict::Warn => Outcome::Warn,
+            Verdict::Fail => Outcome::Fail,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CheckReport {
+    pub id: String,
+    pub area: Area,
+    /// The question.
+    pub title: String,
+    pub why: String,
+    pub outcome: Outcome,
+    /// One sentence; for a skipped check the reason, for one that could not tell the cause.
+    pub summary: String,
+    pub problems: Vec<Problem>,
+    pub evidence: Vec<Evidence>,
+    /// What it was judged by: one entry a question to the host.
+    pub asked: Vec<Asked>,
+    pub cost: Cost,
+}
+
+/// A question to the host and what became of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Asked {
+    /// `/proc/meminfo`, `command ip-route`.
+    pub what: String,
+    /// Why there was no answer; absent when there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+    /// Where the bundle keeps the answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cost {
+    pub wall_us: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unseen {
+    pub what: String,
+    pub why: String,
+}
