@@ -8,6 +8,7 @@ pub mod host;
 pub mod iggy;
 pub mod proc;
 pub mod quantity;
+pub mod shape;
 
 pub use catalog::CHECKS;
 pub use check::{Area, Check, DEADLINE, Error, Read, Result, component_matches, matches};
