@@ -87,7 +87,7 @@ impl Area {
 }
 
 /// Something a check may ask. Paths may hold `*` (any run of characters within one component; alone, any one
-/// component) and end in `**` (anything below).
+/// component), begin with `/**/` (whatever directory the rest is in) and end in `**` (anything below).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Read {
     /// Contents, listing, link or metadata of these paths.
@@ -155,6 +155,9 @@ impl Read {
 
 /// Whether `path` matches `pattern` (see [`Read`]).
 pub fn matches(pattern: &str, path: &str) -> bool {
+    if let Some(rest) = pattern.strip_prefix("/**/") {
+        return path.match_indices('/').any(|(at, _)| matches(rest, &path[at + 1..]));
+    }
     let (mut wanted, mut given) = (pattern.split('/'), path.split('/'));
     loop {
         match (wanted.next(), given.next()) {
@@ -210,5 +213,7 @@ mod tests {
         assert!(matches("/sys/block/**", "/sys/block/sda/queue/rotational"));
         assert!(matches("/var/log/*.log", "/var/log/.log") && matches("/var/log/*.log", "/var/log/a.log"));
         assert!(!matches("/var/log/*.log", "/var/log/a.log.1"));
+        assert!(matches("/**/*.toml", "/a.toml") && matches("/**/a/*.toml", "/x/y/a/b.toml"));
+        assert!(!matches("/**/a/*.toml", "/x/a/y/b.toml") && !matches("/**/*.toml", "/x.toml/y"));
     }
 }

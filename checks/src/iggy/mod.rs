@@ -1,0 +1,274 @@
+//! Where Iggy is on this host: its processes, its data directory, its configuration.
+
+mod configuration;
+mod launch;
+
+pub use configuration::{Configuration, ConfigurationFile, Listener, configuration, listeners};
+pub use launch::{Launch, launches};
+
+use crate::Read;
+use crate::host::{Host, Settings};
+use crate::proc::ProcessStat;
+
+/// What looking for Iggy may ask of the host; [`Read::Iggy`] stands for all of it. Files are limited by their
+/// names: anybody can start a process called `iggy-server` whose environment points at any path.
+pub const READS: &[Read] = &[
+    Read::Units,
+    Read::Path("/proc/[pid]/stat"),
+    Read::Path("/proc/[pid]/environ"),
+    Read::Path("/proc/[pid]/cwd"),
+    Read::Path("/proc/[pid]/fd"),
+    Read::Path("/proc/[pid]/fd/*"),
+    Read::Path("/**/*.toml"),
+    Read::Path("/**/streams"),
+];
+
+/// One of the two runtimes that Warden looks after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runtime {
+    Iggy,
+    Connectors,
+}
+
+impl Runtime {
+    pub const ALL: [Runtime; 2] = [Runtime::Iggy, Runtime::Connectors];
+
+    /// The name of its program.
+    pub const fn program(self) -> &'static str {
+        match self {
+            Runtime::Iggy => "iggy-server",
+            Runtime::Connectors => "iggy-connectors",
+        }
+    }
+
+    pub fn unit(self, settings: &Settings) -> &str {
+        match self {
+            Runtime::Iggy => &settings.iggy_unit,
+            Runtime::Connectors => &settings.connectors_unit,
+        }
+    }
+
+    /// By the thread name of the main thread, of which the kernel keeps 15 bytes; a version may follow the name.
+    fn of_command(name: &str) -> Option<Runtime> {
+        match name {
+            name if name.starts_with("iggy-server") => Some(Runtime::Iggy),
+            name if name.starts_with("iggy-connector") => Some(Runtime::Connectors),
+            _ => None,
+        }
+    }
+}
+
+/// A running process of a runtime.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    pub runtime: Runtime,
+    pub pid: u32,
+}
+
+/// Every process of the runtimes, however it was started (unit, container, by hand); the units' own come first.
+pub fn processes(host: &Host) -> Vec<Process> {
+    let mut found: Vec<Process> = Vec::new();
+    if let Ok(settings) = host.settings() {
+        for runtime in Runtime::ALL {
+            let unit = host.unit(runtime.unit(&settings)).ok();
+            let pid = unit.and_then(|unit| unit.number("MainPID")).and_then(|pid| u32::try_from(pid).ok());
+            found.extend(pid.filter(|&pid| pid != 0).map(|pid| Process { runtime, pid }));
+        }
+    }
+    for file in host.read_all("/proc/[pid]/stat").unwrap_or_default() {
+        let Some(stat) = ProcessStat::parse(&file.text) else { continue };
+        let Some(runtime) = Runtime::of_command(&stat.name) else { continue };
+        let is_gone = matches!(stat.state, 'Z' | 'X');
+        if !is_gone && found.iter().all(|known| known.pid != stat.pid) {
+            found.push(Process { runtime, pid: stat.pid });
+        }
+    }
+    found
+}
+
+/// A data directory and how it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataDirectory {
+    pub path: String,
+    pub found_by: String,
+}
+
+/// Files that the server keeps open, as they end below its data directory.
+const OPEN_FILES: [&str; 2] = ["/logs/iggy-server.log", "/metadata/journal.wal"];
+/// The server opens its log and its journal before any segment, so they are among the first descriptors.
+const DESCRIPTORS_LOOKED_AT: usize = 64;
+/// Where packages, the images and the examples of Iggy put their data.
+const WELL_KNOWN: [&str; 5] =
+    ["/var/lib/iggy", "/var/lib/iggy/local_data", "/opt/iggy/local_data", "/app/local_data", "/local_data"];
+
+/// The data directory of the server that runs here, or else of the one that would.
+pub fn data_directory(host: &Host) -> Option<DataDirectory> {
+    let launches = launches(host, Runtime::Iggy);
+    let by_open_file = || launches.iter().find_map(|launch| of_open_file(host, launch));
+    let by_configuration = || launches.iter().find_map(|launch| of_configuration(host, launch));
+    by_open_file().or_else(by_configuration).or_else(|| {
+        let path = WELL_KNOWN.into_iter().find(|path| is_data_directory(host, path))?;
+        Some(DataDirectory { path: path.to_owned(), found_by: "its usual place".to_owned() })
+    })
+}
+
+fn of_open_file(host: &Host, launch: &Launch) -> Option<DataDirectory> {
+    let pid = launch.pid?;
+    let directory = format!("/proc/{pid}/fd");
+    let mut numbers: Vec<u32> =
+        host.list(&directory).ok()?.iter().filter_map(|entry| entry.name.parse().ok()).collect();
+    numbers.sort_unstable();
+    numbers.into_iter().take(DESCRIPTORS_LOOKED_AT).find_map(|number| {
+        let target = host.link(&format!("{directory}/{number}")).ok()?;
+        let path = OPEN_FILES.iter().find_map(|end| target.strip_suffix(end))?;
+        Some(DataDirectory {
+            path: launch.seen_from_here(host, path),
+            found_by: format!("a file that process {pid} holds open"),
+        })
+    })
+}
+
+fn of_configuration(host: &Host, launch: &Launch) -> Option<DataDirectory> {
+    let (value, found_by) = configuration::configured_path(host, launch)?;
+    let path = launch.seen_from_here(host, &launch.absolute(&value)?);
+    // A process creates its directory; that of a unit which never ran may not be there.
+    let exists = launch.pid.is_some() || is_data_directory(host, &path);
+    exists.then_some(DataDirectory { path, found_by })
+}
+
+fn is_data_directory(host: &Host, path: &str) -> bool {
+    host.stat(&format!("{path}/streams")).is_ok() || host.stat(&current_configuration(path)).is_ok()
+}
+
+/// Where the server writes, at each start, what it is configured with.
+fn current_configuration(data_directory: &str) -> String {
+    format!("{data_directory}/runtime/current_config.toml")
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::host::{Data, Kind, Recorded, Request, Stat};
+    use serde_json::json;
+
+    pub(crate) fn settings() -> Settings {
+        Settings {
+            iggy_unit: "iggy.service".to_owned(),
+            connectors_unit: "iggy-connectors.service".to_owned(),
+            warden_unit: "warden.service".to_owned(),
+            supervisor_url: None,
+            since_seconds: 86_400,
+            own_pid: 1,
+            effective_uid: 0,
+            capabilities: Vec::new(),
+        }
+    }
+
+    pub(crate) fn stat_line(pid: u32, name: &str, state: char) -> String {
+        format!("{pid} ({name}) {state} 1 7 7 0 -1 4194560 0 0 0 0 11 22 0 0 20 0 3 0 4567 1000 250 0")
+    }
+
+    /// A host on which the server runs as process `pid`.
+    pub(crate) fn running(pid: u32) -> Recorded {
+        Recorded::complete()
+            .settings(settings())
+            .file(&format!("/proc/{pid}/stat"), &stat_line(pid, "iggy-server", 'S'))
+    }
+
+    pub(crate) fn link(recorded: Recorded, path: &str, target: &str) -> Recorded {
+        recorded.with(Request::Link { path: path.to_owned() }, Data::Link { target: target.to_owned() })
+    }
+
+    pub(crate) fn directory(recorded: Recorded, path: &str) -> Recorded {
+        recorded.with(Request::Stat { path: path.to_owned() }, Data::Stat(stat(Kind::Directory, 4096)))
+    }
+
+    pub(crate) fn stat(kind: Kind, size: u64) -> Stat {
+        let mode = if kind == Kind::Directory { 0o755 } else { 0o644 };
+        Stat {
+            kind,
+            mode,
+            uid: 997,
+            gid: 997,
+            size,
+            allocated: size,
+            modified: 1_795_257_421,
+            device: 1,
+            inode: 2,
+        }
+    }
+
+    #[test]
+    fn processes_are_found_by_unit_and_by_name_and_named_once() {
+        let host = Recorded::complete()
+            .settings(settings())
+            .unit("iggy.service", json!({ "MainPID": 70 }))
+            .unit("iggy-connectors.service", json!({ "MainPID": 0 }))
+            .file("/proc/70/stat", &stat_line(70, "iggy-server", 'S'))
+            .file("/proc/71/stat", &stat_line(71, "iggy-connectors", 'S'))
+            .file("/proc/72/stat", &stat_line(72, "iggy-server", 'Z'))
+            .file("/proc/73/stat", &stat_line(73, "iggy", 'R'))
+            .file("/proc/74/stat", "torn")
+            .host();
+        let found: Vec<(Runtime, u32)> =
+            processes(&host).iter().map(|process| (process.runtime, process.pid)).collect();
+        assert_eq!(found, [(Runtime::Iggy, 70), (Runtime::Connectors, 71)]);
+    }
+
+    #[test]
+    fn an_open_log_tells_the_data_directory_whatever_the_environment_says() {
+        let recorded = running(70).file("/proc/70/environ", "IGGY_SYSTEM_PATH=/elsewhere\0");
+        let recorded = link(recorded, "/proc/70/fd/3", "anon_inode:[eventfd]");
+        let recorded = link(recorded, "/proc/70/fd/5", "/data/iggy/logs/iggy-server.log");
+        let found = data_directory(&directory(recorded, "/data/iggy/streams").host()).unwrap();
+        assert_eq!(
+            (found.path.as_str(), found.found_by.as_str()),
+            ("/data/iggy", "a file that process 70 holds open")
+        );
+    }
+
+    #[test]
+    fn a_data_directory_in_a_container_is_reached_through_its_process() {
+        let recorded = link(running(70), "/proc/70/fd/8", "/app/local_data/metadata/journal.wal");
+        let recorded = directory(recorded, "/proc/70/root/app/local_data/streams");
+        assert_eq!(data_directory(&recorded.host()).unwrap().path, "/proc/70/root/app/local_data");
+    }
+
+    #[test]
+    fn without_open_files_environment_then_file_then_default_tell() {
+        let recorded = link(running(70), "/proc/70/cwd", "/srv/iggy");
+        let found = |recorded: Recorded| {
+            data_directory(&recorded.host()).map(|found| (found.path, found.found_by)).unwrap()
+        };
+        let default = found(recorded.clone());
+        assert_eq!(default.0, "/srv/iggy/local_data");
+        assert_eq!(default.1, "the default, below the working directory of process 70");
+
+        let file = recorded.file("/srv/iggy/core/server/config.toml", "[system]\npath = \"from-file\"\n");
+        assert_eq!(
+            found(file.clone()),
+            ("/srv/iggy/from-file".to_owned(), "/srv/iggy/core/server/config.toml".to_owned())
+        );
+
+        let environment = file.file("/proc/70/environ", "HOME=/\0IGGY_PATH=/from/environment\0");
+        assert_eq!(
+            found(environment),
+            ("/from/environment".to_owned(), "IGGY_PATH of process 70".to_owned())
+        );
+    }
+
+    #[test]
+    fn a_stopped_server_is_found_by_its_unit_and_then_by_its_usual_place() {
+        let stopped = Recorded::complete().settings(settings());
+        assert_eq!(data_directory(&stopped.clone().host()), None);
+        let usual = directory(stopped, "/var/lib/iggy/streams");
+        assert_eq!(data_directory(&usual.clone().host()).unwrap().path, "/var/lib/iggy");
+        let unit = json!({ "LoadState": "loaded", "MainPID": 0, "Environment": ["IGGY_SYSTEM_PATH=data"], "WorkingDirectory": "/srv/x" });
+        let by_unit = directory(usual.unit("iggy.service", unit), "/srv/x/data/streams");
+        let found = data_directory(&by_unit.host()).unwrap();
+        assert_eq!(
+            (found.path.as_str(), found.found_by.as_str()),
+            ("/srv/x/data", "IGGY_SYSTEM_PATH of iggy.service")
+        );
+    }
+}
