@@ -1,6 +1,7 @@
 //! What Warden asks of a host. A check knows only [`Host`]: it cannot reach a file, a process or the network
 //! in any other way.
 
+mod block;
 mod catalog;
 mod check;
 mod finding;

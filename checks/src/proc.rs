@@ -135,9 +135,28 @@ impl Mount {
         mounts.iter().filter(|mount| above(&mount.point)).max_by_key(|mount| mount.point.len())
     }
 
+    /// The first storage mount of each device: bind mounts and the many views of a container show the same
+    /// filesystem again.
+    pub fn one_for_each_filesystem(mounts: &[Mount]) -> Vec<&Mount> {
+        let mut kept: Vec<&Mount> = Vec::new();
+        for mount in mounts.iter().filter(|mount| mount.is_storage()) {
+            if !kept.iter().any(|other| other.device == mount.device) {
+                kept.push(mount);
+            }
+        }
+        kept
+    }
+
+    /// Whether one of the options of the mount or of its filesystem is `name`.
+    pub fn has_option(&self, name: &str) -> bool {
+        [&self.options, &self.super_options]
+            .into_iter()
+            .flat_map(|options| options.split(','))
+            .any(|option| option == name)
+    }
+
     pub fn is_read_only(&self) -> bool {
-        let read_only = |options: &str| options.split(',').any(|option| option == "ro");
-        read_only(&self.options) || read_only(&self.super_options)
+        self.has_option("ro")
     }
 
     /// Whether it stores data: neither a view of the kernel nor a read-only image, which is always full.
@@ -174,8 +193,8 @@ impl Mount {
     }
 }
 
-/// Undoes the `\040` of mountinfo and its kin.
-fn unescape(text: &str) -> String {
+/// Undoes the `\040` of mountinfo, fstab and their kin.
+pub fn unescape(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {

@@ -32,7 +32,7 @@ fn run(host: &Host) -> Result<Finding> {
     let mut fullest: Option<(f64, String, u64)> = None;
     let mut unseen = Vec::new();
 
-    for mount in one_for_each_filesystem(&mounts) {
+    for mount in Mount::one_for_each_filesystem(&mounts) {
         let space = match host.space(&mount.point) {
             Ok(space) => space,
             Err(error) => {
@@ -75,17 +75,6 @@ fn run(host: &Host) -> Result<Finding> {
     finding.show(Evidence::Series(chart));
     finding.show(Evidence::Table(table));
     Ok(finding)
-}
-
-/// The first mount of each device: bind mounts and the many views of a container show the same space again.
-fn one_for_each_filesystem(mounts: &[Mount]) -> Vec<&Mount> {
-    let mut kept: Vec<&Mount> = Vec::new();
-    for mount in mounts.iter().filter(|mount| mount.is_storage()) {
-        if !kept.iter().any(|other| other.device == mount.device) {
-            kept.push(mount);
-        }
-    }
-    kept
 }
 
 /// As df(1) counts: blocks reserved for root are neither used nor available.

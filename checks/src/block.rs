@@ -1,0 +1,106 @@
+//! The block devices of a host, and which of them a filesystem lies on. Source: Documentation/ABI/stable/sysfs-block.
+
+use crate::Result;
+use crate::host::{FileText, Host};
+use crate::proc::Mount;
+
+/// A whole disk: a device, or a stack of them (LVM, RAID).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disk {
+    /// As in /proc/diskstats: `sda`, `nvme0n1`, `dm-0`, `cciss/c0d0`.
+    pub name: String,
+    /// `major:minor` of the disk and of its partitions.
+    numbers: Vec<String>,
+    /// Names of its partitions.
+    partitions: Vec<String>,
+}
+
+/// Numbers of whole disks.
+pub const DISKS: &str = "/sys/block/*/dev";
+/// Numbers of partitions.
+pub const PARTITIONS: &str = "/sys/block/*/*/dev";
+
+/// Loop devices show another disk's work again; RAM disks, floppies and optical drives store no data.
+const NEVER: [&str; 5] = ["loop", "ram", "zram", "fd", "sr"];
+
+impl Disk {
+    /// Every disk that can store data, sorted by name; asks for [`DISKS`] and [`PARTITIONS`].
+    pub fn all(host: &Host) -> Result<Vec<Disk>> {
+        let mut disks: Vec<Disk> = Vec::new();
+        for file in host.read_all(DISKS)? {
+            let Some(name) = name_in(&file.path).filter(|name| stores_data(name)) else { continue };
+            disks.push(Disk { name, numbers: vec![file.text.trim().to_owned()], partitions: Vec::new() });
+        }
+        for file in host.read_all(PARTITIONS)? {
+            let Some(disk) = disks.iter_mut().find(|disk| name_in(&file.path).as_ref() == Some(&disk.name))
+            else {
+                continue;
+            };
+            disk.numbers.push(file.text.trim().to_owned());
+            disk.partitions.extend(file.path.split('/').nth(4).map(|name| name.replace('!', "/")));
+        }
+        disks.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(disks)
+    }
+
+    /// The disk that `mount` lies on. Btrfs hides the number behind one of its own: then the name decides.
+    pub fn holding<'a>(disks: &'a [Disk], mount: &Mount) -> Option<&'a Disk> {
+        let by_number = disks.iter().find(|disk| disk.numbers.contains(&mount.device));
+        by_number.or_else(|| {
+            let name = mount.source.strip_prefix("/dev/")?;
+            disks.iter().find(|disk| disk.name == name || disk.partitions.iter().any(|part| part == name))
+        })
+    }
+
+    /// The value that `files`, read by a pattern below /sys/block, hold for this disk.
+    pub fn value<'a>(&self, files: &'a [FileText]) -> Option<&'a str> {
+        let file = files.iter().find(|file| name_in(&file.path).as_ref() == Some(&self.name))?;
+        Some(file.text.trim())
+    }
+
+    /// Whether the name is one that only hypervisors give out (virtio-blk, Xen).
+    pub fn is_virtual(&self) -> bool {
+        self.name.starts_with("vd") || self.name.starts_with("xvd")
+    }
+}
+
+pub fn stores_data(name: &str) -> bool {
+    !NEVER.iter().any(|kind| {
+        name.strip_prefix(kind)
+            .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit()))
+    })
+}
+
+/// `sda` of `/sys/block/sda/dev`; sysfs writes `!` for the `/` that a few names hold.
+fn name_in(path: &str) -> Option<String> {
+    Some(path.strip_prefix("/sys/block/")?.split('/').next()?.replace('!', "/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::Recorded;
+
+    #[test]
+    fn a_partition_and_a_btrfs_lead_to_their_disk_and_a_loop_device_is_none() {
+        let host = Recorded::complete()
+            .file("/sys/block/nvme0n1/dev", "259:0\n")
+            .file("/sys/block/nvme0n1/nvme0n1p2/dev", "259:2\n")
+            .file("/sys/block/loop0/dev", "7:0\n")
+            .file("/sys/block/cciss!c0d0/dev", "104:0\n")
+            .host();
+        let disks = Disk::all(&host).unwrap();
+        assert_eq!(
+            disks.iter().map(|disk| disk.name.as_str()).collect::<Vec<_>>(),
+            ["cciss/c0d0", "nvme0n1"]
+        );
+        let mounts = Mount::parse_all(
+            "1 0 259:2 / / rw - ext4 /dev/root rw\n\
+             2 1 0:40 / /data rw - btrfs /dev/nvme0n1p2 rw\n\
+             3 1 0:41 / /tmp rw - tmpfs tmpfs rw\n",
+        );
+        let held: Vec<_> =
+            mounts.iter().map(|mount| Disk::holding(&disks, mount).map(|disk| &*disk.name)).collect();
+        assert_eq!(held, [Some("nvme0n1"), Some("nvme0n1"), None]);
+    }
+}
