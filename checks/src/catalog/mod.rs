@@ -13,4 +13,8 @@ macro_rules! checks {
 checks! {
     cpu_steal,
     disk_space,
+    disk_inodes,
+    disk_mounts,
+    disk_latency,
+    disk_write_cache,
 }

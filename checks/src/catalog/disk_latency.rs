@@ -1,0 +1,402 @@
+//! disk-latency: do the disks keep up with what is asked of them.
+
+use crate::block::{DISKS, Disk, PARTITIONS, stores_data};
+use crate::host::{Host, IfAny};
+use crate::iggy::{self, DataDirectory};
+use crate::proc::{Mount, pressure};
+use crate::{
+    Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Series, Table, Unit, Value, Verdict, quantity,
+};
+
+pub const CHECK: Check = Check {
+    id: "disk-latency",
+    area: Area::Disk,
+    title: "Are the disks keeping up?",
+    why: "A shard that flushes a segment waits for the disk, and with it every producer that wants its messages \
+          confirmed. Slow flushes show as slow sends, and a disk at its limit makes the page cache fill with dirty \
+          pages until writers are stopped.",
+    reads: &[
+        Read::Sample("/proc/diskstats"),
+        Read::Path(DISKS),
+        Read::Path(PARTITIONS),
+        Read::Path("/sys/block/*/queue/scheduler"),
+        Read::Path("/sys/block/*/queue/rotational"),
+        Read::Path("/sys/block/*/queue/nr_requests"),
+        Read::Path("/proc/pressure/io"),
+        Read::Path("/proc/self/mountinfo"),
+        Read::Iggy,
+    ],
+    thresholds: &[
+        "warns when requests took over 20 ms on average (of 10 or more), fails over 100 ms",
+        "warns when a disk was busy more than 90 % of the time",
+        "fails when requests were waiting and none completed",
+        "warns when every task waited for I/O over 20 % of the last 10 s",
+        "warns when the data disk rotates (noted where a hypervisor may only say so)",
+    ],
+    advice: "Find what reads and writes (iotop, pidstat -d), move it elsewhere, or give Iggy a faster disk.",
+    deadline: DEADLINE,
+    run,
+};
+
+const WARN_AWAIT_MS: f64 = 20.0;
+const FAIL_AWAIT_MS: f64 = 100.0;
+/// Fewer requests than this say little: one that met a sleeping disk would decide the average.
+const REQUESTS_TO_JUDGE: u64 = 10;
+const WARN_BUSY_PERCENT: f64 = 90.0;
+const WARN_PRESSURE_PERCENT: f64 = 20.0;
+/// Bars that a chart carries, the slowest first: more cannot be read.
+const CHART_POINTS: usize = 64;
+/// A sector of /proc/diskstats, whatever the disk's own (Documentation/admin-guide/iostats.rst).
+const SECTOR_BYTES: f64 = 512.0;
+
+fn run(host: &Host) -> Result<Finding> {
+    examine(host, iggy::data_directory(host))
+}
+
+fn examine(host: &Host, data: Option<DataDirectory>) -> Result<Finding> {
+    let (first, second, seconds) = host.sample_file("/proc/diskstats")?;
+    let disks = Disk::all(host)?;
+    let schedulers = host.read_all("/sys/block/*/queue/scheduler")?;
+    let rotational = host.read_all("/sys/block/*/queue/rotational")?;
+    let depths = host.read_all("/sys/block/*/queue/nr_requests")?;
+    let mounts = host.read("/proc/self/mountinfo").map(|text| Mount::parse_all(&text));
+    let data_disk = match (&data, &mounts) {
+        (Some(data), Ok(mounts)) => Mount::holding(mounts, &data.path).and_then(|mount| Disk::holding(&disks, mount)),
+        _ => None,
+    };
+
+    let before = Work::parse_all(&first);
+    let mut measured: Vec<(String, Pace)> = Vec::new();
+    for (name, after) in Work::parse_all(&second) {
+        let is_whole = disks.is_empty() && stores_data(&name) || disks.iter().any(|disk| disk.name == name);
+        let Some((_, before)) = before.iter().find(|(other, _)| *other == name) else { continue };
+        if is_whole && after != Work::default() {
+            measured.push((name, after.since(before, seconds)));
+        }
+    }
+    if measured.is_empty() {
+        return Ok(Finding::skip("no disk here has ever been used"));
+    }
+    measured.sort_by(|(_, one), (_, other)| other.await_ms.total_cmp(&one.await_ms));
+
+    let mut finding = Finding::new("");
+    let columns =
+        ["disk", "reads/s", "writes/s", "read/s", "written/s", "average wait ms", "flush ms", "busy", "in flight", "queue", "scheduler", "rotates", "holds"];
+    let mut table = Table::new("Disks", columns);
+    let mut waits = Series::bars("Average wait of a request", Unit::Milliseconds, ["wait"]);
+    waits.limit = Some(WARN_AWAIT_MS);
+    let mut busy = Series::bars("Time busy", Unit::Percent, ["busy"]);
+    (busy.top, busy.limit) = (Some(100.0), Some(WARN_BUSY_PERCENT));
+
+    for (name, pace) in &measured {
+        let disk = disks.iter().find(|disk| disk.name == *name);
+        let holds_data = disk.is_some() && data_disk == disk;
+        let value = |files| disk.and_then(|disk| disk.value(files));
+        let rotates = value(&rotational).map(|value| value == "1");
+        let severity = judge(&mut finding, name, pace, holds_data, seconds);
+        let cells = [
+            Value::Code(name.clone()),
+            pace.reads.into(),
+            pace.writes.into(),
+            Value::Bytes(pace.read_bytes as u64),
+            Value::Bytes(pace.written_bytes as u64),
+            (pace.requests > 0).then_some(pace.await_ms).into(),
+            (pace.flushes > 0).then_some(pace.flush_ms).into(),
+            Value::Percent(pace.busy),
+            pace.in_flight.into(),
+            value(&depths).and_then(|depth| depth.parse::<u64>().ok()).into(),
+            value(&schedulers).map(in_use).into(),
+            rotates.into(),
+            if holds_data { "Iggy's data".into() } else { Value::Nothing },
+        ];
+        match severity {
+            Some(severity) => table.marked_row(severity, cells),
+            None => table.row(cells),
+        }
+        if waits.points.len() < CHART_POINTS {
+            waits.point(name, [pace.await_ms]);
+            busy.point(name, [pace.busy]);
+        }
+        if holds_data && rotates == Some(true) {
+            judge_rotation(&mut finding, name, disk.is_some_and(Disk::is_virtual));
+        }
+    }
+    if let (Some(_), Err(error)) = (&data, &mounts) {
+        finding.note(format!("which disk holds Iggy's data is not known: {error}"), Advice::text("Run Warden as root."));
+    }
+
+    let (slowest, pace) = &measured[0];
+    let busiest = measured.iter().map(|(_, pace)| pace.busy).fold(0.0, f64::max);
+    finding.summary = format!(
+        "the slowest of {}, {slowest}, took {} ms for a request over {}; the busiest was {} % busy",
+        quantity::count(measured.len() as u64, "disk", "disks"),
+        quantity::number(pace.await_ms),
+        quantity::duration(seconds),
+        quantity::number(busiest),
+    );
+    finding.show(Evidence::Series(waits));
+    finding.show(Evidence::Series(busy));
+    finding.show(Evidence::Table(table));
+    if let Some(text) = host.read("/proc/pressure/io").if_any()? {
+        judge_pressure(&mut finding, &text);
+    }
+    Ok(finding)
+}
+
+fn judge(finding: &mut Finding, name: &str, pace: &Pace, holds_data: bool, seconds: f64) -> Option<Verdict> {
+    let whose = if holds_data { ", which holds Iggy's data," } else { "" };
+    let over = quantity::duration(seconds);
+    let advice = || Advice::run(CHECK.advice, "pidstat -d 1 5");
+    let mut worst = None;
+    if pace.stuck {
+        let text = format!("{name}{whose} completed nothing in {over} while {} waited", quantity::count(pace.in_flight, "request", "requests"));
+        let advice = Advice::run("See what the kernel says of the disk; it may be gone or failing.", "dmesg | tail -n 50");
+        finding.fail(text, advice);
+        return Some(Verdict::Fail);
+    }
+    if pace.requests >= REQUESTS_TO_JUDGE && pace.await_ms > WARN_AWAIT_MS {
+        let severity = if pace.await_ms > FAIL_AWAIT_MS { Verdict::Fail } else { Verdict::Warn };
+        let took = quantity::number(pace.await_ms);
+        finding.problem(severity, format!("{name}{whose} took {took} ms for a request, averaged over {} in {over}", pace.requests), advice());
+        worst = worst.max(Some(severity));
+    }
+    if pace.busy > WARN_BUSY_PERCENT {
+        finding.warn(format!("{name}{whose} was busy {} % of {over}", quantity::number(pace.busy)), advice());
+        worst = worst.max(Some(Verdict::Warn));
+    }
+    worst
+}
+
+fn judge_rotation(finding: &mut Finding, name: &str, is_virtual: bool) {
+    if is_virtual {
+        let text = format!("{name}, which holds Iggy's data, says it rotates; virtual disks often say so without");
+        let advice = "If it is backed by flash, tell the kernel, which then schedules and reads ahead for flash.";
+        finding.note(text, Advice::run(advice, format!("echo 0 > /sys/block/{name}/queue/rotational")));
+    } else {
+        let text = format!("{name}, which holds Iggy's data, is a rotating disk: about 10 ms for each seek");
+        finding.warn(text, Advice::text("Move the data directory to an SSD or NVMe disk."));
+    }
+}
+
+fn judge_pressure(finding: &mut Finding, text: &str) {
+    let (some, full) = (pressure(text, "some"), pressure(text, "full"));
+    if let Some(full) = full.filter(|&full| full > WARN_PRESSURE_PERCENT) {
+        let text = format!("every task that had work waited for I/O during {} % of the last 10 s", quantity::number(full));
+        finding.warn(text, Advice::run(CHECK.advice, "pidstat -d 1 5"));
+    }
+    let fields = Fields::new("Time lost to I/O, last 10 s")
+        .row("some task waited", some.map(Value::Percent).unwrap_or(Value::Nothing))
+        .row("every task waited", full.map(Value::Percent).unwrap_or(Value::Nothing));
+    finding.show(Evidence::Fields(fields));
+}
+
+/// `mq-deadline` of `none [mq-deadline] kyber`.
+fn in_use(schedulers: &str) -> &str {
+    let chosen = schedulers.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
+    chosen.map_or(schedulers, |(name, _)| name)
+}
+
+/// A line of /proc/diskstats: counters since boot (Documentation/admin-guide/iostats.rst).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Work {
+    reads: u64,
+    read_sectors: u64,
+    read_ms: u64,
+    writes: u64,
+    written_sectors: u64,
+    write_ms: u64,
+    in_flight: u64,
+    busy_ms: u64,
+    flushes: u64,
+    flush_ms: u64,
+}
+
+/// What a disk did during the pause, a second.
+struct Pace {
+    reads: f64,
+    writes: f64,
+    read_bytes: f64,
+    written_bytes: f64,
+    /// Reads and writes that completed during the pause, and their average wait.
+    requests: u64,
+    await_ms: f64,
+    flushes: u64,
+    flush_ms: f64,
+    busy: f64,
+    in_flight: u64,
+    stuck: bool,
+}
+
+impl Work {
+    /// Every device with its name; torn lines are left out.
+    fn parse_all(text: &str) -> Vec<(String, Work)> {
+        text.lines().filter_map(Work::parse).collect()
+    }
+
+    fn parse(line: &str) -> Option<(String, Work)> {
+        let mut words = line.split_ascii_whitespace().skip(2);
+        let name = words.next()?.to_owned();
+        let numbers: Vec<u64> = words.map_while(|word| word.parse().ok()).collect();
+        let [reads, _, read_sectors, read_ms, writes, _, written_sectors, write_ms, in_flight, busy_ms, _, rest @ ..] =
+            &numbers[..]
+        else {
+            return None;
+        };
+        // Discards come with Linux 4.18, flushes with 5.5.
+        let (flushes, flush_ms) = (rest.get(4).copied(), rest.get(5).copied());
+        let work = Work {
+            reads: *reads,
+            read_sectors: *read_sectors,
+            read_ms: *read_ms,
+            writes: *writes,
+            written_sectors: *written_sectors,
+            write_ms: *write_ms,
+            in_flight: *in_flight,
+            busy_ms: *busy_ms,
+            flushes: flushes.unwrap_or(0),
+            flush_ms: flush_ms.unwrap_or(0),
+        };
+        Some((name, work))
+    }
+
+    /// A counter that stepped back (the device was removed and came again) counts as zero.
+    fn since(&self, before: &Work, seconds: f64) -> Pace {
+        let seconds = seconds.max(0.001);
+        let delta = |counter: fn(&Work) -> u64| counter(self).saturating_sub(counter(before));
+        let each = |counter: fn(&Work) -> u64| delta(counter) as f64 / seconds;
+        let average = |total: u64, count: u64| if count == 0 { 0.0 } else { total as f64 / count as f64 };
+        let requests = delta(|work| work.reads).saturating_add(delta(|work| work.writes));
+        let waited = delta(|work| work.read_ms).saturating_add(delta(|work| work.write_ms));
+        let flushes = delta(|work| work.flushes);
+        Pace {
+            reads: each(|work| work.reads),
+            writes: each(|work| work.writes),
+            read_bytes: each(|work| work.read_sectors) * SECTOR_BYTES,
+            written_bytes: each(|work| work.written_sectors) * SECTOR_BYTES,
+            requests,
+            await_ms: average(waited, requests),
+            flushes,
+            flush_ms: average(delta(|work| work.flush_ms), flushes),
+            busy: (each(|work| work.busy_ms) / 10.0).min(100.0),
+            in_flight: self.in_flight,
+            // A pause shorter than half a second proves nothing of a slow disk.
+            stuck: requests == 0 && flushes == 0 && before.in_flight > 0 && self.in_flight > 0 && seconds >= 0.5,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::Recorded;
+
+    /// One second in which `requests` writes waited `ms` together and the disk was busy for `busy_ms`.
+    fn second(requests: u64, ms: u64, busy_ms: u64, in_flight: u64) -> Recorded {
+        let line = |writes, ms, busy| {
+            format!("   8       0 sda 10 0 80 5 {writes} 0 {} {ms} {in_flight} {busy} 0 0 0 0 0 {writes} {ms}\n", writes * 8)
+        };
+        let loops = "   7       0 loop0 1 0 1 1 1 0 1 1 0 1 1\n   8       1 sda1 1 0 1 1 1 0 1 1 0 1 1\n   8 2 torn 1\n";
+        let first = line(100, 100, 100) + loops;
+        let second = line(100 + requests, 100 + ms, 100 + busy_ms) + loops;
+        Recorded::complete()
+            .sample("/proc/diskstats", &first, &second, 1.0)
+            .file("/sys/block/sda/dev", "8:0\n")
+            .file("/sys/block/sda/sda1/dev", "8:1\n")
+            .file("/sys/block/sda/queue/scheduler", "none [mq-deadline] kyber\n")
+            .file("/sys/block/sda/queue/rotational", "0\n")
+            .file("/proc/self/mountinfo", "22 20 8:1 / /var/lib/iggy rw - ext4 /dev/sda1 rw\n")
+    }
+
+    fn examined(host: Recorded) -> Finding {
+        let data = DataDirectory { path: "/var/lib/iggy".to_owned(), found_by: "test".to_owned() };
+        examine(&host.host(), Some(data)).unwrap()
+    }
+
+    fn texts(finding: &Finding) -> Vec<&str> {
+        finding.problems.iter().map(|problem| problem.text.as_str()).collect()
+    }
+
+    #[test]
+    fn a_fast_disk_passes_and_partitions_and_loops_are_left_out() {
+        let finding = examined(second(100, 150, 300, 0));
+        assert_eq!((finding.verdict(), texts(&finding)), (Verdict::Pass, vec![]));
+        assert_eq!(
+            finding.summary,
+            "the slowest of 1 disk, sda, took 1.5 ms for a request over 1 s; the busiest was 30 % busy"
+        );
+        let Evidence::Table(table) = &finding.evidence[2] else { panic!("a table") };
+        assert_eq!(table.rows.len(), 1);
+        let shown: Vec<String> = table.rows[0].cells.iter().map(Value::to_string).collect();
+        assert_eq!(shown[4..], ["400 KiB", "1.5", "1.5", "30 %", "0", "–", "mq-deadline", "no", "Iggy's data"]);
+    }
+
+    #[test]
+    fn slow_requests_warn_then_fail_and_a_few_are_not_judged() {
+        let verdict = |requests, ms| examined(second(requests, ms, 0, 0)).verdict();
+        assert_eq!(verdict(100, 2000), Verdict::Pass);
+        assert_eq!(verdict(100, 2100), Verdict::Warn);
+        assert_eq!(verdict(100, 10_000), Verdict::Warn);
+        assert_eq!(verdict(9, 9_000), Verdict::Pass);
+        let worst = examined(second(100, 15_000, 0, 0));
+        assert_eq!(worst.verdict(), Verdict::Fail);
+        let text = "sda, which holds Iggy's data, took 150 ms for a request, averaged over 100 in 1 s";
+        assert_eq!(texts(&worst), [text]);
+    }
+
+    #[test]
+    fn a_busy_disk_warns() {
+        assert_eq!(examined(second(100, 100, 900, 0)).verdict(), Verdict::Pass);
+        let finding = examined(second(100, 100, 950, 0));
+        assert_eq!(texts(&finding), ["sda, which holds Iggy's data, was busy 95 % of 1 s"]);
+        assert_eq!(finding.verdict(), Verdict::Warn);
+    }
+
+    #[test]
+    fn a_disk_that_answers_nothing_fails() {
+        let finding = examined(second(0, 0, 1000, 3));
+        assert_eq!(finding.verdict(), Verdict::Fail);
+        assert_eq!(texts(&finding), ["sda, which holds Iggy's data, completed nothing in 1 s while 3 requests waited"]);
+    }
+
+    #[test]
+    fn a_rotating_data_disk_warns_and_io_pressure_too() {
+        let finding = examined(second(1, 1, 1, 0).file("/sys/block/sda/queue/rotational", "1\n"));
+        assert_eq!(texts(&finding), ["sda, which holds Iggy's data, is a rotating disk: about 10 ms for each seek"]);
+        let psi = "some avg10=60.00 avg60=0.30 avg300=0.00 total=9\nfull avg10=25.50 avg60=0.00 avg300=0.00 total=1\n";
+        let finding = examined(second(1, 1, 1, 0).file("/proc/pressure/io", psi));
+        assert_eq!(finding.verdict(), Verdict::Warn);
+        assert_eq!(texts(&finding), ["every task that had work waited for I/O during 25.5 % of the last 10 s"]);
+    }
+
+    #[test]
+    fn a_virtual_disk_that_claims_to_rotate_is_noted() {
+        let mut finding = Finding::new("");
+        judge_rotation(&mut finding, "vda", true);
+        assert_eq!(finding.verdict(), Verdict::Note);
+    }
+
+    #[test]
+    fn counters_that_step_back_or_overflow_are_not_believed() {
+        let work = |text: &str| Work::parse(text).unwrap().1;
+        let max = u64::MAX;
+        let before = work(&format!("8 0 sda {max} 0 {max} {max} {max} 0 {max} {max} 0 {max} 0"));
+        let after = work("8 0 sda 1 0 1 1 1 0 1 1 0 1 0");
+        assert_eq!((after.since(&before, 1.0).requests, after.since(&before, 1.0).busy), (0, 0.0));
+        assert_eq!((before.since(&after, 1.0).requests, before.since(&after, 0.0).busy), (max, 100.0));
+    }
+
+    #[test]
+    fn a_host_without_disks_is_skipped_and_denied_counters_are_an_error() {
+        let none = Recorded::complete().sample("/proc/diskstats", "", "", 1.0).file("/proc/self/mountinfo", "");
+        assert_eq!(examined(none).verdict(), Verdict::Skip);
+        assert!(run(&Recorded::complete().host()).is_err());
+    }
+
+    #[test]
+    fn an_unknown_data_disk_is_said() {
+        let finding = examined(second(1, 1, 1, 0).denied("/proc/self/mountinfo"));
+        assert_eq!(finding.verdict(), Verdict::Note);
+        let text = "which disk holds Iggy's data is not known: /proc/self/mountinfo: permission denied";
+        assert_eq!(texts(&finding), [text]);
+    }
+}

@@ -1,0 +1,255 @@
+//! disk-mounts: does the data directory lie on a filesystem that keeps it, mounted as it should be.
+
+use crate::host::{Host, IfAny};
+use crate::iggy::{self, DataDirectory};
+use crate::proc::{Mount, unescape};
+use crate::{Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Table, Value, Verdict};
+
+pub const CHECK: Check = Check {
+    id: "disk-mounts",
+    area: Area::Disk,
+    title: "Is the data on the right filesystem?",
+    why: "Iggy keeps messages in plain files that it reads and writes through io_uring. A filesystem in memory loses \
+          them at the next boot, a container's overlay with the container, a network filesystem stalls a whole shard \
+          when the network does, and one that went read-only stops every producer.",
+    reads: &[Read::Path("/proc/self/mountinfo"), Read::Path("/etc/fstab"), Read::Iggy],
+    thresholds: &[
+        "fails when the data directory is in memory (tmpfs) or read-only",
+        "fails when a filesystem went read-only after an error",
+        "warns when the data directory is on an overlay or a network filesystem",
+        "notes a data filesystem without noatime, absent from fstab, or mounted with nofail",
+    ],
+    advice: "Give the data directory its own XFS or ext4 filesystem on a local disk, mounted with noatime.",
+    deadline: DEADLINE,
+    run,
+};
+
+const MEMORY: [&str; 2] = ["tmpfs", "ramfs"];
+const LAYERED: [&str; 4] = ["overlay", "aufs", "fuse.fuse-overlayfs", "unionfs"];
+const NETWORK: [&str; 12] = [
+    "nfs",
+    "nfs4",
+    "cifs",
+    "smb3",
+    "9p",
+    "ceph",
+    "fuse.ceph",
+    "fuse.glusterfs",
+    "fuse.s3fs",
+    "fuse.sshfs",
+    "lustre",
+    "afs",
+];
+
+fn run(host: &Host) -> Result<Finding> {
+    examine(host, iggy::data_directory(host))
+}
+
+fn examine(host: &Host, data: Option<DataDirectory>) -> Result<Finding> {
+    let mounts = Mount::parse_all(&host.read("/proc/self/mountinfo")?);
+    let mut finding = Finding::new("");
+    let fstab = match host.read("/etc/fstab").if_any() {
+        Ok(text) => Fstab::parse(&text.unwrap_or_default()),
+        Err(error) => {
+            finding.note(format!("what should be mounted is not known: {error}"), Advice::text("Run Warden as root."));
+            Fstab::default()
+        }
+    };
+
+    let holding = data.as_ref().and_then(|data| Some((data, Mount::holding(&mounts, &data.path)?)));
+    finding.summary = match (&data, holding) {
+        (_, Some((data, mount))) => {
+            judge_data(&mut finding, &data.path, mount, &fstab);
+            let Mount { filesystem, source, options, .. } = mount;
+            format!("{} is on {filesystem} ({source}), mounted at {} with {options}", data.path, mount.point)
+        }
+        (Some(data), None) => {
+            let advice = Advice::text("Run Warden in the mount namespace of the host.");
+            finding.warn(format!("no mount holds the data directory {}", data.path), advice);
+            "the filesystem of the data directory was not found".to_owned()
+        }
+        (None, None) => "no data directory of Iggy was found, so only the state of the mounts was judged".to_owned(),
+    };
+
+    let mut table = Table::new("Mounted", ["mounted on", "type", "source", "options", "filesystem options", "holds"]);
+    for mount in Mount::one_for_each_filesystem(&mounts) {
+        let holds_data = holding.is_some_and(|(_, data)| data.device == mount.device);
+        let cells = [
+            Value::Code(mount.point.clone()),
+            mount.filesystem.as_str().into(),
+            Value::Code(mount.source.clone()),
+            Value::Code(mount.options.clone()),
+            Value::Code(mount.super_options.clone()),
+            if holds_data { "Iggy's data".into() } else { Value::Nothing },
+        ];
+        if !went_read_only(mount, &fstab) {
+            table.row(cells);
+            continue;
+        }
+        table.marked_row(Verdict::Fail, cells);
+        if !holds_data {
+            let text = format!("{} ({}) was mounted to be written and is now read-only", mount.point, mount.filesystem);
+            finding.fail(text, after_an_error(mount));
+        }
+    }
+    finding.show(Evidence::Table(table));
+    Ok(finding)
+}
+
+fn judge_data(finding: &mut Finding, path: &str, mount: &Mount, fstab: &Fstab) {
+    let Mount { filesystem, point, .. } = mount;
+    if MEMORY.contains(&filesystem.as_str()) {
+        let text = format!("{path} is on {filesystem}: every message is lost at the next boot");
+        finding.fail(text, Advice::text("Stop Iggy and move its data directory to a filesystem on a disk."));
+    } else if LAYERED.contains(&filesystem.as_str()) {
+        let text = format!("{path} is on {filesystem}: messages go when the container does, and each write is slower");
+        finding.warn(text, Advice::text("Mount a volume or a directory of the host at the data directory."));
+    } else if NETWORK.contains(&filesystem.as_str()) {
+        let text = format!("{path} is on {filesystem}, over the network: a stall there stalls whole shards");
+        finding.warn(text, Advice::text("Move the data directory to a local disk or an attached block volume."));
+    }
+    if mount.is_read_only() {
+        finding.fail(format!("{path} is on {point}, which is read-only: Iggy can store nothing"), after_an_error(mount));
+    }
+    let on_disk = ![&MEMORY[..], &LAYERED, &NETWORK].concat().contains(&filesystem.as_str());
+    if on_disk && !mount.has_option("noatime") {
+        let text = format!("{point} is mounted without noatime: reading a segment may also write its access time");
+        let command = format!("mount -o remount,noatime '{}'", quoted(point));
+        finding.note(text, Advice::run("Remount it so, and add noatime to its line in /etc/fstab.", command));
+    }
+    let Some(planned) = fstab.options(point) else {
+        // The root filesystem is the boot loader's, and a host without fstab mounts by other means.
+        if on_disk && point != "/" && !fstab.rows.is_empty() {
+            let advice = Advice::text("If no mount unit mounts it either, add it to /etc/fstab by its UUID.");
+            finding.note(format!("{point} holds Iggy's data and is not in /etc/fstab: after a boot it may be missing"), advice);
+        }
+        return;
+    };
+    if planned.split(',').any(|option| option == "nofail") {
+        let text = format!("{point} is mounted with nofail: if the disk is missing at boot, Iggy starts on an empty directory");
+        let advice = Advice::text(format!("Add RequiresMountsFor={path} to the unit of Iggy, or remove nofail."));
+        finding.note(text, advice);
+    }
+}
+
+/// A filesystem that stops after an error turns its superblock read-only and leaves the mount as it was; one
+/// that was remounted by hand contradicts fstab.
+fn went_read_only(mount: &Mount, fstab: &Fstab) -> bool {
+    let has = |options: &str, name: &str| options.split(',').any(|option| option == name);
+    let stopped = has(&mount.options, "rw") && (mount.has_option("ro") || mount.has_option("emergency_ro"));
+    let planned_to_write = fstab.options(&mount.point).is_some_and(|options| !has(options, "ro"));
+    stopped || mount.is_read_only() && planned_to_write
+}
+
+fn after_an_error(mount: &Mount) -> Advice {
+    Advice::run(
+        "Find the error in the kernel log, check the filesystem while it is unmounted, then mount it again.",
+        format!("dmesg --level=emerg,alert,crit,err | tail -n 50; findmnt '{}'", quoted(&mount.point)),
+    )
+}
+
+fn quoted(path: &str) -> String {
+    path.replace('\'', r"'\''")
+}
+
+/// Mount points of /etc/fstab with their options (fstab(5)).
+#[derive(Default)]
+struct Fstab {
+    rows: Vec<(String, String)>,
+}
+
+impl Fstab {
+    fn parse(text: &str) -> Fstab {
+        let rows = text.lines().filter(|line| !line.trim_start().starts_with('#')).filter_map(|line| {
+            let mut words = line.split_ascii_whitespace().skip(1);
+            let point = unescape(words.next()?);
+            let point = if point.len() > 1 { point.trim_end_matches('/').to_owned() } else { point };
+            Some((point, words.nth(1).unwrap_or("defaults").to_owned()))
+        });
+        Fstab { rows: rows.collect() }
+    }
+
+    fn options(&self, point: &str) -> Option<&str> {
+        self.rows.iter().find(|(other, _)| other == point).map(|(_, options)| options.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::Recorded;
+
+    const DATA: &str = "/var/lib/iggy";
+    const FSTAB: &str = "# a comment\nUUID=1 / ext4 defaults 0 1\nUUID=2 /var/lib/iggy xfs noatime 0 2\ntorn\n";
+
+    fn on(mount: &str, fstab: &str) -> Finding {
+        let mounts = format!("20 1 254:0 / / rw,relatime - ext4 /dev/vda rw\n22 20 254:16 / {DATA} {mount}\n");
+        let host = Recorded::complete().file("/proc/self/mountinfo", &mounts).file("/etc/fstab", fstab).host();
+        examine(&host, Some(DataDirectory { path: DATA.to_owned(), found_by: "test".to_owned() })).unwrap()
+    }
+
+    fn problems(finding: &Finding) -> Vec<(Verdict, &str)> {
+        finding.problems.iter().map(|problem| (problem.severity, problem.text.as_str())).collect()
+    }
+
+    #[test]
+    fn a_local_disk_with_noatime_passes() {
+        let finding = on("rw,noatime - xfs /dev/vdb rw", FSTAB);
+        assert_eq!((finding.verdict(), problems(&finding)), (Verdict::Pass, vec![]));
+        assert_eq!(finding.summary, "/var/lib/iggy is on xfs (/dev/vdb), mounted at /var/lib/iggy with rw,noatime");
+    }
+
+    #[test]
+    fn memory_fails_and_overlay_and_network_warn() {
+        let verdict = |mount| on(mount, FSTAB).verdict();
+        assert_eq!(verdict("rw - tmpfs tmpfs rw,size=1g"), Verdict::Fail);
+        assert_eq!(verdict("rw,noatime - overlay overlay rw"), Verdict::Warn);
+        let finding = on("rw,noatime - nfs4 server:/iggy rw", FSTAB);
+        let text = "/var/lib/iggy is on nfs4, over the network: a stall there stalls whole shards";
+        assert_eq!(problems(&finding), [(Verdict::Warn, text)]);
+    }
+
+    #[test]
+    fn a_data_filesystem_that_stopped_after_an_error_fails_once() {
+        let finding = on("rw,noatime - ext4 /dev/vdb ro,errors=remount-ro", FSTAB);
+        let text = "/var/lib/iggy is on /var/lib/iggy, which is read-only: Iggy can store nothing";
+        assert_eq!(problems(&finding), [(Verdict::Fail, text)]);
+    }
+
+    #[test]
+    fn another_filesystem_that_turned_read_only_fails_and_one_meant_to_be_does_not() {
+        let verdict = |fstab: &str| {
+            let mounts = "20 1 254:0 / / rw - ext4 /dev/vda rw\n21 20 8:1 / /srv ro - xfs /dev/sda1 ro\n";
+            let host = Recorded::complete().file("/proc/self/mountinfo", mounts).file("/etc/fstab", fstab).host();
+            examine(&host, None).unwrap().verdict()
+        };
+        assert_eq!(verdict("/dev/sda1 /srv/ xfs ro 0 0\n"), Verdict::Pass);
+        assert_eq!(verdict("/dev/sda1 /srv xfs defaults 0 0\n"), Verdict::Fail);
+    }
+
+    #[test]
+    fn access_times_nofail_and_a_missing_line_are_noted() {
+        let finding = on("rw,relatime - xfs /dev/vdb rw", "UUID=2 /var/lib/iggy xfs nofail 0 2\n");
+        assert_eq!((finding.verdict(), finding.problems.len()), (Verdict::Note, 2));
+        assert_eq!(
+            finding.problems[0].advice.command.as_deref(),
+            Some("mount -o remount,noatime '/var/lib/iggy'")
+        );
+        let finding = on("rw,noatime - xfs /dev/vdb rw", "UUID=1 / ext4 defaults 0 1\n");
+        let text = "/var/lib/iggy holds Iggy's data and is not in /etc/fstab: after a boot it may be missing";
+        assert_eq!(problems(&finding), [(Verdict::Note, text)]);
+    }
+
+    #[test]
+    fn without_a_data_directory_it_says_what_was_judged_and_a_denied_fstab_is_told() {
+        let mounts = "20 1 254:0 / / rw - ext4 /dev/vda rw\n";
+        let host = Recorded::complete().file("/proc/self/mountinfo", mounts).denied("/etc/fstab").host();
+        let finding = examine(&host, None).unwrap();
+        assert_eq!(
+            finding.summary,
+            "no data directory of Iggy was found, so only the state of the mounts was judged"
+        );
+        let text = "what should be mounted is not known: /etc/fstab: permission denied";
+        assert_eq!(problems(&finding), [(Verdict::Note, text)]);
+    }
+}
