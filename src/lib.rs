@@ -1,3 +1,5 @@
 //! Warden: the agent on every host of an Apache Iggy deployment, and the Supervisor that commands it.
 
+pub mod config;
 pub mod snapshot;
+pub mod systemd;

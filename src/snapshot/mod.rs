@@ -1,4 +1,5 @@
 //! Diagnoses a host: asks, judges, masks, reports.
 
+pub mod host;
 pub mod redact;
 pub mod report;

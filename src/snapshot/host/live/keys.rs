@@ -1,0 +1,48 @@
+//! The public half of a private key, so that a check can compare it with a certificate without seeing the key.
+
+use std::path::Path;
+
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
+use sha2::{Digest, Sha256};
+use warden_checks::host::{Cause, Data, FILE_BYTES};
+
+use super::files::{open, read_up_to};
+
+pub fn public_half(path: &str) -> Result<Data, Cause> {
+    let (file, _) = open(Path::new(path))?;
+    let (pem, _) = read_up_to(file, FILE_BYTES)?;
+    let no_key = |_| Cause::Other("holds no private key in PEM form".to_owned());
+    let der = PrivateKeyDer::from_pem_slice(&pem).map_err(no_key)?;
+    let unusable = || Cause::Other("holds a private key of an unsupported kind".to_owned());
+    let key = rustls::crypto::ring::sign::any_supported_type(&der).map_err(|_| unusable())?;
+    let spki = key.public_key().ok_or_else(unusable)?;
+    let digest = Sha256::digest(spki.as_ref());
+    let spki_sha256 = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(Data::PublicKey { algorithm: format!("{:?}", key.algorithm()), spki_sha256 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_public_half_of_a_key_file_is_told_and_nothing_else() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key.pem");
+        std::fs::write(&path, key.serialize_pem()).unwrap();
+        let digest: String = Sha256::digest(rcgen::PublicKeyData::subject_public_key_info(&key))
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
+        let answer = public_half(path.to_str().unwrap()).unwrap();
+        assert_eq!(answer, Data::PublicKey { algorithm: "ECDSA".to_owned(), spki_sha256: digest });
+
+        std::fs::write(&path, "not a key").unwrap();
+        assert_eq!(
+            public_half(path.to_str().unwrap()),
+            Err(Cause::Other("holds no private key in PEM form".to_owned()))
+        );
+    }
+}

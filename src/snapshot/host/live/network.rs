@@ -1,0 +1,126 @@
+//! Names, TCP connects and HTTP to services of this host.
+
+use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::time::{Duration, Instant};
+
+use warden_checks::host::{BODY_BYTES, Cause, Data, HttpAnswer};
+
+use super::files::{cause_of, lossy};
+
+pub fn resolve(name: &str) -> Result<Data, Cause> {
+    let started = Instant::now();
+    let addresses = lookup(&format!("{name}:0"))?;
+    let mut addresses: Vec<String> = addresses.iter().map(|address| address.ip().to_string()).collect();
+    addresses.sort();
+    addresses.dedup();
+    Ok(Data::Addresses { addresses, millis: millis(started) })
+}
+
+pub fn connect(address: &str, limit: Duration) -> Result<Data, Cause> {
+    let started = Instant::now();
+    open(address, limit)?;
+    Ok(Data::Connected { millis: millis(started) })
+}
+
+/// A connection to the first address of `host:port` that accepts one.
+pub(super) fn open(address: &str, limit: Duration) -> Result<TcpStream, Cause> {
+    let mut last = Cause::Other(format!("`{address}` has no address"));
+    for address in lookup(address)? {
+        match TcpStream::connect_timeout(&address, limit.max(Duration::from_millis(1))) {
+            Ok(stream) => return Ok(stream),
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+                last = Cause::Other(format!("{address} refused the connection"));
+            }
+            Err(error) => last = cause_of(error),
+        }
+    }
+    Err(last)
+}
+
+fn lookup(address: &str) -> Result<Vec<SocketAddr>, Cause> {
+    let failed = |error: std::io::Error| Cause::Other(format!("cannot be resolved ({error})"));
+    Ok(address.to_socket_addrs().map_err(failed)?.collect())
+}
+
+pub(super) fn millis(since: Instant) -> f64 {
+    (since.elapsed().as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// GET without credentials, redirects or proxies, and only to an address of this host: a configuration file
+/// cannot make us call somebody else.
+pub async fn get(url: &str, limit: Duration) -> Result<HttpAnswer, Cause> {
+    let parsed = reqwest::Url::parse(url).map_err(|error| Cause::Other(error.to_string()))?;
+    if !is_local(&parsed) {
+        return Err(Cause::Other("is not an address of this host".to_owned()));
+    }
+    let client = reqwest::Client::builder()
+        .tls_backend_preconfigured(super::tls::accepting_any_certificate())
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .timeout(limit)
+        .user_agent(concat!("warden/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(|error| Cause::Other(error.to_string()))?;
+    let started = Instant::now();
+    let mut response = client.get(parsed).send().await.map_err(explain)?;
+    let status = response.status().as_u16();
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(explain)? {
+        body.extend_from_slice(&chunk);
+        if body.len() as u64 > BODY_BYTES {
+            body.truncate(BODY_BYTES as usize);
+            break;
+        }
+    }
+    Ok(HttpAnswer { status, body: lossy(body), millis: millis(started) })
+}
+
+fn is_local(url: &reqwest::Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    match host.parse::<IpAddr>() {
+        Ok(address) => address.is_loopback() || own_addresses().contains(&address),
+        Err(_) => host == "localhost",
+    }
+}
+
+fn own_addresses() -> Vec<IpAddr> {
+    let interfaces = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    interfaces
+        .filter_map(|interface| {
+            let address = interface.address?;
+            let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+        })
+        .collect()
+}
+
+fn explain(error: reqwest::Error) -> Cause {
+    if error.is_timeout() {
+        return Cause::TimedOut;
+    }
+    // The innermost cause says it; the outer ones repeat the URL.
+    let mut inner: &dyn std::error::Error = &error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    match inner.downcast_ref::<std::io::Error>().map(std::io::Error::kind) {
+        Some(std::io::ErrorKind::ConnectionRefused) => Cause::Other("the connection was refused".to_owned()),
+        _ => Cause::Other(inner.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_of_this_host_are_called() {
+        let local = |url: &str| is_local(&url.parse().unwrap());
+        assert!(
+            local("http://127.0.0.1:3000/ping")
+                && local("http://[::1]:3000/ping")
+                && local("https://localhost/x")
+        );
+        assert!(!local("http://169.254.169.254/latest/meta-data") && !local("http://example.com/"));
+    }
+}

@@ -1,0 +1,149 @@
+//! What a TLS listener offers, whatever it is.
+
+use std::io::{Read, Write};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme};
+use warden_checks::host::{Cause, TlsAnswer};
+
+use super::network;
+
+pub fn handshake(address: &str, name: &str, limit: Duration) -> Result<TlsAnswer, Cause> {
+    let started = Instant::now();
+    let name = ServerName::try_from(name.to_owned())
+        .map_err(|_| Cause::Other(format!("`{name}` is not a host name")))?;
+    let mut stream = network::open(address, limit)?;
+    let left = Some(limit.saturating_sub(started.elapsed()).max(Duration::from_millis(1)));
+    stream
+        .set_read_timeout(left)
+        .and_then(|()| stream.set_write_timeout(left))
+        .map_err(super::files::cause_of)?;
+    let config = Arc::new(accepting_any_certificate());
+    let mut connection =
+        ClientConnection::new(config, name).map_err(|error| Cause::Other(error.to_string()))?;
+    complete(&mut connection, &mut stream, started, limit)?;
+    let chain = connection.peer_certificates().unwrap_or_default().iter().map(pem).collect();
+    Ok(TlsAnswer {
+        protocol: connection.protocol_version().map_or("unknown", protocol_name).to_owned(),
+        cipher: connection
+            .negotiated_cipher_suite()
+            .map_or_else(String::new, |suite| format!("{:?}", suite.suite())),
+        chain,
+        millis: network::millis(started),
+    })
+}
+
+/// A listener that sends a byte a second keeps each read in time; the whole is bounded too.
+fn complete(
+    connection: &mut ClientConnection,
+    stream: &mut (impl Read + Write),
+    started: Instant,
+    limit: Duration,
+) -> Result<(), Cause> {
+    let failed = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut => Cause::TimedOut,
+        _ => Cause::Other(format!("the TLS handshake failed: {error}")),
+    };
+    while connection.is_handshaking() {
+        if started.elapsed() > limit {
+            return Err(Cause::TimedOut);
+        }
+        while connection.wants_write() {
+            connection.write_tls(stream).map_err(failed)?;
+        }
+        if connection.is_handshaking() && connection.wants_read() {
+            if connection.read_tls(stream).map_err(failed)? == 0 {
+                return Err(Cause::Other(
+                    "the listener closed the connection: it does not speak TLS".to_owned(),
+                ));
+            }
+            connection
+                .process_new_packets()
+                .map_err(|error| Cause::Other(format!("the TLS handshake failed: {error}")))?;
+        }
+    }
+    Ok(())
+}
+
+fn protocol_name(version: rustls::ProtocolVersion) -> &'static str {
+    match version {
+        rustls::ProtocolVersion::TLSv1_3 => "TLSv1.3",
+        rustls::ProtocolVersion::TLSv1_2 => "TLSv1.2",
+        _ => "unknown",
+    }
+}
+
+fn pem(certificate: &CertificateDer<'_>) -> String {
+    let text = base64::engine::general_purpose::STANDARD.encode(certificate);
+    let lines: Vec<&str> =
+        text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap_or_default()).collect();
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+}
+
+/// For looking only: what is found wrong with a certificate is a finding, not a refusal, and nothing secret is
+/// ever sent over such a connection.
+pub fn accepting_any_certificate() -> ClientConfig {
+    let provider = Arc::new(ring::default_provider());
+    let verifier = Arc::new(AnyCertificate(Arc::clone(&provider)));
+    #[expect(
+        clippy::expect_used,
+        reason = "ring supports the default protocol versions; there is no input that changes it"
+    )]
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("ring supports TLS 1.2 and 1.3");
+    builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
+}
+
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        rustls::crypto::verify_tls12_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        rustls::crypto::verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,3 @@
+//! What a host answers: live, recorded as it goes, or replayed.
+
+pub mod live;
