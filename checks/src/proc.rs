@@ -86,6 +86,16 @@ pub fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     text.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim()))
 }
 
+/// How many CPUs a list such as `0-3,8` names (sysfs, cpuset). What does not parse counts as none.
+pub fn cpu_count(list: &str) -> u64 {
+    let count = |range: &str| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last) = (first.trim().parse::<u32>().ok()?, last.trim().parse::<u32>().ok()?);
+        Some(u64::from(last.checked_sub(first)?) + 1)
+    };
+    list.split(',').filter_map(count).sum()
+}
+
 /// `avg10`, in percent, of the `some` or `full` line of a pressure file (Documentation/accounting/psi.rst).
 pub fn pressure(text: &str, kind: &str) -> Option<f64> {
     let line = text.lines().find(|line| line.split(' ').next() == Some(kind))?;
@@ -280,6 +290,11 @@ mod tests {
         assert_eq!((stat.user_ticks, stat.system_ticks, stat.threads), (11, 22, 3));
         assert_eq!((stat.start_ticks, stat.resident_pages), (4567, 250));
         assert_eq!(ProcessStat::parse("7 (torn"), None);
+    }
+
+    #[test]
+    fn the_cpus_of_a_list_are_counted() {
+        assert_eq!(["0", "0-3\n", "0-3,8,10-11", "", "3-1,x"].map(cpu_count), [1, 4, 7, 0, 0]);
     }
 
     #[test]

@@ -17,4 +17,9 @@ checks! {
     disk_mounts,
     disk_latency,
     disk_write_cache,
+    kernel_parameters,
+    kernel_io_uring,
+    kernel_log,
+    kernel_modules,
+    kernel_limits,
 }
