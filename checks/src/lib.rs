@@ -7,9 +7,12 @@ mod check;
 mod finding;
 pub mod host;
 pub mod iggy;
+mod limits;
 pub mod proc;
+mod process;
 pub mod quantity;
 pub mod shape;
+mod systemd;
 
 pub use catalog::CHECKS;
 pub use check::{Area, Check, DEADLINE, Error, Read, Result, component_matches, matches};

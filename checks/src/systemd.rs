@@ -1,0 +1,110 @@
+//! Units as checks look at them: whether there is one, since when, and how to change it.
+
+use crate::Advice;
+use crate::check::{Error, Result};
+use crate::host::{Cause, Failure, Host, Unit};
+use crate::iggy::Runtime;
+
+/// Whether there is a unit of this name.
+pub enum Found {
+    Loaded(Box<Unit>),
+    /// There is none, or what is there does not load; `LoadState` in words.
+    NotLoaded(String),
+    /// No service manager to ask, and why.
+    NoManager(String),
+}
+
+impl Found {
+    pub fn loaded(self) -> Option<Box<Unit>> {
+        match self {
+            Found::Loaded(unit) => Some(unit),
+            Found::NotLoaded(_) | Found::NoManager(_) => None,
+        }
+    }
+}
+
+/// A denied or timed-out question stays an error.
+pub fn find(host: &Host, name: &str) -> Result<Found> {
+    match host.unit(name) {
+        Ok(unit) if unit.is_loaded() => Ok(Found::Loaded(Box::new(unit))),
+        Ok(unit) => Ok(Found::NotLoaded(unit.text("LoadState").unwrap_or("not-found").to_owned())),
+        Err(Error::Host(Failure { cause: Cause::Absent, .. })) => {
+            Ok(Found::NotLoaded("not-found".to_owned()))
+        }
+        Err(Error::Host(Failure { cause: Cause::Unavailable(reason), .. })) => Ok(Found::NoManager(reason)),
+        Err(error) => Err(error),
+    }
+}
+
+/// The units of the two runtimes, by their configured names.
+pub fn runtime_units(host: &Host) -> Result<[(Runtime, String); 2]> {
+    let settings = host.settings()?;
+    Ok([(Runtime::Iggy, settings.iggy_unit), (Runtime::Connectors, settings.connectors_unit)])
+}
+
+/// A timestamp property in Unix seconds; zero means never.
+pub fn time(unit: &Unit, name: &str) -> Option<i64> {
+    let microseconds = unit.number(name).filter(|&microseconds| microseconds > 0)?;
+    i64::try_from(microseconds / 1_000_000).ok()
+}
+
+/// How to set one directive of a unit for good.
+pub fn drop_in(unit: &str, setting: &str) -> Advice {
+    let command = format!(
+        "mkdir -p /etc/systemd/system/{unit}.d && printf '[Service]\\n{setting}\\n' > \
+         /etc/systemd/system/{unit}.d/{}.conf && systemctl daemon-reload",
+        setting.split('=').next().unwrap_or_default().to_ascii_lowercase()
+    );
+    Advice::run(format!("Set {setting} in a drop-in of {unit}; it holds from the next start."), command)
+}
+
+#[cfg(test)]
+pub mod testing {
+    use crate::host::Settings;
+
+    /// A run as root with the packaged unit names, by process 99.
+    pub fn settings() -> Settings {
+        Settings {
+            iggy_unit: "iggy.service".to_owned(),
+            connectors_unit: "iggy-connectors.service".to_owned(),
+            warden_unit: "warden.service".to_owned(),
+            supervisor_url: None,
+            since_seconds: 86_400,
+            own_pid: 99,
+            effective_uid: 0,
+            capabilities: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::{Recorded, Request};
+
+    #[test]
+    fn a_unit_is_there_or_not_or_nobody_can_say() {
+        let request = |name: &str| Request::Unit { name: name.to_owned() };
+        let host = Recorded::complete()
+            .unit("a.service", serde_json::json!({"LoadState": "loaded"}))
+            .unit("b.service", serde_json::json!({"LoadState": "masked"}))
+            .without(request("c.service"), Cause::Unavailable("no D-Bus".to_owned()))
+            .without(request("d.service"), Cause::Denied)
+            .host();
+        assert!(matches!(find(&host, "a.service"), Ok(Found::Loaded(_))));
+        assert!(matches!(find(&host, "b.service"), Ok(Found::NotLoaded(state)) if state == "masked"));
+        assert!(matches!(find(&host, "c.service"), Ok(Found::NoManager(reason)) if reason == "no D-Bus"));
+        assert!(find(&host, "d.service").is_err());
+        assert!(matches!(find(&host, "e.service"), Ok(Found::NotLoaded(state)) if state == "not-found"));
+    }
+
+    #[test]
+    fn a_drop_in_is_one_line_to_paste() {
+        let command = drop_in("iggy.service", "LimitMEMLOCK=infinity").command.unwrap();
+        assert_eq!(
+            command,
+            "mkdir -p /etc/systemd/system/iggy.service.d && printf '[Service]\\nLimitMEMLOCK=infinity\\n' > \
+             /etc/systemd/system/iggy.service.d/limitmemlock.conf && systemctl daemon-reload"
+        );
+    }
+}
