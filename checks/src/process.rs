@@ -79,14 +79,6 @@ pub fn runtimes(host: &Host) -> Runtimes {
     iggy::processes(host).into_iter().map(|process| (process.pid, process.runtime)).collect()
 }
 
-/// What a runtime is called in a sentence.
-pub const fn program(runtime: Runtime) -> &'static str {
-    match runtime {
-        Runtime::Iggy => "iggy-server",
-        Runtime::Connectors => "iggy-connectors",
-    }
-}
-
 #[cfg(test)]
 pub mod testing {
     //! Processes for tests, a line each.

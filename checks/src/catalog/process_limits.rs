@@ -4,7 +4,7 @@ use crate::host::{Host, IfAny};
 use crate::iggy::Runtime;
 use crate::limits::limit;
 use crate::proc::{ProcessStat, field};
-use crate::process::{self, Runtimes, program};
+use crate::process::{self, Runtimes};
 use crate::quantity::{bytes, count, number};
 use crate::systemd::{self, Found};
 use crate::{Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Series, Table, Unit, Value, Verdict};
@@ -88,7 +88,7 @@ struct Sheet<'a> {
 
 impl Sheet<'_> {
     fn process(&mut self, host: &Host, limits: &str, pid: u32, runtime: Runtime) -> Result<String> {
-        let who = format!("{} (pid {pid})", program(runtime));
+        let who = format!("{} (pid {pid})", runtime.program());
         let status = host.read(&format!("/proc/{pid}/status"))?;
         let files = limit(limits, "Max open files");
         let soft_files = files.and_then(|files| files.soft);

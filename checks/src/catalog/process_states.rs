@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::host::Host;
-use crate::process::{self, Runtimes, STAT, Seen, program};
+use crate::process::{self, Runtimes, STAT, Seen};
 use crate::quantity::{count, duration};
 use crate::{Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Series, Table, Unit, Value, Verdict};
 
@@ -70,7 +70,7 @@ fn judge(host: &Host, runtimes: &Runtimes) -> Result<Finding> {
     for seen in &zombies {
         match runtimes.get(&seen.now.pid) {
             Some(&runtime) => {
-                let text = format!("{} (pid {}) is a zombie: it has ended", program(runtime), seen.now.pid);
+                let text = format!("{} (pid {}) is a zombie: it has ended", runtime.program(), seen.now.pid);
                 let advice = Advice::run("See why it ended; its parent has not noticed.", format!("systemctl status {}", seen.now.parent));
                 finding.fail(text, advice);
                 table.marked_row(Verdict::Fail, cells(seen, Value::Nothing));
@@ -123,7 +123,7 @@ fn stuck_threads(host: &Host, runtimes: &Runtimes, finding: &mut Finding) {
             let text = format!(
                 "{} of {} (pid {pid}) in uninterruptible sleep at one look: {}",
                 count(names.len() as u64, "thread", "threads"),
-                program(runtime),
+                runtime.program(),
                 names.join(", ")
             );
             let command = format!("grep -H . /proc/{pid}/task/*/wchan");
