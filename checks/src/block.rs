@@ -2,6 +2,7 @@
 
 use crate::Result;
 use crate::host::{FileText, Host};
+use crate::iggy::DataDirectory;
 use crate::proc::Mount;
 
 /// A whole disk: a device, or a stack of them (LVM, RAID).
@@ -64,6 +65,19 @@ impl Disk {
     }
 }
 
+/// Mounts as a process in a container sees them.
+pub const MOUNTS_OF_PROCESS: &str = "/proc/[pid]/mountinfo";
+
+/// The mount that holds the data directory. One that was found inside a container lies on a mount of the
+/// container's, which only the mounts of its process tell.
+pub fn data_mount(host: &Host, data: &DataDirectory, mounts: &[Mount]) -> Result<Option<Mount>> {
+    let inside = data.path.strip_prefix("/proc/").and_then(|rest| rest.split_once("/root/"));
+    let Some((process, path)) = inside else { return Ok(Mount::holding(mounts, &data.path).cloned()) };
+    let mounts = Mount::parse_all(&host.read(&format!("/proc/{process}/mountinfo"))?);
+    Ok(Mount::holding(&mounts, &format!("/{path}")).cloned())
+}
+
+/// Whether a device of this name can store data.
 pub fn stores_data(name: &str) -> bool {
     !NEVER.iter().any(|kind| {
         name.strip_prefix(kind)
@@ -102,5 +116,25 @@ mod tests {
         let held: Vec<_> =
             mounts.iter().map(|mount| Disk::holding(&disks, mount).map(|disk| &*disk.name)).collect();
         assert_eq!(held, [Some("nvme0n1"), Some("nvme0n1"), None]);
+    }
+
+    #[test]
+    fn data_in_a_container_lies_on_a_mount_of_the_container() {
+        let host = Recorded::complete()
+            .file(
+                "/proc/70/mountinfo",
+                "1 0 0:50 / / rw - overlay overlay rw\n2 1 8:1 / /data rw - xfs /dev/sda1 rw\n",
+            )
+            .host();
+        let mounts =
+            Mount::parse_all("1 0 8:2 / / rw - ext4 /dev/sda2 rw\n2 1 0:20 / /proc rw - proc proc rw\n");
+        let device = |path: &str| {
+            let data = DataDirectory { path: path.to_owned(), found_by: "test".to_owned() };
+            data_mount(&host, &data, &mounts).map(|mount| mount.map(|mount| mount.device))
+        };
+        assert_eq!(device("/proc/70/root/data/iggy"), Ok(Some("8:1".to_owned())));
+        assert_eq!(device("/proc/70/root/app/local_data"), Ok(Some("0:50".to_owned())));
+        assert_eq!(device("/var/lib/iggy"), Ok(Some("8:2".to_owned())));
+        assert!(device("/proc/71/root/app").is_err());
     }
 }

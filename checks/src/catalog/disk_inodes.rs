@@ -1,5 +1,6 @@
 //! disk-inodes: are there inodes left on every filesystem that stores data.
 
+use crate::block::{MOUNTS_OF_PROCESS, data_mount};
 use crate::host::Host;
 use crate::iggy::{self, DataDirectory};
 use crate::proc::Mount;
@@ -11,7 +12,7 @@ pub const CHECK: Check = Check {
     title: "Are there inodes left?",
     why: "Every segment is two files and every consumer offset one more. A filesystem without inodes refuses new \
           files with \"no space left\" although df shows room, and a shard that cannot open its next segment dies.",
-    reads: &[Read::Path("/proc/self/mountinfo"), Read::Space, Read::Iggy],
+    reads: &[Read::Path("/proc/self/mountinfo"), Read::Space, Read::Path(MOUNTS_OF_PROCESS), Read::Iggy],
     thresholds: &["warns when 85 % of a filesystem's inodes are used", "fails at 95 %"],
     advice: "Remove what made the many small files; the number of inodes of ext4 is fixed when it is made.",
     deadline: DEADLINE,
@@ -29,7 +30,7 @@ fn run(host: &Host) -> Result<Finding> {
 
 fn examine(host: &Host, data: Option<DataDirectory>) -> Result<Finding> {
     let mounts = Mount::parse_all(&host.read("/proc/self/mountinfo")?);
-    let data_device = data.and_then(|data| Some(Mount::holding(&mounts, &data.path)?.device.clone()));
+    let data_device = data.and_then(|data| Some(data_mount(host, &data, &mounts).ok()??.device));
     let mut finding = Finding::new("");
     let mut table = Table::new("Filesystems", ["mounted on", "type", "inodes", "free", "used", "holds"]);
     let mut measured: Vec<(f64, &str, u64)> = Vec::new();

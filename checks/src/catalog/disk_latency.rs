@@ -1,6 +1,6 @@
 //! disk-latency: do the disks keep up with what is asked of them.
 
-use crate::block::{DISKS, Disk, PARTITIONS, stores_data};
+use crate::block::{DISKS, Disk, MOUNTS_OF_PROCESS, PARTITIONS, data_mount, stores_data};
 use crate::host::{Host, IfAny};
 use crate::iggy::{self, DataDirectory};
 use crate::proc::{Mount, pressure};
@@ -24,6 +24,7 @@ pub const CHECK: Check = Check {
         Read::Path("/sys/block/*/queue/nr_requests"),
         Read::Path("/proc/pressure/io"),
         Read::Path("/proc/self/mountinfo"),
+        Read::Path(MOUNTS_OF_PROCESS),
         Read::Iggy,
     ],
     thresholds: &[
@@ -59,11 +60,15 @@ fn examine(host: &Host, data: Option<DataDirectory>) -> Result<Finding> {
     let schedulers = host.read_all("/sys/block/*/queue/scheduler")?;
     let rotational = host.read_all("/sys/block/*/queue/rotational")?;
     let depths = host.read_all("/sys/block/*/queue/nr_requests")?;
-    let mounts = host.read("/proc/self/mountinfo").map(|text| Mount::parse_all(&text));
-    let data_disk = match (&data, &mounts) {
-        (Some(data), Ok(mounts)) => Mount::holding(mounts, &data.path).and_then(|mount| Disk::holding(&disks, mount)),
-        _ => None,
-    };
+    let data_mount = data
+        .as_ref()
+        .map(|data| {
+            let mounts = Mount::parse_all(&host.read("/proc/self/mountinfo")?);
+            data_mount(host, data, &mounts)
+        })
+        .transpose()
+        .map(Option::flatten);
+    let data_disk = data_mount.as_ref().ok().and_then(|mount| Disk::holding(&disks, mount.as_ref()?));
 
     let before = Work::parse_all(&first);
     let mut measured: Vec<(String, Pace)> = Vec::new();
@@ -121,7 +126,7 @@ fn examine(host: &Host, data: Option<DataDirectory>) -> Result<Finding> {
             judge_rotation(&mut finding, name, disk.is_some_and(Disk::is_virtual));
         }
     }
-    if let (Some(_), Err(error)) = (&data, &mounts) {
+    if let Err(error) = &data_mount {
         finding.note(format!("which disk holds Iggy's data is not known: {error}"), Advice::text("Run Warden as root."));
     }
 

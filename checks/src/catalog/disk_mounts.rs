@@ -1,5 +1,6 @@
 //! disk-mounts: does the data directory lie on a filesystem that keeps it, mounted as it should be.
 
+use crate::block::{MOUNTS_OF_PROCESS, data_mount};
 use crate::host::{Host, IfAny};
 use crate::iggy::{self, DataDirectory};
 use crate::proc::{Mount, unescape};
@@ -12,7 +13,7 @@ pub const CHECK: Check = Check {
     why: "Iggy keeps messages in plain files that it reads and writes through io_uring. A filesystem in memory loses \
           them at the next boot, a container's overlay with the container, a network filesystem stalls a whole shard \
           when the network does, and one that went read-only stops every producer.",
-    reads: &[Read::Path("/proc/self/mountinfo"), Read::Path("/etc/fstab"), Read::Iggy],
+    reads: &[Read::Path("/proc/self/mountinfo"), Read::Path("/etc/fstab"), Read::Path(MOUNTS_OF_PROCESS), Read::Iggy],
     thresholds: &[
         "fails when the data directory is in memory (tmpfs) or read-only",
         "fails when a filesystem went read-only after an error",
@@ -56,7 +57,8 @@ fn examine(host: &Host, data: Option<DataDirectory>) -> Result<Finding> {
         }
     };
 
-    let holding = data.as_ref().and_then(|data| Some((data, Mount::holding(&mounts, &data.path)?)));
+    let mount = data.as_ref().map(|data| data_mount(host, data, &mounts)).transpose()?.flatten();
+    let holding = data.as_ref().zip(mount.as_ref());
     finding.summary = match (&data, holding) {
         (_, Some((data, mount))) => {
             judge_data(&mut finding, &data.path, mount, &fstab);

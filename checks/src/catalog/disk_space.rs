@@ -1,5 +1,6 @@
 //! disk-space: is there room on every filesystem that stores data.
 
+use crate::block::{MOUNTS_OF_PROCESS, data_mount};
 use crate::host::{Host, Space};
 use crate::iggy;
 use crate::proc::Mount;
@@ -12,7 +13,7 @@ pub const CHECK: Check = Check {
     title: "Is there room on the disks?",
     why: "When the filesystem of the data directory is full, an Iggy shard dies at its next write while the server \
           stays up and /ping still answers pong. Producers hang until the node is restarted with room.",
-    reads: &[Read::Path("/proc/self/mountinfo"), Read::Space, Read::Iggy],
+    reads: &[Read::Path("/proc/self/mountinfo"), Read::Space, Read::Path(MOUNTS_OF_PROCESS), Read::Iggy],
     thresholds: &["warns when a filesystem is 85 % full", "fails at 95 %"],
     advice: "Free space or grow the filesystem; shorten the retention of large topics.",
     deadline: DEADLINE,
@@ -24,7 +25,7 @@ const FAIL_PERCENT: f64 = 95.0;
 
 fn run(host: &Host) -> Result<Finding> {
     let mounts = Mount::parse_all(&host.read("/proc/self/mountinfo")?);
-    let data_mount = iggy::data_directory(host).and_then(|data| Mount::holding(&mounts, &data.path).cloned());
+    let data_mount = iggy::data_directory(host).and_then(|data| data_mount(host, &data, &mounts).ok().flatten());
     let mut finding = Finding::new("");
     let mut table = Table::new("Filesystems", ["mounted on", "type", "size", "available", "used", "holds"]);
     let mut chart = Series::bars("How full", Unit::Percent, ["used"]);

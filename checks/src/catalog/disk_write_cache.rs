@@ -1,6 +1,6 @@
 //! disk-write-cache: is what fsync says on the disk really on the disk.
 
-use crate::block::{DISKS, Disk, PARTITIONS};
+use crate::block::{DISKS, Disk, MOUNTS_OF_PROCESS, PARTITIONS, data_mount};
 use crate::host::Host;
 use crate::iggy::{self, DataDirectory};
 use crate::proc::Mount;
@@ -20,6 +20,7 @@ pub const CHECK: Check = Check {
         Read::Path("/sys/block/*/queue/fua"),
         Read::Path("/sys/block/*/device/scsi_disk/*/cache_type"),
         Read::Path("/proc/self/mountinfo"),
+        Read::Path(MOUNTS_OF_PROCESS),
         Read::Iggy,
     ],
     thresholds: &[
@@ -44,8 +45,8 @@ fn examine(host: &Host, data: Option<DataDirectory>) -> Result<Finding> {
     let forced = host.read_all("/sys/block/*/queue/fua")?;
     let own = host.read_all("/sys/block/*/device/scsi_disk/*/cache_type")?;
     let mounts = Mount::parse_all(&host.read("/proc/self/mountinfo")?);
-    let data_mount = data.and_then(|data| Mount::holding(&mounts, &data.path));
-    let data_disk = data_mount.and_then(|mount| Disk::holding(&disks, mount));
+    let data_mount = data.and_then(|data| data_mount(host, &data, &mounts).ok().flatten());
+    let data_disk = data_mount.as_ref().and_then(|mount| Disk::holding(&disks, mount));
 
     let mut finding = Finding::new("");
     let mut table = Table::new("Disks", ["disk", "kernel treats it as", "disk says", "forced unit access", "holds"]);
@@ -92,7 +93,7 @@ fn examine(host: &Host, data: Option<DataDirectory>) -> Result<Finding> {
     }
     for mount in Mount::one_for_each_filesystem(&mounts) {
         let Some(option) = NO_BARRIERS.iter().find(|option| mount.has_option(option)) else { continue };
-        let (severity, whose) = match data_mount {
+        let (severity, whose) = match &data_mount {
             Some(data) if data.device == mount.device => (Verdict::Warn, ", which holds Iggy's data,"),
             Some(_) => (Verdict::Note, ""),
             None => (Verdict::Warn, ""),
