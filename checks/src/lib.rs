@@ -8,6 +8,7 @@ mod finding;
 pub mod host;
 pub mod iggy;
 mod limits;
+mod links;
 pub mod proc;
 mod process;
 pub mod quantity;

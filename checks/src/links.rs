@@ -1,0 +1,205 @@
+//! Network links with their addresses and routes, as iproute2 tells them in JSON. Source: ip(8), `-json`.
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::host::{Host, Output};
+use crate::{Error, Result};
+
+/// Rows of the command table.
+pub const IP_ADDRESS: &str = "ip-address";
+pub const IP_ROUTE: &str = "ip-route";
+pub const IP_NEIGHBOUR: &str = "ip-neighbour";
+
+/// A network interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    pub name: String,
+    pub mtu: u64,
+    /// `bond`, `bridge`, `vlan`, `veth`...; empty for a card.
+    pub kind: String,
+    /// The bond or bridge that it is a member of.
+    pub master: Option<String>,
+    /// The interface below a VLAN.
+    pub parent: Option<String>,
+    /// An operator wants it up.
+    pub is_up: bool,
+    /// And it is.
+    pub has_carrier: bool,
+    /// Kind of its root queueing discipline.
+    pub qdisc: String,
+    pub addresses: Vec<Address>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Address {
+    #[serde(default)]
+    pub family: String,
+    #[serde(default)]
+    pub local: String,
+    #[serde(default)]
+    pub prefixlen: u8,
+    #[serde(default)]
+    pub scope: String,
+    /// Another host on the link has the same address (RFC 4862).
+    #[serde(default, rename = "dadfailed")]
+    pub duplicate_on_the_link: bool,
+    #[serde(default)]
+    pub tentative: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Route {
+    /// `unicast` unless said otherwise: `local`, `blackhole`, `unreachable`...
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    /// `default` or a prefix.
+    #[serde(rename = "dst")]
+    pub destination: String,
+    pub gateway: Option<String>,
+    #[serde(rename = "dev")]
+    pub device: Option<String>,
+    pub table: Option<String>,
+    pub protocol: Option<String>,
+    pub metric: Option<i64>,
+    #[serde(rename = "prefsrc")]
+    pub source: Option<String>,
+    /// `linkdown`, `dead`.
+    pub flags: Vec<String>,
+    /// Of a route with several gateways.
+    pub nexthops: Vec<NextHop>,
+    pub via: Option<Via>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct NextHop {
+    pub gateway: Option<String>,
+    #[serde(rename = "dev")]
+    pub device: Option<String>,
+    pub flags: Vec<String>,
+}
+
+/// A gateway of another address family.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Via {
+    pub host: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Neighbour {
+    #[serde(rename = "dst")]
+    pub address: String,
+    #[serde(rename = "dev")]
+    pub device: String,
+    #[serde(rename = "lladdr")]
+    pub hardware: Option<String>,
+    /// `REACHABLE`, `STALE`, `FAILED`, `INCOMPLETE`...
+    pub state: Vec<String>,
+}
+
+impl Link {
+    /// Every interface, in the kernel's order.
+    pub fn all(host: &Host) -> Result<Vec<Link>> {
+        let rows: Vec<Row> = parse(IP_ADDRESS, &host.run(IP_ADDRESS)?)?;
+        Ok(rows.into_iter().filter(|row| !row.name.is_empty()).map(Row::into_link).collect())
+    }
+}
+
+impl Route {
+    pub fn all(host: &Host) -> Result<Vec<Route>> {
+        parse(IP_ROUTE, &host.run(IP_ROUTE)?)
+    }
+}
+
+impl Neighbour {
+    pub fn all(host: &Host) -> Result<Vec<Neighbour>> {
+        parse(IP_NEIGHBOUR, &host.run(IP_NEIGHBOUR)?)
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Row {
+    #[serde(rename = "ifname")]
+    name: String,
+    flags: Vec<String>,
+    mtu: u64,
+    qdisc: String,
+    master: Option<String>,
+    link: Option<String>,
+    linkinfo: LinkInfo,
+    addr_info: Vec<Address>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct LinkInfo {
+    info_kind: String,
+}
+
+impl Row {
+    fn into_link(self) -> Link {
+        let has = |flag: &str| self.flags.iter().any(|other| other == flag);
+        Link {
+            is_up: has("UP"),
+            has_carrier: has("LOWER_UP"),
+            name: self.name,
+            mtu: self.mtu,
+            kind: self.linkinfo.info_kind,
+            master: self.master,
+            parent: self.link,
+            qdisc: self.qdisc,
+            // `ip` prints an empty object for an address that a filter left out.
+            addresses: self.addr_info.into_iter().filter(|address| !address.local.is_empty()).collect(),
+        }
+    }
+}
+
+/// The rows of a JSON answer; nothing at all is an empty list, as older versions print it.
+pub fn parse<T: DeserializeOwned>(command: &str, output: &Output) -> Result<Vec<T>> {
+    if output.status != Some(0) {
+        let status = output.status.map_or("a signal".to_owned(), |status| format!("status {status}"));
+        let said = output.stderr.lines().next().unwrap_or("no reason given");
+        return Err(Error::parse(command, format!("it ended with {status}: {said}")));
+    }
+    if output.stdout.trim().is_empty() {
+        return Ok(Vec::new());
+    }
+    serde_json::from_str(&output.stdout).map_err(|error| Error::parse(command, error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn output(status: i32, stdout: &str, stderr: &str) -> Output {
+        Output { status: Some(status), stdout: stdout.to_owned(), stderr: stderr.to_owned(), cut: false }
+    }
+
+    #[test]
+    fn a_card_and_its_addresses_are_read() {
+        let json = r#"[{},{"ifindex":4,"ifname":"eth0","flags":["BROADCAST","UP","LOWER_UP"],"mtu":1400,"qdisc":"pfifo_fast",
+            "addr_info":[{},{"family":"inet6","local":"fd00::2","prefixlen":64,"scope":"global","dadfailed":true}]}]"#;
+        let rows: Vec<Row> = parse(IP_ADDRESS, &output(0, json, "")).unwrap();
+        let link = rows.into_iter().map(Row::into_link).nth(1).unwrap();
+        assert_eq!((link.name.as_str(), link.mtu, link.is_up, link.has_carrier), ("eth0", 1400, true, true));
+        assert_eq!((link.kind.as_str(), link.qdisc.as_str()), ("", "pfifo_fast"));
+        assert_eq!(link.addresses.len(), 1);
+        assert!(link.addresses[0].duplicate_on_the_link);
+    }
+
+    #[test]
+    fn silence_is_an_empty_list_and_an_error_tells_what_was_said() {
+        assert_eq!(parse::<Route>(IP_ROUTE, &output(0, "\n", "")), Ok(Vec::new()));
+        let error = parse::<Route>(IP_ROUTE, &output(255, "", "Cannot open netlink socket\n")).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "cannot understand ip-route: it ended with status 255: Cannot open netlink socket"
+        );
+        assert!(parse::<Route>(IP_ROUTE, &output(0, "[{", "")).is_err());
+    }
+}
