@@ -86,6 +86,11 @@ pub fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     text.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim()))
 }
 
+/// The number of a `name number` line (/proc/vmstat, numastat, memory.events).
+pub fn counter(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+}
+
 /// How many CPUs a list such as `0-3,8` names (sysfs, cpuset). What does not parse counts as none.
 pub fn cpu_count(list: &str) -> u64 {
     let count = |range: &str| {

@@ -12,6 +12,11 @@ macro_rules! checks {
 
 checks! {
     cpu_steal,
+    memory_usage,
+    memory_swap,
+    memory_huge_pages,
+    memory_numa,
+    memory_oom,
     disk_space,
     disk_inodes,
     disk_mounts,

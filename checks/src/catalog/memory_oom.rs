@@ -1,0 +1,327 @@
+//! memory-oom: did the kernel kill anything for want of memory.
+
+use std::collections::HashMap;
+
+use crate::host::{Failure, Host, IfAny, LogLine, LogText, Settings};
+use crate::iggy::{self, Runtime};
+use crate::proc::counter;
+use crate::quantity::count;
+use crate::{Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Read, Result, Table, Value, Verdict, shape};
+
+pub const CHECK: Check = Check {
+    id: "memory-oom",
+    area: Area::Memory,
+    title: "Was anything killed for want of memory?",
+    why: "A killed Iggy loses the messages that were not yet flushed, and says nothing in its own log: the next start \
+          looks like any other. The kernel's log, the kernel's counter and the unit's control group remember it.",
+    reads: &[
+        Read::KernelLog,
+        Read::Path("/proc/vmstat"),
+        Read::Path("/proc/[pid]/cgroup"),
+        Read::Path("/sys/fs/cgroup/**"),
+        Read::Units,
+        Read::Iggy,
+    ],
+    thresholds: &[
+        "warns about any kill in the last 24 h",
+        "fails when a runtime was killed, by the log, its control group or its unit's last result",
+        "notes kills since boot of which the last 24 h say nothing",
+    ],
+    advice: "Give the machine or the unit more memory, or lower Iggy's memory_pool.size.",
+    deadline: DEADLINE,
+    run,
+};
+
+const WINDOW_SECONDS: i64 = 86_400;
+
+/// A process that the kernel killed.
+struct Kill {
+    at_us: Option<i64>,
+    pid: u32,
+    name: String,
+    cgroup: Option<String>,
+    of_cgroup_limit: bool,
+    resident: Option<u64>,
+}
+
+fn run(host: &Host) -> Result<Finding> {
+    let clock = host.clock()?;
+    let settings = host.settings().if_any()?;
+    let since_boot = host.read("/proc/vmstat").if_any()?.and_then(|text| counter(&text, "oom_kill"));
+    let log = host.kernel_log();
+    let kills = match &log {
+        Ok(log) => kills(shape::newest(log, clock, WINDOW_SECONDS)),
+        // The counter alone can say that nothing was killed, and that something was.
+        Err(_) if since_boot.is_some() => Vec::new(),
+        Err(error) => return Err(error.clone()),
+    };
+    let groups = groups(host, settings.as_ref())?;
+
+    let mut finding = Finding::new("");
+    judge_kills(&mut finding, &kills, settings.as_ref());
+    let runtimes_named = finding.verdict() == Verdict::Fail;
+    for group in groups.iter().filter(|group| group.kills > 0 && !runtimes_named) {
+        let text = format!("{} in the control group of {}", count(group.kills, "kill", "kills"), group.name);
+        finding.fail(text, Advice::run(CHECK.advice, format!("systemctl show -p MemoryMax,MemoryPeak,Result '{}'", group.name)));
+    }
+    judge_unit_results(host, settings.as_ref(), &mut finding);
+    let older = since_boot.unwrap_or(0).saturating_sub(kills.len() as u64);
+    match &log {
+        Err(error) if older > 0 => finding.warn(
+            format!("{} since boot; which and when cannot be told: {error}", count(older, "kill", "kills")),
+            Advice::text("Run Warden as root, or let its user read the kernel's log (group systemd-journal or adm)."),
+        ),
+        Ok(_) if older > 0 => finding.note(
+            format!("{} since boot of which the kernel's log of the last 24 h says nothing", count(older, "kill", "kills")),
+            Advice::run("Look further back.", "journalctl -k -o short-iso | grep -i 'killed process'"),
+        ),
+        _ => {}
+    }
+
+    let found = count(kills.len() as u64, "process was", "processes were");
+    finding.summary = match (&log, since_boot) {
+        (Ok(_), Some(since_boot)) => format!("{found} killed for want of memory in 24 h, {since_boot} since boot"),
+        (Ok(_), None) => format!("{found} killed for want of memory in 24 h"),
+        (Err(_), _) => format!("{} for want of memory since boot", count(since_boot.unwrap_or(0), "kill", "kills")),
+    };
+    finding.show(Evidence::Fields(fields(&log, since_boot, &groups)));
+    if !kills.is_empty() {
+        finding.show(Evidence::Table(table(&kills, settings.as_ref())));
+    }
+    Ok(finding)
+}
+
+fn judge_kills(finding: &mut Finding, kills: &[Kill], settings: Option<&Settings>) {
+    let advice = || Advice::run(CHECK.advice, "journalctl -k -o short-iso --since=-24h | grep -iE 'oom|killed process'");
+    for kill in kills.iter().filter(|kill| kill.is_runtime(settings)) {
+        let size = kill.resident.map_or_else(String::new, |bytes| format!(" at {}", crate::quantity::bytes(bytes)));
+        let whose = if kill.of_cgroup_limit { "its control group's limit" } else { "the machine's memory" };
+        let when = kill.at_us.map_or_else(String::new, |at| format!(" at {}", Value::Time(at.div_euclid(1_000_000))));
+        finding.fail(format!("{} (pid {}) was killed{when}{size}, for {whose}", kill.name, kill.pid), advice());
+    }
+    let others: Vec<&str> = kills.iter().filter(|kill| !kill.is_runtime(settings)).map(|kill| kill.name.as_str()).collect();
+    if !others.is_empty() {
+        let mut names = others.clone();
+        names.sort_unstable();
+        names.dedup();
+        names.truncate(8);
+        let text = format!("{} in 24 h, of {}", count(others.len() as u64, "other kill", "other kills"), names.join(", "));
+        finding.warn(text, advice());
+    }
+}
+
+fn judge_unit_results(host: &Host, settings: Option<&Settings>, finding: &mut Finding) {
+    for runtime in Runtime::ALL {
+        let Some(name) = settings.map(|settings| runtime.unit(settings)) else { continue };
+        if host.unit(name).is_ok_and(|unit| unit.text("Result") == Some("oom-kill")) {
+            let advice = Advice::run(CHECK.advice, format!("systemctl status '{name}'"));
+            finding.fail(format!("the last run of {name} ended in a kill for want of memory"), advice);
+        }
+    }
+}
+
+/// Kills that a control group of the runtimes counts, the oldest since the unit was started.
+struct Group {
+    name: String,
+    kills: u64,
+}
+
+fn groups(host: &Host, settings: Option<&Settings>) -> Result<Vec<Group>> {
+    let mut paths: Vec<(String, String)> = Vec::new();
+    let mut add = |name: String, path: String| {
+        // The root group counts the whole machine.
+        if path != "/" && paths.iter().all(|(_, known)| *known != path) {
+            paths.push((name, path));
+        }
+    };
+    for runtime in Runtime::ALL {
+        let Some(name) = settings.map(|settings| runtime.unit(settings)) else { continue };
+        if let Some(path) = host.unit(name).ok().and_then(|unit| unit.text("ControlGroup").map(str::to_owned)) {
+            add(name.to_owned(), path);
+        }
+    }
+    for process in iggy::processes(host) {
+        let text = host.read(&format!("/proc/{}/cgroup", process.pid)).unwrap_or_default();
+        if let Some(path) = memory_group(&text) {
+            add(format!("{} (pid {})", process.runtime.program(), process.pid), path.to_owned());
+        }
+    }
+    let mut groups = Vec::new();
+    for (name, path) in paths {
+        let files = [format!("/sys/fs/cgroup{path}/memory.events"), format!("/sys/fs/cgroup/memory{path}/memory.oom_control")];
+        for file in files {
+            if let Some(kills) = host.read(&file).if_any()?.and_then(|text| counter(&text, "oom_kill")) {
+                groups.push(Group { name: name.clone(), kills });
+            }
+        }
+    }
+    Ok(groups)
+}
+
+/// Of /proc/PID/cgroup: the line of the memory controller (version 1), or else that of version 2.
+fn memory_group(text: &str) -> Option<&str> {
+    let lines = || text.lines().filter_map(|line| line.splitn(3, ':').collect::<Vec<_>>().try_into().ok());
+    let of = |wanted: fn(&str) -> bool| lines().find(|[_, controllers, _]: &[&str; 3]| wanted(controllers)).map(|[_, _, path]| path);
+    of(|controllers| controllers.split(',').any(|name| name == "memory")).or_else(|| of(str::is_empty))
+}
+
+/// `Killed process` lines, with the control group that the `oom-kill:` line before them names.
+fn kills<'a>(lines: impl Iterator<Item = &'a LogLine>) -> Vec<Kill> {
+    let mut cgroups: HashMap<u32, String> = HashMap::new();
+    let mut kills = Vec::new();
+    for line in lines {
+        if let Some((_, constraint)) = line.text.split_once("oom-kill:") {
+            let value = |name: &str| constraint.split(',').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+            if let (Some(pid), Some(group)) = (value("pid").and_then(|pid| pid.parse().ok()), value("task_memcg")) {
+                cgroups.insert(pid, group.to_owned());
+            }
+        }
+        kills.extend(Kill::parse(line).map(|kill| Kill { cgroup: cgroups.remove(&kill.pid), ..kill }));
+    }
+    kills
+}
+
+impl Kill {
+    /// `Out of memory: Killed process 7 (name) total-vm:1kB, anon-rss:1kB, ...`; mm/oom_kill.c of the kernel.
+    fn parse(line: &LogLine) -> Option<Kill> {
+        let (before, rest) = line.text.split_once("Killed process ").or_else(|| line.text.split_once("Kill process "))?;
+        let (pid, rest) = rest.split_once(' ')?;
+        // The name may hold `)`: the last one before the sizes ends it.
+        let (name, sizes) = rest.strip_prefix('(')?.rsplit_once(')')?;
+        let resident = sizes.split(", ").find_map(|size| size.trim().strip_prefix("anon-rss:")?.strip_suffix("kB")?.parse::<u64>().ok());
+        Some(Kill {
+            at_us: line.at_us,
+            pid: pid.trim_end_matches(',').parse().ok()?,
+            name: name.to_owned(),
+            cgroup: None,
+            of_cgroup_limit: before.contains("Memory cgroup"),
+            resident: resident.map(|kib| kib.saturating_mul(1024)),
+        })
+    }
+
+    /// By name, or by control group: the kernel may name a thread, such as `shard-0`.
+    fn is_runtime(&self, settings: Option<&Settings>) -> bool {
+        let of_unit = |unit: &str| self.cgroup.as_deref().is_some_and(|group| group.split('/').any(|part| part == unit));
+        Runtime::ALL.iter().any(|runtime| {
+            self.name.starts_with(runtime.program()) || settings.is_some_and(|settings| of_unit(runtime.unit(settings)))
+        })
+    }
+}
+
+fn fields(log: &Result<LogText, Error>, since_boot: Option<u64>, groups: &[Group]) -> Fields {
+    let read = match log {
+        Ok(log) if log.cut => format!("{}, older lines cut", log.source),
+        Ok(log) => log.source.clone(),
+        Err(Error::Host(Failure { cause, .. })) => cause.to_string(),
+        Err(error) => error.to_string(),
+    };
+    let mut fields = Fields::new("Where kills are counted").row("kernel's log", read).row("kernel's counter since boot", since_boot);
+    for group in groups {
+        fields = fields.row(format!("control group of {}", group.name), group.kills);
+    }
+    fields
+}
+
+fn table(kills: &[Kill], settings: Option<&Settings>) -> Table {
+    let mut table = Table::new("Killed in the last 24 h", ["when", "program", "pid", "resident", "control group", "for"]);
+    for kill in kills {
+        let cells = [
+            kill.at_us.map_or(Value::Nothing, |at| Value::Time(at.div_euclid(1_000_000))),
+            Value::Code(kill.name.clone()),
+            i64::from(kill.pid).into(),
+            kill.resident.map_or(Value::Nothing, Value::Bytes),
+            kill.cgroup.clone().map_or(Value::Nothing, Value::Code),
+            if kill.of_cgroup_limit { "the group's limit".into() } else { "the machine's memory".into() },
+        ];
+        table.marked_row(if kill.is_runtime(settings) { Verdict::Fail } else { Verdict::Warn }, cells);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::{Cause, Recorded, Request};
+
+    const NOW: i64 = 1_800_000_000;
+
+    fn host(oom_kills: u64, lines: &[(i64, &str)]) -> Recorded {
+        let lines = lines.iter().map(|(ago, text)| LogLine {
+            at_us: Some((NOW - ago) * 1_000_000),
+            level: None,
+            origin: String::new(),
+            text: (*text).to_owned(),
+        });
+        let log = LogText { lines: lines.collect(), cut: false, source: "journal".to_owned() };
+        Recorded::complete().at(NOW, 900_000).file("/proc/vmstat", &format!("oom_kill {oom_kills}\n")).log(Request::KernelLog, log)
+    }
+
+    const SERVER: &str = "Memory cgroup out of memory: Killed process 4711 (iggy-server) total-vm:900kB, anon-rss:2048kB, file-rss:0kB, shmem-rss:0kB, UID:998";
+    const OTHER: &str = "Out of memory: Killed process 12 (a) b) total-vm:900kB, anon-rss:1kB, file-rss:0kB";
+
+    #[test]
+    fn nothing_killed_passes() {
+        let finding = run(&host(0, &[]).host()).unwrap();
+        assert_eq!(finding.verdict(), Verdict::Pass);
+        assert_eq!(finding.summary, "0 processes were killed for want of memory in 24 h, 0 since boot");
+    }
+
+    #[test]
+    fn a_killed_program_warns_and_a_killed_runtime_fails() {
+        let other = run(&host(1, &[(60, OTHER)]).host()).unwrap();
+        assert_eq!(other.verdict(), Verdict::Warn);
+        assert_eq!(other.problems[0].text, "1 other kill in 24 h, of a) b");
+        let server = run(&host(1, &[(30, SERVER)]).host()).unwrap();
+        assert_eq!(server.verdict(), Verdict::Fail);
+        assert_eq!(
+            server.problems[0].text,
+            "iggy-server (pid 4711) was killed at 2027-01-15T07:59:30Z at 2 MiB, for its control group's limit"
+        );
+    }
+
+    #[test]
+    fn kills_older_than_a_day_are_noted() {
+        let finding = run(&host(2, &[(86_401, SERVER)]).host()).unwrap();
+        assert_eq!(finding.verdict(), Verdict::Note);
+        assert_eq!(finding.problems[0].text, "2 kills since boot of which the kernel's log of the last 24 h says nothing");
+    }
+
+    #[test]
+    fn the_constraint_line_gives_the_control_group() {
+        let constraint = "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),oom_memcg=/system.slice/iggy.service,task_memcg=/system.slice/iggy.service,task=shard-0,pid=12,uid=998";
+        let log = host(1, &[(60, constraint), (60, OTHER)]);
+        let found = kills(shape::newest(&log.host().kernel_log().unwrap(), crate::host::Clock { unix_us: 0, up_us: 0 }, 0));
+        assert_eq!(found[0].cgroup.as_deref(), Some("/system.slice/iggy.service"));
+    }
+
+    #[test]
+    fn the_control_group_of_a_running_server_remembers() {
+        let stat = "7 (iggy-server) S 1 7 7 0 -1 4194560 0 0 0 0 11 22 0 0 20 0 3 0 4567 1000 250 0";
+        let host = host(1, &[])
+            .file("/proc/7/stat", stat)
+            .file("/proc/7/cgroup", "0::/system.slice/iggy.service\n")
+            .file("/sys/fs/cgroup/system.slice/iggy.service/memory.events", "low 0\nhigh 3\nmax 9\noom 1\noom_kill 1\noom_group_kill 0\n");
+        let finding = run(&host.host()).unwrap();
+        assert_eq!(finding.verdict(), Verdict::Fail);
+        assert_eq!(finding.problems[0].text, "1 kill in the control group of iggy-server (pid 7)");
+    }
+
+    #[test]
+    fn both_versions_of_control_groups_are_understood() {
+        assert_eq!(memory_group("9:memory:/a\n0::/b\n"), Some("/a"));
+        assert_eq!(memory_group("1:name=systemd:/x\n0::/b:c\n"), Some("/b:c"));
+        assert_eq!(memory_group("torn"), None);
+    }
+
+    #[test]
+    fn without_the_log_the_counter_speaks_and_without_both_nothing_can_be_told() {
+        let denied = |kills| host(kills, &[]).without(Request::KernelLog, Cause::Denied);
+        let quiet = run(&denied(0).host()).unwrap();
+        assert_eq!((quiet.verdict(), quiet.summary.as_str()), (Verdict::Pass, "0 kills for want of memory since boot"));
+        let some = run(&denied(3).host()).unwrap();
+        assert_eq!(some.verdict(), Verdict::Warn);
+        assert_eq!(some.problems[0].text, "3 kills since boot; which and when cannot be told: kernel-log: permission denied");
+        let blind = denied(0).without(Request::File { path: "/proc/vmstat".to_owned() }, Cause::Absent);
+        assert!(run(&blind.host()).is_err());
+    }
+}
