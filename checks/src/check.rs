@@ -8,6 +8,7 @@ use crate::finding::Finding;
 use crate::host::{Failure, Host, Request};
 
 /// What one check is. The id is kebab-case, begins with the area, and is the name of its file.
+#[derive(Debug)]
 pub struct Check {
     pub id: &'static str,
     pub area: Area,

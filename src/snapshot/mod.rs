@@ -1,5 +1,239 @@
 //! Diagnoses a host: asks, judges, masks, reports.
 
+pub mod bundle;
 pub mod host;
 pub mod redact;
 pub mod report;
+pub mod run;
+pub mod select;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::anyhow;
+use warden_checks::host::IfAny;
+use warden_checks::host::{Answer, Cause, Clock, Request, Settings, Source};
+use warden_checks::{Check, Host, Read, proc};
+
+use crate::config;
+use host::{Recording, folder, live::Live};
+use redact::Redactor;
+use report::{Asked, CheckReport, Cost, HostFacts, Outcome, Report, Run, SourceKind, Unseen};
+use run::{Bounds, End, Ended, Event};
+use select::Selection;
+
+/// What to diagnose, and how.
+#[derive(Clone, Debug, Default)]
+pub struct Order {
+    pub selection: Selection,
+    /// How far back logs are read; the default is [`config::SINCE`].
+    pub since: Option<Duration>,
+    /// A recording to judge instead of this host.
+    pub recording: Option<PathBuf>,
+}
+
+/// A host, judged: the report and the evidence behind it, all of it masked.
+pub struct Snapshot {
+    pub report: Report,
+    /// Content of the bundle's `host/` folder, by path.
+    pub evidence: BTreeMap<String, String>,
+    pub redactor: Arc<Redactor>,
+    /// The host's clock when the run began.
+    pub clock: Clock,
+}
+
+/// Asks the host (or a recording of one) everything that the selected checks want to know, and judges it.
+pub fn collect(order: &Order, observe: &mut dyn FnMut(Event)) -> anyhow::Result<Snapshot> {
+    let began = Instant::now();
+    let checks = order.selection.checks()?;
+    let (inner, redactor, kind) = source(order, &checks)?;
+    let recording = Arc::new(Recording::new(inner, Arc::clone(&redactor)));
+    let source: Arc<dyn Source> = recording.clone();
+    let facts_host = Host::new(Arc::clone(&source), began + config::RUN_LIMIT);
+    let clock = facts_host.clock().map_err(|error| anyhow!("cannot tell the time: {error}"))?;
+    let settings =
+        facts_host.settings().map_err(|error| anyhow!("cannot tell how the run was set up: {error}"))?;
+
+    let bounds = Bounds { side_by_side: config::SIDE_BY_SIDE, limit: config::RUN_LIMIT };
+    let ended = run::run(&checks, &source, bounds, observe);
+    let host = facts(&facts_host, &clock);
+    let answers = recording.answers();
+    let report = assemble(order, kind, &clock, &settings, host, ended, &answers, &redactor, began.elapsed());
+    Ok(Snapshot { report, evidence: folder::write(&answers)?, redactor, clock })
+}
+
+fn source(order: &Order, checks: &[&Check]) -> anyhow::Result<(Arc<dyn Source>, Arc<Redactor>, SourceKind)> {
+    if let Some(path) = &order.recording {
+        let (recorded, digest) = host::open(path)?;
+        return Ok((Arc::new(recorded), Arc::new(Redactor::new(digest)), SourceKind::Recording));
+    }
+    let mut key = [0; 32];
+    rustls::crypto::ring::default_provider()
+        .secure_random
+        .fill(&mut key)
+        .map_err(|_| anyhow!("the system gives no random bytes for the redaction key"))?;
+    let live = Live::new(settings(order.since.unwrap_or(config::SINCE)))?;
+    let mut sampled: Vec<&str> = checks
+        .iter()
+        .flat_map(|check| check.reads)
+        .filter_map(|read| if let Read::Sample(pattern) = read { Some(*pattern) } else { None })
+        .collect();
+    sampled.sort_unstable();
+    sampled.dedup();
+    live.begin_samples(sampled.into_iter());
+    Ok((Arc::new(live), Arc::new(Redactor::new(key)), SourceKind::Live))
+}
+
+fn settings(since: Duration) -> Settings {
+    Settings {
+        iggy_unit: config::IGGY_UNIT.to_owned(),
+        connectors_unit: config::CONNECTORS_UNIT.to_owned(),
+        warden_unit: config::WARDEN_UNIT.to_owned(),
+        supervisor_url: None,
+        since_seconds: since.as_secs(),
+        own_pid: std::process::id(),
+        effective_uid: nix::unistd::geteuid().as_raw(),
+        capabilities: host::live::capabilities(),
+    }
+}
+
+/// What stands at the head of the report; what cannot be read is left out there, and named among the unseen.
+fn facts(host: &Host, clock: &Clock) -> HostFacts {
+    let uname = host.uname().ok();
+    let line = |path: &str| host.value(path).if_any().ok().flatten().filter(|text| !text.is_empty());
+    let os_release = host.read("/etc/os-release").unwrap_or_default();
+    let pretty = os_release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    HostFacts {
+        name: uname.as_ref().map_or_else(|| "unknown".to_owned(), |uname| uname.node.clone()),
+        os: pretty.map(|name| name.trim_matches(['"', '\'']).to_owned()),
+        kernel: uname.as_ref().map(|uname| uname.release.clone()),
+        machine: uname.map(|uname| uname.machine),
+        cores: line("/sys/devices/system/cpu/online").and_then(|ranges| cores_in(&ranges)),
+        memory_bytes: host.read("/proc/meminfo").ok().and_then(|text| proc::kibibytes(&text, "MemTotal")),
+        up_seconds: Some(clock.up_us / 1_000_000),
+        machine_id: line("/etc/machine-id"),
+        boot_id: line("/proc/sys/kernel/random/boot_id"),
+    }
+}
+
+/// `0-3,8` is five.
+fn cores_in(ranges: &str) -> Option<u32> {
+    let count = |range: &str| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        (last.parse::<u32>().ok()?.checked_sub(first.parse().ok()?))?.checked_add(1)
+    };
+    ranges.split(',').map(count).sum()
+}
+
+#[expect(clippy::too_many_arguments, reason = "the parts of a report meet only here")]
+fn assemble(
+    order: &Order,
+    source: SourceKind,
+    clock: &Clock,
+    settings: &Settings,
+    host: HostFacts,
+    ended: Vec<Ended>,
+    answers: &[(Request, Arc<Answer>)],
+    redactor: &Redactor,
+    wall: Duration,
+) -> Report {
+    let answers: BTreeMap<&Request, &Answer> =
+        answers.iter().map(|(request, answer)| (request, &**answer)).collect();
+    let checks: Vec<CheckReport> =
+        ended.into_iter().map(|ended| check_report(ended, &answers, redactor)).collect();
+    let mut counts = BTreeMap::new();
+    for check in &checks {
+        *counts.entry(check.outcome).or_default() += 1;
+    }
+    let has = |capability: &str| settings.capabilities.iter().any(|name| name == capability);
+    Report {
+        version: report::VERSION,
+        warden: env!("CARGO_PKG_VERSION").to_owned(),
+        host,
+        run: Run {
+            started_at: warden_checks::quantity::time(clock.seconds()),
+            wall_ms: wall.as_millis() as u64,
+            sample_ms: config::SAMPLE_PAUSE.as_millis() as u64,
+            source,
+            privileged: settings.effective_uid == 0 || (has("CAP_DAC_READ_SEARCH") && has("CAP_SYS_PTRACE")),
+            user_id: settings.effective_uid,
+            since_seconds: settings.since_seconds,
+            only: order.selection.only.clone(),
+            skip: order.selection.skip.clone(),
+        },
+        verdict: checks.iter().map(|check| check.outcome).max().unwrap_or(Outcome::Skip),
+        counts,
+        checks,
+        unseen: unseen(&answers),
+        masked: redactor.receipt().counts,
+    }
+}
+
+fn check_report(ended: Ended, answers: &BTreeMap<&Request, &Answer>, redactor: &Redactor) -> CheckReport {
+    let Ended { check, end, asked, wall } = ended;
+    let (outcome, summary, problems, evidence) = match end {
+        End::Found(finding) => {
+            (finding.verdict().into(), finding.summary, finding.problems, finding.evidence)
+        }
+        End::Unknown(error) => (Outcome::Unknown, error.to_string(), Vec::new(), Vec::new()),
+        End::TimedOut => {
+            let last =
+                asked.last().map_or_else(String::new, |request| format!("; it last asked for {request}"));
+            let seconds = warden_checks::quantity::duration(check.deadline.as_secs_f64());
+            (Outcome::TimedOut, format!("left behind after {seconds}{last}"), Vec::new(), Vec::new())
+        }
+        End::NeverBegan => {
+            let limit = warden_checks::quantity::duration(config::RUN_LIMIT.as_secs_f64());
+            (
+                Outcome::TimedOut,
+                format!("never began: the {limit} for the whole run were over"),
+                Vec::new(),
+                Vec::new(),
+            )
+        }
+        End::Panicked(message) => {
+            let message = redactor.redact(redact::Shape::Plain, &message).into_owned();
+            (Outcome::Panicked, format!("a defect of this check: {message}"), Vec::new(), Vec::new())
+        }
+    };
+    let told = |request: &Request| {
+        let failure = match answers.get(request) {
+            Some(Err(failure)) => Some(failure.cause.to_string()),
+            Some(Ok(_)) => None,
+            None => Some(Cause::TimedOut.to_string()),
+        };
+        let path = failure.is_none().then(|| format!("host/{}", folder::place(request)));
+        Asked { what: request.to_string(), failure, path }
+    };
+    CheckReport {
+        id: check.id.to_owned(),
+        area: check.area,
+        title: check.title.to_owned(),
+        why: check.why.to_owned(),
+        outcome,
+        summary,
+        problems,
+        evidence,
+        asked: asked.iter().map(told).collect(),
+        cost: Cost { wall_us: wall.as_micros() as u64 },
+    }
+}
+
+fn unseen(answers: &BTreeMap<&Request, &Answer>) -> Vec<Unseen> {
+    let failures = answers.values().filter_map(|answer| answer.as_ref().err());
+    let hidden = failures.filter(|failure| !matches!(failure.cause, Cause::Absent));
+    hidden.map(|failure| Unseen { what: failure.what.clone(), why: failure.cause.to_string() }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cores_are_counted_from_their_ranges() {
+        assert_eq!([cores_in("0"), cores_in("0-3,8"), cores_in("0-1023")], [Some(1), Some(5), Some(1024)]);
+        assert_eq!([cores_in(""), cores_in("3-1"), cores_in("x")], [None; 3]);
+    }
+}

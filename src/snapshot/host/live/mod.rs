@@ -188,3 +188,25 @@ pub fn clock() -> Result<Clock, Cause> {
     let unix_us = jiff::Timestamp::now().as_microsecond();
     Ok(Clock { unix_us, up_us: up.tv_sec() * 1_000_000 + up.tv_nsec() / 1_000 })
 }
+
+/// Effective capabilities of this process, by name; those this build does not know as `CAP_` and their number.
+pub fn capabilities() -> Vec<String> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let bits =
+        warden_checks::proc::field(&status, "CapEff").and_then(|hex| u64::from_str_radix(hex, 16).ok());
+    let bits = bits.unwrap_or_default();
+    (0..64).filter(|bit| bits >> bit & 1 == 1).map(capability_name).collect()
+}
+
+/// linux/capability.h: those that decide what Warden can see.
+fn capability_name(bit: u32) -> String {
+    match bit {
+        1 => "CAP_DAC_OVERRIDE".to_owned(),
+        2 => "CAP_DAC_READ_SEARCH".to_owned(),
+        12 => "CAP_NET_ADMIN".to_owned(),
+        19 => "CAP_SYS_PTRACE".to_owned(),
+        21 => "CAP_SYS_ADMIN".to_owned(),
+        34 => "CAP_SYSLOG".to_owned(),
+        other => format!("CAP_{other}"),
+    }
+}

@@ -1,0 +1,47 @@
+//! The bar on stderr while checks run: how many are done, and which are running.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::snapshot::run::Event;
+
+pub struct Progress {
+    bar: ProgressBar,
+    running: Vec<&'static str>,
+}
+
+impl Progress {
+    /// Draws nothing when stderr is no terminal, or when `quiet`.
+    pub fn new(quiet: bool) -> Progress {
+        let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let bar = ProgressBar::with_draw_target(None, target);
+        let style = ProgressStyle::with_template("{bar:24} {pos}/{len} {elapsed} {wide_msg}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.enable_steady_tick(Duration::from_millis(100));
+        Progress { bar, running: Vec::new() }
+    }
+
+    pub fn expect(&self, checks: usize) {
+        self.bar.set_length(checks as u64);
+    }
+
+    pub fn observe(&mut self, event: Event) {
+        match event {
+            Event::Began(check) => self.running.push(check.id),
+            Event::Ended(check) => {
+                self.running.retain(|&id| id != check.id);
+                self.bar.inc(1);
+            }
+        }
+        self.bar.set_message(self.running.join(", "));
+    }
+
+    pub fn say(&self, what: &'static str) {
+        self.bar.set_message(what);
+    }
+
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}

@@ -1,0 +1,255 @@
+//! `warden snapshot`: diagnose this host now, and write a report.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use clap::ValueEnum;
+
+use super::progress::Progress;
+use super::{output, plan, summary};
+use crate::config;
+use crate::snapshot::bundle::Bundle;
+use crate::snapshot::report::{Outcome, Report};
+use crate::snapshot::select::Selection;
+use crate::snapshot::{Order, Snapshot, collect};
+
+/// Diagnoses this host: runs every check, masks secrets, and writes one file with the report and the evidence.
+/// Changes nothing, sends nothing, needs no daemon and no running Iggy. As an unprivileged user it tells what it
+/// could not see.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Exit status: 0 when nothing is at or above --fail-on, 1 when something is, 2 when it could not run."
+)]
+pub struct Arguments {
+    /// File or folder to write to, `-` for standard output [default: warden-HOST-TIME.zip here]
+    #[arg(short, long, value_name = "PATH")]
+    output: Option<PathBuf>,
+
+    /// What to write: the whole bundle, only the page, or only its data [default: by the ending of --output, else zip]
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+
+    /// Run only these checks or areas (repeat, or separate by commas)
+    #[arg(long, value_name = "AREA|ID", value_delimiter = ',')]
+    only: Vec<String>,
+
+    /// Leave these checks or areas out
+    #[arg(long, value_name = "AREA|ID", value_delimiter = ',')]
+    skip: Vec<String>,
+
+    /// How far back to read logs: 90m, 24h, 7d
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = parse_since)]
+    since: Duration,
+
+    /// Judge a recorded host instead of this one: a bundle, or a folder with its host/ folder
+    #[arg(long, value_name = "DIR|ZIP")]
+    host: Option<PathBuf>,
+
+    /// Print what would be read and run and how large it can get, and collect nothing
+    #[arg(long)]
+    plan: bool,
+
+    /// Exit with 1 when a finding is at least this bad
+    #[arg(long, value_enum, value_name = "LEVEL", default_value = "fail")]
+    fail_on: FailOn,
+
+    /// Print only the path of the written file
+    #[arg(short, long, conflicts_with = "json")]
+    quiet: bool,
+
+    /// Print the outcome as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Zip,
+    Html,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum FailOn {
+    Warn,
+    Fail,
+    Never,
+}
+
+pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let selection = Selection { only: arguments.only.clone(), skip: arguments.skip.clone() };
+    let checks = selection.checks()?;
+    if arguments.plan {
+        plan::print(&checks, arguments.since, arguments.json)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let destination = Destination::of(arguments);
+    destination.ensure_writable()?;
+
+    let mut progress = Progress::new(arguments.quiet || arguments.json);
+    progress.expect(checks.len());
+    let order = Order { selection, since: Some(arguments.since), recording: arguments.host.clone() };
+    let snapshot = collect(&order, &mut |event| progress.observe(event))?;
+    progress.say("writing the report");
+    let written = write(&snapshot, &destination);
+    progress.finish();
+    let written = written?;
+
+    match &written {
+        // The report itself went to standard output; what is said about it must not mix with it.
+        None => {}
+        Some(written) if arguments.quiet => writeln!(std::io::stdout(), "{}", written.path.display())?,
+        Some(written) if arguments.json => summary::print_json(&snapshot.report, written)?,
+        Some(written) => summary::print(&snapshot.report, written)?,
+    }
+    let failed = is_at_or_above(&snapshot.report, arguments.fail_on);
+    Ok(if failed { ExitCode::from(1) } else { ExitCode::SUCCESS })
+}
+
+/// A file that was written.
+pub struct Written {
+    pub path: PathBuf,
+    pub bytes: u64,
+    pub is_archive: bool,
+}
+
+struct Destination {
+    format: Format,
+    place: Place,
+}
+
+enum Place {
+    StandardOutput,
+    File(PathBuf),
+    /// The name is made of host and time, which are known later.
+    Folder(PathBuf),
+}
+
+impl Destination {
+    fn of(arguments: &Arguments) -> Destination {
+        let ending = arguments.output.as_deref().and_then(Path::extension).and_then(|ending| ending.to_str());
+        let by_ending = match ending {
+            Some("html" | "htm") => Format::Html,
+            Some("json") => Format::Json,
+            _ => Format::Zip,
+        };
+        let place = match &arguments.output {
+            None => Place::Folder(PathBuf::from(".")),
+            Some(path) if path.as_os_str() == "-" => Place::StandardOutput,
+            Some(path) if path.is_dir() => Place::Folder(path.clone()),
+            Some(path) => Place::File(path.clone()),
+        };
+        Destination { format: arguments.format.unwrap_or(by_ending), place }
+    }
+
+    fn ensure_writable(&self) -> anyhow::Result<()> {
+        match &self.place {
+            Place::StandardOutput => {
+                let stdout = std::io::stdout();
+                let archive_on_terminal =
+                    self.format == Format::Zip && std::io::IsTerminal::is_terminal(&stdout);
+                ensure!(
+                    !archive_on_terminal,
+                    "an archive does not belong on a terminal; redirect it, or give --format json"
+                );
+                Ok(())
+            }
+            Place::File(path) => output::ensure_writable(path),
+            Place::Folder(folder) => output::ensure_writable(&folder.join("warden")),
+        }
+    }
+}
+
+fn write(snapshot: &Snapshot, destination: &Destination) -> anyhow::Result<Option<Written>> {
+    let bundle = Bundle::new(snapshot)?;
+    let part = |path: &str| {
+        bundle.file(path).map(<[u8]>::to_vec).with_context(|| format!("the bundle has no {path}"))
+    };
+    let content = match destination.format {
+        Format::Zip => bundle.zip()?,
+        Format::Html => part("report.html")?,
+        Format::Json => part("report.json")?,
+    };
+    let path = match &destination.place {
+        Place::StandardOutput => {
+            std::io::stdout().write_all(&content)?;
+            return Ok(None);
+        }
+        Place::File(path) => path.clone(),
+        Place::Folder(folder) => folder.join(name(&snapshot.report, destination.format)),
+    };
+    output::write(&path, &content)?;
+    let path = path.canonicalize().unwrap_or(path);
+    Ok(Some(Written { path, bytes: content.len() as u64, is_archive: destination.format == Format::Zip }))
+}
+
+/// `warden-node1-20261121-120000.zip`
+fn name(report: &Report, format: Format) -> String {
+    let host: String = report
+        .host
+        .name
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' })
+        .collect();
+    let digits: String = report.run.started_at.chars().filter(char::is_ascii_digit).take(14).collect();
+    let (date, time) = digits.split_at_checked(8).unwrap_or((&digits, "000000"));
+    let ending = match format {
+        Format::Zip => "zip",
+        Format::Html => "html",
+        Format::Json => "json",
+    };
+    format!("warden-{host}-{date}-{time}.{ending}")
+}
+
+fn is_at_or_above(report: &Report, level: FailOn) -> bool {
+    match level {
+        FailOn::Never => false,
+        FailOn::Fail => report.verdict >= Outcome::Fail,
+        FailOn::Warn => report.verdict >= Outcome::Warn,
+    }
+}
+
+/// `90m`, `24h`, `7d`, `45s`; at least a minute, at most 90 days.
+fn parse_since(text: &str) -> Result<Duration, String> {
+    const LEAST: u64 = 60;
+    const MOST: u64 = 90 * 86_400;
+    let hint = || {
+        format!(
+            "`{text}` is not a duration; write it as 90m, 24h or 7d ({} by default)",
+            config::SINCE.as_secs() / 3600
+        )
+    };
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let seconds = match unit.trim() {
+        "s" => 1,
+        "m" | "min" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        "w" => 7 * 86_400,
+        _ => return Err(hint()),
+    };
+    let number: u64 = number.parse().map_err(|_| hint())?;
+    let total = number.saturating_mul(seconds);
+    if !(LEAST..=MOST).contains(&total) {
+        return Err(format!("`{text}` is out of range: from 1m to 90d"));
+    }
+    Ok(Duration::from_secs(total))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_with_their_unit_and_bounds() {
+        assert_eq!(parse_since("90m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(parse_since("7d"), Ok(Duration::from_secs(604_800)));
+        assert_eq!(parse_since("1s"), Err("`1s` is out of range: from 1m to 90d".to_owned()));
+        for wrong in ["", "h", "24", "-1h", "1.5h", "99999999999999999999h"] {
+            assert!(parse_since(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! What a snapshot found, in a few lines.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+use warden_checks::quantity;
+
+use super::snapshot::Written;
+use super::terminal::{Painter, Style, harmless, style_of};
+use crate::snapshot::report::{CheckReport, Outcome, Report};
+
+/// Findings shown; the rest is counted and stands in the report.
+const SHOWN: usize = 12;
+
+pub fn print(report: &Report, written: &Written) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text(report, written, Painter::stdout()).as_bytes())
+}
+
+fn text(report: &Report, written: &Written, paint: Painter) -> String {
+    let worst = worst_first(report);
+    let width = worst.iter().take(SHOWN).map(|check| check.id.len()).max().unwrap_or(0);
+    let mut lines = vec![headline(report, paint), String::new()];
+    for check in worst.iter().take(SHOWN) {
+        let word = paint.paint(style_of(check.outcome), &format!("{:>9}", check.outcome.name()));
+        let id = paint.paint(Style::Bold, &format!("{:width$}", check.id));
+        let mut problems =
+            check.problems.iter().filter(|problem| Outcome::from(problem.severity) == check.outcome);
+        let first = problems.next();
+        let sentence = first.map_or(check.summary.as_str(), |problem| problem.text.as_str());
+        let more = match problems.count() {
+            0 => String::new(),
+            more => paint.paint(Style::Dim, &format!(" (and {more} more)")),
+        };
+        lines.push(format!("{word}  {id}  {}{more}", harmless(sentence)));
+        if let Some(problem) = first {
+            let advice = problem
+                .advice
+                .command
+                .as_ref()
+                .map_or_else(|| harmless(&problem.advice.text), |command| format!("$ {}", harmless(command)));
+            lines.push(paint.paint(Style::Dim, &format!("{:>11}{:width$}  {advice}", "", "")));
+        }
+    }
+    if worst.len() > SHOWN {
+        lines.push(format!("{:>11}and {} more in the report", "", worst.len() - SHOWN));
+    }
+    if !worst.is_empty() {
+        lines.push(String::new());
+    }
+    lines.push(format!("{:>9}  {}", "", counts(report, paint)));
+    if !report.run.privileged && !report.unseen.is_empty() {
+        let seen_less = format!(
+            "{:>11}{} could not be seen; run it as root to see all",
+            "",
+            quantity::count(report.unseen.len() as u64, "thing", "things")
+        );
+        lines.push(paint.paint(Style::Dim, &seen_less));
+    }
+    lines.push(String::new());
+    let path = paint.paint(Style::Bold, &harmless(&written.path.display().to_string()));
+    let hint = if written.is_archive { ": unpack it and open report.html" } else { "" };
+    lines.push(format!("Report written to {path} ({}){hint}", quantity::bytes(written.bytes)));
+    lines.join("\n") + "\n"
+}
+
+fn headline(report: &Report, paint: Painter) -> String {
+    let host = &report.host;
+    let about = [host.os.as_deref(), host.kernel.as_deref()].into_iter().flatten().map(harmless);
+    let about: Vec<String> =
+        about.chain(host.cores.map(|cores| quantity::count(cores.into(), "core", "cores"))).collect();
+    let name = paint.paint(Style::Bold, &harmless(&host.name));
+    let took = quantity::duration(report.run.wall_ms as f64 / 1e3);
+    format!("{name} ({}): {} checks in {took}", about.join(", "), report.checks.len())
+}
+
+fn counts(report: &Report, paint: Painter) -> String {
+    let counted = Outcome::ALL.iter().filter_map(|outcome| Some((outcome, report.counts.get(outcome)?)));
+    let words = counted
+        .map(|(outcome, count)| paint.paint(style_of(*outcome), &format!("{count} {}", outcome.name())));
+    words.collect::<Vec<_>>().join(" · ")
+}
+
+/// Everything that asks for a look: worse than a note.
+fn worst_first(report: &Report) -> Vec<&CheckReport> {
+    let mut worst: Vec<_> = report.checks.iter().filter(|check| check.outcome > Outcome::Note).collect();
+    worst.sort_by_key(|check| std::cmp::Reverse(check.outcome));
+    worst
+}
+
+#[derive(Serialize)]
+struct Summary<'a> {
+    path: String,
+    bytes: u64,
+    verdict: Outcome,
+    counts: &'a std::collections::BTreeMap<Outcome, u32>,
+    findings: Vec<SummaryFinding<'a>>,
+}
+
+#[derive(Serialize)]
+struct SummaryFinding<'a> {
+    id: &'a str,
+    outcome: Outcome,
+    summary: &'a str,
+    problems: &'a [warden_checks::Problem],
+}
+
+pub fn print_json(report: &Report, written: &Written) -> anyhow::Result<()> {
+    let findings = worst_first(report).into_iter().map(|check| SummaryFinding {
+        id: &check.id,
+        outcome: check.outcome,
+        summary: &check.summary,
+        problems: &check.problems,
+    });
+    let summary = Summary {
+        path: written.path.display().to_string(),
+        bytes: written.bytes,
+        verdict: report.verdict,
+        counts: &report.counts,
+        findings: findings.collect(),
+    };
+    let mut out = io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, &summary)?;
+    writeln!(out)?;
+    Ok(())
+}

@@ -1,0 +1,159 @@
+//! The finished snapshot as files: the page, its data, the evidence, and the manifest that holds them together.
+
+use std::collections::BTreeMap;
+use std::io::{Cursor, Write};
+
+use anyhow::{Context, ensure};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use warden_checks::host::Clock;
+use zip::write::SimpleFileOptions;
+
+use super::Snapshot;
+use super::report::{self, Outcome};
+
+/// Changes when a reader of the previous version could misread this one.
+pub const MANIFEST_VERSION: u32 = 1;
+
+/// `manifest.json`: what was expected against what is here.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    pub version: u32,
+    pub warden: String,
+    pub host: String,
+    /// RFC 3339 UTC.
+    pub created_at: String,
+    /// Whether every check that was expected could tell.
+    pub complete: bool,
+    /// Every check that was expected, in the order of the catalogue.
+    pub items: Vec<Item>,
+    /// Every file but this one, in the order of the archive.
+    pub files: Vec<FileEntry>,
+    pub redaction: Redaction,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Item {
+    pub id: String,
+    pub outcome: Outcome,
+    /// Why there is no verdict, for one that was skipped or could not tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What it cost, in microseconds of wall time.
+    pub wall_us: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileEntry {
+    pub path: String,
+    pub bytes: u64,
+    /// Of the content, in hex.
+    pub sha256: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Redaction {
+    /// How many secrets were masked, by rule.
+    pub masked: BTreeMap<String, u64>,
+    /// Known secrets found by the second scan, over everything that was about to be written. Always 0: a hit
+    /// withholds the bundle.
+    pub found_by_second_scan: u64,
+}
+
+/// A snapshot's files, by path, in the order in which the archive holds them.
+pub struct Bundle {
+    files: Vec<(String, Vec<u8>)>,
+    clock: Clock,
+}
+
+impl Bundle {
+    /// Renders and masks everything, and scans it once more. Fails when a known secret is still in it.
+    pub fn new(snapshot: &Snapshot) -> anyhow::Result<Bundle> {
+        let sweep = |text: &str| snapshot.redactor.sweep(text).into_owned();
+        // Masked as the structure it is, not as JSON text: a token must not break the syntax.
+        let report: report::Report = serde_json::from_str(&sweep(&serde_json::to_string(&snapshot.report)?))
+            .context("a masked report is no report any more")?;
+        let mut files = vec![
+            ("report.html".to_owned(), report::page(&report)?.into_bytes()),
+            ("report.json".to_owned(), serde_json::to_vec_pretty(&report)?),
+        ];
+        for (path, content) in &snapshot.evidence {
+            files.push((format!("host/{}", sweep(path)), sweep(content).into_bytes()));
+        }
+        let manifest = serde_json::to_vec_pretty(&manifest(&report, &files))?;
+        files.insert(2, ("manifest.json".to_owned(), manifest));
+
+        for (path, content) in &files {
+            let hits = snapshot.redactor.hits(path.as_bytes()) + snapshot.redactor.hits(content);
+            ensure!(hits == 0, "a masked secret shows up again in {}: nothing was written", sweep(path));
+        }
+        Ok(Bundle { files, clock: snapshot.clock })
+    }
+
+    /// One file of the bundle.
+    pub fn file(&self, path: &str) -> Option<&[u8]> {
+        self.files.iter().find(|(name, _)| name == path).map(|(_, content)| content.as_slice())
+    }
+
+    /// The whole bundle as a ZIP archive. The same bundle makes the same bytes: times are the host's clock when
+    /// the run began.
+    pub fn zip(&self) -> anyhow::Result<Vec<u8>> {
+        let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
+        let options = SimpleFileOptions::default()
+            .compression_method(zip::CompressionMethod::Deflated)
+            .last_modified_time(zip_time(self.clock.seconds()))
+            .unix_permissions(0o600);
+        for (path, content) in &self.files {
+            archive
+                .start_file(path.as_str(), options)
+                .with_context(|| format!("cannot add {path} to the archive"))?;
+            archive.write_all(content)?;
+        }
+        Ok(archive.finish()?.into_inner())
+    }
+}
+
+fn manifest(report: &report::Report, files: &[(String, Vec<u8>)]) -> Manifest {
+    let items = report.checks.iter().map(|check| {
+        let reason = could_not_tell(check.outcome) || check.outcome == Outcome::Skip;
+        Item {
+            id: check.id.clone(),
+            outcome: check.outcome,
+            reason: reason.then(|| check.summary.clone()),
+            wall_us: check.cost.wall_us,
+        }
+    });
+    let entry = |(path, content): &(String, Vec<u8>)| FileEntry {
+        path: path.clone(),
+        bytes: content.len() as u64,
+        sha256: hex(&Sha256::digest(content)),
+    };
+    Manifest {
+        version: MANIFEST_VERSION,
+        warden: report.warden.clone(),
+        host: report.host.name.clone(),
+        created_at: report.run.started_at.clone(),
+        complete: !report.checks.iter().any(|check| could_not_tell(check.outcome)),
+        items: items.collect(),
+        files: files.iter().map(entry).collect(),
+        redaction: Redaction { masked: report.masked.clone(), found_by_second_scan: 0 },
+    }
+}
+
+fn could_not_tell(outcome: Outcome) -> bool {
+    matches!(outcome, Outcome::Unknown | Outcome::TimedOut | Outcome::Panicked)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// ZIP knows the years 1980 to 2107; a clock outside of them is given as the first day it knows.
+fn zip_time(unix_seconds: i64) -> zip::DateTime {
+    let civil =
+        jiff::Timestamp::from_second(unix_seconds).map(|at| at.to_zoned(jiff::tz::TimeZone::UTC).datetime());
+    let Ok(at) = civil else { return zip::DateTime::default() };
+    let (year, month, day) = (u16::try_from(at.year()).unwrap_or(0), at.month() as u8, at.day() as u8);
+    let (hour, minute, second) = (at.hour() as u8, at.minute() as u8, at.second() as u8);
+    zip::DateTime::from_date_and_time(year, month, day, hour, minute, second).unwrap_or_default()
+}

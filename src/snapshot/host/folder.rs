@@ -1,0 +1,214 @@
+//! How a recording lies on disk: files at their own paths, every other answer under `.host/`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::{Context, bail, ensure};
+use warden_checks::host::{Answer, Cause, Content, Data, Failure, Recorded, Request};
+
+/// Answers that are no file content: `.host/KIND/NAME.json`.
+const OTHER: &str = ".host/";
+/// Paths that were asked for and do not exist, a line each.
+const ABSENT: &str = ".host/absent";
+/// Marks a folder written by hand: what is not in it does not exist, instead of was never asked.
+const COMPLETE: &str = ".host/complete";
+
+/// The files of a recording, by path relative to its root, in a stable order.
+pub fn write(answers: &[(Request, Arc<Answer>)]) -> anyhow::Result<BTreeMap<String, String>> {
+    let mut files = BTreeMap::new();
+    let mut absent = Vec::new();
+    for (request, answer) in answers {
+        match (request, &**answer) {
+            (Request::File { path }, Ok(Data::Text(Content { text, cut_from: None }))) => {
+                files.insert(encode(path), text.clone());
+            }
+            (Request::File { path }, Err(Failure { cause: Cause::Absent, .. })) => absent.push(encode(path)),
+            _ => {
+                let record = Record { request: request.clone(), answer: (**answer).clone().into() };
+                let json = serde_json::to_string_pretty(&record).context("cannot write an answer as JSON")?;
+                files.insert(place(request), json + "\n");
+            }
+        }
+    }
+    if !absent.is_empty() {
+        absent.sort();
+        files.insert(ABSENT.to_owned(), absent.join("\n") + "\n");
+    }
+    Ok(files)
+}
+
+/// Where the recording keeps the answer to `request`, relative to its root.
+pub fn place(request: &Request) -> String {
+    let (kind, name) = request.key();
+    match request {
+        Request::File { path } => encode(path),
+        _ => format!("{OTHER}{kind}/{}.json", shorten(&encode(&name))),
+    }
+}
+
+/// The recording that `files` (path relative to the root, content) hold.
+pub fn read(files: BTreeMap<String, Vec<u8>>) -> anyhow::Result<Recorded> {
+    let complete = files.contains_key(COMPLETE);
+    let mut host = if complete { Recorded::complete() } else { Recorded::new() };
+    let is_recording = complete || files.keys().any(|path| path.starts_with(OTHER));
+    ensure!(is_recording, "this holds no recorded host: there is no {OTHER} folder in it");
+    for (path, content) in files {
+        let content = String::from_utf8_lossy(&content).into_owned();
+        match path.strip_prefix(OTHER) {
+            Some("complete") => {}
+            Some("absent") => {
+                for path in content.lines() {
+                    host = host.without(Request::File { path: decode(path)? }, Cause::Absent);
+                }
+            }
+            Some(name) if name.ends_with(".json") => {
+                let record: Record = serde_json::from_str(&content)
+                    .with_context(|| format!("{path} is not an answer of a recording"))?;
+                host.insert(record.request, record.answer.into());
+            }
+            Some(_) => bail!("{path} is not part of a recording"),
+            None => {
+                let data = Data::Text(Content { text: content, cut_from: None });
+                host.insert(Request::File { path: decode(&path)? }, Ok(data));
+            }
+        }
+    }
+    Ok(host)
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Record {
+    request: Request,
+    #[serde(flatten)]
+    answer: Told,
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Told {
+    Answer(Data),
+    Failure(Failure),
+}
+
+impl From<Answer> for Told {
+    fn from(answer: Answer) -> Told {
+        match answer {
+            Ok(data) => Told::Answer(data),
+            Err(failure) => Told::Failure(failure),
+        }
+    }
+}
+
+impl From<Told> for Answer {
+    fn from(told: Told) -> Answer {
+        match told {
+            Told::Answer(data) => Ok(data),
+            Told::Failure(failure) => Err(failure),
+        }
+    }
+}
+
+/// A host's path as a relative one that any system can unpack: `/` stays, what Windows or a terminal cannot
+/// take is percent-encoded, and so are components that would climb (`..`) or hide in `.host`.
+fn encode(path: &str) -> String {
+    let components = path.split('/').filter(|component| !component.is_empty());
+    let encoded: Vec<String> = components.map(encode_component).collect();
+    if encoded.is_empty() { "%2F".to_owned() } else { encoded.join("/") }
+}
+
+fn encode_component(component: &str) -> String {
+    let dangerous = |c: char| c.is_control() || "<>:\"\\|?*%".contains(c) || !c.is_ascii();
+    let whole_is_dangerous = matches!(component, "." | ".." | ".host");
+    let mut encoded = String::with_capacity(component.len());
+    for (index, c) in component.chars().enumerate() {
+        if dangerous(c) || (whole_is_dangerous && index == 0) {
+            let mut buffer = [0; 4];
+            encoded.extend(c.encode_utf8(&mut buffer).bytes().map(|byte| format!("%{byte:02X}")));
+        } else {
+            encoded.push(c);
+        }
+    }
+    encoded
+}
+
+fn decode(path: &str) -> anyhow::Result<String> {
+    let mut bytes = vec![b'/'];
+    let mut rest = path.as_bytes();
+    while let [first, tail @ ..] = rest {
+        if *first != b'%' {
+            bytes.push(*first);
+            rest = tail;
+            continue;
+        }
+        let digits = tail.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        bytes.push(byte.with_context(|| format!("`{path}` is not a path of a recording"))?);
+        rest = &tail[2..];
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Names of files end at 255 bytes; a longer one keeps its beginning and gets a digest of the whole.
+fn shorten(name: &str) -> String {
+    use sha2::{Digest, Sha256};
+    const LONGEST: usize = 180;
+    let shorten_one = |component: &str| {
+        if component.len() <= LONGEST {
+            return component.to_owned();
+        }
+        let digest: String =
+            Sha256::digest(component).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let kept: String = component.chars().take(LONGEST).collect();
+        format!("{kept}-{digest}")
+    };
+    name.split('/').map(shorten_one).collect::<Vec<_>>().join("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use warden_checks::host::{Kind, Source};
+
+    use super::*;
+
+    fn replayed(answers: &[(Request, Arc<Answer>)]) -> Recorded {
+        let files = write(answers).unwrap();
+        read(files.into_iter().map(|(path, text)| (path, text.into_bytes())).collect()).unwrap()
+    }
+
+    #[test]
+    fn every_answer_comes_back_as_it_was() {
+        let failure = |cause| Answer::Err(Failure { what: "x".to_owned(), cause });
+        let text = |text: &str, cut_from| Ok(Data::Text(Content { text: text.to_owned(), cut_from }));
+        let path = |path: &str| path.to_owned();
+        let entries = vec![warden_checks::host::Entry { name: "é:\n".to_owned(), kind: Kind::Fifo }];
+        let answers = [
+            (Request::File { path: path("/proc/1/net/a:b%c") }, text("one\ntwo", None)),
+            (Request::File { path: path("/a/../.host/x") }, text("climbs", None)),
+            (Request::File { path: path("/long") }, text("cut", Some(1 << 40))),
+            (Request::File { path: path("/denied") }, failure(Cause::Denied)),
+            (Request::List { path: path("/") }, Ok(Data::Entries { entries, left_out: 3 })),
+            (
+                Request::Command { name: path("ip"), argument: Some("x".repeat(400)) },
+                failure(Cause::Unavailable(path("no"))),
+            ),
+        ]
+        .map(|(request, answer)| (request, Arc::new(answer)));
+        let host = replayed(&answers);
+        let soon = Instant::now() + Duration::from_secs(1);
+        for (request, answer) in &answers {
+            assert_eq!(host.answer(request, soon), *answer, "{request:?}");
+        }
+        let unasked = host.answer(&Request::File { path: path("/else") }, soon);
+        assert_eq!(unasked.as_ref().as_ref().unwrap_err().cause, Cause::Unrecorded);
+    }
+
+    #[test]
+    fn a_path_cannot_climb_out_or_land_on_the_answers() {
+        assert_eq!(encode("/../../etc/passwd"), "%2E./%2E./etc/passwd");
+        assert_eq!(encode("/.host/absent"), "%2Ehost/absent");
+        assert_eq!(decode("%2E./x").unwrap(), "/../x");
+        assert_eq!((encode("/").as_str(), encode("/a:b").as_str()), ("%2F", "a%3Ab"));
+    }
+}

@@ -1,0 +1,110 @@
+//! Masks an answer, whatever its kind, before anything else sees it.
+
+use warden_checks::host::{Answer, Cause, Content, Data, Failure, LogLine, Request};
+
+use crate::snapshot::redact::{Redactor, Shape};
+
+pub fn mask(redactor: &Redactor, request: &Request, answer: &Answer) -> Answer {
+    let text = |shape, text: &str| redactor.redact(shape, text).into_owned();
+    match answer {
+        Err(failure) => Err(mask_failure(redactor, failure)),
+        Ok(data) => Ok(match data.clone() {
+            Data::Text(content) => {
+                let shape = path_of(request).map_or(Shape::Plain, Shape::of_path);
+                Data::Text(Content { text: text(shape, &content.text), ..content })
+            }
+            Data::Files { mut files, left_out } => {
+                for file in &mut files {
+                    file.text = text(Shape::of_path(&file.path), &file.text);
+                }
+                Data::Files { files, left_out }
+            }
+            Data::Samples(mut samples) => {
+                for sample in &mut samples.files {
+                    let shape = Shape::of_path(&sample.path);
+                    for side in [&mut sample.first, &mut sample.second].into_iter().flatten() {
+                        *side = text(shape, side);
+                    }
+                }
+                Data::Samples(samples)
+            }
+            Data::Output(mut output) => {
+                output.stdout = text(Shape::Plain, &output.stdout);
+                output.stderr = text(Shape::Plain, &output.stderr);
+                Data::Output(output)
+            }
+            Data::Log(mut log) => {
+                mask_log(redactor, &mut log.lines);
+                Data::Log(log)
+            }
+            Data::Http(mut answer) => {
+                answer.body = text(Shape::Json, &answer.body);
+                Data::Http(answer)
+            }
+            Data::Unit(mut unit) => {
+                let json = serde_json::to_string(&unit.properties).unwrap_or_default();
+                let masked = redactor.redact(Shape::UnitProperties, &json);
+                // What does not come back whole is withheld: never the unmasked properties.
+                unit.properties = serde_json::from_str(&masked).unwrap_or_default();
+                Data::Unit(unit)
+            }
+            Data::Units { mut units } => {
+                for unit in &mut units {
+                    unit.description = text(Shape::Plain, &unit.description);
+                }
+                Data::Units { units }
+            }
+            Data::Link { target } => Data::Link { target: text(Shape::Plain, &target) },
+            Data::Entries { mut entries, left_out } => {
+                for entry in &mut entries {
+                    entry.name = text(Shape::Plain, &entry.name);
+                }
+                Data::Entries { entries, left_out }
+            }
+            data @ (Data::Stat(_)
+            | Data::Space(_)
+            | Data::Uname(_)
+            | Data::Clock(_)
+            | Data::Settings(_)
+            | Data::Tls(_)
+            | Data::Addresses { .. }
+            | Data::Connected { .. }
+            | Data::PublicKey { .. }) => data,
+        }),
+    }
+}
+
+/// A log is masked as one text, so that a key that spans lines is seen whole. Line breaks within a message
+/// become spaces, which keeps lines and their times together.
+fn mask_log(redactor: &Redactor, lines: &mut [LogLine]) {
+    let joined: Vec<String> = lines.iter().map(|line| line.text.replace(['\n', '\r'], " ")).collect();
+    let masked = redactor.redact(Shape::Log, &joined.join("\n")).into_owned();
+    let parts: Vec<&str> = masked.split('\n').collect();
+    let whole = parts.len() == lines.len();
+    for (index, line) in lines.iter_mut().enumerate() {
+        // Line by line where the masked text does not line up any more.
+        line.text = if whole {
+            parts[index].to_owned()
+        } else {
+            redactor.redact(Shape::Log, &joined[index]).into_owned()
+        };
+        line.origin = redactor.redact(Shape::Plain, &line.origin).into_owned();
+    }
+}
+
+fn mask_failure(redactor: &Redactor, failure: &Failure) -> Failure {
+    let text = |text: &str| redactor.redact(Shape::Plain, text).into_owned();
+    let cause = match &failure.cause {
+        Cause::Unavailable(detail) => Cause::Unavailable(text(detail)),
+        Cause::Other(detail) => Cause::Other(text(detail)),
+        cause @ (Cause::Absent | Cause::Denied | Cause::TimedOut | Cause::Unrecorded) => cause.clone(),
+    };
+    Failure { what: text(&failure.what), cause }
+}
+
+fn path_of(request: &Request) -> Option<&str> {
+    match request {
+        Request::File { path } | Request::Tail { path } => Some(path),
+        _ => None,
+    }
+}

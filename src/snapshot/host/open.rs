@@ -1,0 +1,140 @@
+//! Opens a recording: a folder, a bundle, or a bundle's `host/` folder. Nothing outside of it can be reached.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::path::Path;
+
+use anyhow::{Context, bail, ensure};
+use cap_std::ambient_authority;
+use cap_std::fs::Dir;
+use sha2::{Digest, Sha256};
+use warden_checks::host::Recorded;
+
+use super::folder;
+
+/// A recording is far smaller; a folder or an archive that claims more is not one of ours.
+const FILES: usize = 200_000;
+const BYTES: u64 = 1 << 30;
+
+/// The recording at `path`, and a digest of all that is in it.
+pub fn open(path: &Path) -> anyhow::Result<(Recorded, [u8; 32])> {
+    let shown = path.display();
+    let metadata = std::fs::metadata(path).with_context(|| format!("cannot open the recording {shown}"))?;
+    let files = if metadata.is_dir() {
+        let root = Dir::open_ambient_dir(path, ambient_authority())
+            .with_context(|| format!("cannot open the recording {shown}"))?;
+        let root = if root.is_dir("host/.host") { root.open_dir("host")? } else { root };
+        let mut files = BTreeMap::new();
+        walk(&root, "", &mut files, &mut 0)?;
+        files
+    } else {
+        let file = File::open(path).with_context(|| format!("cannot open the recording {shown}"))?;
+        unzip(file).with_context(|| format!("cannot read the recording {shown}"))?
+    };
+    let digest = digest(&files);
+    let recorded = folder::read(files).with_context(|| format!("cannot replay {shown}"))?;
+    Ok((recorded, digest))
+}
+
+fn digest(files: &BTreeMap<String, Vec<u8>>) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    for (path, content) in files {
+        digest.update((path.len() as u64).to_le_bytes());
+        digest.update(path);
+        digest.update((content.len() as u64).to_le_bytes());
+        digest.update(content);
+    }
+    digest.finalize().into()
+}
+
+/// Reads below `directory` through handles that the kernel keeps inside it. Symbolic links are no part of a
+/// recording and are refused, wherever they point.
+fn walk(
+    directory: &Dir,
+    prefix: &str,
+    files: &mut BTreeMap<String, Vec<u8>>,
+    bytes: &mut u64,
+) -> anyhow::Result<()> {
+    for entry in directory.entries()? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name =
+            name.to_str().with_context(|| format!("{prefix}{} is no name of a recording", name.display()))?;
+        let path = format!("{prefix}{name}");
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            walk(&entry.open_dir()?, &format!("{path}/"), files, bytes)?;
+        } else if kind.is_file() {
+            let content = bounded(entry.open()?, bytes, files.len())?;
+            files.insert(path, content);
+        } else {
+            bail!("{path} is a link or a special file: a recording holds only files and folders");
+        }
+    }
+    Ok(())
+}
+
+fn unzip(file: impl Read + Seek) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
+    let mut archive = zip::ZipArchive::new(file)?;
+    ensure!(archive.len() <= FILES, "the archive holds {} files, the limit is {FILES}", archive.len());
+    let (mut files, mut bytes) = (BTreeMap::new(), 0);
+    for index in 0..archive.len() {
+        let entry = archive.by_index(index)?;
+        let Some(path) = entry.name()?.strip_prefix("host/").map(str::to_owned) else { continue };
+        if entry.is_file() {
+            ensure!(
+                !path.split('/').any(|part| matches!(part, "" | "." | "..")),
+                "`{path}` is no path of a recording"
+            );
+            files.insert(path, bounded(entry, &mut bytes, index)?);
+        }
+    }
+    Ok(files)
+}
+
+/// What the entry really holds counts, not what it claims.
+fn bounded(source: impl Read, bytes: &mut u64, files: usize) -> anyhow::Result<Vec<u8>> {
+    ensure!(files < FILES, "a recording holds at most {FILES} files");
+    let mut content = Vec::new();
+    source.take(BYTES - *bytes + 1).read_to_end(&mut content)?;
+    *bytes += content.len() as u64;
+    ensure!(*bytes <= BYTES, "a recording holds at most {}", warden_checks::quantity::bytes(BYTES));
+    Ok(content)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_in_a_recording_is_refused_wherever_it_points() {
+        for target in ["/etc/passwd", "../../../etc/passwd", "answers"] {
+            let directory = tempfile::tempdir().unwrap();
+            std::fs::create_dir(directory.path().join(".host")).unwrap();
+            std::os::unix::fs::symlink(target, directory.path().join("etc")).unwrap();
+            let error = open(directory.path()).unwrap_err();
+            assert_eq!(
+                format!("{error:#}"),
+                "etc is a link or a special file: a recording holds only files and folders"
+            );
+        }
+    }
+
+    #[test]
+    fn an_archive_that_climbs_is_refused() {
+        use std::io::Write;
+        let mut archive = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+        archive.start_file("host/../../etc/passwd", zip::write::SimpleFileOptions::default()).unwrap();
+        archive.write_all(b"x").unwrap();
+        let error = unzip(archive.finish().unwrap()).unwrap_err();
+        assert_eq!(error.to_string(), "`../../etc/passwd` is no path of a recording");
+    }
+
+    #[test]
+    fn a_folder_that_is_no_recording_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let error = format!("{:#}", open(directory.path()).unwrap_err());
+        assert!(error.ends_with("this holds no recorded host: there is no .host/ folder in it"), "{error}");
+    }
+}
