@@ -41,6 +41,13 @@ pub static COMMANDS: &[Command] = &[
         &["/usr/bin/dpkg-query"],
         &["-W", "-f=${db:Status-Abbrev} ${Package} ${Version} ${Architecture}\n", "*iggy*", "warden*"],
     ),
+    row("iggy-cli-version", &["/usr/bin/iggy", "/usr/local/bin/iggy"], &["--version"]),
+    row(
+        "iggy-connectors-version",
+        &["/usr/bin/iggy-connectors", "/usr/local/bin/iggy-connectors"],
+        &["--version"],
+    ),
+    row("iggy-server-version", &["/usr/bin/iggy-server", "/usr/local/bin/iggy-server"], &["--version"]),
     row("ip-address", &["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip"], &["-j", "-d", "address", "show"]),
     row("ip-neighbour", &["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip"], &["-j", "neighbour", "show"]),
     row("ip-route", &["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip"], &["-j", "route", "show", "table", "all"]),

@@ -2,6 +2,7 @@
 
 mod configuration;
 mod launch;
+pub mod log;
 
 pub use configuration::{Configuration, ConfigurationFile, Listener, configuration, listeners};
 pub use launch::{Launch, launches};
@@ -95,7 +96,7 @@ pub struct DataDirectory {
 
 /// Files that the server keeps open, as they end below its data directory.
 const OPEN_FILES: [&str; 2] = ["/logs/iggy-server.log", "/metadata/journal.wal"];
-/// The server opens its log and its journal before any segment, so they are among the first descriptors.
+/// The server opens its log, its journal and its rings before any segment: they are among the first.
 const DESCRIPTORS_LOOKED_AT: usize = 64;
 /// Where packages, the images and the examples of Iggy put their data.
 const WELL_KNOWN: [&str; 5] =
@@ -114,18 +115,28 @@ pub fn data_directory(host: &Host) -> Option<DataDirectory> {
 
 fn of_open_file(host: &Host, launch: &Launch) -> Option<DataDirectory> {
     let pid = launch.pid?;
-    let directory = format!("/proc/{pid}/fd");
-    let mut numbers: Vec<u32> =
-        host.list(&directory).ok()?.iter().filter_map(|entry| entry.name.parse().ok()).collect();
-    numbers.sort_unstable();
-    numbers.into_iter().take(DESCRIPTORS_LOOKED_AT).find_map(|number| {
-        let target = host.link(&format!("{directory}/{number}")).ok()?;
-        let path = OPEN_FILES.iter().find_map(|end| target.strip_suffix(end))?;
-        Some(DataDirectory {
-            path: launch.seen_from_here(host, path),
-            found_by: format!("a file that process {pid} holds open"),
-        })
+    let path = open_data_directory(host, pid)?;
+    Some(DataDirectory {
+        path: launch.seen_from_here(host, &path),
+        found_by: format!("a file that process {pid} holds open"),
     })
+}
+
+/// The data directory, as process `pid` itself names it, by the files that it holds open.
+pub fn open_data_directory(host: &Host, pid: u32) -> Option<String> {
+    first_descriptors(host, pid)
+        .iter()
+        .find_map(|(_, target)| OPEN_FILES.iter().find_map(|end| target.strip_suffix(end)).map(str::to_owned))
+}
+
+/// The lowest file descriptors of a process, with what they are.
+pub fn first_descriptors(host: &Host, pid: u32) -> Vec<(u32, String)> {
+    let directory = format!("/proc/{pid}/fd");
+    let entries = host.list(&directory).unwrap_or_default();
+    let mut numbers: Vec<u32> = entries.iter().filter_map(|entry| entry.name.parse().ok()).collect();
+    numbers.sort_unstable();
+    let target = |number: u32| Some((number, host.link(&format!("{directory}/{number}")).ok()?));
+    numbers.into_iter().take(DESCRIPTORS_LOOKED_AT).filter_map(target).collect()
 }
 
 fn of_configuration(host: &Host, launch: &Launch) -> Option<DataDirectory> {

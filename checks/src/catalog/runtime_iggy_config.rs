@@ -1,0 +1,412 @@
+//! runtime-iggy-config: with what is the server configured, and does it know all of it.
+
+use std::collections::BTreeSet;
+
+use toml::{Table as Toml, Value as TomlValue};
+
+use crate::host::{Cause, Host, IfAny};
+use crate::iggy::{self, Configuration, ConfigurationFile, Runtime};
+use crate::{Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Table, Value, Verdict};
+
+pub const CHECK: Check = Check {
+    id: "runtime-iggy-config",
+    area: Area::Runtime,
+    title: "With what is Iggy configured?",
+    why: "Iggy ignores keys that it does not know, reads its file only at its start, and lets the environment win \
+          over the file: what an operator wrote and what is in force are easily two things. A listener beyond \
+          loopback without TLS carries passwords in the clear.",
+    reads: &[Read::Iggy, Read::Path("/proc/[pid]/cmdline")],
+    thresholds: &[
+        "fails when the configuration file that is named cannot be used, or default credentials are asked for beyond loopback",
+        "warns for a listener beyond loopback without TLS, unknown keys, default credentials, and secrets that every user may read",
+        "notes what takes effect only at the next start, verbose logging, and a cleaner that is switched off",
+    ],
+    advice: "Compare the file with what is in force, then restart the server at a time of your choosing.",
+    deadline: DEADLINE,
+    run,
+};
+
+fn run(host: &Host) -> Result<Finding> {
+    let Some(known) = iggy::configuration(host, Runtime::Iggy) else {
+        return Ok(Finding::skip("there is no Iggy server on this host"));
+    };
+    let mut finding = Finding::new(summary(&known));
+    judge_sight(host, &known, &mut finding);
+    judge_files(host, &known, &mut finding);
+    judge_credentials(host, &known, &mut finding);
+    let listeners = judge_listeners(&known, &mut finding);
+    judge_keys(&known, &mut finding);
+    judge_settings(&known, &mut finding);
+
+    let data = iggy::data_directory(host);
+    let mut fields = Fields::new("In force")
+        .row("data directory", data.as_ref().map(|data| Value::Code(data.path.clone())))
+        .row("found by", data.map(|data| data.found_by))
+        .row("configuration file", known.file.as_ref().map(|file| Value::Code(file.path.clone())))
+        .row("written by the server", known.current.as_ref().map(|file| Value::Code(file.path.clone())));
+    for key in SHOWN {
+        fields = fields.row(key, known.text(key).map(Value::Code));
+    }
+    finding.show(Evidence::Fields(fields));
+    finding.show(Evidence::Table(listeners));
+    finding.show(Evidence::Table(environment(&known)));
+    Ok(finding)
+}
+
+/// Settings that decide most diagnoses.
+const SHOWN: [&str; 10] = [
+    "logging.level",
+    "sharding.cpu_allocation",
+    "memory_pool.size",
+    "encryption.enabled",
+    "partition.validate_checksum",
+    "partition.enforce_fsync",
+    "data_maintenance.messages.cleaner_enabled",
+    "heartbeat.enabled",
+    "cluster.enabled",
+    "telemetry.enabled",
+];
+
+fn summary(known: &Configuration) -> String {
+    let file = known.file.as_ref().map_or("no configuration file".to_owned(), |file| file.path.clone());
+    let variables = known.environment().map_or(0, |all| all.keys().filter(|name| is_iggys(name)).count());
+    format!("configured by {file} and {variables} environment variables; the rest is default")
+}
+
+fn is_iggys(name: &str) -> bool {
+    name == "RUST_LOG"
+        || name.starts_with("IGGY_") && !name.starts_with("IGGY_CONNECTORS_") && !name.starts_with("IGGY_MCP_")
+}
+
+fn judge_sight(host: &Host, known: &Configuration, finding: &mut Finding) {
+    let Some(pid) = known.launch.as_ref().and_then(|launch| launch.pid) else { return };
+    if let Err(error) = host.read(&format!("/proc/{pid}/environ")).if_any() {
+        let advice = Advice::text("Run as root or give Warden CAP_SYS_PTRACE.");
+        finding.note(format!("the environment of the server, which wins over its file, is unknown: {error}"), advice);
+    }
+}
+
+fn judge_files(host: &Host, known: &Configuration, finding: &mut Finding) {
+    for (file, severity) in [(&known.file, Verdict::Fail), (&known.current, Verdict::Warn)] {
+        let Some(ConfigurationFile { path, content }) = file else { continue };
+        if let Err(error) = content {
+            let denied = matches!(error, crate::Error::Host(failure) if failure.cause == Cause::Denied);
+            let severity = if denied { Verdict::Note } else { severity };
+            let advice = match denied {
+                true => Advice::text("Run as root or give Warden CAP_DAC_READ_SEARCH."),
+                false => Advice::run("Mend the file; the server starts with its defaults without it, or not at all.", format!("ls -l '{path}'")),
+            };
+            finding.problem(severity, format!("the configuration cannot be used: {error}"), advice);
+            continue;
+        }
+        let holds_secret = host.read(path).is_ok_and(|text| text.contains("[secret:"));
+        let everybody = host.stat(path).is_ok_and(|stat| stat.mode & 0o004 != 0);
+        if holds_secret && everybody {
+            let advice = Advice::run("Take the right to read away from everybody else.", format!("chmod o= '{path}'"));
+            finding.warn(format!("{path} holds secrets and every user of this machine may read it"), advice);
+        }
+    }
+}
+
+fn judge_credentials(host: &Host, known: &Configuration, finding: &mut Finding) {
+    let Some(pid) = known.launch.as_ref().and_then(|launch| launch.pid) else { return };
+    let arguments = host.read(&format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let has = |flag: &str| arguments.split(['\0', ' ']).any(|argument| argument == flag);
+    if has("--with-default-root-credentials") {
+        let open = known.listeners().iter().any(|listener| !listener.is_loopback());
+        let severity = if open { Verdict::Fail } else { Verdict::Warn };
+        let advice = Advice::text("Start it without --with-default-root-credentials and change the password of the root user (iggy user password).");
+        finding.problem(severity, "the server was started with the default root user, whose password everybody knows", advice);
+    }
+    if has("--fresh") || arguments.split('\0').any(|argument| argument == "-f") {
+        let advice = Advice::text("Take --fresh out of the unit or the script that starts the server.");
+        finding.warn("the server was started with --fresh: every restart deletes all data", advice);
+    }
+}
+
+fn judge_listeners(known: &Configuration, finding: &mut Finding) -> Table {
+    let mut table = Table::new("Listeners", ["listener", "address", "beyond loopback", "TLS", "certificate"]);
+    for listener in known.listeners() {
+        let address = format!("{}:{}", listener.host, listener.port);
+        let bare = !listener.is_loopback() && !listener.tls;
+        let cells = [
+            listener.name.into(),
+            Value::Code(address.clone()),
+            (!listener.is_loopback()).into(),
+            listener.tls.into(),
+            listener.certificate.clone().map(Value::Code).into(),
+        ];
+        if !bare {
+            table.row(cells);
+            continue;
+        }
+        table.marked_row(Verdict::Warn, cells);
+        let name = listener.name;
+        let advice = Advice::text(format!(
+            "Set {name}.tls.enabled, or bind {name}.address to loopback and put a proxy with TLS before it."
+        ));
+        finding.warn(format!("the {name} listener {address} is open beyond loopback without TLS"), advice);
+    }
+    table
+}
+
+/// Keys that the server leaves out of what it writes because they are secret or were not set.
+const LEFT_OUT: [&str; 6] = [
+    "encryption.key",
+    "http.jwt.encoding_secret",
+    "http.jwt.decoding_secret",
+    "cluster.auth.shared_secret",
+    "cluster.auth.previous_shared_secret",
+    "node.advertised_address",
+];
+/// Variables that are no key of the configuration.
+const OUTSIDE: [&str; 12] = [
+    "IGGY_CONFIG_PATH",
+    "IGGY_ENV_PATH",
+    "IGGY_ROOT_USERNAME",
+    "IGGY_ROOT_PASSWORD",
+    "IGGY_USERNAME",
+    "IGGY_PASSWORD",
+    "IGGY_HOME",
+    "IGGY_CI_BUILD",
+    "IGGY_DISPLAY_CONFIG",
+    "IGGY_SHARD_RUNTIME_CAPACITY",
+    "IGGY_SHARD_EVENT_INTERVAL",
+    "IGGY_NODE_ADVERTISED_ADDRESS",
+];
+
+/// What the server wrote down has every key that it knows: what is not in it was ignored.
+fn judge_keys(known: &Configuration, finding: &mut Finding) {
+    let Some(Ok(current)) = known.current.as_ref().map(|file| &file.content) else { return };
+    let in_force = flat(current);
+    let names: BTreeSet<&str> = in_force.iter().map(|(key, _)| without_system(key)).collect();
+    let is_known = |key: &str| {
+        let key = without_system(key);
+        // A table that is empty by default shows only its name, an array stands for all of its items.
+        let above = key.match_indices('.').map(|(at, _)| &key[..at]);
+        LEFT_OUT.contains(&key) || names.contains(key) || above.into_iter().any(|table| names.contains(table))
+    };
+    if let Some(ConfigurationFile { path, content: Ok(file) }) = &known.file {
+        let written = flat(file);
+        let unknown: Vec<&str> =
+            written.iter().map(|(key, _)| key.as_str()).filter(|key| !is_known(key)).collect();
+        if !unknown.is_empty() {
+            let advice = Advice::text("Look for a misspelling or a key that has moved; the server ignores what it does not know without a word.");
+            finding.warn(format!("{path} sets what this server does not know: {}", listed(&unknown)), advice);
+        }
+        judge_pending(known, path, &written, &in_force, finding);
+    }
+    let as_variable = |key: &str| format!("IGGY_{}", key.replace('.', "_").to_uppercase());
+    let variables: BTreeSet<String> = in_force
+        .iter()
+        .flat_map(|(key, _)| [as_variable(key), as_variable(without_system(key))])
+        .chain(LEFT_OUT.iter().flat_map(|key| [as_variable(key), as_variable(&format!("system.{key}"))]))
+        .collect();
+    let is_known = |name: &str| {
+        OUTSIDE.contains(&name)
+            || !is_iggys(name)
+            || name == "RUST_LOG"
+            // Arrays are set by index: IGGY_CLUSTER_NODES_0_IP.
+            || name.split('_').any(|part| part.bytes().all(|byte| byte.is_ascii_digit()))
+            || variables.contains(name)
+    };
+    let unknown: Vec<&str> =
+        known.environment().into_iter().flatten().map(|(name, _)| name.as_str()).filter(|name| !is_known(name)).collect();
+    if !unknown.is_empty() {
+        let advice = Advice::text("Look for a misspelling; the server ignores variables that it does not know.");
+        finding.note(format!("the environment sets what this server does not know: {}", listed(&unknown)), advice);
+    }
+}
+
+/// Keys whose text is written back as it was read; sizes and durations are rounded.
+const COMPARED: [&str; 4] = ["address", "enabled", "cert_file", "key_file"];
+
+fn judge_pending(known: &Configuration, path: &str, written: &[(String, &TomlValue)], in_force: &[(String, &TomlValue)], finding: &mut Finding) {
+    let differs = |key: &str, value: &TomlValue| {
+        let now = in_force.iter().find(|(other, _)| without_system(other) == without_system(key));
+        now.is_some_and(|(_, now)| *now != value)
+    };
+    let overridden = |key: &str| {
+        let name = format!("IGGY_{}", key.replace('.', "_").to_uppercase());
+        known.environment().is_some_and(|all| all.contains_key(&name))
+    };
+    let pending: Vec<&str> = written
+        .iter()
+        .filter(|(key, value)| {
+            key.rsplit('.').next().is_some_and(|last| COMPARED.contains(&last)) && differs(key, value) && !overridden(key)
+        })
+        .map(|(key, _)| key.as_str())
+        .collect();
+    if !pending.is_empty() {
+        let advice = Advice::text("Restart the server at a time of your choosing, or take the change back.");
+        finding.note(format!("{path} differs from what is in force, until the next start, in {}", listed(&pending)), advice);
+    }
+}
+
+fn judge_settings(known: &Configuration, finding: &mut Finding) {
+    let level = known.environment().and_then(|all| all.get("RUST_LOG").cloned()).or_else(|| known.text("logging.level"));
+    if let Some(level) = level.filter(|level| level.contains("debug") || level.contains("trace")) {
+        let advice = Advice::text("Set logging.level to info when done; RUST_LOG wins over it.");
+        finding.note(format!("the log level is {level}: logs grow fast and shards spend time on them"), advice);
+    }
+    if known.text("data_maintenance.messages.cleaner_enabled").as_deref() == Some("false") {
+        let advice = Advice::text("Set data_maintenance.messages.cleaner_enabled if topics are meant to expire.");
+        finding.note("the message cleaner is off: whatever topics say about expiry, nothing is ever deleted", advice);
+    }
+}
+
+fn environment(known: &Configuration) -> Table {
+    let mut table = Table::new("Environment", ["variable", "value"]);
+    for (name, value) in known.environment().into_iter().flatten().filter(|(name, _)| is_iggys(name)) {
+        table.row([Value::Code(name.clone()), Value::Code(value.clone())]);
+    }
+    table
+}
+
+/// Every key with its value; an array is one value.
+fn flat(table: &Toml) -> Vec<(String, &TomlValue)> {
+    fn below<'a>(prefix: &str, table: &'a Toml, out: &mut Vec<(String, &'a TomlValue)>) {
+        for (name, value) in table {
+            let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+            match value {
+                TomlValue::Table(table) if !table.is_empty() => below(&key, table, out),
+                TomlValue::String(_)
+                | TomlValue::Integer(_)
+                | TomlValue::Float(_)
+                | TomlValue::Boolean(_)
+                | TomlValue::Datetime(_)
+                | TomlValue::Array(_)
+                | TomlValue::Table(_) => out.push((key, value)),
+            }
+        }
+    }
+    let mut out = Vec::new();
+    below("", table, &mut out);
+    out
+}
+
+fn without_system(key: &str) -> &str {
+    key.strip_prefix("system.").unwrap_or(key)
+}
+
+/// Names that a sentence still bears.
+const NAMES: usize = 8;
+
+fn listed(names: &[&str]) -> String {
+    let shown = names.iter().take(NAMES).copied().collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(NAMES) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::{Data, Kind, Recorded, Request};
+    use crate::iggy::tests::{directory, link, running, settings, stat};
+
+    const CURRENT: &str = "[system]\npath = \"/d\"\n[system.logging]\nlevel = \"info\"\n[tcp]\nenabled = true\n\
+         address = \"127.0.0.1:8090\"\n[http]\nenabled = true\naddress = \"127.0.0.1:3000\"\n[cluster]\nnodes = []\n";
+    const CURRENT_PATH: &str = "/d/runtime/current_config.toml";
+
+    fn server(environment: &str, file: &str) -> Recorded {
+        let recorded = running(70)
+            .file("/proc/70/environ", environment)
+            .file("/srv/core/server/config.toml", file)
+            .file(CURRENT_PATH, CURRENT);
+        let recorded = link(recorded, "/proc/70/cwd", "/srv");
+        let recorded = link(recorded, "/proc/70/fd/5", "/d/logs/iggy-server.log");
+        directory(recorded, "/d/streams")
+    }
+
+    fn of(recorded: Recorded) -> Finding {
+        run(&recorded.host()).unwrap()
+    }
+
+    fn problem(recorded: Recorded) -> (Verdict, String) {
+        let finding = of(recorded);
+        assert_eq!(finding.problems.len(), 1, "{:?}", finding.problems);
+        (finding.verdict(), finding.problems[0].text.clone())
+    }
+
+    #[test]
+    fn a_plain_server_on_loopback_passes_and_shows_what_is_in_force() {
+        let finding = of(server("IGGY_SYSTEM_PATH=/d\0HOME=/\0", "[tcp]\nenabled = true\n"));
+        assert_eq!(finding.verdict(), Verdict::Pass);
+        assert_eq!(
+            finding.summary,
+            "configured by /srv/core/server/config.toml and 1 environment variables; the rest is default"
+        );
+    }
+
+    #[test]
+    fn an_open_listener_without_tls_warns() {
+        let open = server("", "").file(CURRENT_PATH, &CURRENT.replace("127.0.0.1:8090", "0.0.0.0:8090"));
+        let expected = "the tcp listener 0.0.0.0:8090 is open beyond loopback without TLS";
+        assert_eq!(problem(open), (Verdict::Warn, expected.to_owned()));
+    }
+
+    #[test]
+    fn unknown_keys_and_variables_are_named() {
+        let file = "[tcp]\nadress = \"x\"\n[http.jwt]\nencoding_secret = \"s\"\n[[cluster.nodes]]\nname = \"n\"\n";
+        let expected = "/srv/core/server/config.toml sets what this server does not know: tcp.adress";
+        assert_eq!(problem(server("", file)), (Verdict::Warn, expected.to_owned()));
+        let environment = "IGGY_TCP_ADRESS=x\0IGGY_ENCRYPTION_KEY=x\0IGGY_CLUSTER_NODES_0_IP=x\0IGGY_SYSTEM_PATH=/d\0";
+        let expected = "the environment sets what this server does not know: IGGY_TCP_ADRESS";
+        assert_eq!(problem(server(environment, "")), (Verdict::Note, expected.to_owned()));
+    }
+
+    #[test]
+    fn a_change_that_waits_for_a_restart_is_noted_unless_the_environment_overrides_it() {
+        let file = "[tcp]\naddress = \"127.0.0.1:9999\"\n";
+        let expected = "/srv/core/server/config.toml differs from what is in force, until the next start, in tcp.address";
+        assert_eq!(problem(server("", file)), (Verdict::Note, expected.to_owned()));
+        assert_eq!(of(server("IGGY_TCP_ADDRESS=127.0.0.1:8090\0", file)).verdict(), Verdict::Pass);
+    }
+
+    #[test]
+    fn default_credentials_warn_on_loopback_and_fail_beyond() {
+        let started = |recorded: Recorded| {
+            recorded.file("/proc/70/cmdline", "iggy-server\0--with-default-root-credentials\0")
+        };
+        assert_eq!(problem(started(server("", ""))).0, Verdict::Warn);
+        let open = server("IGGY_TCP_ADDRESS=0.0.0.0:1\0", "");
+        assert_eq!(of(started(open)).verdict(), Verdict::Fail);
+    }
+
+    #[test]
+    fn secrets_that_everybody_may_read_warn() {
+        let file = "[encryption]\nkey = \"[secret:iggy-key:3f9a]\"\n";
+        let path = "/srv/core/server/config.toml";
+        let with_mode = |mode| {
+            let mut stat = stat(Kind::File, 10);
+            stat.mode = mode;
+            server("", file).with(Request::Stat { path: path.to_owned() }, Data::Stat(stat))
+        };
+        assert_eq!(of(with_mode(0o640)).verdict(), Verdict::Pass);
+        let expected = format!("{path} holds secrets and every user of this machine may read it");
+        assert_eq!(problem(with_mode(0o644)), (Verdict::Warn, expected));
+    }
+
+    #[test]
+    fn a_broken_file_fails_a_denied_one_is_noted_and_so_is_a_hidden_environment() {
+        assert_eq!(problem(server("", "[tcp\n")).0, Verdict::Fail);
+        let denied = server("", "").denied("/srv/core/server/config.toml");
+        assert_eq!(problem(denied).0, Verdict::Note);
+        let hidden = server("", "").denied("/proc/70/environ");
+        assert!(problem(hidden).1.ends_with("is unknown: /proc/70/environ: permission denied"));
+    }
+
+    #[test]
+    fn verbose_logs_and_a_resting_cleaner_are_noted() {
+        assert_eq!(problem(server("RUST_LOG=debug\0", "")).0, Verdict::Note);
+        let resting = format!("{CURRENT}[data_maintenance.messages]\ncleaner_enabled = false\n");
+        assert_eq!(problem(server("", "").file(CURRENT_PATH, &resting)).0, Verdict::Note);
+    }
+
+    #[test]
+    fn without_a_server_there_is_no_question() {
+        assert_eq!(of(Recorded::complete().settings(settings())).verdict(), Verdict::Skip);
+    }
+}
