@@ -3,6 +3,7 @@
 
 mod block;
 mod catalog;
+mod cgroup;
 mod check;
 mod finding;
 pub mod host;

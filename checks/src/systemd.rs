@@ -48,6 +48,14 @@ pub fn time(unit: &Unit, name: &str) -> Option<i64> {
     i64::try_from(microseconds / 1_000_000).ok()
 }
 
+/// systemd's own measure of how exposed a unit is, 0 (confined) to 10; absent where systemd-analyze is not
+/// installed or is older than version 240.
+pub fn exposure(host: &Host, unit: &str) -> Option<f64> {
+    let output = host.run_with("systemd-security", unit).ok()?;
+    let line = output.stdout.lines().find(|line| line.contains("Overall exposure level for"))?;
+    line.rsplit_once(": ")?.1.split_whitespace().next()?.parse().ok()
+}
+
 /// How to set one directive of a unit for good.
 pub fn drop_in(unit: &str, setting: &str) -> Advice {
     let command = format!(
@@ -80,7 +88,7 @@ pub mod testing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::{Recorded, Request};
+    use crate::host::{Data, Output, Recorded, Request};
 
     #[test]
     fn a_unit_is_there_or_not_or_nobody_can_say() {
@@ -96,6 +104,17 @@ mod tests {
         assert!(matches!(find(&host, "c.service"), Ok(Found::NoManager(reason)) if reason == "no D-Bus"));
         assert!(find(&host, "d.service").is_err());
         assert!(matches!(find(&host, "e.service"), Ok(Found::NotLoaded(state)) if state == "not-found"));
+    }
+
+    #[test]
+    fn the_exposure_is_the_number_in_the_last_line() {
+        let ask =
+            Request::Command { name: "systemd-security".to_owned(), argument: Some("a.service".to_owned()) };
+        let stdout =
+            "✓ UMask= Files are private\n\n→ Overall exposure level for a.service: 1.9 OK 🙂\n".to_owned();
+        let output = Output { status: Some(0), stdout, stderr: String::new(), cut: false };
+        let host = Recorded::complete().with(ask, Data::Output(output)).host();
+        assert_eq!((exposure(&host, "a.service"), exposure(&host, "b.service")), (Some(1.9), None));
     }
 
     #[test]

@@ -35,9 +35,11 @@ checks! {
     units_runtimes,
     units_failed,
     units_timers,
+    units_hardening,
     kernel_parameters,
     kernel_io_uring,
     kernel_log,
     kernel_modules,
     kernel_limits,
+    cgroup_limits,
 }

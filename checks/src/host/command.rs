@@ -62,6 +62,7 @@ pub static COMMANDS: &[Command] = &[
         &["-qa", "--queryformat", "%{NAME} %{VERSION}-%{RELEASE} %{ARCH}\n", "*iggy*", "warden*", "kernel*"],
     ),
     row_with_argument("smartctl", &["/usr/sbin/smartctl"], &["--json", "--health", "--attributes"]),
+    row_with_argument("systemd-security", &["/usr/bin/systemd-analyze"], &["security", "--no-pager"]),
     row("tc-qdisc", &["/usr/sbin/tc", "/sbin/tc"], &["-j", "qdisc", "show"]),
     row("timedatectl", &["/usr/bin/timedatectl"], &["show"]),
 ];

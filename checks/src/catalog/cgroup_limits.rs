@@ -1,0 +1,420 @@
+//! cgroup-limits: does a control group hold a runtime back.
+
+use crate::cgroup::{self, Group, Version, counter};
+use crate::host::{Host, IfAny, Samples};
+use crate::proc::{Mount, pressure};
+use crate::process::{self, Runtimes};
+use crate::quantity::{bytes, count, number};
+use crate::{Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Table, Value, Verdict};
+
+pub const CHECK: Check = Check {
+    id: "cgroup-limits",
+    area: Area::Cgroup,
+    title: "Is a runtime throttled or capped?",
+    why: "A CPU quota stops every shard of Iggy at once until the next period: latency jumps by tens of milliseconds \
+          while the machine looks idle. A memory limit counts the page cache too, so Iggy rereads from disk what it \
+          wrote a moment ago.",
+    reads: &[
+        Read::Sample(STAT_TWO),
+        Read::Sample(STAT_ONE),
+        Read::Path("/proc/[pid]/cgroup"),
+        Read::Path("/proc/self/mountinfo"),
+        Read::Path("/sys/fs/cgroup/**"),
+        Read::Iggy,
+    ],
+    thresholds: &[
+        "warns when a group was throttled between the looks, fails when in over half of the periods",
+        "warns when it was throttled in over 5 % of all periods so far, notes when in fewer",
+        "warns when memory.high or memory.max was hit, fails when something was killed for it",
+        "warns when memory besides the page cache is over 90 % of the limit",
+    ],
+    advice: "Raise or drop CPUQuota= and MemoryMax= of the unit, or of the slice or container around it.",
+    deadline: DEADLINE,
+    run,
+};
+
+/// Services and containers of the second hierarchy, two levels down, where systemd keeps them.
+const STAT_TWO: &str = "/sys/fs/cgroup/*/*/cpu.stat";
+/// The same in the first, below its controller.
+const STAT_ONE: &str = "/sys/fs/cgroup/cpu*/*/*/cpu.stat";
+
+const FAIL_PERIODS_PERCENT: f64 = 50.0;
+const WARN_PERIODS_PERCENT: f64 = 5.0;
+const RESIDENT_PERCENT: f64 = 90.0;
+/// memory.limit_in_bytes without a limit is the largest number of whole pages; nothing real comes near.
+const UNLIMITED: u64 = 1 << 60;
+
+fn run(host: &Host) -> Result<Finding> {
+    judge(host, &process::runtimes(host))
+}
+
+fn judge(host: &Host, runtimes: &Runtimes) -> Result<Finding> {
+    if runtimes.is_empty() {
+        return Ok(Finding::skip("no runtime runs here"));
+    }
+    let mounts = Mount::parse_all(&host.read("/proc/self/mountinfo")?);
+    let mut finding = Finding::new("");
+    let columns = ["group", "CPU limit", "periods", "throttled", "throttled between looks", "throttled for", "CPU pressure"];
+    let mut cpu_table = Table::new("CPU", columns);
+    let columns = ["group", "in use", "besides cache", "high", "limit", "high hit", "limit hit", "killed", "pressure"];
+    let mut memory_table = Table::new("Memory", columns);
+    let mut other_table = Table::new("Tasks and I/O", ["group", "tasks", "tasks limit", "I/O limits", "I/O pressure"]);
+    let mut judged = 0_u64;
+    let mut done = Vec::new();
+    for (&pid, &runtime) in runtimes {
+        let Some(cgroup) = host.read(&format!("/proc/{pid}/cgroup")).if_any()? else { continue };
+        judged += 1;
+        let who = runtime.program();
+        let groups = |controller| cgroup::of_process(&mounts, &cgroup, controller).map_or_else(Vec::new, |group| group.with_parents());
+        let mut new = |group: &Group, kind: &str| {
+            let file = group.file(kind);
+            let is_new = !done.contains(&file);
+            done.push(file);
+            is_new
+        };
+        for group in groups("cpu").iter().filter(|group| new(group, "cpu")) {
+            cpu(host, &mut finding, &mut cpu_table, who, group)?;
+        }
+        for group in groups("memory").iter().filter(|group| new(group, "memory")) {
+            memory(host, &mut finding, &mut memory_table, who, group)?;
+        }
+        for group in groups("pids").iter().filter(|group| new(group, "pids")) {
+            others(host, &mut finding, &mut other_table, who, group)?;
+        }
+    }
+    if judged == 0 {
+        return Ok(Finding::skip("the runtimes ended while this host was looked at"));
+    }
+    if cpu_table.rows.is_empty() && memory_table.rows.is_empty() {
+        return Ok(Finding::skip("the runtimes are in no control group that has limits (cpu, memory)"));
+    }
+    let limited = |table: &Table, column: usize| table.rows.iter().any(|row| row.cells.get(column) != Some(&Value::Nothing));
+    finding.summary = format!(
+        "{} looked at: CPU {}, memory {}",
+        count(judged, "runtime", "runtimes"),
+        if limited(&cpu_table, 1) { "limited" } else { "not limited" },
+        if limited(&memory_table, 3) || limited(&memory_table, 4) { "limited" } else { "not limited" },
+    );
+    for table in [cpu_table, memory_table, other_table] {
+        if !table.rows.is_empty() {
+            finding.show(Evidence::Table(table));
+        }
+    }
+    Ok(finding)
+}
+
+/// A file of the group; absent where the controller is not switched on for it.
+fn text(host: &Host, group: &Group, name: &str) -> Result<Option<String>> {
+    host.read(&group.file(name)).if_any()
+}
+
+/// A number that stands alone; `max`, `-1` and what only means "no limit" are absent.
+fn limit(host: &Host, group: &Group, name: &str) -> Result<Option<u64>> {
+    let text = text(host, group, name)?;
+    Ok(text.and_then(|text| text.trim().parse().ok()).filter(|&limit| limit < UNLIMITED))
+}
+
+fn avg10(host: &Host, group: &Group, name: &str) -> Value {
+    let text = host.read(&group.file(name)).unwrap_or_default();
+    pressure(&text, "some").map(Value::Percent).into()
+}
+
+fn cpu(host: &Host, finding: &mut Finding, table: &mut Table, who: &str, group: &Group) -> Result<()> {
+    let Some(stat) = text(host, group, "cpu.stat")? else { return Ok(()) };
+    let cores = match group.version {
+        Version::Two => text(host, group, "cpu.max")?.and_then(|max| {
+            let (quota, period) = max.trim().split_once(' ')?;
+            share(quota.parse().ok()?, period.parse().ok()?)
+        }),
+        Version::One => {
+            let period = limit(host, group, "cpu.cfs_period_us")?;
+            limit(host, group, "cpu.cfs_quota_us")?.zip(period).and_then(|(quota, period)| share(quota, period))
+        }
+    };
+    let (periods, throttled) = (counter(&stat, "nr_periods").unwrap_or(0), counter(&stat, "nr_throttled").unwrap_or(0));
+    let seconds = match group.version {
+        Version::Two => counter(&stat, "throttled_usec").unwrap_or(0) as f64 / 1e6,
+        Version::One => counter(&stat, "throttled_time").unwrap_or(0) as f64 / 1e9,
+    };
+    let recent = between(host, group)?;
+    let percent = |part: u64, whole: u64| if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 };
+    let limit = cores.map_or_else(String::new, |cores| format!(" at {} cores", number(cores)));
+    let severity = match recent {
+        Some((periods, throttled)) if throttled > 0 => {
+            let share = percent(throttled, periods);
+            let severity = if share > FAIL_PERIODS_PERCENT { Verdict::Fail } else { Verdict::Warn };
+            let text = format!("{who} is throttled{limit}: in {throttled} of {periods} periods between the looks ({})", group.path);
+            finding.problem(severity, text, advice(group, "CPUQuota="));
+            Some(severity)
+        }
+        _ if throttled > 0 => {
+            let share = percent(throttled, periods);
+            let severity = if share > WARN_PERIODS_PERCENT { Verdict::Warn } else { Verdict::Note };
+            let text = format!("{who} was throttled{limit} in {} % of its periods so far ({})", number(share), group.path);
+            finding.problem(severity, text, advice(group, "CPUQuota="));
+            Some(severity)
+        }
+        _ => None,
+    };
+    let cells = [
+        Value::Code(group.path.clone()),
+        cores.map(|cores| format!("{} cores", number(cores))).into(),
+        periods.into(),
+        throttled.into(),
+        recent.map(|(_, throttled)| throttled).into(),
+        Value::Seconds(seconds),
+        avg10(host, group, "cpu.pressure"),
+    ];
+    match severity {
+        Some(severity) => table.marked_row(severity, cells),
+        None => table.row(cells),
+    }
+    Ok(())
+}
+
+fn share(quota: u64, period: u64) -> Option<f64> {
+    (period > 0).then(|| quota as f64 / period as f64)
+}
+
+/// Periods and throttled periods between the two looks; absent for a group that no sample pattern meets.
+fn between(host: &Host, group: &Group) -> Result<Option<(u64, u64)>> {
+    let pattern = match group.version {
+        Version::Two => STAT_TWO,
+        Version::One => STAT_ONE,
+    };
+    let path = group.file("cpu.stat");
+    let samples: Option<Samples> = host.sample(pattern).if_any()?;
+    let sample = samples.and_then(|samples| samples.files.into_iter().find(|sample| sample.path == path));
+    let Some((first, second)) = sample.and_then(|sample| sample.first.zip(sample.second)) else { return Ok(None) };
+    let grown = |name| Some(counter(&second, name)?.saturating_sub(counter(&first, name)?));
+    Ok(grown("nr_periods").zip(grown("nr_throttled")))
+}
+
+fn memory(host: &Host, finding: &mut Finding, table: &mut Table, who: &str, group: &Group) -> Result<()> {
+    let (current, high, max) = match group.version {
+        Version::Two => ("memory.current", "memory.high", "memory.max"),
+        Version::One => ("memory.usage_in_bytes", "memory.soft_limit_in_bytes", "memory.limit_in_bytes"),
+    };
+    let Some(current) = limit(host, group, current)? else { return Ok(()) };
+    let (high, max) = (limit(host, group, high)?, limit(host, group, max)?);
+    let stat = text(host, group, "memory.stat")?.unwrap_or_default();
+    let resident = counter(&stat, "anon").or_else(|| counter(&stat, "total_rss"));
+    let (high_hits, max_hits, kills) = match group.version {
+        Version::Two => {
+            let events = text(host, group, "memory.events")?.unwrap_or_default();
+            (counter(&events, "high"), counter(&events, "max"), counter(&events, "oom_kill"))
+        }
+        Version::One => {
+            let control = text(host, group, "memory.oom_control")?.unwrap_or_default();
+            (None, limit(host, group, "memory.failcnt")?, counter(&control, "oom_kill"))
+        }
+    };
+
+    let mut worst = None;
+    let mut problem = |severity: Verdict, text: String, setting: &str| {
+        finding.problem(severity, format!("{text} ({})", group.path), advice(group, setting));
+        worst = worst.max(Some(severity));
+    };
+    let of = |limit: Option<u64>| limit.map_or_else(String::new, |limit| format!(" of {}", bytes(limit)));
+    if let Some(kills) = kills.filter(|&kills| kills > 0) {
+        let times = count(kills, "process was", "processes were");
+        problem(Verdict::Fail, format!("{times} killed at the memory limit{} of {who}", of(max)), "MemoryMax=");
+    }
+    if let Some(hits) = high_hits.filter(|&hits| hits > 0) {
+        let times = count(hits, "time", "times");
+        problem(Verdict::Warn, format!("{who} went over its memory.high{} {times} and was slowed down for it", of(high)), "MemoryHigh=");
+    }
+    if let Some(hits) = max_hits.filter(|&hits| hits > 0) {
+        let times = count(hits, "time", "times");
+        problem(Verdict::Warn, format!("{who} reached its memory limit{} {times}: page cache was given up", of(max)), "MemoryMax=");
+    }
+    if let Some((resident, max)) = resident.zip(max).filter(|&(_, max)| max > 0) {
+        let percent = resident as f64 * 100.0 / max as f64;
+        if percent > RESIDENT_PERCENT {
+            let text = format!("{who} holds {} besides the page cache, {} % of its limit", bytes(resident), number(percent));
+            problem(Verdict::Warn, text, "MemoryMax=");
+        }
+    }
+    let cells = [
+        Value::Code(group.path.clone()),
+        Value::Bytes(current),
+        resident.map(Value::Bytes).into(),
+        high.map(Value::Bytes).into(),
+        max.map(Value::Bytes).into(),
+        high_hits.into(),
+        max_hits.into(),
+        kills.into(),
+        avg10(host, group, "memory.pressure"),
+    ];
+    match worst {
+        Some(severity) => table.marked_row(severity, cells),
+        None => table.row(cells),
+    }
+    Ok(())
+}
+
+fn others(host: &Host, finding: &mut Finding, table: &mut Table, who: &str, group: &Group) -> Result<()> {
+    let Some(tasks) = limit(host, group, "pids.current")? else { return Ok(()) };
+    let io = match group.version {
+        Version::Two => text(host, group, "io.max")?.unwrap_or_default(),
+        Version::One => String::new(),
+    };
+    let io = io.trim().replace('\n', ", ");
+    if !io.is_empty() {
+        finding.note(format!("the I/O of {who} is limited: {io} ({})", group.path), advice(group, "IOReadBandwidthMax="));
+    }
+    table.row([
+        Value::Code(group.path.clone()),
+        tasks.into(),
+        limit(host, group, "pids.max")?.into(),
+        Value::Code(io),
+        avg10(host, group, "io.pressure"),
+    ]);
+    Ok(())
+}
+
+/// The last component of a group's path is the unit or slice that made it.
+fn advice(group: &Group, setting: &str) -> Advice {
+    let name = group.path.rsplit('/').next().unwrap_or_default();
+    if [".service", ".slice", ".scope"].iter().any(|kind| name.ends_with(kind)) {
+        return Advice::run(
+            format!("Raise {setting} of {name}, or drop it."),
+            format!("systemctl show '{name}' -p CPUQuotaPerSecUSec -p MemoryHigh -p MemoryMax -p FragmentPath -p DropInPaths"),
+        );
+    }
+    Advice::text("Raise the limit where the container is defined.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::{Cause, Data, Recorded, Request, Sample};
+    use crate::iggy::Runtime;
+
+    const MOUNT: &str = "31 30 0:27 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
+    const GROUP: &str = "/sys/fs/cgroup/system.slice/iggy.service";
+
+    fn with(cpu_before: &str, cpu_after: &str, events: &str) -> Recorded {
+        let sample = Sample {
+            path: format!("{GROUP}/cpu.stat"),
+            first: Some(cpu_before.to_owned()),
+            second: Some(cpu_after.to_owned()),
+        };
+        let samples = Samples { elapsed_us: 1_000_000, files: vec![sample] };
+        Recorded::complete()
+            .file("/proc/self/mountinfo", MOUNT)
+            .file("/proc/9/cgroup", "0::/system.slice/iggy.service\n")
+            .with(Request::Sample { pattern: STAT_TWO.to_owned() }, Data::Samples(samples))
+            .file(&format!("{GROUP}/cpu.stat"), cpu_after)
+            .file(&format!("{GROUP}/cpu.max"), "200000 100000\n")
+            .file(&format!("{GROUP}/memory.current"), "1048576\n")
+            .file(&format!("{GROUP}/memory.high"), "max\n")
+            .file(&format!("{GROUP}/memory.max"), "2097152\n")
+            .file(&format!("{GROUP}/memory.stat"), "anon 524288\nfile 1\n")
+            .file(&format!("{GROUP}/memory.events"), events)
+            .file(&format!("{GROUP}/pids.current"), "12\n")
+            .file(&format!("{GROUP}/pids.max"), "max\n")
+    }
+
+    const CALM: &str = "nr_periods 100\nnr_throttled 0\nthrottled_usec 0\n";
+    const NO_EVENTS: &str = "low 0\nhigh 0\nmax 0\noom 0\noom_kill 0\n";
+
+    fn judged(host: Recorded) -> Finding {
+        judge(&host.host(), &Runtimes::from([(9, Runtime::Iggy)])).unwrap()
+    }
+
+    #[test]
+    fn a_limit_that_was_never_reached_passes() {
+        let finding = judged(with(CALM, CALM, NO_EVENTS));
+        assert_eq!(finding.verdict(), Verdict::Pass, "{:?}", finding.problems);
+        assert_eq!(finding.summary, "1 runtime looked at: CPU limited, memory limited");
+    }
+
+    #[test]
+    fn throttling_between_the_looks_warns_and_in_most_periods_fails() {
+        let after = |throttled| format!("nr_periods 110\nnr_throttled {throttled}\nthrottled_usec 5\n");
+        let half = judged(with(CALM, &after(5), NO_EVENTS));
+        assert_eq!(half.verdict(), Verdict::Warn);
+        assert_eq!(
+            half.problems[0].text,
+            "iggy-server is throttled at 2 cores: in 5 of 10 periods between the looks (/system.slice/iggy.service)"
+        );
+        assert_eq!(judged(with(CALM, &after(6), NO_EVENTS)).verdict(), Verdict::Fail);
+    }
+
+    #[test]
+    fn throttling_of_the_past_is_noted_or_warns_by_its_share() {
+        let past = |throttled| format!("nr_periods 100\nnr_throttled {throttled}\n");
+        assert_eq!(judged(with(&past(5), &past(5), NO_EVENTS)).verdict(), Verdict::Note);
+        let finding = judged(with(&past(6), &past(6), NO_EVENTS));
+        assert_eq!(finding.verdict(), Verdict::Warn);
+        assert_eq!(
+            finding.problems[0].text,
+            "iggy-server was throttled at 2 cores in 6 % of its periods so far (/system.slice/iggy.service)"
+        );
+    }
+
+    #[test]
+    fn memory_limits_that_were_hit_warn_and_a_kill_fails() {
+        let finding = judged(with(CALM, CALM, "high 4\nmax 1\noom_kill 0\n"));
+        assert_eq!(finding.verdict(), Verdict::Warn);
+        let texts: Vec<&str> = finding.problems.iter().map(|problem| problem.text.as_str()).collect();
+        assert_eq!(
+            texts,
+            [
+                "iggy-server went over its memory.high 4 times and was slowed down for it \
+                 (/system.slice/iggy.service)",
+                "iggy-server reached its memory limit of 2 MiB 1 time: page cache was given up \
+                 (/system.slice/iggy.service)"
+            ]
+        );
+        assert_eq!(judged(with(CALM, CALM, "high 0\nmax 0\noom_kill 1\n")).verdict(), Verdict::Fail);
+        let full = with(CALM, CALM, NO_EVENTS).file(&format!("{GROUP}/memory.stat"), "anon 2000000\n");
+        assert_eq!(judged(full).verdict(), Verdict::Warn);
+    }
+
+    #[test]
+    fn a_limit_of_the_slice_above_is_found_too() {
+        let host = with(CALM, CALM, NO_EVENTS)
+            .file("/sys/fs/cgroup/system.slice/memory.current", "9000000\n")
+            .file("/sys/fs/cgroup/system.slice/memory.max", "9000000\n")
+            .file("/sys/fs/cgroup/system.slice/memory.events", "high 0\nmax 7\noom_kill 0\n");
+        let finding = judged(host);
+        assert_eq!(
+            finding.problems[0].text,
+            "iggy-server reached its memory limit of 8.58 MiB 7 times: page cache was given up (/system.slice)"
+        );
+    }
+
+    #[test]
+    fn the_first_hierarchy_is_judged_the_same() {
+        let mounts = "32 30 0:28 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
+                      33 30 0:29 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n";
+        let (cpu, memory) = ("/sys/fs/cgroup/cpu,cpuacct/i.service", "/sys/fs/cgroup/memory/i.service");
+        let host = Recorded::complete()
+            .file("/proc/self/mountinfo", mounts)
+            .file("/proc/9/cgroup", "4:cpu,cpuacct:/i.service\n3:memory:/i.service\n")
+            .file(&format!("{cpu}/cpu.stat"), "nr_periods 100\nnr_throttled 50\nthrottled_time 2000000000\n")
+            .file(&format!("{cpu}/cpu.cfs_quota_us"), "-1\n")
+            .file(&format!("{memory}/memory.usage_in_bytes"), "4096\n")
+            .file(&format!("{memory}/memory.limit_in_bytes"), "9223372036854771712\n")
+            .file(&format!("{memory}/memory.failcnt"), "3\n");
+        let finding = judged(host);
+        let texts: Vec<&str> = finding.problems.iter().map(|problem| problem.text.as_str()).collect();
+        assert_eq!(
+            texts,
+            [
+                "iggy-server was throttled in 50 % of its periods so far (/i.service)",
+                "iggy-server reached its memory limit 3 times: page cache was given up (/i.service)"
+            ]
+        );
+    }
+
+    #[test]
+    fn without_a_runtime_it_skips_and_when_denied_it_cannot_tell() {
+        let host = with(CALM, CALM, NO_EVENTS);
+        assert_eq!(judge(&host.clone().host(), &Runtimes::new()).unwrap(), Finding::skip("no runtime runs here"));
+        let denied = host.without(Request::File { path: "/proc/9/cgroup".to_owned() }, Cause::Denied).host();
+        assert!(judge(&denied, &Runtimes::from([(9, Runtime::Iggy)])).is_err());
+    }
+}
