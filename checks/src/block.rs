@@ -90,6 +90,32 @@ fn name_in(path: &str) -> Option<String> {
     Some(path.strip_prefix("/sys/block/")?.split('/').next()?.replace('!', "/"))
 }
 
+/// The device that a line of the kernel log blames.
+pub fn device_in_error(text: &str) -> Option<String> {
+    let after = |begin: &str| {
+        let rest = &text[text.find(begin)? + begin.len()..];
+        let name = rest.split([',', ' ', ')', ':']).next()?;
+        (!name.is_empty() && stores_data(name)).then(|| name.to_owned())
+    };
+    let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    if has(&["I/O error, dev ", "medium error, dev ", "target error, dev ", "timeout error, dev "]) {
+        return after("error, dev ");
+    }
+    if has(&["Buffer I/O error on dev"]) {
+        return after("on device ").or_else(|| after("on dev "));
+    }
+    if has(&["EXT4-fs error (device ", "BTRFS error (device ", "BTRFS critical (device "]) {
+        return after("(device ");
+    }
+    if text.starts_with("XFS (") && has(&["orruption", "I/O error", "hutting down"]) {
+        return after("XFS (");
+    }
+    if text.starts_with("nvme nvme") && has(&["timeout", "controller is down", "Removing after"]) {
+        return after("nvme ");
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,5 +162,15 @@ mod tests {
         assert_eq!(device("/proc/70/root/app/local_data"), Ok(Some("0:50".to_owned())));
         assert_eq!(device("/var/lib/iggy"), Ok(Some("8:2".to_owned())));
         assert!(device("/proc/71/root/app").is_err());
+    }
+
+    #[test]
+    fn filesystem_and_controller_lines_name_their_device() {
+        let device = |text| device_in_error(text).unwrap_or_default();
+        assert_eq!(device("EXT4-fs error (device dm-0): ext4_lookup:1"), "dm-0");
+        assert_eq!(device("XFS (sdb1): Corruption detected. Unmount and run xfs_repair"), "sdb1");
+        assert_eq!(device("XFS (sdb1): Mounting V5 Filesystem"), "");
+        assert_eq!(device("nvme nvme0: I/O 12 QID 3 timeout, aborting"), "nvme0");
+        assert_eq!(device("I/O error, dev "), "");
     }
 }

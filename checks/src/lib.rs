@@ -13,7 +13,9 @@ mod links;
 pub mod proc;
 mod process;
 pub mod quantity;
+mod redundancy;
 pub mod shape;
+mod smart;
 mod systemd;
 
 pub use catalog::CHECKS;

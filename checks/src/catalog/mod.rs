@@ -21,6 +21,7 @@ checks! {
     disk_inodes,
     disk_mounts,
     disk_latency,
+    disk_health,
     disk_write_cache,
     network_interfaces,
     network_addresses,

@@ -41,6 +41,7 @@ pub static COMMANDS: &[Command] = &[
         &["/usr/bin/dpkg-query"],
         &["-W", "-f=${db:Status-Abbrev} ${Package} ${Version} ${Architecture}\n", "*iggy*", "warden*"],
     ),
+    row("drbdsetup-status", &["/usr/sbin/drbdsetup", "/sbin/drbdsetup"], &["status", "--json"]),
     row("iggy-cli-version", &["/usr/bin/iggy", "/usr/local/bin/iggy"], &["--version"]),
     row(
         "iggy-connectors-version",
