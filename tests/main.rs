@@ -1,1 +1,7 @@
+//! Warden from outside, a file a subject.
 
+mod cli;
+mod conformance;
+mod hosts;
+mod support;
+mod walls;

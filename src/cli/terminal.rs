@@ -31,10 +31,6 @@ impl Painter {
         Painter { colour: std::io::stderr().is_terminal() && colour_is_wanted() }
     }
 
-    pub fn plain() -> Painter {
-        Painter { colour: false }
-    }
-
     pub fn paint(self, style: Style, text: &str) -> String {
         if !self.colour {
             return text.to_owned();

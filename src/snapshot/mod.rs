@@ -199,12 +199,15 @@ fn check_report(ended: Ended, answers: &BTreeMap<&Request, &Answer>, redactor: &
         }
     };
     let told = |request: &Request| {
-        let failure = match answers.get(request) {
+        let answer = answers.get(request).copied();
+        let failure = match answer {
             Some(Err(failure)) => Some(failure.cause.to_string()),
             Some(Ok(_)) => None,
             None => Some(Cause::TimedOut.to_string()),
         };
-        let path = failure.is_none().then(|| format!("host/{}", folder::place(request)));
+        let path = answer
+            .filter(|answer| answer.is_ok())
+            .map(|answer| format!("host/{}", folder::place(request, answer)));
         Asked { what: request.to_string(), failure, path }
     };
     CheckReport {

@@ -37,10 +37,9 @@ fn is(check: &Check, name: &str) -> bool {
 
 fn suggestion(name: &str) -> String {
     let names = || CHECKS.iter().map(|check| check.id).chain(Area::ALL.map(Area::name));
-    let near = names().find(|known| known.contains(name) || name.contains(known));
-    let near = near.or_else(|| {
-        names().min_by_key(|known| distance(known, name)).filter(|known| distance(known, name) <= 3)
-    });
+    let misspelt =
+        names().min_by_key(|known| distance(known, name)).filter(|known| distance(known, name) <= 3);
+    let near = misspelt.or_else(|| names().find(|known| known.contains(name) || name.contains(known)));
     match near {
         Some(known) => format!("; did you mean `{known}`? `warden checks` lists them all"),
         None => "; `warden checks` lists them all".to_owned(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
-use warden_checks::host::{Answer, Cause, Content, Data, Failure, Recorded, Request};
+use warden_checks::host::{Answer, Cause, Content, Data, Failure, FileText, Recorded, Request};
 
 /// Answers that are no file content: `.host/KIND/NAME.json`.
 const OTHER: &str = ".host/";
@@ -23,11 +23,13 @@ pub fn write(answers: &[(Request, Arc<Answer>)]) -> anyhow::Result<BTreeMap<Stri
                 files.insert(encode(path), text.clone());
             }
             (Request::File { path }, Err(Failure { cause: Cause::Absent, .. })) => absent.push(encode(path)),
-            _ => {
-                let record = Record { request: request.clone(), answer: (**answer).clone().into() };
-                let json = serde_json::to_string_pretty(&record).context("cannot write an answer as JSON")?;
-                files.insert(place(request), json + "\n");
+            (Request::Files { pattern }, Ok(Data::Files { files: found, left_out }))
+                if !is_per_process(pattern) =>
+            {
+                let told = spread(found, *left_out, &mut files);
+                add(request, told, &mut files)?;
             }
+            _ => add(request, (**answer).clone().into(), &mut files)?,
         }
     }
     if !absent.is_empty() {
@@ -37,13 +39,45 @@ pub fn write(answers: &[(Request, Arc<Answer>)]) -> anyhow::Result<BTreeMap<Stri
     Ok(files)
 }
 
-/// Where the recording keeps the answer to `request`, relative to its root.
-pub fn place(request: &Request) -> String {
-    let (kind, name) = request.key();
-    match request {
-        Request::File { path } => encode(path),
-        _ => format!("{OTHER}{kind}/{}.json", shorten(&encode(&name))),
+fn add(request: &Request, told: Told, files: &mut BTreeMap<String, String>) -> anyhow::Result<()> {
+    let record = Record { request: request.clone(), told };
+    let json = serde_json::to_string_pretty(&record).context("cannot write an answer as JSON")?;
+    files.insert(record_place(request), json + "\n");
+    Ok(())
+}
+
+/// Thousands of small files that nobody reads one by one stay together.
+fn is_per_process(pattern: &str) -> bool {
+    pattern.contains("[pid]")
+}
+
+/// Puts the files that a pattern found where a person looks for them. One that changed between two reads keeps
+/// its other content with the pattern.
+fn spread(found: &[FileText], left_out: u64, files: &mut BTreeMap<String, String>) -> Told {
+    let (mut paths, mut differing) = (Vec::new(), Vec::new());
+    for file in found {
+        let place = encode(&file.path);
+        if files.get(&place).is_some_and(|other| *other != file.text) {
+            differing.push(file.clone());
+        } else {
+            files.insert(place, file.text.clone());
+            paths.push(file.path.clone());
+        }
     }
+    Told::Pattern { paths, differing, left_out }
+}
+
+/// Where the recording keeps the answer to `request`, relative to its root.
+pub fn place(request: &Request, answer: &Answer) -> String {
+    match (request, answer) {
+        (Request::File { path }, Ok(Data::Text(Content { cut_from: None, .. }))) => encode(path),
+        _ => record_place(request),
+    }
+}
+
+fn record_place(request: &Request) -> String {
+    let (kind, name) = request.key();
+    format!("{OTHER}{kind}/{}.json", shorten(&encode(&name)))
 }
 
 /// The recording that `files` (path relative to the root, content) hold.
@@ -52,8 +86,9 @@ pub fn read(files: BTreeMap<String, Vec<u8>>) -> anyhow::Result<Recorded> {
     let mut host = if complete { Recorded::complete() } else { Recorded::new() };
     let is_recording = complete || files.keys().any(|path| path.starts_with(OTHER));
     ensure!(is_recording, "this holds no recorded host: there is no {OTHER} folder in it");
-    for (path, content) in files {
-        let content = String::from_utf8_lossy(&content).into_owned();
+    let mut patterns = Vec::new();
+    for (path, content) in &files {
+        let content = String::from_utf8_lossy(content).into_owned();
         match path.strip_prefix(OTHER) {
             Some("complete") => {}
             Some("absent") => {
@@ -62,16 +97,30 @@ pub fn read(files: BTreeMap<String, Vec<u8>>) -> anyhow::Result<Recorded> {
                 }
             }
             Some(name) if name.ends_with(".json") => {
-                let record: Record = serde_json::from_str(&content)
-                    .with_context(|| format!("{path} is not an answer of a recording"))?;
-                host.insert(record.request, record.answer.into());
+                let not_ours = || format!("{path} is not an answer of a recording");
+                let record: Record = serde_json::from_str(&content).with_context(not_ours)?;
+                match record.told {
+                    Told::Answer(data) => host.insert(record.request, Ok(data)),
+                    Told::Failure(failure) => host.insert(record.request, Err(failure)),
+                    Told::Pattern { paths, differing, left_out } => {
+                        patterns.push((record.request, paths, differing, left_out));
+                    }
+                }
             }
             Some(_) => bail!("{path} is not part of a recording"),
             None => {
                 let data = Data::Text(Content { text: content, cut_from: None });
-                host.insert(Request::File { path: decode(&path)? }, Ok(data));
+                host.insert(Request::File { path: decode(path)? }, Ok(data));
             }
         }
+    }
+    for (request, paths, mut found, left_out) in patterns {
+        for path in paths {
+            let content = files.get(&encode(&path)).with_context(|| format!("the recording lacks {path}"))?;
+            found.push(FileText { text: String::from_utf8_lossy(content).into_owned(), path });
+        }
+        found.sort_by_cached_key(|file| natural(&file.path));
+        host.insert(request, Ok(Data::Files { files: found, left_out }));
     }
     Ok(host)
 }
@@ -80,7 +129,7 @@ pub fn read(files: BTreeMap<String, Vec<u8>>) -> anyhow::Result<Recorded> {
 struct Record {
     request: Request,
     #[serde(flatten)]
-    answer: Told,
+    told: Told,
 }
 
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -88,6 +137,13 @@ struct Record {
 enum Told {
     Answer(Data),
     Failure(Failure),
+    /// Files that lie at their own paths, and those whose content was another one when the pattern was read.
+    Pattern {
+        paths: Vec<String>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        differing: Vec<FileText>,
+        left_out: u64,
+    },
 }
 
 impl From<Answer> for Told {
@@ -99,13 +155,9 @@ impl From<Answer> for Told {
     }
 }
 
-impl From<Told> for Answer {
-    fn from(told: Told) -> Answer {
-        match told {
-            Told::Answer(data) => Ok(data),
-            Told::Failure(failure) => Err(failure),
-        }
-    }
+/// The order in which a pattern's files are read: numbers by their size, everything else by its letters.
+pub(super) fn natural(path: &str) -> Vec<(usize, String)> {
+    path.split('/').map(|component| (component.len(), component.to_owned())).collect()
 }
 
 /// A host's path as a relative one that any system can unpack: `/` stays, what Windows or a terminal cannot
@@ -182,6 +234,7 @@ mod tests {
         let failure = |cause| Answer::Err(Failure { what: "x".to_owned(), cause });
         let text = |text: &str, cut_from| Ok(Data::Text(Content { text: text.to_owned(), cut_from }));
         let path = |path: &str| path.to_owned();
+        let file = |path: &str, text: &str| FileText { path: path.to_owned(), text: text.to_owned() };
         let entries = vec![warden_checks::host::Entry { name: "é:\n".to_owned(), kind: Kind::Fifo }];
         let answers = [
             (Request::File { path: path("/proc/1/net/a:b%c") }, text("one\ntwo", None)),
@@ -193,6 +246,17 @@ mod tests {
                 Request::Command { name: path("ip"), argument: Some("x".repeat(400)) },
                 failure(Cause::Unavailable(path("no"))),
             ),
+            (
+                Request::Files { pattern: path("/sys/*") },
+                Ok(Data::Files {
+                    files: vec![file("/sys/a", "1"), file("/sys/c", "2"), file("/sys/aa", "3")],
+                    left_out: 1,
+                }),
+            ),
+            (
+                Request::Files { pattern: path("/sys/c*") },
+                Ok(Data::Files { files: vec![file("/sys/c", "2b")], left_out: 0 }),
+            ),
         ]
         .map(|(request, answer)| (request, Arc::new(answer)));
         let host = replayed(&answers);
@@ -200,6 +264,10 @@ mod tests {
         for (request, answer) in &answers {
             assert_eq!(host.answer(request, soon), *answer, "{request:?}");
         }
+        assert_eq!(
+            host.answer(&Request::File { path: path("/sys/a") }, soon).as_ref().as_ref().ok(),
+            text("1", None).as_ref().ok()
+        );
         let unasked = host.answer(&Request::File { path: path("/else") }, soon);
         assert_eq!(unasked.as_ref().as_ref().unwrap_err().cause, Cause::Unrecorded);
     }

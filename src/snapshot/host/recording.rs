@@ -147,6 +147,8 @@ fn patience(request: &Request) -> Duration {
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
+    use warden_checks::host::Data;
+
     use super::*;
 
     /// The outside: a host whose one mount is dead.

@@ -1,0 +1,99 @@
+//! Every check on every recorded host: one reviewable expectation a host (`tests/hosts/NAME.snap`).
+//!
+//! After a deliberate change: `INSTA_UPDATE=always cargo test --test tests hosts`, then read the difference.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use warden::snapshot::report::{Outcome, Report};
+use warden::snapshot::{Order, Snapshot, collect};
+
+/// The recorded hosts, by name.
+pub fn all() -> BTreeMap<String, PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hosts");
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let hosts = entries.filter(|path| path.is_dir());
+    hosts.map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), path)).collect()
+}
+
+pub fn replay(host: &Path) -> Snapshot {
+    collect(&Order { recording: Some(host.to_owned()), ..Order::default() }, &mut |_| ()).unwrap()
+}
+
+/// What a person would review: outcome and sentence of each check, and each problem below it.
+pub fn expectation(report: &Report) -> String {
+    let mut text = String::new();
+    for check in &report.checks {
+        writeln!(text, "{:<9} {}: {}", check.outcome.name(), check.id, check.summary).unwrap();
+        for problem in &check.problems {
+            writeln!(text, "          - {}: {}", Outcome::from(problem.severity).name(), problem.text)
+                .unwrap();
+        }
+    }
+    text
+}
+
+#[test]
+fn every_recorded_host_is_judged_as_expected() {
+    let hosts = all();
+    assert!(
+        hosts.len() >= 5,
+        "a healthy one, a sick one, unprivileged, without systemd, and a real one: {hosts:?}"
+    );
+    for (name, path) in hosts {
+        let mut settings = insta::Settings::new();
+        settings.set_snapshot_path("hosts");
+        settings.set_prepend_module_to_snapshot(false);
+        settings.set_omit_expression(true);
+        settings.bind(|| insta::assert_snapshot!(name.as_str(), expectation(&replay(&path).report)));
+    }
+}
+
+#[test]
+fn every_check_passes_somewhere_and_warns_somewhere_else() {
+    let mut seen: BTreeMap<String, BTreeSet<Outcome>> = BTreeMap::new();
+    for path in all().values() {
+        for check in replay(path).report.checks {
+            seen.entry(check.id).or_default().insert(check.outcome);
+        }
+    }
+    let good =
+        |outcomes: &BTreeSet<Outcome>| outcomes.contains(&Outcome::Pass) || outcomes.contains(&Outcome::Note);
+    let bad =
+        |outcomes: &BTreeSet<Outcome>| outcomes.contains(&Outcome::Warn) || outcomes.contains(&Outcome::Fail);
+    let never_good: Vec<_> = seen.iter().filter(|(_, outcomes)| !good(outcomes)).map(|(id, _)| id).collect();
+    let never_bad: Vec<_> = seen.iter().filter(|(_, outcomes)| !bad(outcomes)).map(|(id, _)| id).collect();
+    assert!(
+        never_good.is_empty() && never_bad.is_empty(),
+        "never pass: {never_good:?}\nnever warn: {never_bad:?}"
+    );
+}
+
+#[test]
+fn what_a_check_asks_is_what_its_row_declares() {
+    for (name, path) in all() {
+        for request in undeclared(&path) {
+            panic!("on {name}, {request}");
+        }
+    }
+}
+
+fn undeclared(path: &Path) -> Vec<String> {
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+    use warden_checks::{CHECKS, Host, host::Source};
+
+    let source: Arc<dyn Source> = Arc::new(warden::snapshot::host::open(path).unwrap().0);
+    let mut found = Vec::new();
+    for check in CHECKS {
+        let host = Host::new(Arc::clone(&source), Instant::now() + Duration::from_secs(60));
+        let _ = (check.run)(&host);
+        for request in host.asked().lock().unwrap().iter() {
+            if !check.reads.iter().any(|read| read.covers(request)) {
+                found.push(format!("{} asks for {request:?}, which its row does not declare", check.id));
+            }
+        }
+    }
+    found
+}

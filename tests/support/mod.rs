@@ -1,0 +1,3 @@
+//! The outside, for tests that need some of it.
+
+pub mod mount;
