@@ -11,7 +11,10 @@ macro_rules! checks {
 }
 
 checks! {
+    cpu_load,
     cpu_steal,
+    cpu_frequency,
+    cpu_vulnerabilities,
     memory_usage,
     memory_swap,
     memory_huge_pages,
