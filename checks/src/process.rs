@@ -17,6 +17,8 @@ pub struct Seen {
     pub now: ProcessStat,
     /// The same process (not merely the same pid) at the first look; absent when it began in between.
     pub before: Option<ProcessStat>,
+    /// Nothing of its line moved between the looks: not even a page fault or a tick.
+    pub is_still: bool,
 }
 
 impl Seen {
@@ -48,7 +50,7 @@ pub fn sampled(host: &Host) -> Result<Sampled> {
             let now = ProcessStat::parse(file.second.as_ref()?)?;
             let before = file.first.as_deref().and_then(ProcessStat::parse);
             let before = before.filter(|before| before.start_ticks == now.start_ticks);
-            Some(Seen { now, before })
+            Some(Seen { is_still: file.first == file.second, now, before })
         })
         .collect();
     if processes.is_empty() {

@@ -22,7 +22,8 @@ pub const CHECK: Check = Check {
         Read::Iggy,
     ],
     thresholds: &[
-        "warns when a process is in uninterruptible sleep (D) in both samples; fails when it is a runtime",
+        "warns when a process is in uninterruptible sleep (D) in both samples and nothing of it moved between them; \
+         fails when it is a runtime",
         "fails when a runtime is stopped (T) or a zombie (Z)",
         "warns when there are more than 10 zombies",
         "notes threads of a runtime in uninterruptible sleep at one look, and other stopped processes",
@@ -48,8 +49,9 @@ fn judge(host: &Host, runtimes: &Runtimes) -> Result<Finding> {
     let in_state = |wanted: &'static [char]| {
         sampled.processes.iter().filter(move |seen| wanted.contains(&seen.now.state))
     };
-    let stuck: Vec<&Seen> =
-        in_state(&['D']).filter(|seen| seen.before.as_ref().is_some_and(|before| before.state == 'D')).collect();
+    // A process that reads a busy disk is often caught waiting twice, but its counters move.
+    let waited = |seen: &&Seen| seen.before.as_ref().is_some_and(|before| before.state == 'D');
+    let (stuck, busy): (Vec<&Seen>, Vec<&Seen>) = in_state(&['D']).filter(waited).partition(|seen| seen.is_still);
     let over = duration(sampled.seconds);
     for (rank, seen) in stuck.iter().enumerate() {
         let place = if rank < LOOKED_INTO { place(host, seen.now.pid) } else { None };
@@ -58,6 +60,9 @@ fn judge(host: &Host, runtimes: &Runtimes) -> Result<Finding> {
         let text = format!("{} was in uninterruptible sleep at both looks, {over} apart{waits}", named(seen));
         finding.problem(severity, text, Advice::run(CHECK.advice, format!("cat /proc/{}/stack", seen.now.pid)));
         table.marked_row(severity, cells(seen, place.map(Value::Code).into()));
+    }
+    for seen in busy {
+        table.row(cells(seen, "I/O, and moves on".into()));
     }
     for seen in in_state(&['T', 't']) {
         let severity = if runtimes.contains_key(&seen.now.pid) { Verdict::Fail } else { Verdict::Note };
@@ -191,6 +196,17 @@ mod tests {
 
     fn judged(host: Recorded) -> Finding {
         judge(&host.host(), &Runtimes::from([(9, Runtime::Iggy)])).unwrap()
+    }
+
+    #[test]
+    fn a_process_that_waits_at_both_looks_but_moves_on_passes() {
+        let (first, second) = (stat(7, "dd", 'D', 1, 3), stat(7, "dd", 'D', 1, 4));
+        let init = stat(1, "systemd", 'S', 1, 0);
+        let pairs = [(Some(init.clone()), Some(init)), (Some(first), Some(second))];
+        let finding = judged(with_processes(Recorded::complete(), &pairs));
+        assert_eq!(finding.verdict(), Verdict::Pass);
+        let Evidence::Table(table) = &finding.evidence[1] else { panic!("a table") };
+        assert_eq!(table.rows[0].cells[4], Value::from("I/O, and moves on"));
     }
 
     #[test]
