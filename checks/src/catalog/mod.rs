@@ -46,4 +46,6 @@ checks! {
     kernel_modules,
     kernel_limits,
     cgroup_limits,
+    logs_journal,
+    logs_crashes,
 }

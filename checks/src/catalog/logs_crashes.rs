@@ -1,0 +1,398 @@
+//! logs-crashes: did a runtime, or anything else, dump core.
+
+use serde::Deserialize;
+
+use crate::check::Error;
+use crate::host::{Cause, Failure, Host, IfAny, Kind};
+use crate::iggy::Runtime;
+use crate::limits::limit;
+use crate::process::{self, Runtimes};
+use crate::quantity::count;
+use crate::{Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Table, Value, Verdict};
+
+pub const CHECK: Check = Check {
+    id: "logs-crashes",
+    area: Area::Logs,
+    title: "Did anything dump core?",
+    why: "A server that is killed by a signal writes nothing to its own log: the core is the only witness, and systemd \
+          has restarted the server before anybody looked. A core also holds all that was in memory, messages and \
+          passwords included, so it should not lie about.",
+    reads: &[
+        Read::Command("coredumpctl"),
+        Read::Path("/proc/sys/kernel/core_pattern"),
+        Read::Path("/var/lib/systemd/coredump"),
+        Read::Path("/var/lib/systemd/coredump/*"),
+        Read::Path("/var/lib/apport/coredump"),
+        Read::Path("/var/lib/apport/coredump/*"),
+        Read::Path("/var/crash"),
+        Read::Path("/var/crash/*"),
+        Read::Path("/proc/[pid]/cwd"),
+        Read::Path("/proc/[pid]/cwd/*"),
+        Read::Path("/proc/[pid]/limits"),
+        Read::Journal,
+        Read::Iggy,
+    ],
+    thresholds: &[
+        "fails when a runtime dumped core in the last 7 days",
+        "notes cores of other programs in the last 7 days, and a runtime whose crash would leave no core",
+    ],
+    advice: "Keep the core and the binary it belongs to, and report the stack: `coredumpctl info`.",
+    deadline: DEADLINE,
+    run,
+};
+
+const WEEK: i64 = 7 * 86_400;
+/// Where cores are left: by systemd-coredump, by apport, by kdump and many a hand-made pattern.
+const DIRECTORIES: [&str; 3] = ["/var/lib/systemd/coredump", "/var/lib/apport/coredump", "/var/crash"];
+/// Files in a directory whose age is looked up; a crash loop leaves thousands.
+const LOOKED_INTO: usize = 200;
+/// A core is stamped when the process dies, the journal's line when it is written out.
+const SAME_CRASH_SECONDS: u64 = 120;
+
+struct Crash {
+    program: String,
+    at: i64,
+    detail: String,
+    /// The file that holds the core, when one was found.
+    core: Option<String>,
+    size: Option<u64>,
+    is_runtime: bool,
+}
+
+fn run(host: &Host) -> Result<Finding> {
+    judge(host, &process::runtimes(host))
+}
+
+fn judge(host: &Host, runtimes: &Runtimes) -> Result<Finding> {
+    let now = host.clock()?.seconds();
+    let mut finding = Finding::new("");
+    let listed = of_coredumpctl(host)?;
+    let mut looked_at = Vec::new();
+    let mut crashes = Vec::new();
+    if let Some(listed) = listed {
+        crashes.extend(listed);
+        looked_at.push("coredumpctl".to_owned());
+    }
+    let by_coredumpctl = !looked_at.is_empty();
+    let directories = DIRECTORIES.iter().skip(usize::from(by_coredumpctl)).map(|&path| (path.to_owned(), false));
+    let own = runtimes.keys().map(|pid| (format!("/proc/{pid}/cwd"), true));
+    for (directory, is_of_runtime) in directories.chain(own) {
+        match host.list(&directory).if_any() {
+            Ok(None) => {}
+            Ok(Some(entries)) => {
+                let names = entries.into_iter().filter(|entry| entry.kind == Kind::File).map(|entry| entry.name);
+                let cores = names.filter(|name| is_core(name)).take(LOOKED_INTO);
+                crashes.extend(cores.filter_map(|name| of_file(host, &directory, &name, is_of_runtime)));
+                looked_at.push(directory);
+            }
+            Err(error) => {
+                let advice = Advice::text("Run Warden as root, or give it CAP_DAC_READ_SEARCH.");
+                finding.note(format!("cores in {directory} could not be looked for: {error}"), advice);
+            }
+        }
+    }
+    for crash in of_journal(host, &mut finding)? {
+        // The same crash, seen with its core.
+        if !crashes.iter().any(|other: &Crash| other.is_runtime && other.at.abs_diff(crash.at) < SAME_CRASH_SECONDS) {
+            crashes.push(crash);
+        }
+    }
+    crashes.retain(|crash| crash.at > now - WEEK);
+    crashes.sort_by_key(|crash| std::cmp::Reverse(crash.at));
+
+    let (runtime, other): (Vec<&Crash>, Vec<&Crash>) = crashes.iter().partition(|crash| crash.is_runtime);
+    for crash in &runtime {
+        let when = crate::quantity::time(crash.at);
+        let command = match &crash.core {
+            Some(path) if !by_coredumpctl => format!("ls -l '{path}'"),
+            _ => format!("coredumpctl info '{}'", crash.program),
+        };
+        finding.fail(format!("{} crashed at {when}: {}", crash.program, crash.detail), Advice::run(CHECK.advice, command));
+    }
+    if let Some(newest) = other.first() {
+        let times = count(other.len() as u64, "core was", "cores were");
+        let when = crate::quantity::time(newest.at);
+        let text = format!("{times} dumped by other programs in the last 7 days, the newest by {} at {when}", newest.program);
+        finding.note(text, Advice::run("See what crashes.", "coredumpctl list --since=-7d --no-pager"));
+    }
+    let pattern = host.value("/proc/sys/kernel/core_pattern").if_any()?;
+    without_core(host, &mut finding, runtimes, pattern.as_deref().unwrap_or_default())?;
+
+    finding.summary = match (runtime.len(), other.len()) {
+        (0, 0) => "nothing dumped core in the last 7 days".to_owned(),
+        (runtime, other) => {
+            let times = count(runtime as u64, "crash", "crashes");
+            format!("{times} of the runtimes and {other} of other programs in the last 7 days")
+        }
+    };
+    let fields = Fields::new("Where cores go")
+        .row("kernel.core_pattern", pattern.map(Value::Code))
+        .row("looked at", looked_at.join(", "));
+    finding.show(Evidence::Fields(fields));
+    if !crashes.is_empty() {
+        finding.show(Evidence::Table(table(crashes)));
+    }
+    Ok(finding)
+}
+
+fn table(crashes: Vec<Crash>) -> Table {
+    let mut table = Table::new("Crashes, newest first", ["program", "at", "what", "core", "size"]);
+    for crash in crashes {
+        let cells = [
+            Value::Code(crash.program),
+            Value::Time(crash.at),
+            crash.detail.into(),
+            crash.core.map(Value::Code).into(),
+            crash.size.map(Value::Bytes).into(),
+        ];
+        if crash.is_runtime { table.marked_row(Verdict::Fail, cells) } else { table.row(cells) }
+    }
+    table
+}
+
+/// A row of `coredumpctl list --json=short`.
+#[derive(Deserialize)]
+struct Row {
+    /// Microseconds of Unix time.
+    time: i64,
+    pid: u64,
+    sig: u64,
+    corefile: Option<String>,
+    exe: Option<String>,
+    size: Option<u64>,
+}
+
+/// Absent without coredumpctl, or with one that has no JSON (before systemd 248).
+fn of_coredumpctl(host: &Host) -> Result<Option<Vec<Crash>>> {
+    let Some(output) = host.run("coredumpctl").if_any()? else { return Ok(None) };
+    if output.stderr.contains("No coredumps found") {
+        return Ok(Some(Vec::new()));
+    }
+    if !output.stdout.trim_start().starts_with('[') {
+        return Ok(None);
+    }
+    let rows: Vec<Row> = serde_json::from_str(&output.stdout)
+        .map_err(|error| Error::parse("coredumpctl", error.to_string()))?;
+    let crash = |row: Row| {
+        let exe = row.exe.unwrap_or_else(|| "an unknown program".to_owned());
+        let program = exe.rsplit('/').next().unwrap_or(&exe).to_owned();
+        let core = row.corefile.unwrap_or_else(|| "none".to_owned());
+        Crash {
+            is_runtime: is_runtime(&program),
+            program,
+            at: row.time.div_euclid(1_000_000),
+            detail: format!("pid {} on signal {}, core {core}", row.pid, row.sig),
+            core: None,
+            size: row.size,
+        }
+    };
+    Ok(Some(rows.into_iter().map(crash).collect()))
+}
+
+/// A crash in a thread is told under the name of the thread: a shard is one.
+fn is_runtime(program: &str) -> bool {
+    ["iggy-server", "iggy-connector", "shard-"].iter().any(|name| program.starts_with(name))
+}
+
+/// `core`, `core.1234`, `core.iggy-server...`, and apport's `_usr_bin_x.0.crash`.
+fn is_core(name: &str) -> bool {
+    name == "core" || name.starts_with("core.") || name.starts_with("core-") || name.ends_with(".crash")
+}
+
+fn of_file(host: &Host, directory: &str, name: &str, is_of_runtime: bool) -> Option<Crash> {
+    let path = format!("{directory}/{name}");
+    let stat = host.stat(&path).ok()?;
+    let program = program_of(name);
+    Some(Crash {
+        is_runtime: is_of_runtime || is_runtime(&program),
+        program,
+        at: stat.modified,
+        detail: "left a core".to_owned(),
+        core: Some(path),
+        size: Some(stat.size),
+    })
+}
+
+/// systemd-coredump names a core `core.PROGRAM.UID.BOOT.PID.TIME[.zst]`; apport by the path of the program, with
+/// `_` for `/`.
+fn program_of(name: &str) -> String {
+    if let Some(path) = name.strip_suffix(".crash") {
+        let path = path.rsplit_once('.').map_or(path, |(path, _)| path);
+        return path.rsplit('_').next().unwrap_or(path).to_owned();
+    }
+    let name = name.strip_suffix(".zst").or_else(|| name.strip_suffix(".lz4")).or_else(|| name.strip_suffix(".xz")).unwrap_or(name);
+    let rest = name.strip_prefix("core.").unwrap_or(name);
+    let parts: Vec<&str> = rest.rsplitn(5, '.').collect();
+    match parts.as_slice() {
+        [time, pid, boot, uid, program] if boot.len() == 32 && [time, pid, uid].iter().all(|part| part.parse::<u64>().is_ok()) => {
+            (*program).to_owned()
+        }
+        _ => name.to_owned(),
+    }
+}
+
+/// systemd says so itself when a unit's main process dumped core, whether the core was kept or not.
+fn of_journal(host: &Host, finding: &mut Finding) -> Result<Vec<Crash>> {
+    let settings = host.settings()?;
+    let mut crashes = Vec::new();
+    for runtime in Runtime::ALL {
+        let log = match host.journal(runtime.unit(&settings)) {
+            Ok(log) => log,
+            Err(Error::Host(Failure { cause: Cause::Absent | Cause::Unavailable(_), .. })) => continue,
+            Err(error) => {
+                let advice = "Run Warden as root, or add its user to the group systemd-journal.";
+                finding.note(format!("crashes without a core could not be looked for: {error}"), Advice::text(advice));
+                continue;
+            }
+        };
+        for line in log.lines.into_iter().filter(|line| line.text.contains("code=dumped")) {
+            let Some(at) = line.at_us else { continue };
+            crashes.push(Crash {
+                program: runtime.program().to_owned(),
+                at: at.div_euclid(1_000_000),
+                detail: line.text,
+                core: None,
+                size: None,
+                is_runtime: true,
+            });
+        }
+    }
+    Ok(crashes)
+}
+
+/// core(5): a pipe gets the core whatever the limit; a file is written only up to it.
+fn without_core(host: &Host, finding: &mut Finding, runtimes: &Runtimes, pattern: &str) -> Result<()> {
+    if pattern.starts_with('|') {
+        return Ok(());
+    }
+    if let Some((directory, _)) = pattern.rsplit_once('/').filter(|(directory, _)| !DIRECTORIES.contains(directory)) {
+        let directory = if directory.is_empty() { "/" } else { directory };
+        let text = format!("cores are written to {directory}, where Warden does not look");
+        finding.note(text, Advice::run("Look there yourself.", format!("ls -lt '{directory}'")));
+    }
+    for (pid, runtime) in runtimes {
+        let limits = host.read(&format!("/proc/{pid}/limits")).if_any()?.unwrap_or_default();
+        if limit(&limits, "Max core file size").and_then(|limit| limit.soft) == Some(0) {
+            let text = format!("a crash of {} (pid {pid}) would leave no core: its core limit is 0", runtime.program());
+            finding.note(text, Advice::run("Install systemd-coredump; it keeps cores in one place, within a size.", "apt-get install systemd-coredump"));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::{Data, LogLine, LogText, Output, Recorded, Request, Stat};
+    use crate::systemd::testing::settings;
+
+    const NOW: i64 = 1_795_000_000;
+
+    fn quiet() -> Recorded {
+        Recorded::complete()
+            .settings(settings())
+            .at(NOW, 100)
+            .file("/proc/sys/kernel/core_pattern", "|/usr/lib/systemd/systemd-coredump %P\n")
+    }
+
+    fn coredumpctl(stdout: &str, stderr: &str) -> Recorded {
+        let output = Output { status: Some(0), stdout: stdout.to_owned(), stderr: stderr.to_owned(), cut: false };
+        quiet().with(Request::Command { name: "coredumpctl".to_owned(), argument: None }, Data::Output(output))
+    }
+
+    fn core(host: Recorded, path: &str, modified: i64) -> Recorded {
+        let stat = Stat { kind: Kind::File, mode: 0o600, uid: 0, gid: 0, size: 4096, allocated: 4096, modified, device: 1, inode: 2 };
+        host.with(Request::Stat { path: path.to_owned() }, Data::Stat(stat))
+    }
+
+    fn judged(host: Recorded) -> Finding {
+        judge(&host.host(), &Runtimes::new()).unwrap()
+    }
+
+    #[test]
+    fn no_core_passes() {
+        let finding = judged(coredumpctl("", "No coredumps found.\n"));
+        assert_eq!(finding.verdict(), Verdict::Pass);
+        assert_eq!(finding.summary, "nothing dumped core in the last 7 days");
+    }
+
+    #[test]
+    fn a_core_of_a_runtime_fails_and_that_of_another_program_is_noted() {
+        let row = |exe: &str| {
+            format!(r#"[{{"time":{},"pid":7,"uid":0,"gid":0,"sig":11,"corefile":"present","exe":"{exe}","size":5}}]"#, (NOW - 60) * 1_000_000)
+        };
+        let finding = judged(coredumpctl(&row("/usr/bin/iggy-server"), ""));
+        assert_eq!(finding.verdict(), Verdict::Fail);
+        assert_eq!(
+            finding.problems[0].text,
+            "iggy-server crashed at 2026-11-18T11:05:40Z: pid 7 on signal 11, core present"
+        );
+        let other = judged(coredumpctl(&row("/usr/bin/vi"), ""));
+        assert_eq!(other.verdict(), Verdict::Note);
+        assert_eq!(
+            other.problems[0].text,
+            "1 core was dumped by other programs in the last 7 days, the newest by vi at 2026-11-18T11:05:40Z"
+        );
+    }
+
+    #[test]
+    fn without_coredumpctl_the_files_tell_and_old_ones_do_not_count() {
+        let name = "core.iggy-server.1000.0123456789abcdef0123456789abcdef.77.1795000000000000.zst";
+        let path = format!("/var/lib/systemd/coredump/{name}");
+        let finding = judged(core(quiet(), &path, NOW - 10));
+        assert_eq!(finding.verdict(), Verdict::Fail);
+        assert_eq!(finding.problems[0].text, "iggy-server crashed at 2026-11-18T11:06:30Z: left a core");
+        assert_eq!(judged(core(quiet(), &path, NOW - WEEK)).verdict(), Verdict::Pass);
+    }
+
+    #[test]
+    fn a_core_in_the_working_directory_of_a_runtime_is_its_own() {
+        let host = core(quiet(), "/proc/9/cwd/core.1234", NOW - 10).host();
+        let finding = judge(&host, &Runtimes::from([(9, Runtime::Iggy)])).unwrap();
+        assert_eq!(finding.verdict(), Verdict::Fail);
+    }
+
+    #[test]
+    fn names_of_cores_tell_the_program() {
+        let apport = program_of("_usr_bin_iggy-server.1000.crash");
+        assert_eq!((apport.as_str(), program_of("core.1234").as_str()), ("iggy-server", "core.1234"));
+        assert!(is_core("core") && is_core("core-x-1") && !is_core("corelist.txt"));
+    }
+
+    #[test]
+    fn a_dump_that_only_the_journal_knows_fails() {
+        let line = LogLine {
+            at_us: Some((NOW - 60) * 1_000_000),
+            level: None,
+            origin: "systemd".to_owned(),
+            text: "iggy.service: Main process exited, code=dumped, status=6/ABRT".to_owned(),
+        };
+        let log = LogText { lines: vec![line], cut: false, source: "journal".to_owned() };
+        let journal = Request::Journal { unit: "iggy.service".to_owned() };
+        assert_eq!(judged(quiet().log(journal.clone(), log.clone())).verdict(), Verdict::Fail);
+        let host = core(quiet(), "/var/crash/_usr_bin_iggy-server.0.crash", NOW - 30).log(journal.clone(), log);
+        assert_eq!(judged(host).problems.len(), 1, "the same crash");
+        assert_eq!(judged(quiet().without(journal, Cause::Denied)).verdict(), Verdict::Note);
+    }
+
+    #[test]
+    fn a_runtime_that_would_leave_no_core_is_noted_unless_a_handler_takes_it() {
+        let limits = "Max core file size        0                    unlimited            bytes\n";
+        let runtimes = Runtimes::from([(9, Runtime::Iggy)]);
+        let host = quiet().file("/proc/9/limits", limits);
+        assert_eq!(judge(&host.clone().host(), &runtimes).unwrap().verdict(), Verdict::Pass);
+        let finding = judge(&host.file("/proc/sys/kernel/core_pattern", "core\n").host(), &runtimes).unwrap();
+        assert_eq!(finding.problems[0].text, "a crash of iggy-server (pid 9) would leave no core: its core limit is 0");
+        assert_eq!(finding.verdict(), Verdict::Note);
+        let elsewhere = judged(quiet().file("/proc/sys/kernel/core_pattern", "/data/core.%p\n"));
+        assert_eq!(elsewhere.problems[0].text, "cores are written to /data, where Warden does not look");
+    }
+
+    #[test]
+    fn a_directory_that_may_not_be_listed_is_said_and_what_does_not_parse_is_an_error() {
+        let list = Request::List { path: "/var/crash".to_owned() };
+        assert_eq!(judged(quiet().without(list, Cause::Denied)).verdict(), Verdict::Note);
+        let torn = coredumpctl("[{\"time\":", "").host();
+        assert!(judge(&torn, &Runtimes::new()).is_err());
+    }
+}
