@@ -5,6 +5,7 @@ mod command;
 mod recorded;
 mod request;
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -27,11 +28,12 @@ pub struct Host {
     source: Arc<dyn Source>,
     deadline: Instant,
     asked: Arc<Mutex<Vec<Request>>>,
+    known: Mutex<HashSet<Request>>,
 }
 
 impl Host {
     pub fn new(source: Arc<dyn Source>, deadline: Instant) -> Host {
-        Host { source, deadline, asked: Arc::default() }
+        Host { source, deadline, asked: Arc::default(), known: Mutex::default() }
     }
 
     /// What was asked so far, in order, shared with whoever holds the handle.
@@ -41,9 +43,8 @@ impl Host {
 
     fn ask(&self, request: Request) -> Arc<Answer> {
         let answer = self.source.answer(&request, self.deadline);
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        if !asked.contains(&request) {
-            asked.push(request);
+        if self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(request.clone()) {
+            self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(request);
         }
         answer
     }
