@@ -36,6 +36,8 @@ checks! {
     runtime_iggy_process,
     runtime_iggy_health,
     runtime_iggy_config,
+    runtime_iggy_data,
+    runtime_connectors,
     units_runtimes,
     units_failed,
     units_timers,

@@ -125,10 +125,14 @@ impl Configuration {
 
     /// A path in the configuration, as Warden can reach it.
     pub fn path(&self, key: &str) -> Option<String> {
-        let path = self.text(key).filter(|path| !path.is_empty())?;
+        self.reachable(&self.text(key).filter(|path| !path.is_empty())?)
+    }
+
+    /// A path as the runtime has it, as Warden can reach it.
+    pub fn reachable(&self, path: &str) -> Option<String> {
         let path = match &self.launch {
-            Some(launch) => launch.absolute(&path)?,
-            None => Some(path).filter(|path| path.starts_with('/'))?,
+            Some(launch) => launch.absolute(path)?,
+            None => Some(path.to_owned()).filter(|path| path.starts_with('/'))?,
         };
         Some(format!("{}{path}", self.root()))
     }

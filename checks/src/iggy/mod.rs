@@ -1,6 +1,7 @@
 //! Where Iggy is on this host: its processes, its data directory, its configuration.
 
 mod configuration;
+pub mod data;
 mod launch;
 pub mod log;
 
