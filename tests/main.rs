@@ -2,6 +2,7 @@
 
 mod cli;
 mod conformance;
+mod hangs;
 mod hosts;
 mod support;
 mod walls;

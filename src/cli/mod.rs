@@ -1,6 +1,7 @@
 //! The command line: one file a verb. The only place that prints.
 
 mod checks;
+mod front;
 mod output;
 mod plan;
 mod progress;
@@ -8,9 +9,10 @@ mod snapshot;
 mod summary;
 mod terminal;
 
+use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 /// Diagnoses the hosts of an Apache Iggy deployment.
 #[derive(Debug, Parser)]
@@ -33,23 +35,25 @@ const COULD_NOT_RUN: u8 = 2;
 
 /// Parses the arguments of this process, does what they say, and returns the exit code.
 pub fn run() -> ExitCode {
-    let matches = Command::command().get_matches();
-    let result = match Command::from_arg_matches(&matches) {
-        Ok(command) => match command.verb {
-            Verb::Snapshot(arguments) => snapshot::run(&arguments),
-            Verb::Checks(arguments) => checks::run(&arguments),
-        },
-        Err(error) => Err(error.into()),
+    let command = Command::parse();
+    let result = match &command.verb {
+        Verb::Snapshot(arguments) => snapshot::run(arguments),
+        Verb::Checks(arguments) => checks::run(arguments),
     };
-    match result {
+    let result = result.and_then(|code| std::io::stdout().flush().map(|()| code).map_err(Into::into));
+    let code = match result {
         Ok(code) => code,
         // Whoever read us went away (`warden checks | head`): that is no failure to tell them about.
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if is_broken_pipe(&error) => 0,
         Err(error) => {
             terminal::error(&error);
-            ExitCode::from(COULD_NOT_RUN)
+            COULD_NOT_RUN
         }
+    };
+    if matches!(&command.verb, Verb::Snapshot(arguments) if arguments.in_child) {
+        front::tell(code);
     }
+    ExitCode::from(code)
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

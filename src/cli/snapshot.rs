@@ -2,14 +2,13 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::ValueEnum;
 
 use super::progress::Progress;
-use super::{output, plan, summary};
+use super::{front, output, plan, summary};
 use crate::config;
 use crate::snapshot::bundle::Bundle;
 use crate::snapshot::report::{Outcome, Report};
@@ -63,6 +62,10 @@ pub struct Arguments {
     /// Print the outcome as JSON
     #[arg(long)]
     json: bool,
+
+    /// This is the child process that does the work
+    #[arg(long, hide = true)]
+    pub in_child: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -79,13 +82,23 @@ enum FailOn {
     Never,
 }
 
-pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let selection = Selection { only: arguments.only.clone(), skip: arguments.skip.clone() };
     let checks = selection.checks()?;
     if arguments.plan {
         plan::print(&checks, arguments.since, arguments.json)?;
-        return Ok(ExitCode::SUCCESS);
+        return Ok(0);
     }
+    if arguments.in_child {
+        front::follow_parent()?;
+    } else if arguments.host.is_none() {
+        return front::run_in_child();
+    }
+    diagnose(arguments, selection)
+}
+
+fn diagnose(arguments: &Arguments, selection: Selection) -> anyhow::Result<u8> {
+    let checks = selection.checks()?;
     let destination = Destination::of(arguments);
     destination.ensure_writable()?;
 
@@ -106,7 +119,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Some(written) => summary::print(&snapshot.report, written)?,
     }
     let failed = is_at_or_above(&snapshot.report, arguments.fail_on);
-    Ok(if failed { ExitCode::from(1) } else { ExitCode::SUCCESS })
+    Ok(u8::from(failed))
 }
 
 /// A file that was written.

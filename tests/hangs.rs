@@ -1,0 +1,71 @@
+//! A host whose kernel does not answer: the report still comes, names what hung, and the prompt comes back.
+
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use crate::support::mount::DeadMount;
+
+#[test]
+fn a_dead_mount_is_named_the_report_comes_and_the_command_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let dead = folder.path().join("dead");
+    std::fs::create_dir(&dead).unwrap();
+    let mounted = DeadMount::new(&dead);
+
+    let report = folder.path().join("report.json");
+    let child = Command::new(env!("CARGO_BIN_EXE_warden"))
+        .args(["snapshot", "--fail-on=never", "--only=disk-space,cpu-load", "--output"])
+        .arg(&report)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || sender.send(child.wait_with_output()));
+    // Standard output stays open in the child that hangs: only its parent's end counts, so the bound is generous.
+    let ended = wait_for_report(&report, Duration::from_secs(50));
+    assert!(ended, "no report within the limit of a run");
+
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&report).unwrap()).unwrap();
+    let space = report["checks"].as_array().unwrap().iter().find(|check| check["id"] == "disk-space").unwrap();
+    assert_eq!(space["outcome"], "warn", "{space:#}");
+    let problem = space["problems"][0]["text"].as_str().unwrap();
+    assert_eq!(problem, format!("{0} could not be measured: space {0}: no answer in time", dead.display()));
+    drop(mounted);
+    let output = receiver.recv_timeout(Duration::from_secs(20)).unwrap().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn wait_for_report(path: &std::path::Path, limit: Duration) -> bool {
+    let began = std::time::Instant::now();
+    while began.elapsed() < limit {
+        if path.exists() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    false
+}
+
+#[test]
+fn the_prompt_comes_back_while_a_thread_still_hangs_in_the_kernel() {
+    let folder = tempfile::tempdir().unwrap();
+    let dead = folder.path().join("dead");
+    std::fs::create_dir(&dead).unwrap();
+    let mounted = DeadMount::new(&dead);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_warden"))
+        .args(["snapshot", "--fail-on=never", "--only=disk-space", "--quiet", "--output"])
+        .arg(folder.path().join("report.json"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || sender.send(child.wait()));
+    let status = receiver.recv_timeout(Duration::from_secs(50)).expect("the command ends although a thread hangs").unwrap();
+    assert_eq!(status.code(), Some(0));
+    drop(mounted);
+}
