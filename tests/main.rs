@@ -4,5 +4,6 @@ mod cli;
 mod conformance;
 mod hangs;
 mod hosts;
+mod report;
 mod support;
 mod walls;

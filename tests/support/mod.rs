@@ -1,3 +1,4 @@
 //! The outside, for tests that need some of it.
 
 pub mod mount;
+pub mod sample_report;

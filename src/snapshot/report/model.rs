@@ -117,6 +117,16 @@ impl Outcome {
             Outcome::Fail => "fail",
         }
     }
+
+    /// The name as a word of a style sheet and of an address.
+    pub const fn class(self) -> &'static str {
+        if let Outcome::TimedOut = self { "timed-out" } else { self.name() }
+    }
+
+    /// Whether the check could not say how things are.
+    pub const fn is_blind(self) -> bool {
+        matches!(self, Outcome::Unknown | Outcome::TimedOut | Outcome::Panicked)
+    }
 }
 
 impl From<Verdict> for Outcome {
@@ -138,6 +148,9 @@ pub struct CheckReport {
     /// The question.
     pub title: String,
     pub why: String,
+    /// What makes it warn or fail, a sentence each with the number in it.
+    #[serde(default)]
+    pub thresholds: Vec<String>,
     pub outcome: Outcome,
     /// One sentence; for a skipped check the reason, for one that could not tell the cause.
     pub summary: String,

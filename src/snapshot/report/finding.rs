@@ -1,0 +1,119 @@
+//! One finding as the page shows it.
+
+use warden_checks::{Evidence, quantity};
+
+use super::evidence::{EvidenceView, pair_up};
+use super::model::{Asked, CheckReport, Outcome, Report};
+use super::visible;
+
+/// Questions to the host that the page lists of one check; those without an answer come first.
+const ASKED: usize = 100;
+
+/// Log lines on the whole page: enough for three full logs, and a browser still scrolls and searches at once.
+const LOG_LINES: usize = 6_000;
+
+pub struct FindingView {
+    pub id: String,
+    pub area: &'static str,
+    pub title: String,
+    pub why: String,
+    pub thresholds: Vec<String>,
+    pub outcome: Outcome,
+    pub summary: String,
+    pub open: bool,
+    pub problems: Vec<ProblemView>,
+    pub evidence: Vec<EvidenceView>,
+    pub asked: Vec<AskedView>,
+    pub asked_count: String,
+    pub asked_left_out: usize,
+    pub unanswered: usize,
+    pub cost: String,
+}
+
+pub struct ProblemView {
+    pub outcome: Outcome,
+    pub text: String,
+    pub advice: String,
+    pub command: Option<String>,
+}
+
+pub struct AskedView {
+    pub what: String,
+    pub failure: Option<String>,
+    pub path: Option<String>,
+}
+
+impl FindingView {
+    pub fn new(check: &CheckReport, lines: &mut LogLines) -> FindingView {
+        let problems = check.problems.iter().map(|problem| ProblemView {
+            outcome: problem.severity.into(),
+            text: visible::line(&problem.text),
+            advice: visible::line(&problem.advice.text),
+            command: problem.advice.command.as_deref().map(visible::line),
+        });
+        let mut problems: Vec<ProblemView> = problems.collect();
+        problems.sort_by_key(|problem| std::cmp::Reverse(problem.outcome));
+        let mut evidence: Vec<EvidenceView> =
+            check.evidence.iter().map(|evidence| EvidenceView::new(evidence, lines)).collect();
+        pair_up(&mut evidence);
+        let (unanswered, answered): (Vec<&Asked>, Vec<&Asked>) =
+            check.asked.iter().partition(|asked| asked.failure.is_some());
+        let cost = quantity::duration(check.cost.wall_us as f64 / 1e6);
+        FindingView {
+            id: visible::line(&check.id),
+            area: check.area.name(),
+            title: visible::line(&check.title),
+            why: visible::line(&check.why),
+            thresholds: check.thresholds.iter().map(|text| visible::line(text)).collect(),
+            outcome: check.outcome,
+            summary: visible::line(&check.summary),
+            open: false,
+            problems,
+            evidence,
+            asked: unanswered.iter().chain(&answered).take(ASKED).map(|asked| asked_view(asked)).collect(),
+            asked_count: quantity::count(check.asked.len() as u64, "question", "questions"),
+            asked_left_out: check.asked.len().saturating_sub(ASKED),
+            unanswered: unanswered.len(),
+            cost,
+        }
+    }
+}
+
+fn asked_view(asked: &Asked) -> AskedView {
+    AskedView {
+        what: visible::line(&asked.what),
+        failure: asked.failure.as_deref().map(visible::line),
+        path: asked.path.as_deref().map(visible::line),
+    }
+}
+
+/// How many lines of a log the page may show.
+pub struct LogLines {
+    pub each: usize,
+    /// Logs drawn so far: their number tells the controls of one from those of another.
+    pub drawn: usize,
+}
+
+impl LogLines {
+    /// The largest share for each log with which all of them together stay within [`LOG_LINES`]: short logs are
+    /// whole, long ones give way.
+    pub fn share(report: &Report) -> LogLines {
+        let mut lengths: Vec<usize> = report
+            .checks
+            .iter()
+            .flat_map(|check| &check.evidence)
+            .filter_map(|evidence| if let Evidence::Log(log) = evidence { Some(log.lines.len()) } else { None })
+            .collect();
+        lengths.sort_unstable();
+        let (mut left, mut each) = (LOG_LINES, LOG_LINES);
+        for (done, length) in lengths.iter().enumerate() {
+            each = left / (lengths.len() - done);
+            if *length > each {
+                break;
+            }
+            left -= length;
+            each = LOG_LINES;
+        }
+        LogLines { each, drawn: 0 }
+    }
+}
