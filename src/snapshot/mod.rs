@@ -215,6 +215,7 @@ fn check_report(ended: Ended, answers: &BTreeMap<&Request, &Answer>, redactor: &
         area: check.area,
         title: check.title.to_owned(),
         why: check.why.to_owned(),
+        thresholds: check.thresholds.iter().map(|&text| text.to_owned()).collect(),
         outcome,
         summary,
         problems,

@@ -6,7 +6,9 @@ mod well;
 
 use std::collections::BTreeMap;
 
-use warden::snapshot::report::{Asked, CheckReport, Cost, HostFacts, Outcome, Report, Run, SourceKind, Unseen, VERSION};
+use warden::snapshot::report::{
+    Asked, CheckReport, Cost, HostFacts, Outcome, Report, Run, SourceKind, Unseen, VERSION,
+};
 use warden_checks::host::{Level, LogLine};
 use warden_checks::{Area, Finding};
 
@@ -24,7 +26,8 @@ pub const HOSTILE: [&str; 6] = [
 ];
 
 pub fn sample_report() -> Report {
-    let mut checks: Vec<CheckReport> = ailing::checks().into_iter().chain(blind::checks()).chain(well::checks()).collect();
+    let mut checks: Vec<CheckReport> =
+        ailing::checks().into_iter().chain(blind::checks()).chain(well::checks()).collect();
     checks.sort_by_key(|check| check.area);
     report_of(checks)
 }
@@ -98,7 +101,8 @@ impl Question {
     }
 
     fn unanswered(self, outcome: Outcome, cause: &str) -> CheckReport {
-        let refused = |what: &&str| Asked { what: (*what).to_owned(), failure: Some(cause.to_owned()), path: None };
+        let refused =
+            |what: &&str| Asked { what: (*what).to_owned(), failure: Some(cause.to_owned()), path: None };
         let asked = self.asked.iter().map(refused).collect();
         CheckReport { summary: cause.to_owned(), ..self.report(outcome, asked) }
     }

@@ -72,7 +72,11 @@ fn round_up(highest: f64, unit: Unit) -> f64 {
         return highest.log2().ceil().exp2();
     }
     let power = 10f64.powf(highest.log10().floor());
-    [1.0, 2.0, 4.0, 5.0, 8.0, 10.0].map(|step| step * power).into_iter().find(|top| *top >= highest).unwrap_or(highest)
+    [1.0, 2.0, 4.0, 5.0, 8.0, 10.0]
+        .map(|step| step * power)
+        .into_iter()
+        .find(|top| *top >= highest)
+        .unwrap_or(highest)
 }
 
 fn value_text(value: f64, unit: Unit) -> String {

@@ -152,9 +152,11 @@ fn cell(value: &Value) -> CellView {
         Value::Count(count) => number(count.to_string()),
         Value::Number(number_) | Value::Seconds(number_) => number(number_.to_string()),
         Value::Bytes(bytes) => number(bytes.to_string()),
-        Value::Percent(percent) => {
-            (CellKind::Number, Some(percent.to_string()), percent.is_finite().then(|| percent.clamp(0.0, 100.0)))
-        }
+        Value::Percent(percent) => (
+            CellKind::Number,
+            Some(percent.to_string()),
+            percent.is_finite().then(|| percent.clamp(0.0, 100.0)),
+        ),
         Value::Time(seconds) => number(seconds.to_string()),
         Value::Nothing => (CellKind::Nothing, None, None),
     };
@@ -175,7 +177,17 @@ fn log_body(log: &Log, lines: &mut LogLines) -> Body {
     }
     lines.drawn += 1;
     let name = format!("log-{}", lines.drawn);
-    Body::Log(LogView { name, earlier, earlier_count, newest, count, warnings, errors, left_out, cut: log.cut })
+    Body::Log(LogView {
+        name,
+        earlier,
+        earlier_count,
+        newest,
+        count,
+        warnings,
+        errors,
+        left_out,
+        cut: log.cut,
+    })
 }
 
 fn line_view(line: &LogLine) -> LineView {

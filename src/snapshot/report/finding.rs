@@ -102,7 +102,9 @@ impl LogLines {
             .checks
             .iter()
             .flat_map(|check| &check.evidence)
-            .filter_map(|evidence| if let Evidence::Log(log) = evidence { Some(log.lines.len()) } else { None })
+            .filter_map(
+                |evidence| if let Evidence::Log(log) = evidence { Some(log.lines.len()) } else { None },
+            )
             .collect();
         lengths.sort_unstable();
         let (mut left, mut each) = (LOG_LINES, LOG_LINES);

@@ -105,7 +105,11 @@ impl Page {
             attention,
             attention_left_out,
             findings,
-            unseen: report.unseen.iter().map(|one| (visible::line(&one.what), visible::line(&one.why))).collect(),
+            unseen: report
+                .unseen
+                .iter()
+                .map(|one| (visible::line(&one.what), visible::line(&one.why)))
+                .collect(),
             masked: report.masked.iter().map(|(rule, count)| (visible::line(rule), *count)).collect(),
             masked_total: report.masked.values().fold(0, |sum, count| sum.saturating_add(*count)),
         }
@@ -229,7 +233,10 @@ fn run(report: &Report) -> Vec<(&'static str, String)> {
         ("Sampling pause", quantity::duration(run.sample_ms as f64 / 1e3)),
         ("Looked back", quantity::duration(run.since_seconds as f64)),
         ("Source", source.to_owned()),
-        ("User", format!("{}{}", run.user_id, if run.privileged { ", privileged" } else { ", not privileged" })),
+        (
+            "User",
+            format!("{}{}", run.user_id, if run.privileged { ", privileged" } else { ", not privileged" }),
+        ),
         ("Warden", visible::line(&report.warden)),
         ("Report format", report.version.to_string()),
     ];
@@ -247,7 +254,8 @@ fn run(report: &Report) -> Vec<(&'static str, String)> {
 /// In the order of the catalogue; an area of which nothing was asked is left out.
 fn areas(report: &Report, findings: &[FindingView]) -> Vec<AreaView> {
     let area = |area: Area| {
-        let of_area: Vec<&FindingView> = findings.iter().filter(|finding| finding.area == area.name()).collect();
+        let of_area: Vec<&FindingView> =
+            findings.iter().filter(|finding| finding.area == area.name()).collect();
         let first = of_area.first()?;
         Some(AreaView {
             name: area.name(),

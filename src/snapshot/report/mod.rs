@@ -9,6 +9,3 @@ mod visible;
 
 pub use html::page;
 pub use model::*;
-pub fn page(_: &Report) -> anyhow::Result<String> {
-    Ok(String::new())
-}

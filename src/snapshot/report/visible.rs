@@ -63,7 +63,10 @@ mod tests {
 
     #[test]
     fn colours_of_a_terminal_are_dropped_and_other_controls_are_shown() {
-        assert_eq!(line("\x1b[1;31mred\x1b[0m \x1b]0;title\x07 \0 a\rb\r\nc\td"), "red ␛]0;title␇ ␀ a␍b\nc\td");
+        assert_eq!(
+            line("\x1b[1;31mred\x1b[0m \x1b]0;title\x07 \0 a\rb\r\nc\td"),
+            "red ␛]0;title␇ ␀ a␍b\nc\td"
+        );
         assert_eq!(line("\x1b["), "");
     }
 

@@ -2,7 +2,9 @@
 
 use warden::snapshot::report::CheckReport;
 use warden_checks::host::{Level, LogLine};
-use warden_checks::{Advice, Area, Evidence, Fields, Finding, Log, Series, Shape, Table, Text, Unit, Value, Verdict};
+use warden_checks::{
+    Advice, Area, Evidence, Fields, Finding, Log, Series, Shape, Table, Text, Unit, Value, Verdict,
+};
 
 use super::{HOSTILE, NOW_US, Question, log_lines};
 
@@ -26,7 +28,8 @@ pub fn checks() -> Vec<CheckReport> {
 const GIB: u64 = 1 << 30;
 
 fn disk_space() -> CheckReport {
-    let mut finding = Finding::new("the fullest filesystem, /var/lib/iggy, is 97 % used (12.4 GiB available)");
+    let mut finding =
+        Finding::new("the fullest filesystem, /var/lib/iggy, is 97 % used (12.4 GiB available)");
     finding.fail(
         "/var/lib/iggy, which holds Iggy's data, is 97 % full: 12.4 GiB of 500 GiB available",
         Advice::run(
@@ -36,7 +39,10 @@ fn disk_space() -> CheckReport {
     );
     finding.warn(
         "/var is 88 % full: 4.8 GiB of 40 GiB available",
-        Advice::run("See what takes the room, then remove it or grow the filesystem.", "du -xh --max-depth=2 '/var' | sort -h | tail -n 20"),
+        Advice::run(
+            "See what takes the room, then remove it or grow the filesystem.",
+            "du -xh --max-depth=2 '/var' | sort -h | tail -n 20",
+        ),
     );
     let mut chart = Series::bars("How full", Unit::Percent, ["used"]);
     (chart.top, chart.limit) = (Some(100.0), Some(85.0));
@@ -50,7 +56,14 @@ fn disk_space() -> CheckReport {
     ];
     for (point, kind, size, available, used, severity) in rows {
         let holds = if severity == Some(Verdict::Fail) { "Iggy's data".into() } else { Value::Nothing };
-        let cells = [Value::Code(point.into()), kind.into(), Value::Bytes(size), Value::Bytes(available), Value::Percent(used), holds];
+        let cells = [
+            Value::Code(point.into()),
+            kind.into(),
+            Value::Bytes(size),
+            Value::Bytes(available),
+            Value::Percent(used),
+            holds,
+        ];
         chart.point(point, [used]);
         match severity {
             Some(severity) => table.marked_row(severity, cells),
@@ -79,13 +92,21 @@ fn disk_space() -> CheckReport {
 }
 
 fn memory_oom() -> CheckReport {
-    let mut finding = Finding::new("the kernel killed 3 processes for memory in 24 h, one of them iggy-server");
+    let mut finding =
+        Finding::new("the kernel killed 3 processes for memory in 24 h, one of them iggy-server");
     finding.fail(
         "iggy-server (process 1187) was killed for memory at 2026-11-21T03:12:44Z with 41.2 GiB resident",
-        Advice::run("Lower Iggy's memory pool or give the unit more room.", "systemctl set-property iggy-server.service MemoryHigh=48G"),
+        Advice::run(
+            "Lower Iggy's memory pool or give the unit more room.",
+            "systemctl set-property iggy-server.service MemoryHigh=48G",
+        ),
     );
     let mut table = Table::new("Killed", ["at", "process", "pid", "resident", "cgroup"]);
-    let killed = [(29_000, "iggy-server", 1187, 41 * GIB), (54_000, "python3", 22_871, 3 * GIB), (54_900, "python3", 22_990, 2 * GIB)];
+    let killed = [
+        (29_000, "iggy-server", 1187, 41 * GIB),
+        (54_000, "python3", 22_871, 3 * GIB),
+        (54_900, "python3", 22_990, 2 * GIB),
+    ];
     for (ago, name, pid, resident) in killed {
         let cells = [
             Value::Time(NOW_US / 1_000_000 - ago),
@@ -113,10 +134,23 @@ fn memory_oom() -> CheckReport {
 }
 
 fn units_runtimes() -> CheckReport {
-    let mut finding = Finding::new("iggy-server.service restarted 4 times in 24 h; iggy-connectors.service has failed");
-    finding.fail("iggy-connectors.service has failed: exit code 101, 6 min ago", Advice::run("Read why, then start it again.", "journalctl -u iggy-connectors.service -n 50 --no-pager"));
-    finding.warn("iggy-server.service restarted 4 times in 24 h, last at 2026-11-21T09:41:02Z", Advice::text("Find the cause in logs-iggy and memory-oom before it happens again."));
-    for (unit, state, memory) in [("iggy-server.service", "active (running)", Some(38 * GIB)), ("iggy-connectors.service", "failed (exit-code)", None)] {
+    let mut finding =
+        Finding::new("iggy-server.service restarted 4 times in 24 h; iggy-connectors.service has failed");
+    finding.fail(
+        "iggy-connectors.service has failed: exit code 101, 6 min ago",
+        Advice::run(
+            "Read why, then start it again.",
+            "journalctl -u iggy-connectors.service -n 50 --no-pager",
+        ),
+    );
+    finding.warn(
+        "iggy-server.service restarted 4 times in 24 h, last at 2026-11-21T09:41:02Z",
+        Advice::text("Find the cause in logs-iggy and memory-oom before it happens again."),
+    );
+    for (unit, state, memory) in [
+        ("iggy-server.service", "active (running)", Some(38 * GIB)),
+        ("iggy-connectors.service", "failed (exit-code)", None),
+    ] {
         let fields = Fields::new(unit)
             .row("state", state)
             .row("enabled", true)
@@ -146,22 +180,57 @@ fn logs_iggy() -> CheckReport {
         1850,
         "iggy_server::streaming",
         &[
-            (Level::Info, "Appended batch of {n} messages to stream: 1, topic: 4, partition: 2, segment: 00000000000018273645"),
-            (Level::Error, "Failed to persist message batch: No space left on device (os error 28), partition: 2, offset: {n}"),
+            (
+                Level::Info,
+                "Appended batch of {n} messages to stream: 1, topic: 4, partition: 2, segment: 00000000000018273645",
+            ),
+            (
+                Level::Error,
+                "Failed to persist message batch: No space left on device (os error 28), partition: 2, offset: {n}",
+            ),
             (Level::Warn, "Client with ID {n} has not sent a heartbeat for 35 s, disconnecting"),
             (Level::Debug, "Consumer group 3 rebalanced: {n}"),
         ],
     );
     for text in HOSTILE {
-        lines.push(LogLine { at_us: Some(NOW_US - 1000), level: Some(Level::Warn), origin: text.into(), text: text.into() });
+        lines.push(LogLine {
+            at_us: Some(NOW_US - 1000),
+            level: Some(Level::Warn),
+            origin: text.into(),
+            text: text.into(),
+        });
     }
     lines.push(LogLine { at_us: None, level: None, origin: String::new(), text: "stack backtrace:\n   0: rust_begin_unwind\n   1: core::panicking::panic_fmt\n   2: iggy_server::shard::run".into() });
-    lines.push(LogLine { at_us: Some(NOW_US), level: Some(Level::Critical), origin: "iggy_server".into(), text: "y".repeat(1_000_000) });
+    lines.push(LogLine {
+        at_us: Some(NOW_US),
+        level: Some(Level::Critical),
+        origin: "iggy_server".into(),
+        text: "y".repeat(1_000_000),
+    });
     let mut shapes = Table::new("Errors by shape", ["shape", "level", "count", "first", "last"]);
-    shapes.marked_row(Verdict::Fail, [Value::Code("Failed to persist message batch: No space left on device (os error N)".into()), "error".into(), Value::Count(24), Value::Time(1_795_258_814), Value::Time(1_795_262_390)]);
-    shapes.row([Value::Code("Client with ID N has not sent a heartbeat for N s, disconnecting".into()), "warn".into(), Value::Count(24), Value::Time(1_795_251_000), Value::Time(1_795_262_100)]);
+    shapes.marked_row(
+        Verdict::Fail,
+        [
+            Value::Code("Failed to persist message batch: No space left on device (os error N)".into()),
+            "error".into(),
+            Value::Count(24),
+            Value::Time(1_795_258_814),
+            Value::Time(1_795_262_390),
+        ],
+    );
+    shapes.row([
+        Value::Code("Client with ID N has not sent a heartbeat for N s, disconnecting".into()),
+        "warn".into(),
+        Value::Count(24),
+        Value::Time(1_795_251_000),
+        Value::Time(1_795_262_100),
+    ]);
     finding.show(Evidence::Table(shapes));
-    finding.show(Evidence::Log(Log { title: "/var/lib/iggy/data/logs/iggy-server.log".into(), lines, cut: true }));
+    finding.show(Evidence::Log(Log {
+        title: "/var/lib/iggy/data/logs/iggy-server.log".into(),
+        lines,
+        cut: true,
+    }));
     Question {
         id: "logs-iggy",
         area: Area::Logs,
@@ -175,13 +244,19 @@ fn logs_iggy() -> CheckReport {
 
 fn cpu_load() -> CheckReport {
     let mut finding = Finding::new("the 16 cores are 41 % busy; core 5 is at 100 %");
-    finding.warn("core 5, to which shard-5 is pinned, has no time left: 0 % idle over 1 s", Advice::run("See which partitions that shard serves and spread them.", "iggy -u iggy topic get 1 4"));
+    finding.warn(
+        "core 5, to which shard-5 is pinned, has no time left: 0 % idle over 1 s",
+        Advice::run("See which partitions that shard serves and spread them.", "iggy -u iggy topic get 1 4"),
+    );
     let mut cores = Series::bars("Each core", Unit::Percent, ["user", "system", "iowait"]);
     cores.top = Some(100.0);
     for core in 0..16_u16 {
         let busy = f64::from(core * 37 % 23);
         let user = if core == 5 { 71.0 } else { 14.0 + busy };
-        cores.point(format!("cpu{core}"), [user, if core == 5 { 24.5 } else { 6.0 + busy / 2.0 }, if core == 5 { 4.5 } else { busy / 3.0 }]);
+        cores.point(
+            format!("cpu{core}"),
+            [user, if core == 5 { 24.5 } else { 6.0 + busy / 2.0 }, if core == 5 { 4.5 } else { busy / 3.0 }],
+        );
     }
     let mut load = Series::bars("Load over the last hour", Unit::Count, ["load"]);
     (load.shape, load.limit) = (Shape::Line, Some(32.0));
@@ -191,7 +266,13 @@ fn cpu_load() -> CheckReport {
     }
     finding.show(Evidence::Series(cores));
     finding.show(Evidence::Series(load));
-    finding.show(Evidence::Fields(Fields::new("Load").row("1 min", 21.4).row("5 min", 18.2).row("15 min", 12.9).row("pressure, some, 60 s", Value::Percent(11.2))));
+    finding.show(Evidence::Fields(
+        Fields::new("Load")
+            .row("1 min", 21.4)
+            .row("5 min", 18.2)
+            .row("15 min", 12.9)
+            .row("pressure, some, 60 s", Value::Percent(11.2)),
+    ));
     Question {
         id: "cpu-load",
         area: Area::Cpu,
@@ -212,7 +293,14 @@ fn system_time() -> CheckReport {
         offset.point(format!("{:02}:00", hour + 7), [value, value / 4.0 + 8.0]);
     }
     finding.show(Evidence::Series(offset));
-    finding.show(Evidence::Fields(Fields::new("Clock").row("source", "chrony").row("stratum", 3_i64).row("synchronised", true).row("clock source", Value::Code("kvm-clock".into())).row("last step", Value::Nothing)));
+    finding.show(Evidence::Fields(
+        Fields::new("Clock")
+            .row("source", "chrony")
+            .row("stratum", 3_i64)
+            .row("synchronised", true)
+            .row("clock source", Value::Code("kvm-clock".into()))
+            .row("last step", Value::Nothing),
+    ));
     Question {
         id: "system-time",
         area: Area::System,
@@ -226,14 +314,20 @@ fn system_time() -> CheckReport {
 
 fn disk_latency() -> CheckReport {
     let mut finding = Finding::new("the slowest disk, nvme1n1, took 27 ms a write over 1 s");
-    finding.warn("nvme1n1, which holds Iggy's data, takes 27 ms a write (util 93 %)", Advice::run("See who writes.", "pidstat -d 1 5"));
+    finding.warn(
+        "nvme1n1, which holds Iggy's data, takes 27 ms a write (util 93 %)",
+        Advice::run("See who writes.", "pidstat -d 1 5"),
+    );
     let mut chart = Series::bars("Written", Unit::BytesPerSecond, ["read", "write"]);
     for (name, read, write) in [("nvme0n1", 1.2e6, 3.4e6), ("nvme1n1", 8.4e7, 4.1e8), ("nvme2n1", 0.0, 0.0)] {
         chart.point(name, [read, write]);
     }
     let mut table = Table::new("Disks", ["disk", "await", "util", "scheduler"]);
     table.row([Value::Code("nvme0n1".into()), Value::Seconds(0.0009), Value::Percent(4.0), "none".into()]);
-    table.marked_row(Verdict::Warn, [Value::Code("nvme1n1".into()), Value::Seconds(0.027), Value::Percent(93.0), "none".into()]);
+    table.marked_row(
+        Verdict::Warn,
+        [Value::Code("nvme1n1".into()), Value::Seconds(0.027), Value::Percent(93.0), "none".into()],
+    );
     table.row([Value::Code("nvme2n1".into()), Value::Seconds(0.0), Value::Percent(0.0), "none".into()]);
     finding.show(Evidence::Series(chart));
     finding.show(Evidence::Table(table));
@@ -250,10 +344,28 @@ fn disk_latency() -> CheckReport {
 
 fn certificates_files() -> CheckReport {
     let mut finding = Finding::new("2 certificates; the next one expires in 12 d");
-    finding.warn("/etc/iggy/tls/server.pem expires in 12 d, on 2026-12-03T09:00:00Z", Advice::text("Renew it and restart the server: Iggy reads its certificate once, when it starts."));
+    finding.warn(
+        "/etc/iggy/tls/server.pem expires in 12 d, on 2026-12-03T09:00:00Z",
+        Advice::text("Renew it and restart the server: Iggy reads its certificate once, when it starts."),
+    );
     let mut table = Table::new("Certificates", ["file", "subject", "expires", "key", "mode"]);
-    table.marked_row(Verdict::Warn, [Value::Code("/etc/iggy/tls/server.pem".into()), "CN=iggy-node-07".into(), Value::Time(1_796_288_400), "P-256".into(), Value::Code("0640".into())]);
-    table.row([Value::Code("/etc/iggy/tls/ca.pem".into()), HOSTILE[0].into(), Value::Time(1_922_000_000), "RSA 4096".into(), Value::Code("0644".into())]);
+    table.marked_row(
+        Verdict::Warn,
+        [
+            Value::Code("/etc/iggy/tls/server.pem".into()),
+            "CN=iggy-node-07".into(),
+            Value::Time(1_796_288_400),
+            "P-256".into(),
+            Value::Code("0640".into()),
+        ],
+    );
+    table.row([
+        Value::Code("/etc/iggy/tls/ca.pem".into()),
+        HOSTILE[0].into(),
+        Value::Time(1_922_000_000),
+        "RSA 4096".into(),
+        Value::Code("0644".into()),
+    ]);
     finding.show(Evidence::Table(table));
     Question {
         id: "certificates-files",
@@ -268,8 +380,20 @@ fn certificates_files() -> CheckReport {
 
 fn logs_connectors() -> CheckReport {
     let mut finding = Finding::new("51 lines that warn or worse in the newest 2000");
-    finding.warn("\"Sink postgres_orders could not connect\" was logged 17 times in 24 h", Advice::run("Check that the database answers.", "pg_isready -h db-1.internal -p 5432"));
-    let lines = log_lines(2000, 900, "iggy_connectors::sink", &[(Level::Info, "Sent {n} messages to sink postgres_orders"), (Level::Error, "Sink postgres_orders could not connect: connection refused ({n})"), (Level::Warn, "Retrying in {n} ms")]);
+    finding.warn(
+        "\"Sink postgres_orders could not connect\" was logged 17 times in 24 h",
+        Advice::run("Check that the database answers.", "pg_isready -h db-1.internal -p 5432"),
+    );
+    let lines = log_lines(
+        2000,
+        900,
+        "iggy_connectors::sink",
+        &[
+            (Level::Info, "Sent {n} messages to sink postgres_orders"),
+            (Level::Error, "Sink postgres_orders could not connect: connection refused ({n})"),
+            (Level::Warn, "Retrying in {n} ms"),
+        ],
+    );
     finding.show(Evidence::Log(Log { title: "journal of iggy-connectors.service".into(), lines, cut: true }));
     Question {
         id: "logs-connectors",
@@ -284,10 +408,22 @@ fn logs_connectors() -> CheckReport {
 
 fn process_limits() -> CheckReport {
     let mut finding = Finding::new("iggy-server has 734 of 1024 file descriptors open");
-    finding.warn("iggy-server has 72 % of its file descriptors open: 734 of 1024", Advice::run("Raise the limit of the unit, then restart it.", "systemctl edit iggy-server.service --stdin <<< $'[Service]\\nLimitNOFILE=65536'"));
+    finding.warn(
+        "iggy-server has 72 % of its file descriptors open: 734 of 1024",
+        Advice::run(
+            "Raise the limit of the unit, then restart it.",
+            "systemctl edit iggy-server.service --stdin <<< $'[Service]\\nLimitNOFILE=65536'",
+        ),
+    );
     let mut table = Table::new("Limits", ["process", "limit", "used", "soft", "hard"]);
     for at in 0..40_i64 {
-        table.row([Value::Code(format!("thread {at}")), "open files".into(), Value::Count(at * 13 % 97), Value::Count(1024), Value::Count(524_288)]);
+        table.row([
+            Value::Code(format!("thread {at}")),
+            "open files".into(),
+            Value::Count(at * 13 % 97),
+            Value::Count(1024),
+            Value::Count(524_288),
+        ]);
     }
     table.left_out = 212;
     finding.show(Evidence::Table(table));
@@ -304,10 +440,25 @@ fn process_limits() -> CheckReport {
 
 fn network_listeners() -> CheckReport {
     let mut finding = Finding::new("19 listeners; the 4 configured ports of Iggy are held by iggy-server");
-    finding.note("the HTTP API listens on every address (0.0.0.0:3000)", Advice::text("Bind it to 127.0.0.1 unless clients outside need it."));
+    finding.note(
+        "the HTTP API listens on every address (0.0.0.0:3000)",
+        Advice::text("Bind it to 127.0.0.1 unless clients outside need it."),
+    );
     let mut table = Table::new("Listeners", ["address", "port", "protocol", "process"]);
-    for (port, name) in [(22, "sshd"), (3000, "iggy-server"), (8080, "iggy-server"), (8090, "iggy-server"), (8092, "iggy-server"), (9100, HOSTILE[2])] {
-        table.row([Value::Code("0.0.0.0".into()), Value::Count(port), "tcp".into(), Value::Code(name.into())]);
+    for (port, name) in [
+        (22, "sshd"),
+        (3000, "iggy-server"),
+        (8080, "iggy-server"),
+        (8090, "iggy-server"),
+        (8092, "iggy-server"),
+        (9100, HOSTILE[2]),
+    ] {
+        table.row([
+            Value::Code("0.0.0.0".into()),
+            Value::Count(port),
+            "tcp".into(),
+            Value::Code(name.into()),
+        ]);
     }
     finding.show(Evidence::Table(table));
     Question {
@@ -324,7 +475,14 @@ fn network_listeners() -> CheckReport {
 fn system_identity() -> CheckReport {
     let mut finding = Finding::new("Debian GNU/Linux 12 on KVM, up for 12 d 4 h");
     finding.note("Debian 12 leaves long-term support in 19 months", Advice::text("Plan the next release."));
-    finding.show(Evidence::Fields(Fields::new("Machine").row("vendor", "QEMU").row("cloud", Value::Nothing).row("virtualisation", "kvm").row("boot id", Value::Code("5f1d3c2b-9a8e-4d7c-b6a5-1f2e3d4c5b6a".into())).row("booted", Value::Time(1_794_211_200))));
+    finding.show(Evidence::Fields(
+        Fields::new("Machine")
+            .row("vendor", "QEMU")
+            .row("cloud", Value::Nothing)
+            .row("virtualisation", "kvm")
+            .row("boot id", Value::Code("5f1d3c2b-9a8e-4d7c-b6a5-1f2e3d4c5b6a".into()))
+            .row("booted", Value::Time(1_794_211_200)),
+    ));
     Question {
         id: "system-identity",
         area: Area::System,

@@ -46,9 +46,19 @@ pub fn checks() -> Vec<CheckReport> {
     ];
     let skipped = [
         ("memory-numa", Area::Memory, "Is memory local?", "this host has one NUMA node"),
-        ("network-conntrack", Area::Network, "Is connection tracking full?", "connection tracking is not loaded"),
+        (
+            "network-conntrack",
+            Area::Network,
+            "Is connection tracking full?",
+            "connection tracking is not loaded",
+        ),
         ("cgroup-limits", Area::Cgroup, "Is a unit throttled?", "no runtime runs in a cgroup with limits"),
-        ("supervisor-reachability", Area::Supervisor, "Can this node reach its Supervisor?", "no Supervisor is configured"),
+        (
+            "supervisor-reachability",
+            Area::Supervisor,
+            "Can this node reach its Supervisor?",
+            "no Supervisor is configured",
+        ),
     ];
     checks.extend(skipped.map(|(id, area, title, reason)| {
         let why = "It would matter if it were there.";

@@ -47,7 +47,8 @@ pub fn draw(series: &Series) -> String {
     }
     limit(&mut svg, series, &scale, &columns, head, foot);
     if left_out > 0 {
-        let _ = write!(svg, r#"<text class="muted" y="{}">{left_out} more in report.json</text>"#, height - 5.0);
+        let _ =
+            write!(svg, r#"<text class="muted" y="{}">{left_out} more in report.json</text>"#, height - 5.0);
     }
     svg + "</svg>"
 }
@@ -98,11 +99,20 @@ fn grid(svg: &mut String, series: &Series, scale: &Scale, columns: &Columns, hea
     svg.push_str("</svg>");
 }
 
-fn bar(svg: &mut String, series: &Series, scale: &Scale, columns: &Columns, point: &Point, y: f64, step: f64) {
+fn bar(
+    svg: &mut String,
+    series: &Series,
+    scale: &Scale,
+    columns: &Columns,
+    point: &Point,
+    y: f64,
+    step: f64,
+) {
     let thick = step * 0.62;
     let (top, base) = ((step - thick) / 2.0, step / 2.0 + 4.0);
     let values = named_values(series, &point.values).collect::<Vec<_>>().join(", ");
-    let over = series.limit.is_some_and(|limit| point.values.iter().copied().map(sound).sum::<f64>() >= limit);
+    let over =
+        series.limit.is_some_and(|limit| point.values.iter().copied().map(sound).sum::<f64>() >= limit);
     let _ = write!(
         svg,
         r#"<g><title>{}: {}</title><text x="{:.2}%" dx="-10" y="{}" text-anchor="end">{}</text>"#,

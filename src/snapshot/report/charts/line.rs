@@ -35,10 +35,15 @@ pub fn draw(series: &Series) -> String {
     legend(&mut svg, series, 0.0);
     for quarter in 0..=4 {
         let at = head + HEIGHT * f64::from(quarter) / 4.0;
-        let _ = write!(svg, r#"<line class="grid" x1="{LEFT}%" x2="{}%" y1="{at}" y2="{at}"/>"#, LEFT + width);
+        let _ =
+            write!(svg, r#"<line class="grid" x1="{LEFT}%" x2="{}%" y1="{at}" y2="{at}"/>"#, LEFT + width);
         if quarter % 2 == 0 {
             let value = value_text(scale.top * (1.0 - f64::from(quarter) / 4.0), series.unit);
-            let _ = write!(svg, r#"<text class="tick" x="{LEFT}%" dx="-8" y="{}" text-anchor="end">{value}</text>"#, at + 4.0);
+            let _ = write!(
+                svg,
+                r#"<text class="tick" x="{LEFT}%" dx="-8" y="{}" text-anchor="end">{value}</text>"#,
+                at + 4.0
+            );
         }
     }
     if let Some(limit) = series.limit {
@@ -54,8 +59,10 @@ pub fn draw(series: &Series) -> String {
     let _ = write!(svg, r#"<svg class="plot" x="{LEFT}%" width="{width}%" height="{}">"#, foot + 22.0);
     for key in 0..series.keys.len() {
         let values = points.iter().map(|point| sound(point.values.get(key).copied().unwrap_or(0.0)));
-        let corners: Vec<String> =
-            values.enumerate().map(|(at, value)| format!("{:.2},{:.2}", x(at), 100.0 - scale.percent(value))).collect();
+        let corners: Vec<String> = values
+            .enumerate()
+            .map(|(at, value)| format!("{:.2},{:.2}", x(at), 100.0 - scale.percent(value)))
+            .collect();
         let class = key % COLOURS;
         let _ = write!(
             svg,
@@ -91,18 +98,37 @@ fn numbers(svg: &mut String, series: &Series, x: impl Fn(usize) -> f64, y: impl 
     for (at, point) in points.iter().enumerate() {
         let named = points.len() <= EACH || at == 0 || at == last || at == last / 2;
         if named {
-            let anchor = if at == 0 && last > 0 { "start" } else if at == last && last > 0 { "end" } else { "middle" };
+            let anchor = if at == 0 && last > 0 {
+                "start"
+            } else if at == last && last > 0 {
+                "end"
+            } else {
+                "middle"
+            };
             let label = escaped(&shortened(&point.label, 16));
-            let _ = write!(svg, r#"<text class="tick" x="{:.2}%" y="{}" text-anchor="{anchor}">{label}</text>"#, x(at), foot + 16.0);
+            let _ = write!(
+                svg,
+                r#"<text class="tick" x="{:.2}%" y="{}" text-anchor="{anchor}">{label}</text>"#,
+                x(at),
+                foot + 16.0
+            );
         }
         for (key, value) in point.values.iter().enumerate() {
             let single = series.keys.len() == 1;
             let (at_x, at_y, text) = (x(at), y(*value), value_text(*value, series.unit));
             if at == last {
-                let _ = write!(svg, r#"<text class="value" x="{at_x:.2}%" dx="8" y="{:.1}">{text}</text>"#, at_y + 4.0);
+                let _ = write!(
+                    svg,
+                    r#"<text class="value" x="{at_x:.2}%" dx="8" y="{:.1}">{text}</text>"#,
+                    at_y + 4.0
+                );
             } else if key == 0 && single && (points.len() <= EACH || Some(at) == highest) {
                 let anchor = if at == 0 { "start" } else { "middle" };
-                let _ = write!(svg, r#"<text class="value" x="{at_x:.2}%" y="{:.1}" text-anchor="{anchor}">{text}</text>"#, at_y - 7.0);
+                let _ = write!(
+                    svg,
+                    r#"<text class="value" x="{at_x:.2}%" y="{:.1}" text-anchor="{anchor}">{text}</text>"#,
+                    at_y - 7.0
+                );
             }
         }
     }
