@@ -10,12 +10,14 @@ pub mod host;
 pub mod iggy;
 mod limits;
 mod links;
+mod owners;
 pub mod proc;
 mod process;
 pub mod quantity;
 mod redundancy;
 pub mod shape;
 mod smart;
+mod sockets;
 mod systemd;
 
 pub use catalog::CHECKS;

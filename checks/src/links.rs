@@ -1,4 +1,4 @@
-//! Network links with their addresses and routes, as iproute2 tells them in JSON. Source: ip(8), `-json`.
+//! Network links with their traffic, addresses and routes. Source: proc(5) and ip(8), `-json`.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -118,6 +118,69 @@ impl Route {
 impl Neighbour {
     pub fn all(host: &Host) -> Result<Vec<Neighbour>> {
         parse(IP_NEIGHBOUR, &host.run(IP_NEIGHBOUR)?)
+    }
+}
+
+/// A line of /proc/net/dev, both directions together except for the bytes (proc(5)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub received: u64,
+    pub sent: u64,
+    pub packets: u64,
+    pub errors: u64,
+    pub drops: u64,
+}
+
+impl Counters {
+    pub fn parse_all(text: &str) -> Vec<(String, Counters)> {
+        text.lines().filter_map(Counters::parse).collect()
+    }
+
+    /// The name of an alias may hold a colon; what follows the last one is numbers.
+    fn parse(line: &str) -> Option<(String, Counters)> {
+        let (name, rest) = line.rsplit_once(':')?;
+        let numbers: Vec<u64> = rest.split_ascii_whitespace().map_while(|word| word.parse().ok()).collect();
+        let [
+            received,
+            in_packets,
+            in_errors,
+            in_drops,
+            _,
+            _,
+            _,
+            _,
+            sent,
+            out_packets,
+            out_errors,
+            out_drops,
+            ..,
+        ] = numbers[..]
+        else {
+            return None;
+        };
+        let counters = Counters {
+            received,
+            sent,
+            packets: in_packets.saturating_add(out_packets),
+            errors: in_errors.saturating_add(out_errors),
+            drops: in_drops.saturating_add(out_drops),
+        };
+        Some((name.trim().to_owned(), counters))
+    }
+
+    /// A counter that stepped back (the driver was reset) counts as zero.
+    pub fn since(&self, before: &Counters) -> Counters {
+        Counters {
+            received: self.received.saturating_sub(before.received),
+            sent: self.sent.saturating_sub(before.sent),
+            packets: self.packets.saturating_sub(before.packets),
+            errors: self.errors.saturating_sub(before.errors),
+            drops: self.drops.saturating_sub(before.drops),
+        }
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.received.saturating_add(self.sent)
     }
 }
 

@@ -1,7 +1,7 @@
 //! network-interfaces: are the links up, clean and alike.
 
 use crate::host::Host;
-use crate::links::{IP_ADDRESS, Link};
+use crate::links::{Counters, IP_ADDRESS, Link};
 use crate::{Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Series, Table, Unit, Value, Verdict, quantity};
 
 pub const CHECK: Check = Check {
@@ -193,55 +193,6 @@ struct Interface {
     duplex: Option<String>,
     mtu: Option<u64>,
     carrier_changes: Option<u64>,
-}
-
-/// A line of /proc/net/dev, both directions together except for the bytes (proc(5)).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Counters {
-    received: u64,
-    sent: u64,
-    packets: u64,
-    errors: u64,
-    drops: u64,
-}
-
-impl Counters {
-    fn parse_all(text: &str) -> Vec<(String, Counters)> {
-        text.lines().filter_map(Counters::parse).collect()
-    }
-
-    /// The name of an alias may hold a colon; what follows the last one is numbers.
-    fn parse(line: &str) -> Option<(String, Counters)> {
-        let (name, rest) = line.rsplit_once(':')?;
-        let numbers: Vec<u64> = rest.split_ascii_whitespace().map_while(|word| word.parse().ok()).collect();
-        let [received, in_packets, in_errors, in_drops, _, _, _, _, sent, out_packets, out_errors, out_drops, ..] = numbers[..]
-        else {
-            return None;
-        };
-        let counters = Counters {
-            received,
-            sent,
-            packets: in_packets.saturating_add(out_packets),
-            errors: in_errors.saturating_add(out_errors),
-            drops: in_drops.saturating_add(out_drops),
-        };
-        Some((name.trim().to_owned(), counters))
-    }
-
-    /// A counter that stepped back (the driver was reset) counts as zero.
-    fn since(&self, before: &Counters) -> Counters {
-        Counters {
-            received: self.received.saturating_sub(before.received),
-            sent: self.sent.saturating_sub(before.sent),
-            packets: self.packets.saturating_sub(before.packets),
-            errors: self.errors.saturating_sub(before.errors),
-            drops: self.drops.saturating_sub(before.drops),
-        }
-    }
-
-    fn bytes(&self) -> u64 {
-        self.received.saturating_add(self.sent)
-    }
 }
 
 #[cfg(test)]
