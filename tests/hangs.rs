@@ -29,7 +29,8 @@ fn a_dead_mount_is_named_the_report_comes_and_the_command_ends() {
     assert!(ended, "no report within the limit of a run");
 
     let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&report).unwrap()).unwrap();
-    let space = report["checks"].as_array().unwrap().iter().find(|check| check["id"] == "disk-space").unwrap();
+    let space =
+        report["checks"].as_array().unwrap().iter().find(|check| check["id"] == "disk-space").unwrap();
     assert_eq!(space["outcome"], "warn", "{space:#}");
     let problem = space["problems"][0]["text"].as_str().unwrap();
     assert_eq!(problem, format!("{0} could not be measured: space {0}: no answer in time", dead.display()));
@@ -65,7 +66,10 @@ fn the_prompt_comes_back_while_a_thread_still_hangs_in_the_kernel() {
         .unwrap();
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || sender.send(child.wait()));
-    let status = receiver.recv_timeout(Duration::from_secs(50)).expect("the command ends although a thread hangs").unwrap();
+    let status = receiver
+        .recv_timeout(Duration::from_secs(50))
+        .expect("the command ends although a thread hangs")
+        .unwrap();
     assert_eq!(status.code(), Some(0));
     drop(mounted);
 }

@@ -32,7 +32,11 @@ pub struct DeadMount {
 impl DeadMount {
     pub fn new(at: &Path) -> DeadMount {
         use std::os::fd::AsRawFd;
-        let device = std::fs::File::options().read(true).write(true).open("/dev/fuse").expect("this test needs /dev/fuse");
+        let device = std::fs::File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/fuse")
+            .expect("this test needs /dev/fuse");
         let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd());
         mount(Some("dead"), at, Some("fuse.dead"), MsFlags::empty(), Some(options.as_str()))
             .expect("this test mounts a filesystem: run it as root");
