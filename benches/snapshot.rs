@@ -7,10 +7,19 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeVal;
+
 const RUNS: usize = 5;
+/// Before a command: measure it, print the three numbers, and end.
+const ONE: &str = "--one";
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    if let Some((ONE, command)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        measure_here(command);
+        return;
+    }
     let folder = std::env::temp_dir().join(format!("warden-bench-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder for the archives");
     let bundle = folder.join("bundle.zip");
@@ -54,47 +63,36 @@ struct Cost {
     peak_mib: f64,
 }
 
-/// Runs a command under time(1)'s own accounting: the kernel's figures of the finished process and all it waited
-/// for.
-fn measure(command: &[impl AsRef<str>]) -> Cost {
+/// Runs a command in a process of its own that does nothing else, so that the kernel's accounting of finished
+/// children is that of this one command and all it waited for.
+fn measure(command: &[String]) -> Cost {
+    let output = Command::new(std::env::current_exe().expect("our own path"))
+        .arg(ONE)
+        .args(command)
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .expect("the command starts");
+    let printed = String::from_utf8(output.stdout).expect("numbers");
+    let numbers: Vec<f64> = printed.split_whitespace().map(|word| word.parse().expect("a number")).collect();
+    Cost { wall: numbers[0], cpu: numbers[1], peak_mib: numbers[2] }
+}
+
+fn measure_here(command: &[String]) {
     let began = Instant::now();
-    let mut child = Command::new(command[0].as_ref())
-        .args(command[1..].iter().map(AsRef::as_ref))
+    let status = Command::new(&command[0])
+        .args(&command[1..])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        .spawn()
+        .status()
         .expect("the command starts");
-    let pid = child.id();
-    let mut peak = 0_u64;
-    // The peak of the largest process is in its own status until it ends.
-    let status = loop {
-        peak = peak.max(peak_kib(pid).unwrap_or(0));
-        if let Some(status) = child.try_wait().expect("it can be waited for") {
-            break status;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(2));
-    };
     assert!(status.signal().is_none(), "it ended by itself");
     let wall = began.elapsed().as_secs_f64();
-    let cpu = children_cpu();
-    Cost { wall, cpu, peak_mib: peak as f64 / 1024.0 }
-}
-
-fn peak_kib(pid: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    Some(warden_checks::proc::kibibytes(&status, "VmHWM")? / 1024)
-}
-
-/// CPU seconds of the children that ended since the last call.
-fn children_cpu() -> f64 {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    static BEFORE: AtomicU64 = AtomicU64::new(0);
-    let usage =
-        nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_CHILDREN).expect("getrusage");
-    let micros = |time: nix::sys::time::TimeVal| time.tv_sec() as u64 * 1_000_000 + time.tv_usec() as u64;
-    let now = micros(usage.user_time()) + micros(usage.system_time());
-    (now - BEFORE.swap(now, Ordering::Relaxed)) as f64 / 1e6
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).expect("getrusage");
+    let seconds = |time: TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
+    let cpu = seconds(usage.user_time()) + seconds(usage.system_time());
+    println!("{wall} {cpu} {}", usage.max_rss() as f64 / 1024.0);
 }
 
 fn median(runs: &[Cost]) -> Cost {

@@ -1,5 +1,6 @@
 //! Warden from outside, a file a subject.
 
+mod canary;
 mod cli;
 mod conformance;
 mod hangs;
