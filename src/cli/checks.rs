@@ -10,6 +10,7 @@ use super::plan;
 use super::terminal::{Painter, Style};
 use crate::snapshot::select::Selection;
 
+/// List the checks, or explain one
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Arguments {

@@ -24,9 +24,7 @@ struct Command {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Diagnose this host and write a report
     Snapshot(snapshot::Arguments),
-    /// List the checks, or explain one
     Checks(checks::Arguments),
 }
 

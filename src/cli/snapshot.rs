@@ -15,9 +15,10 @@ use crate::snapshot::report::{Outcome, Report};
 use crate::snapshot::select::Selection;
 use crate::snapshot::{Order, Snapshot, collect};
 
-/// Diagnoses this host: runs every check, masks secrets, and writes one file with the report and the evidence.
-/// Changes nothing, sends nothing, needs no daemon and no running Iggy. As an unprivileged user it tells what it
-/// could not see.
+/// Diagnose this host and write a report
+///
+/// Runs every check, masks secrets, and writes one file with the report and the evidence. Changes nothing, sends
+/// nothing, needs no daemon and no running Iggy. As an unprivileged user it tells what it could not see.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Exit status: 0 when nothing is at or above --fail-on, 1 when something is, 2 when it could not run."
