@@ -11,6 +11,8 @@ macro_rules! checks {
 }
 
 checks! {
+    system_identity,
+    system_time,
     cpu_load,
     cpu_steal,
     cpu_frequency,
