@@ -12,6 +12,7 @@ macro_rules! checks {
 
 checks! {
     system_identity,
+    system_updates,
     system_time,
     cpu_load,
     cpu_steal,

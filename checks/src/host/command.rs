@@ -29,6 +29,19 @@ const fn row_with_argument(
 
 /// Read-only queries, all of them. Sorted by name.
 pub static COMMANDS: &[Command] = &[
+    // A simulation that takes no lock and writes no cache.
+    row(
+        "apt-pending",
+        &["/usr/bin/apt-get"],
+        &[
+            "--simulate",
+            "-qq",
+            "-oDebug::NoLocking=true",
+            "-oDir::Cache::pkgcache=",
+            "-oDir::Cache::srcpkgcache=",
+            "dist-upgrade",
+        ],
+    ),
     row("chronyc-tracking", &["/usr/bin/chronyc"], &["-c", "-n", "tracking"]),
     row("coredumpctl", &["/usr/bin/coredumpctl"], &["list", "--no-pager", "--json=short", "--since=-7d"]),
     row(
