@@ -5,6 +5,7 @@ mod block;
 mod catalog;
 mod cgroup;
 mod check;
+mod complaints;
 mod end_of_life;
 mod finding;
 pub mod host;

@@ -54,6 +54,9 @@ checks! {
     kernel_modules,
     kernel_limits,
     cgroup_limits,
+    logs_iggy,
+    logs_connectors,
+    logs_warden,
     logs_journal,
     logs_crashes,
 }

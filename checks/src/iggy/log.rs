@@ -2,7 +2,7 @@
 
 use super::{Configuration, Runtime, configuration, data_directory};
 use crate::host::{Cause, Failure, Host, IfAny, Level, LogLine, LogText};
-use crate::{Error, Result};
+use crate::{Error, Finding, Result};
 
 /// Lines of a log file, oldest first. A line of another form (a panic's second line, a banner) keeps the time
 /// of the line before it.
@@ -120,19 +120,19 @@ pub fn said(host: &Host, runtime: Runtime) -> Result<Option<Said>> {
                 said.sources.push(path);
                 said.log.lines = parse(&content.text);
             }
-            Err(error) => said.unread.push(error.to_string()),
+            Err(error) => said.unread.push(error),
         }
     }
     let unit = runtime.unit(&host.settings()?).to_owned();
-    match host.journal(&unit) {
-        Ok(journal) => said.add_journal(&unit, &journal),
-        // A machine without a journal has nothing beside the file.
-        Err(Error::Host(Failure { cause: Cause::Unavailable(_), .. })) if !said.sources.is_empty() => {}
-        Err(error) => said.unread.push(error.to_string()),
-    }
-    let nothing = said.sources.is_empty() && said.unread.is_empty();
-    said.log.source = said.sources.join(", ");
-    Ok((!nothing).then_some(said))
+    said.read_journal(host, &unit);
+    Ok(said.if_any())
+}
+
+/// All that a unit wrote into the journal, in the same way.
+pub fn said_by_unit(host: &Host, unit: &str) -> Option<Said> {
+    let mut said = Said::default();
+    said.read_journal(host, unit);
+    said.if_any()
 }
 
 /// What [`said`] found.
@@ -141,10 +141,37 @@ pub struct Said {
     pub log: LogText,
     pub sources: Vec<String>,
     /// Why a source could not be read, for each such.
-    pub unread: Vec<String>,
+    pub unread: Vec<Error>,
 }
 
 impl Said {
+    /// When no source could be read: a finding that says why there is no question, or the error.
+    pub fn nothing_to_judge(&self) -> Result<Option<Finding>> {
+        if !self.sources.is_empty() {
+            return Ok(None);
+        }
+        let denied = self.unread.iter().find(|error| !is_unavailable(error));
+        match (denied, self.unread.first()) {
+            (Some(error), _) => Err(error.clone()),
+            (None, reason) => Ok(reason.map(|reason| Finding::skip(reason.to_string()))),
+        }
+    }
+
+    fn if_any(mut self) -> Option<Said> {
+        self.log.source = self.sources.join(", ");
+        (!self.sources.is_empty() || !self.unread.is_empty()).then_some(self)
+    }
+
+    fn read_journal(&mut self, host: &Host, unit: &str) {
+        match host.journal(unit).if_any() {
+            Ok(None) => {}
+            Ok(Some(journal)) => self.add_journal(unit, &journal),
+            // A machine without a journal has nothing beside the file.
+            Err(error) if is_unavailable(&error) && !self.sources.is_empty() => {}
+            Err(error) => self.unread.push(error),
+        }
+    }
+
     /// The journal repeats on stdout what the file holds, with other microseconds: of the journal only the
     /// rest counts then, which is panics and what the service manager says.
     fn add_journal(&mut self, unit: &str, journal: &LogText) {
@@ -170,10 +197,23 @@ impl Said {
     }
 }
 
+fn is_unavailable(error: &Error) -> bool {
+    matches!(error, Error::Host(Failure { cause: Cause::Unavailable(_), .. }))
+}
+
+/// Whether the server began with this line.
+pub fn is_start(line: &LogLine) -> bool {
+    line.text.starts_with("Initializing system, data will be stored at")
+}
+
+/// Whether the server ended in order with this line, as 0.9 and as 0.8 say it.
+pub fn is_clean_end(line: &LogLine) -> bool {
+    line.text == "server shutdown complete" || line.text.starts_with("All shards have shut down.")
+}
+
 /// The lines since the server last started; all of them when no start is among them.
 pub fn since_start(lines: &[LogLine]) -> &[LogLine] {
-    let start =
-        lines.iter().rposition(|line| line.text.starts_with("Initializing system, data will be stored at"));
+    let start = lines.iter().rposition(is_start);
     &lines[start.unwrap_or(0)..]
 }
 
@@ -260,7 +300,7 @@ mod tests {
         let request = Request::Journal { unit: "iggy-connectors.service".to_owned() };
         let denied = Recorded::complete().settings(settings()).without(request, Cause::Denied);
         let found = said(&denied.host(), Runtime::Connectors).unwrap().unwrap();
-        assert_eq!(found.unread, ["journal iggy-connectors.service: permission denied"]);
+        assert_eq!(found.unread[0].to_string(), "journal iggy-connectors.service: permission denied");
     }
 
     #[test]
