@@ -58,8 +58,10 @@ pub fn exposure(host: &Host, unit: &str) -> Option<f64> {
 
 /// How to set one directive of a unit for good.
 pub fn drop_in(unit: &str, setting: &str) -> Advice {
+    // printf takes % for its own.
+    let printed = setting.replace('%', "%%");
     let command = format!(
-        "mkdir -p /etc/systemd/system/{unit}.d && printf '[Service]\\n{setting}\\n' > \
+        "mkdir -p /etc/systemd/system/{unit}.d && printf '[Service]\\n{printed}\\n' > \
          /etc/systemd/system/{unit}.d/{}.conf && systemctl daemon-reload",
         setting.split('=').next().unwrap_or_default().to_ascii_lowercase()
     );

@@ -59,4 +59,6 @@ checks! {
     logs_warden,
     logs_journal,
     logs_crashes,
+    warden_self,
+    warden_setup,
 }
