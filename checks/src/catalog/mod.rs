@@ -14,6 +14,7 @@ checks! {
     system_identity,
     system_updates,
     system_time,
+    system_security_modules,
     cpu_load,
     cpu_steal,
     cpu_frequency,
