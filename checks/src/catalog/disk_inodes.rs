@@ -4,7 +4,10 @@ use crate::block::{MOUNTS_OF_PROCESS, data_mount};
 use crate::host::Host;
 use crate::iggy::{self, DataDirectory};
 use crate::proc::Mount;
-use crate::{Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Series, Table, Unit, Value, Verdict};
+use crate::{
+    Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Series, Table, Unit, Value, Verdict,
+    quoted,
+};
 
 pub const CHECK: Check = Check {
     id: "disk-inodes",
@@ -39,7 +42,9 @@ fn examine(host: &Host, data: Option<DataDirectory>) -> Result<Finding> {
         let space = match host.space(&mount.point) {
             Ok(space) => space,
             Err(error) => {
-                let advice = Advice::text("Run Warden as a user who may enter the mount point, or unmount a dead mount.");
+                let advice = Advice::text(
+                    "Run Warden as a user who may enter the mount point, or unmount a dead mount.",
+                );
                 finding.warn(format!("the inodes of {} could not be counted: {error}", mount.point), advice);
                 continue;
             }
@@ -97,10 +102,9 @@ fn judge(used: f64) -> Option<Verdict> {
 }
 
 fn advice(point: &str) -> Advice {
-    let point = point.replace('\'', r"'\''");
     Advice::run(
         "See which directories hold the most files, remove what is not needed, or move to a filesystem with more inodes (XFS, btrfs).",
-        format!("du -x --inodes --max-depth=3 '{point}' | sort -n | tail -n 20"),
+        format!("du -x --inodes --max-depth=3 {} | sort -n | tail -n 20", quoted(point)),
     )
 }
 
@@ -140,13 +144,10 @@ mod tests {
     #[test]
     fn the_thresholds_are_85_and_95_percent() {
         let verdict = |free| examined(with(inodes(1000, 900), inodes(1000, free))).verdict();
-        assert_eq!([151, 150, 51, 50, 0].map(verdict), [
-            Verdict::Pass,
-            Verdict::Warn,
-            Verdict::Warn,
-            Verdict::Fail,
-            Verdict::Fail
-        ]);
+        assert_eq!(
+            [151, 150, 51, 50, 0].map(verdict),
+            [Verdict::Pass, Verdict::Warn, Verdict::Warn, Verdict::Fail, Verdict::Fail]
+        );
         let full = examined(with(inodes(1000, 900), inodes(1000, 0)));
         let text = "/var/lib/iggy, which holds Iggy's data, has used 100 % of its inodes: 0 of 1000 are left";
         assert_eq!(full.problems[0].text, text);

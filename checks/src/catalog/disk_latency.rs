@@ -1,11 +1,13 @@
 //! disk-latency: do the disks keep up with what is asked of them.
 
 use crate::block::{DISKS, Disk, MOUNTS_OF_PROCESS, PARTITIONS, data_mount, stores_data};
+use crate::diskstats::{Pace, Work};
 use crate::host::{Host, IfAny};
 use crate::iggy::{self, DataDirectory};
 use crate::proc::{Mount, pressure};
 use crate::{
-    Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Series, Table, Unit, Value, Verdict, quantity,
+    Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Series, Table, Unit, Value,
+    Verdict, quantity,
 };
 
 pub const CHECK: Check = Check {
@@ -47,8 +49,6 @@ const WARN_BUSY_PERCENT: f64 = 90.0;
 const WARN_PRESSURE_PERCENT: f64 = 20.0;
 /// Bars that a chart carries, the slowest first: more cannot be read.
 const CHART_POINTS: usize = 64;
-/// A sector of /proc/diskstats, whatever the disk's own (Documentation/admin-guide/iostats.rst).
-const SECTOR_BYTES: f64 = 512.0;
 
 fn run(host: &Host) -> Result<Finding> {
     examine(host, iggy::data_directory(host))
@@ -85,8 +85,21 @@ fn examine(host: &Host, data: Option<DataDirectory>) -> Result<Finding> {
     measured.sort_by(|(_, one), (_, other)| other.await_ms.total_cmp(&one.await_ms));
 
     let mut finding = Finding::new("");
-    let columns =
-        ["disk", "reads/s", "writes/s", "read/s", "written/s", "average wait ms", "flush ms", "busy", "in flight", "queue", "scheduler", "rotates", "holds"];
+    let columns = [
+        "disk",
+        "reads/s",
+        "writes/s",
+        "read/s",
+        "written/s",
+        "average wait ms",
+        "flush ms",
+        "busy",
+        "in flight",
+        "queue",
+        "scheduler",
+        "rotates",
+        "holds",
+    ];
     let mut table = Table::new("Disks", columns);
     let mut waits = Series::bars("Average wait of a request", Unit::Milliseconds, ["wait"]);
     waits.limit = Some(WARN_AWAIT_MS);
@@ -127,7 +140,10 @@ fn examine(host: &Host, data: Option<DataDirectory>) -> Result<Finding> {
         }
     }
     if let Err(error) = &data_mount {
-        finding.note(format!("which disk holds Iggy's data is not known: {error}"), Advice::text("Run Warden as root."));
+        finding.note(
+            format!("which disk holds Iggy's data is not known: {error}"),
+            Advice::text("Run Warden as root."),
+        );
     }
 
     let (slowest, pace) = &measured[0];
@@ -154,15 +170,25 @@ fn judge(finding: &mut Finding, name: &str, pace: &Pace, holds_data: bool, secon
     let advice = || Advice::run(CHECK.advice, "pidstat -d 1 5");
     let mut worst = None;
     if pace.stuck {
-        let text = format!("{name}{whose} completed nothing in {over} while {} waited", quantity::count(pace.in_flight, "request", "requests"));
-        let advice = Advice::run("See what the kernel says of the disk; it may be gone or failing.", "dmesg | tail -n 50");
+        let text = format!(
+            "{name}{whose} completed nothing in {over} while {} waited",
+            quantity::count(pace.in_flight, "request", "requests")
+        );
+        let advice = Advice::run(
+            "See what the kernel says of the disk; it may be gone or failing.",
+            "dmesg | tail -n 50",
+        );
         finding.fail(text, advice);
         return Some(Verdict::Fail);
     }
     if pace.requests >= REQUESTS_TO_JUDGE && pace.await_ms > WARN_AWAIT_MS {
         let severity = if pace.await_ms > FAIL_AWAIT_MS { Verdict::Fail } else { Verdict::Warn };
         let took = quantity::number(pace.await_ms);
-        finding.problem(severity, format!("{name}{whose} took {took} ms for a request, averaged over {} in {over}", pace.requests), advice());
+        finding.problem(
+            severity,
+            format!("{name}{whose} took {took} ms for a request, averaged over {} in {over}", pace.requests),
+            advice(),
+        );
         worst = worst.max(Some(severity));
     }
     if pace.busy > WARN_BUSY_PERCENT {
@@ -174,8 +200,10 @@ fn judge(finding: &mut Finding, name: &str, pace: &Pace, holds_data: bool, secon
 
 fn judge_rotation(finding: &mut Finding, name: &str, is_virtual: bool) {
     if is_virtual {
-        let text = format!("{name}, which holds Iggy's data, says it rotates; virtual disks often say so without");
-        let advice = "If it is backed by flash, tell the kernel, which then schedules and reads ahead for flash.";
+        let text =
+            format!("{name}, which holds Iggy's data, says it rotates; virtual disks often say so without");
+        let advice =
+            "If it is backed by flash, tell the kernel, which then schedules and reads ahead for flash.";
         finding.note(text, Advice::run(advice, format!("echo 0 > /sys/block/{name}/queue/rotational")));
     } else {
         let text = format!("{name}, which holds Iggy's data, is a rotating disk: about 10 ms for each seek");
@@ -186,7 +214,10 @@ fn judge_rotation(finding: &mut Finding, name: &str, is_virtual: bool) {
 fn judge_pressure(finding: &mut Finding, text: &str) {
     let (some, full) = (pressure(text, "some"), pressure(text, "full"));
     if let Some(full) = full.filter(|&full| full > WARN_PRESSURE_PERCENT) {
-        let text = format!("every task that had work waited for I/O during {} % of the last 10 s", quantity::number(full));
+        let text = format!(
+            "every task that had work waited for I/O during {} % of the last 10 s",
+            quantity::number(full)
+        );
         finding.warn(text, Advice::run(CHECK.advice, "pidstat -d 1 5"));
     }
     let fields = Fields::new("Time lost to I/O, last 10 s")
@@ -201,95 +232,6 @@ fn in_use(schedulers: &str) -> &str {
     chosen.map_or(schedulers, |(name, _)| name)
 }
 
-/// A line of /proc/diskstats: counters since boot (Documentation/admin-guide/iostats.rst).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Work {
-    reads: u64,
-    read_sectors: u64,
-    read_ms: u64,
-    writes: u64,
-    written_sectors: u64,
-    write_ms: u64,
-    in_flight: u64,
-    busy_ms: u64,
-    flushes: u64,
-    flush_ms: u64,
-}
-
-/// What a disk did during the pause, a second.
-struct Pace {
-    reads: f64,
-    writes: f64,
-    read_bytes: f64,
-    written_bytes: f64,
-    /// Reads and writes that completed during the pause, and their average wait.
-    requests: u64,
-    await_ms: f64,
-    flushes: u64,
-    flush_ms: f64,
-    busy: f64,
-    in_flight: u64,
-    stuck: bool,
-}
-
-impl Work {
-    /// Every device with its name; torn lines are left out.
-    fn parse_all(text: &str) -> Vec<(String, Work)> {
-        text.lines().filter_map(Work::parse).collect()
-    }
-
-    fn parse(line: &str) -> Option<(String, Work)> {
-        let mut words = line.split_ascii_whitespace().skip(2);
-        let name = words.next()?.to_owned();
-        let numbers: Vec<u64> = words.map_while(|word| word.parse().ok()).collect();
-        let [reads, _, read_sectors, read_ms, writes, _, written_sectors, write_ms, in_flight, busy_ms, _, rest @ ..] =
-            &numbers[..]
-        else {
-            return None;
-        };
-        // Discards come with Linux 4.18, flushes with 5.5.
-        let (flushes, flush_ms) = (rest.get(4).copied(), rest.get(5).copied());
-        let work = Work {
-            reads: *reads,
-            read_sectors: *read_sectors,
-            read_ms: *read_ms,
-            writes: *writes,
-            written_sectors: *written_sectors,
-            write_ms: *write_ms,
-            in_flight: *in_flight,
-            busy_ms: *busy_ms,
-            flushes: flushes.unwrap_or(0),
-            flush_ms: flush_ms.unwrap_or(0),
-        };
-        Some((name, work))
-    }
-
-    /// A counter that stepped back (the device was removed and came again) counts as zero.
-    fn since(&self, before: &Work, seconds: f64) -> Pace {
-        let seconds = seconds.max(0.001);
-        let delta = |counter: fn(&Work) -> u64| counter(self).saturating_sub(counter(before));
-        let each = |counter: fn(&Work) -> u64| delta(counter) as f64 / seconds;
-        let average = |total: u64, count: u64| if count == 0 { 0.0 } else { total as f64 / count as f64 };
-        let requests = delta(|work| work.reads).saturating_add(delta(|work| work.writes));
-        let waited = delta(|work| work.read_ms).saturating_add(delta(|work| work.write_ms));
-        let flushes = delta(|work| work.flushes);
-        Pace {
-            reads: each(|work| work.reads),
-            writes: each(|work| work.writes),
-            read_bytes: each(|work| work.read_sectors) * SECTOR_BYTES,
-            written_bytes: each(|work| work.written_sectors) * SECTOR_BYTES,
-            requests,
-            await_ms: average(waited, requests),
-            flushes,
-            flush_ms: average(delta(|work| work.flush_ms), flushes),
-            busy: (each(|work| work.busy_ms) / 10.0).min(100.0),
-            in_flight: self.in_flight,
-            // A pause shorter than half a second proves nothing of a slow disk.
-            stuck: requests == 0 && flushes == 0 && before.in_flight > 0 && self.in_flight > 0 && seconds >= 0.5,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -298,7 +240,10 @@ mod tests {
     /// One second in which `requests` writes waited `ms` together and the disk was busy for `busy_ms`.
     fn second(requests: u64, ms: u64, busy_ms: u64, in_flight: u64) -> Recorded {
         let line = |writes, ms, busy| {
-            format!("   8       0 sda 10 0 80 5 {writes} 0 {} {ms} {in_flight} {busy} 0 0 0 0 0 {writes} {ms}\n", writes * 8)
+            format!(
+                "   8       0 sda 10 0 80 5 {writes} 0 {} {ms} {in_flight} {busy} 0 0 0 0 0 {writes} {ms}\n",
+                writes * 8
+            )
         };
         let loops = "   7       0 loop0 1 0 1 1 1 0 1 1 0 1 1\n   8       1 sda1 1 0 1 1 1 0 1 1 0 1 1\n   8 2 torn 1\n";
         let first = line(100, 100, 100) + loops;
@@ -332,7 +277,10 @@ mod tests {
         let Evidence::Table(table) = &finding.evidence[2] else { panic!("a table") };
         assert_eq!(table.rows.len(), 1);
         let shown: Vec<String> = table.rows[0].cells.iter().map(Value::to_string).collect();
-        assert_eq!(shown[4..], ["400 KiB", "1.5", "1.5", "30 %", "0", "–", "mq-deadline", "no", "Iggy's data"]);
+        assert_eq!(
+            shown[4..],
+            ["400 KiB", "1.5", "1.5", "30 %", "0", "–", "mq-deadline", "no", "Iggy's data"]
+        );
     }
 
     #[test]
@@ -360,17 +308,26 @@ mod tests {
     fn a_disk_that_answers_nothing_fails() {
         let finding = examined(second(0, 0, 1000, 3));
         assert_eq!(finding.verdict(), Verdict::Fail);
-        assert_eq!(texts(&finding), ["sda, which holds Iggy's data, completed nothing in 1 s while 3 requests waited"]);
+        assert_eq!(
+            texts(&finding),
+            ["sda, which holds Iggy's data, completed nothing in 1 s while 3 requests waited"]
+        );
     }
 
     #[test]
     fn a_rotating_data_disk_warns_and_io_pressure_too() {
         let finding = examined(second(1, 1, 1, 0).file("/sys/block/sda/queue/rotational", "1\n"));
-        assert_eq!(texts(&finding), ["sda, which holds Iggy's data, is a rotating disk: about 10 ms for each seek"]);
+        assert_eq!(
+            texts(&finding),
+            ["sda, which holds Iggy's data, is a rotating disk: about 10 ms for each seek"]
+        );
         let psi = "some avg10=60.00 avg60=0.30 avg300=0.00 total=9\nfull avg10=25.50 avg60=0.00 avg300=0.00 total=1\n";
         let finding = examined(second(1, 1, 1, 0).file("/proc/pressure/io", psi));
         assert_eq!(finding.verdict(), Verdict::Warn);
-        assert_eq!(texts(&finding), ["every task that had work waited for I/O during 25.5 % of the last 10 s"]);
+        assert_eq!(
+            texts(&finding),
+            ["every task that had work waited for I/O during 25.5 % of the last 10 s"]
+        );
     }
 
     #[test]
@@ -381,18 +338,9 @@ mod tests {
     }
 
     #[test]
-    fn counters_that_step_back_or_overflow_are_not_believed() {
-        let work = |text: &str| Work::parse(text).unwrap().1;
-        let max = u64::MAX;
-        let before = work(&format!("8 0 sda {max} 0 {max} {max} {max} 0 {max} {max} 0 {max} 0"));
-        let after = work("8 0 sda 1 0 1 1 1 0 1 1 0 1 0");
-        assert_eq!((after.since(&before, 1.0).requests, after.since(&before, 1.0).busy), (0, 0.0));
-        assert_eq!((before.since(&after, 1.0).requests, before.since(&after, 0.0).busy), (max, 100.0));
-    }
-
-    #[test]
     fn a_host_without_disks_is_skipped_and_denied_counters_are_an_error() {
-        let none = Recorded::complete().sample("/proc/diskstats", "", "", 1.0).file("/proc/self/mountinfo", "");
+        let none =
+            Recorded::complete().sample("/proc/diskstats", "", "", 1.0).file("/proc/self/mountinfo", "");
         assert_eq!(examined(none).verdict(), Verdict::Skip);
         assert!(run(&Recorded::complete().host()).is_err());
     }

@@ -4,7 +4,7 @@ use crate::block::{MOUNTS_OF_PROCESS, data_mount};
 use crate::host::{Host, IfAny};
 use crate::iggy::{self, DataDirectory};
 use crate::proc::{Mount, unescape};
-use crate::{Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Table, Value, Verdict};
+use crate::{Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Table, Value, Verdict, quoted};
 
 pub const CHECK: Check = Check {
     id: "disk-mounts",
@@ -13,7 +13,12 @@ pub const CHECK: Check = Check {
     why: "Iggy keeps messages in plain files that it reads and writes through io_uring. A filesystem in memory loses \
           them at the next boot, a container's overlay with the container, a network filesystem stalls a whole shard \
           when the network does, and one that went read-only stops every producer.",
-    reads: &[Read::Path("/proc/self/mountinfo"), Read::Path("/etc/fstab"), Read::Path(MOUNTS_OF_PROCESS), Read::Iggy],
+    reads: &[
+        Read::Path("/proc/self/mountinfo"),
+        Read::Path("/etc/fstab"),
+        Read::Path(MOUNTS_OF_PROCESS),
+        Read::Iggy,
+    ],
     thresholds: &[
         "fails when the data directory is in memory (tmpfs) or read-only",
         "fails when a filesystem went read-only after an error",
@@ -52,7 +57,10 @@ fn examine(host: &Host, data: Option<DataDirectory>) -> Result<Finding> {
     let fstab = match host.read("/etc/fstab").if_any() {
         Ok(text) => Fstab::parse(&text.unwrap_or_default()),
         Err(error) => {
-            finding.note(format!("what should be mounted is not known: {error}"), Advice::text("Run Warden as root."));
+            finding.note(
+                format!("what should be mounted is not known: {error}"),
+                Advice::text("Run Warden as root."),
+            );
             Fstab::default()
         }
     };
@@ -70,10 +78,13 @@ fn examine(host: &Host, data: Option<DataDirectory>) -> Result<Finding> {
             finding.warn(format!("no mount holds the data directory {}", data.path), advice);
             "the filesystem of the data directory was not found".to_owned()
         }
-        (None, None) => "no data directory of Iggy was found, so only the state of the mounts was judged".to_owned(),
+        (None, None) => {
+            "no data directory of Iggy was found, so only the state of the mounts was judged".to_owned()
+        }
     };
 
-    let mut table = Table::new("Mounted", ["mounted on", "type", "source", "options", "filesystem options", "holds"]);
+    let mut table =
+        Table::new("Mounted", ["mounted on", "type", "source", "options", "filesystem options", "holds"]);
     for mount in Mount::one_for_each_filesystem(&mounts) {
         let holds_data = holding.is_some_and(|(_, data)| data.device == mount.device);
         let cells = [
@@ -90,7 +101,10 @@ fn examine(host: &Host, data: Option<DataDirectory>) -> Result<Finding> {
         }
         table.marked_row(Verdict::Fail, cells);
         if !holds_data {
-            let text = format!("{} ({}) was mounted to be written and is now read-only", mount.point, mount.filesystem);
+            let text = format!(
+                "{} ({}) was mounted to be written and is now read-only",
+                mount.point, mount.filesystem
+            );
             finding.fail(text, after_an_error(mount));
         }
     }
@@ -104,32 +118,45 @@ fn judge_data(finding: &mut Finding, path: &str, mount: &Mount, fstab: &Fstab) {
         let text = format!("{path} is on {filesystem}: every message is lost at the next boot");
         finding.fail(text, Advice::text("Stop Iggy and move its data directory to a filesystem on a disk."));
     } else if LAYERED.contains(&filesystem.as_str()) {
-        let text = format!("{path} is on {filesystem}: messages go when the container does, and each write is slower");
+        let text = format!(
+            "{path} is on {filesystem}: messages go when the container does, and each write is slower"
+        );
         finding.warn(text, Advice::text("Mount a volume or a directory of the host at the data directory."));
     } else if NETWORK.contains(&filesystem.as_str()) {
         let text = format!("{path} is on {filesystem}, over the network: a stall there stalls whole shards");
-        finding.warn(text, Advice::text("Move the data directory to a local disk or an attached block volume."));
+        finding
+            .warn(text, Advice::text("Move the data directory to a local disk or an attached block volume."));
     }
     if mount.is_read_only() {
-        finding.fail(format!("{path} is on {point}, which is read-only: Iggy can store nothing"), after_an_error(mount));
+        finding.fail(
+            format!("{path} is on {point}, which is read-only: Iggy can store nothing"),
+            after_an_error(mount),
+        );
     }
     let on_disk = ![&MEMORY[..], &LAYERED, &NETWORK].concat().contains(&filesystem.as_str());
     if on_disk && !mount.has_option("noatime") {
-        let text = format!("{point} is mounted without noatime: reading a segment may also write its access time");
-        let command = format!("mount -o remount,noatime '{}'", quoted(point));
+        let text =
+            format!("{point} is mounted without noatime: reading a segment may also write its access time");
+        let command = format!("mount -o remount,noatime {}", quoted(point));
         finding.note(text, Advice::run("Remount it so, and add noatime to its line in /etc/fstab.", command));
     }
     let Some(planned) = fstab.options(point) else {
         // The root filesystem is the boot loader's, and a host without fstab mounts by other means.
         if on_disk && point != "/" && !fstab.rows.is_empty() {
             let advice = Advice::text("If no mount unit mounts it either, add it to /etc/fstab by its UUID.");
-            finding.note(format!("{point} holds Iggy's data and is not in /etc/fstab: after a boot it may be missing"), advice);
+            finding.note(
+                format!("{point} holds Iggy's data and is not in /etc/fstab: after a boot it may be missing"),
+                advice,
+            );
         }
         return;
     };
     if planned.split(',').any(|option| option == "nofail") {
-        let text = format!("{point} is mounted with nofail: if the disk is missing at boot, Iggy starts on an empty directory");
-        let advice = Advice::text(format!("Add RequiresMountsFor={path} to the unit of Iggy, or remove nofail."));
+        let text = format!(
+            "{point} is mounted with nofail: if the disk is missing at boot, Iggy starts on an empty directory"
+        );
+        let advice =
+            Advice::text(format!("Add RequiresMountsFor={path} to the unit of Iggy, or remove nofail."));
         finding.note(text, advice);
     }
 }
@@ -146,12 +173,8 @@ fn went_read_only(mount: &Mount, fstab: &Fstab) -> bool {
 fn after_an_error(mount: &Mount) -> Advice {
     Advice::run(
         "Find the error in the kernel log, check the filesystem while it is unmounted, then mount it again.",
-        format!("dmesg --level=emerg,alert,crit,err | tail -n 50; findmnt '{}'", quoted(&mount.point)),
+        format!("dmesg --level=emerg,alert,crit,err | tail -n 50; findmnt {}", quoted(&mount.point)),
     )
-}
-
-fn quoted(path: &str) -> String {
-    path.replace('\'', r"'\''")
 }
 
 /// Mount points of /etc/fstab with their options (fstab(5)).
@@ -182,11 +205,14 @@ mod tests {
     use crate::host::Recorded;
 
     const DATA: &str = "/var/lib/iggy";
-    const FSTAB: &str = "# a comment\nUUID=1 / ext4 defaults 0 1\nUUID=2 /var/lib/iggy xfs noatime 0 2\ntorn\n";
+    const FSTAB: &str =
+        "# a comment\nUUID=1 / ext4 defaults 0 1\nUUID=2 /var/lib/iggy xfs noatime 0 2\ntorn\n";
 
     fn on(mount: &str, fstab: &str) -> Finding {
-        let mounts = format!("20 1 254:0 / / rw,relatime - ext4 /dev/vda rw\n22 20 254:16 / {DATA} {mount}\n");
-        let host = Recorded::complete().file("/proc/self/mountinfo", &mounts).file("/etc/fstab", fstab).host();
+        let mounts =
+            format!("20 1 254:0 / / rw,relatime - ext4 /dev/vda rw\n22 20 254:16 / {DATA} {mount}\n");
+        let host =
+            Recorded::complete().file("/proc/self/mountinfo", &mounts).file("/etc/fstab", fstab).host();
         examine(&host, Some(DataDirectory { path: DATA.to_owned(), found_by: "test".to_owned() })).unwrap()
     }
 
@@ -198,7 +224,10 @@ mod tests {
     fn a_local_disk_with_noatime_passes() {
         let finding = on("rw,noatime - xfs /dev/vdb rw", FSTAB);
         assert_eq!((finding.verdict(), problems(&finding)), (Verdict::Pass, vec![]));
-        assert_eq!(finding.summary, "/var/lib/iggy is on xfs (/dev/vdb), mounted at /var/lib/iggy with rw,noatime");
+        assert_eq!(
+            finding.summary,
+            "/var/lib/iggy is on xfs (/dev/vdb), mounted at /var/lib/iggy with rw,noatime"
+        );
     }
 
     #[test]
@@ -222,7 +251,8 @@ mod tests {
     fn another_filesystem_that_turned_read_only_fails_and_one_meant_to_be_does_not() {
         let verdict = |fstab: &str| {
             let mounts = "20 1 254:0 / / rw - ext4 /dev/vda rw\n21 20 8:1 / /srv ro - xfs /dev/sda1 ro\n";
-            let host = Recorded::complete().file("/proc/self/mountinfo", mounts).file("/etc/fstab", fstab).host();
+            let host =
+                Recorded::complete().file("/proc/self/mountinfo", mounts).file("/etc/fstab", fstab).host();
             examine(&host, None).unwrap().verdict()
         };
         assert_eq!(verdict("/dev/sda1 /srv/ xfs ro 0 0\n"), Verdict::Pass);

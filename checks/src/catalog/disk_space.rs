@@ -5,7 +5,7 @@ use crate::host::{Host, Space};
 use crate::iggy;
 use crate::proc::Mount;
 use crate::quantity::bytes;
-use crate::{Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Series, Table, Unit, Value, Verdict};
+use crate::{Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Series, Table, Unit, Value, Verdict, quoted};
 
 pub const CHECK: Check = Check {
     id: "disk-space",
@@ -99,7 +99,7 @@ fn sentence(point: &str, used: f64, space: &Space, holds_data: bool) -> String {
 }
 
 fn advice(point: &str, holds_data: bool) -> Advice {
-    let command = format!("du -xh --max-depth=2 '{point}' | sort -h | tail -n 20");
+    let command = format!("du -xh --max-depth=2 {} | sort -h | tail -n 20", quoted(point));
     if holds_data {
         return Advice::run("Shorten the retention of large topics, purge what is no longer read, or grow the filesystem.", command);
     }

@@ -4,7 +4,7 @@ use crate::block::{DISKS, Disk, MOUNTS_OF_PROCESS, PARTITIONS, data_mount};
 use crate::host::Host;
 use crate::iggy::{self, DataDirectory};
 use crate::proc::Mount;
-use crate::{Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Table, Value, Verdict};
+use crate::{Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Table, Value, Verdict, quoted};
 
 pub const CHECK: Check = Check {
     id: "disk-write-cache",
@@ -49,7 +49,8 @@ fn examine(host: &Host, data: Option<DataDirectory>) -> Result<Finding> {
     let data_disk = data_mount.as_ref().and_then(|mount| Disk::holding(&disks, mount));
 
     let mut finding = Finding::new("");
-    let mut table = Table::new("Disks", ["disk", "kernel treats it as", "disk says", "forced unit access", "holds"]);
+    let mut table =
+        Table::new("Disks", ["disk", "kernel treats it as", "disk says", "forced unit access", "holds"]);
     let (mut known, mut volatile) = (0, Vec::new());
     for disk in &disks {
         let Some(cache) = disk.value(&caches) else { continue };
@@ -67,9 +68,14 @@ fn examine(host: &Host, data: Option<DataDirectory>) -> Result<Finding> {
         ];
         if unflushed {
             table.marked_row(Verdict::Warn, cells);
-            let text = format!("{} caches writes (write back) and the kernel never flushes it (write through)", disk.name);
-            let command = format!("echo 'write back' > /sys/block/{}/queue/write_cache", disk.name.replace('/', "!"));
-            finding.warn(text, Advice::run("Let the kernel flush it, unless its cache has a battery.", command));
+            let text = format!(
+                "{} caches writes (write back) and the kernel never flushes it (write through)",
+                disk.name
+            );
+            let command =
+                format!("echo 'write back' > /sys/block/{}/queue/write_cache", disk.name.replace('/', "!"));
+            finding
+                .warn(text, Advice::run("Let the kernel flush it, unless its cache has a battery.", command));
         } else if volatile_data {
             table.marked_row(Verdict::Note, cells);
             volatile.push(disk);
@@ -88,7 +94,10 @@ fn examine(host: &Host, data: Option<DataDirectory>) -> Result<Finding> {
         } else {
             "Flushes make this safe but slow; disks with power-loss protection report write through."
         };
-        let text = format!("{} caches writes in volatile memory: what is not flushed is lost in a power cut", names.join(", "));
+        let text = format!(
+            "{} caches writes in volatile memory: what is not flushed is lost in a power cut",
+            names.join(", ")
+        );
         finding.note(text, Advice::text(advice));
     }
     for mount in Mount::one_for_each_filesystem(&mounts) {
@@ -98,13 +107,18 @@ fn examine(host: &Host, data: Option<DataDirectory>) -> Result<Finding> {
             Some(_) => (Verdict::Note, ""),
             None => (Verdict::Warn, ""),
         };
-        let point = mount.point.replace('\'', r"'\''");
         let text = format!("{}{whose} is mounted with {option}: a sync does not reach the disk", mount.point);
         let advice = "Remove the option from /etc/fstab and remount, unless the cache has a battery.";
-        finding.problem(severity, text, Advice::run(advice, format!("mount -o remount,barrier=1 '{point}'")));
+        finding.problem(
+            severity,
+            text,
+            Advice::run(advice, format!("mount -o remount,barrier=1 {}", quoted(&mount.point))),
+        );
     }
     let which = match data_disk {
-        Some(disk) => format!("Iggy's data is on {} ({})", disk.name, disk.value(&caches).unwrap_or("unknown")),
+        Some(disk) => {
+            format!("Iggy's data is on {} ({})", disk.name, disk.value(&caches).unwrap_or("unknown"))
+        }
         None => "the disk of Iggy's data is not known".to_owned(),
     };
     let back = disks.iter().filter(|disk| disk.value(&caches) == Some("write back")).count();
@@ -163,8 +177,7 @@ mod tests {
     fn barriers_that_are_off_warn() {
         let finding = examined(with("write through\n", "rw,nobarrier"));
         assert_eq!(finding.verdict(), Verdict::Warn);
-        let text =
-            "/var/lib/iggy, which holds Iggy's data, is mounted with nobarrier: a sync does not reach the disk";
+        let text = "/var/lib/iggy, which holds Iggy's data, is mounted with nobarrier: a sync does not reach the disk";
         assert_eq!(finding.problems[0].text, text);
     }
 

@@ -2,7 +2,9 @@
 
 use crate::host::{Cause, Failure, Host, IfAny};
 use crate::links::{IP_ADDRESS, IP_NEIGHBOUR, IP_ROUTE, Link, Neighbour, Route};
-use crate::{Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Table, Value, Verdict, quantity};
+use crate::{
+    Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Table, Value, Verdict, quantity,
+};
 
 pub const CHECK: Check = Check {
     id: "network-addresses",
@@ -36,10 +38,14 @@ fn run(host: &Host) -> Result<Finding> {
     let (routes, neighbours) = (Route::all(host)?, Neighbour::all(host));
     let mut finding = Finding::new("");
 
-    let global: Vec<_> = links.iter().flat_map(|link| &link.addresses).filter(|one| one.scope == "global").collect();
+    let global: Vec<_> =
+        links.iter().flat_map(|link| &link.addresses).filter(|one| one.scope == "global").collect();
     if global.is_empty() {
         let text = "no interface has an address that others can reach";
-        finding.warn(text, Advice::run("Bring a link up and configure an address.", "ip -brief address; networkctl status"));
+        finding.warn(
+            text,
+            Advice::run("Bring a link up and configure an address.", "ip -brief address; networkctl status"),
+        );
     }
     let mut table = Table::new("Addresses", ["interface", "address", "family", "scope", "state"]);
     for link in &links {
@@ -55,16 +61,27 @@ fn run(host: &Host) -> Result<Finding> {
                 false => Value::Nothing,
             };
             let shown = Value::Code(format!("{}/{}", address.local, address.prefixlen));
-            let cells = [Value::Code(link.name.clone()), shown, address.family.clone().into(), address.scope.clone().into(), state];
+            let cells = [
+                Value::Code(link.name.clone()),
+                shown,
+                address.family.clone().into(),
+                address.scope.clone().into(),
+                state,
+            ];
             if address.duplicate_on_the_link {
                 table.marked_row(Verdict::Fail, cells);
-                let text = format!("another host on the link of {} has its address {}", link.name, address.local);
-                let advice = "Give one of the two another address; the kernel log names the other's hardware address.";
+                let text =
+                    format!("another host on the link of {} has its address {}", link.name, address.local);
+                let advice =
+                    "Give one of the two another address; the kernel log names the other's hardware address.";
                 finding.fail(text, Advice::run(advice, "dmesg | grep -i 'duplicate address'"));
             } else if let Some(other) = shared {
                 table.marked_row(Verdict::Note, cells);
                 let text = format!("{} and {} both have {}", other.name, link.name, address.local);
-                finding.note(text, Advice::text("Fine for an address that moves between hosts; else remove one."));
+                finding.note(
+                    text,
+                    Advice::text("Fine for an address that moves between hosts; else remove one."),
+                );
             } else {
                 table.row(cells);
             }
@@ -75,14 +92,18 @@ fn run(host: &Host) -> Result<Finding> {
     match &neighbours {
         Ok(neighbours) => judge_gateways(&mut finding, &gateways, neighbours),
         Err(error) => {
-            finding.note(format!("whether the gateway answers is not known: {error}"), Advice::text(CHECK.advice));
+            finding.note(
+                format!("whether the gateway answers is not known: {error}"),
+                Advice::text(CHECK.advice),
+            );
         }
     }
     let way_out = match gateways.as_slice() {
         [] => "no gateway".to_owned(),
         gateways => format!("by {}", gateways.join(", ")),
     };
-    finding.summary = format!("{}, {way_out}", quantity::count(global.len() as u64, "global address", "global addresses"));
+    finding.summary =
+        format!("{}, {way_out}", quantity::count(global.len() as u64, "global address", "global addresses"));
     finding.show(Evidence::Table(table));
     finding.show(Evidence::Table(route_table(&routes)));
     Ok(finding)
@@ -112,7 +133,8 @@ fn judge_routes(finding: &mut Finding, routes: &[Route]) -> Vec<String> {
     }
     let mut gateways: Vec<String> = Vec::new();
     for route in working {
-        let hops = route.nexthops.iter().filter(|hop| !is_down(&hop.flags)).filter_map(|hop| hop.gateway.clone());
+        let hops =
+            route.nexthops.iter().filter(|hop| !is_down(&hop.flags)).filter_map(|hop| hop.gateway.clone());
         let by = route.gateway.clone().or_else(|| route.via.as_ref().map(|via| via.host.clone()));
         for gateway in by.into_iter().chain(hops) {
             if !gateways.contains(&gateway) {
@@ -129,7 +151,11 @@ fn judge_gateways(finding: &mut Finding, gateways: &[String], neighbours: &[Neig
     for gateway in silent {
         let text = format!("the gateway {gateway} does not answer on its link");
         let command = format!("ip neighbour show {gateway}; ping -c 3 {gateway}");
-        finding.problem(severity, text, Advice::run("Check the address of the gateway, the VLAN and the cable.", command));
+        finding.problem(
+            severity,
+            text,
+            Advice::run("Check the address of the gateway, the VLAN and the cable.", command),
+        );
     }
 }
 
@@ -161,7 +187,8 @@ fn route_table(routes: &[Route]) -> Table {
 /// Only routes can be read without iproute2.
 fn without_iproute(host: &Host) -> Result<Finding> {
     let (v4, v6) = (host.read("/proc/net/route")?, host.read("/proc/net/ipv6_route").if_any()?);
-    let routes: Vec<Route> = default_routes_v4(&v4).chain(default_routes_v6(v6.as_deref().unwrap_or_default())).collect();
+    let routes: Vec<Route> =
+        default_routes_v4(&v4).chain(default_routes_v6(v6.as_deref().unwrap_or_default())).collect();
     let mut finding = Finding::new("");
     let gateways = judge_routes(&mut finding, &routes);
     finding.summary = match gateways.as_slice() {
@@ -179,7 +206,9 @@ fn without_iproute(host: &Host) -> Result<Finding> {
 fn default_routes_v4(text: &str) -> impl Iterator<Item = Route> {
     text.lines().filter_map(|line| {
         let words: Vec<&str> = line.split_ascii_whitespace().collect();
-        let (&[device, "00000000", gateway, ..], Some(&"00000000")) = (words.as_slice(), words.get(7)) else { return None };
+        let (&[device, "00000000", gateway, ..], Some(&"00000000")) = (words.as_slice(), words.get(7)) else {
+            return None;
+        };
         let gateway = std::net::Ipv4Addr::from(u32::from_str_radix(gateway, 16).ok()?.swap_bytes());
         Some(default_route(device, gateway.to_string()))
     })
@@ -191,7 +220,9 @@ fn default_routes_v6(text: &str) -> impl Iterator<Item = Route> {
     const REJECT: u32 = 0x200;
     text.lines().filter_map(|line| {
         let words: Vec<&str> = line.split_ascii_whitespace().collect();
-        let &[destination, "00", _, _, gateway, _, _, _, flags, device] = words.as_slice() else { return None };
+        let &[destination, "00", _, _, gateway, _, _, _, flags, device] = words.as_slice() else {
+            return None;
+        };
         let flags = u32::from_str_radix(flags, 16).ok()?;
         let is_default = destination.bytes().all(|byte| byte == b'0') && flags & REJECT == 0;
         let gateway = std::net::Ipv6Addr::from(u128::from_str_radix(gateway, 16).ok()?);
@@ -216,7 +247,8 @@ mod tests {
     const ROUTES: &str = r#"[{"dst":"default","gateway":"192.0.2.1","dev":"eth0","flags":[]},
         {"dst":"192.0.2.0/24","dev":"eth0","protocol":"kernel","flags":[]},
         {"type":"local","dst":"192.0.2.2","dev":"eth0","table":"local","flags":[]}]"#;
-    const NEIGHBOURS: &str = r#"[{"dst":"192.0.2.1","dev":"eth0","lladdr":"02:fc:00:00:00:05","state":["STALE"]}]"#;
+    const NEIGHBOURS: &str =
+        r#"[{"dst":"192.0.2.1","dev":"eth0","lladdr":"02:fc:00:00:00:05","state":["STALE"]}]"#;
 
     fn output(recorded: Recorded, name: &str, stdout: &str) -> Recorded {
         let output = Output { status: Some(0), stdout: stdout.to_owned(), stderr: String::new(), cut: false };
@@ -244,10 +276,13 @@ mod tests {
     fn no_address_and_no_default_route_warn() {
         let finding = examined("[]", r#"[{"type":"unreachable","dst":"default","dev":"lo"}]"#, "");
         assert_eq!(finding.verdict(), Verdict::Warn);
-        assert_eq!(texts(&finding), [
-            "no interface has an address that others can reach",
-            "there is no default route: nothing beyond the local networks can be reached",
-        ]);
+        assert_eq!(
+            texts(&finding),
+            [
+                "no interface has an address that others can reach",
+                "there is no default route: nothing beyond the local networks can be reached",
+            ]
+        );
     }
 
     #[test]
@@ -261,19 +296,29 @@ mod tests {
     fn a_silent_gateway_warns_and_one_of_two_is_noted() {
         let failed = r#"[{"dst":"192.0.2.1","dev":"eth0","state":["FAILED"]}]"#;
         let finding = examined(ADDRESSES, ROUTES, failed);
-        assert_eq!((finding.verdict(), texts(&finding)), (Verdict::Warn, vec!["the gateway 192.0.2.1 does not answer on its link"]));
+        assert_eq!(
+            (finding.verdict(), texts(&finding)),
+            (Verdict::Warn, vec!["the gateway 192.0.2.1 does not answer on its link"])
+        );
         let two = r#"[{"dst":"default","nexthops":[{"gateway":"192.0.2.1","dev":"eth0","flags":[]},{"gateway":"192.0.2.3","dev":"eth0","flags":[]}]}]"#;
         assert_eq!(examined(ADDRESSES, two, failed).verdict(), Verdict::Note);
     }
 
     #[test]
     fn an_address_that_another_host_has_fails_and_one_on_two_links_is_noted() {
-        let duplicate = ADDRESSES.replace(r#""local":"192.0.2.2","#, r#""local":"192.0.2.2","dadfailed":true,"#);
+        let duplicate =
+            ADDRESSES.replace(r#""local":"192.0.2.2","#, r#""local":"192.0.2.2","dadfailed":true,"#);
         let finding = examined(&duplicate, ROUTES, NEIGHBOURS);
-        assert_eq!((finding.verdict(), texts(&finding)), (Verdict::Fail, vec!["another host on the link of eth0 has its address 192.0.2.2"]));
+        assert_eq!(
+            (finding.verdict(), texts(&finding)),
+            (Verdict::Fail, vec!["another host on the link of eth0 has its address 192.0.2.2"])
+        );
         let twice = ADDRESSES.replace("127.0.0.1", "192.0.2.2");
         let finding = examined(&twice, ROUTES, NEIGHBOURS);
-        assert_eq!((finding.verdict(), texts(&finding)), (Verdict::Note, vec!["eth0 and lo both have 192.0.2.2"]));
+        assert_eq!(
+            (finding.verdict(), texts(&finding)),
+            (Verdict::Note, vec!["eth0 and lo both have 192.0.2.2"])
+        );
     }
 
     #[test]

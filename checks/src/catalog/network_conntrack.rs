@@ -1,7 +1,9 @@
 //! network-conntrack: is there room in the table of tracked connections.
 
 use crate::host::{Host, IfAny};
-use crate::{Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Series, Unit, Value, quantity};
+use crate::{
+    Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Series, Unit, Value, quantity,
+};
 
 pub const CHECK: Check = Check {
     id: "network-conntrack",
@@ -14,7 +16,11 @@ pub const CHECK: Check = Check {
         Read::Path("/proc/sys/net/netfilter/nf_conntrack_max"),
         Read::Path("/proc/net/stat/nf_conntrack"),
     ],
-    thresholds: &["warns when the table is 80 % full", "fails at 95 %", "notes packets dropped for want of room since boot"],
+    thresholds: &[
+        "warns when the table is 80 % full",
+        "fails at 95 %",
+        "notes packets dropped for want of room since boot",
+    ],
     advice: "Raise net.netfilter.nf_conntrack_max, or exempt Iggy's ports from tracking (notrack).",
     deadline: DEADLINE,
     run,
@@ -25,7 +31,9 @@ const FAIL_PERCENT: f64 = 95.0;
 
 fn run(host: &Host) -> Result<Finding> {
     let value = |name| host.number(&format!("/proc/sys/net/netfilter/{name}"));
-    let (Some(count), Some(most)) = (value("nf_conntrack_count").if_any()?, value("nf_conntrack_max").if_any()?) else {
+    let (Some(count), Some(most)) =
+        (value("nf_conntrack_count").if_any()?, value("nf_conntrack_max").if_any()?)
+    else {
         return Ok(Finding::skip("the kernel tracks no connections here"));
     };
     let statistics = host.read("/proc/net/stat/nf_conntrack");
@@ -36,12 +44,17 @@ fn run(host: &Host) -> Result<Finding> {
     }
 
     let used = count as f64 * 100.0 / most as f64;
-    let mut finding = Finding::new(format!("{count} of {most} tracked connections, {} %", quantity::number(used)));
+    let mut finding =
+        Finding::new(format!("{count} of {most} tracked connections, {} %", quantity::number(used)));
     let advice = || {
         let command = format!("sysctl -w net.netfilter.nf_conntrack_max={}", most.saturating_mul(2));
-        Advice::run("Double the table (about 320 bytes an entry) and keep the value in /etc/sysctl.d.", command)
+        Advice::run(
+            "Double the table (about 320 bytes an entry) and keep the value in /etc/sysctl.d.",
+            command,
+        )
     };
-    let text = format!("the table of tracked connections is {} % full: {count} of {most}", quantity::number(used));
+    let text =
+        format!("the table of tracked connections is {} % full: {count} of {most}", quantity::number(used));
     if used >= FAIL_PERCENT {
         finding.fail(text, advice());
     } else if used >= WARN_PERCENT {
@@ -51,7 +64,10 @@ fn run(host: &Host) -> Result<Finding> {
     if let Ok((dropped, early)) = lost {
         fields = fields.row("packets dropped since boot", dropped).row("entries evicted since boot", early);
         if let Some(dropped) = dropped.filter(|&dropped| dropped > 0) {
-            finding.note(format!("{dropped} packets were dropped since boot because they could not be tracked"), advice());
+            finding.note(
+                format!("{dropped} packets were dropped since boot because they could not be tracked"),
+                advice(),
+            );
         }
     } else {
         fields = fields.row("packets dropped since boot", Value::Nothing);
@@ -101,8 +117,10 @@ mod tests {
 
     #[test]
     fn drops_of_all_cpus_are_summed_and_noted() {
-        let statistics = "entries  drop early_drop\n000000ff 0000000a 00000000\n000000ff 00000001 00000002\ntorn\n";
-        let finding = run(&tracking("1", "1000").file("/proc/net/stat/nf_conntrack", statistics).host()).unwrap();
+        let statistics =
+            "entries  drop early_drop\n000000ff 0000000a 00000000\n000000ff 00000001 00000002\ntorn\n";
+        let finding =
+            run(&tracking("1", "1000").file("/proc/net/stat/nf_conntrack", statistics).host()).unwrap();
         assert_eq!(finding.verdict(), Verdict::Note);
         let text = "11 packets were dropped since boot because they could not be tracked";
         assert_eq!(finding.problems[0].text, text);
@@ -116,7 +134,9 @@ mod tests {
 
     #[test]
     fn a_denied_or_odd_count_is_an_error() {
-        assert!(run(&tracking("5", "9").denied("/proc/sys/net/netfilter/nf_conntrack_count").host()).is_err());
+        assert!(
+            run(&tracking("5", "9").denied("/proc/sys/net/netfilter/nf_conntrack_count").host()).is_err()
+        );
         assert!(run(&tracking("five", "9").host()).is_err());
     }
 }

@@ -2,7 +2,10 @@
 
 use crate::host::Host;
 use crate::links::{Counters, IP_ADDRESS, Link};
-use crate::{Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Series, Table, Unit, Value, Verdict, quantity};
+use crate::{
+    Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Series, Table, Unit, Value, Verdict,
+    quantity, quoted,
+};
 
 pub const CHECK: Check = Check {
     id: "network-interfaces",
@@ -46,7 +49,12 @@ fn run(host: &Host) -> Result<Finding> {
     let mut found: Vec<Interface> = Vec::new();
     for (name, counters) in after.into_iter().filter(|(name, _)| name != "lo") {
         let before = before.iter().find(|(other, _)| *other == name).map_or(counters, |(_, before)| *before);
-        found.push(Interface { during: counters.since(&before), since_boot: counters, name, ..Interface::default() });
+        found.push(Interface {
+            during: counters.since(&before),
+            since_boot: counters,
+            name,
+            ..Interface::default()
+        });
     }
     if found.is_empty() {
         return Ok(Finding::skip("there is no interface but the loopback"));
@@ -76,8 +84,20 @@ fn run(host: &Host) -> Result<Finding> {
             finding.note(text, Advice::text("Install iproute2."));
         }
     }
-    let columns =
-        ["interface", "state", "speed Mb/s", "duplex", "MTU", "in/s", "out/s", "errors", "drops", "errors since boot", "drops since boot", "carrier changes"];
+    let columns = [
+        "interface",
+        "state",
+        "speed Mb/s",
+        "duplex",
+        "MTU",
+        "in/s",
+        "out/s",
+        "errors",
+        "drops",
+        "errors since boot",
+        "drops since boot",
+        "carrier changes",
+    ];
     let mut table = Table::new("Interfaces", columns);
     let mut chart = Series::bars("Traffic", Unit::BytesPerSecond, ["in", "out"]);
     let each = |bytes: u64| bytes as f64 / seconds.max(0.001);
@@ -122,12 +142,17 @@ fn run(host: &Host) -> Result<Finding> {
 fn judge(finding: &mut Finding, interface: &Interface, seconds: f64) {
     let Interface { name, during, since_boot, .. } = interface;
     let over = quantity::duration(seconds);
-    let advice = |text: &str| Advice::run(text, format!("ip -s -s link show dev {name}; ethtool -S {name}"));
+    let advice =
+        |text: &str| Advice::run(text, format!("ip -s -s link show dev {0}; ethtool -S {0}", quoted(name)));
     if during.errors > 0 {
         let text = format!("{name} had {} in {over}", quantity::count(during.errors, "error", "errors"));
         finding.warn(text, advice(CHECK.advice));
     } else if since_boot.errors as f64 > SHARE_THAT_HURTS * since_boot.packets as f64 {
-        let text = format!("{name} had {} since boot in {} packets", quantity::count(since_boot.errors, "error", "errors"), since_boot.packets);
+        let text = format!(
+            "{name} had {} since boot in {} packets",
+            quantity::count(since_boot.errors, "error", "errors"),
+            since_boot.packets
+        );
         finding.note(text, advice(CHECK.advice));
     }
     if during.drops > 0 {
@@ -139,7 +164,10 @@ fn judge(finding: &mut Finding, interface: &Interface, seconds: f64) {
     }
     if interface.duplex.as_deref() == Some("half") {
         let text = format!("{name} runs at half duplex: both ends collide under load");
-        finding.warn(text, Advice::run("Let both ends negotiate.", format!("ethtool -s {name} autoneg on")));
+        finding.warn(
+            text,
+            Advice::run("Let both ends negotiate.", format!("ethtool -s {} autoneg on", quoted(name))),
+        );
     }
     if let Some(speed) = interface.speed {
         let most = during.received.max(during.sent) as f64 * 8.0 / seconds.max(0.001);
@@ -151,27 +179,51 @@ fn judge(finding: &mut Finding, interface: &Interface, seconds: f64) {
     }
     if let Some(changes) = interface.carrier_changes.filter(|&changes| changes > CARRIER_CHANGES) {
         let text = format!("{name} gained or lost its carrier {changes} times since boot");
-        finding.note(text, Advice::run(CHECK.advice, format!("journalctl -k --grep '{name}.*[Ll]ink'")));
+        finding.note(
+            text,
+            Advice::run(
+                CHECK.advice,
+                format!("journalctl -k --grep {}", quoted(&format!("{name}.*[Ll]ink"))),
+            ),
+        );
     }
 }
 
 fn judge_links(finding: &mut Finding, links: &[Link]) {
     for link in links.iter().filter(|link| link.name != "lo") {
         let named = |name: &Option<String>| links.iter().find(|other| Some(&other.name) == name.as_ref());
-        let set = |to: u64| Advice::run("Give both the same MTU, here and on the switch.", format!("ip link set dev {} mtu {to}", link.name));
-        if let Some(master) = named(&link.master).filter(|master| ["bond", "bridge", "team"].contains(&master.kind.as_str())) {
+        let set = |to: u64| {
+            Advice::run(
+                "Give both the same MTU, here and on the switch.",
+                format!("ip link set dev {} mtu {to}", quoted(&link.name)),
+            )
+        };
+        if let Some(master) =
+            named(&link.master).filter(|master| ["bond", "bridge", "team"].contains(&master.kind.as_str()))
+        {
             if link.mtu != master.mtu {
-                let text = format!("{} has an MTU of {} and its {} {} one of {}", link.name, link.mtu, master.kind, master.name, master.mtu);
+                let text = format!(
+                    "{} has an MTU of {} and its {} {} one of {}",
+                    link.name, link.mtu, master.kind, master.name, master.mtu
+                );
                 finding.warn(text, set(master.mtu));
             }
             if master.kind == "bond" && !link.has_carrier {
                 let text = format!("{}, a member of {}, has no carrier", link.name, master.name);
-                finding.warn(text, Advice::run(CHECK.advice, format!("cat /proc/net/bonding/{}", master.name)));
+                finding.warn(
+                    text,
+                    Advice::run(CHECK.advice, format!("cat /proc/net/bonding/{}", quoted(&master.name))),
+                );
                 continue;
             }
         }
-        if let Some(parent) = named(&link.parent).filter(|parent| link.kind == "vlan" && link.mtu > parent.mtu) {
-            let text = format!("{} has an MTU of {}, more than the {} of {} below it", link.name, link.mtu, parent.mtu, parent.name);
+        if let Some(parent) =
+            named(&link.parent).filter(|parent| link.kind == "vlan" && link.mtu > parent.mtu)
+        {
+            let text = format!(
+                "{} has an MTU of {}, more than the {} of {} below it",
+                link.name, link.mtu, parent.mtu, parent.name
+            );
             finding.warn(text, set(parent.mtu));
         }
         // A bridge without members has none either, and that is no fault.
@@ -205,7 +257,8 @@ mod tests {
         let head = "Inter-|   Receive  | Transmit\n face |bytes packets errs drop\n";
         let lo = "    lo: 1 1 1 1 0 0 0 0 1 1 1 1 0 0 0 0\n  torn: 1 2\n";
         let first = format!("{head}{lo}  eth0: 1000 100 0 0 0 0 0 0 1000 100 0 0 0 0 0 0\n");
-        let second = format!("{head}{lo}  eth0: 1001000 1100 {errors} {drops} 0 0 0 0 501000 600 0 0 0 0 0 0\n");
+        let second =
+            format!("{head}{lo}  eth0: 1001000 1100 {errors} {drops} 0 0 0 0 501000 600 0 0 0 0 0 0\n");
         Recorded::complete()
             .sample("/proc/net/dev", &first, &second, 1.0)
             .file("/sys/class/net/eth0/mtu", "1500\n")
@@ -242,7 +295,10 @@ mod tests {
     fn errors_warn_and_drops_warn_when_they_are_many() {
         assert_eq!(texts(&examined(second(1, 0))), ["eth0 had 1 error in 1 s"]);
         let few = examined(second(0, 1));
-        assert_eq!((few.verdict(), texts(&few)), (Verdict::Note, vec!["eth0 dropped 1 of 1500 packets in 1 s"]));
+        assert_eq!(
+            (few.verdict(), texts(&few)),
+            (Verdict::Note, vec!["eth0 dropped 1 of 1500 packets in 1 s"])
+        );
         assert_eq!(examined(second(0, 2)).verdict(), Verdict::Warn);
     }
 
@@ -250,7 +306,10 @@ mod tests {
     fn errors_since_boot_and_flapping_are_noted() {
         let line = "eth0: 0 1000 9 0 0 0 0 0 0 0 0 0 0 0 0 0\n";
         let finding = examined(second(0, 0).sample("/proc/net/dev", line, line, 1.0));
-        assert_eq!((finding.verdict(), texts(&finding)), (Verdict::Note, vec!["eth0 had 9 errors since boot in 1000 packets"]));
+        assert_eq!(
+            (finding.verdict(), texts(&finding)),
+            (Verdict::Note, vec!["eth0 had 9 errors since boot in 1000 packets"])
+        );
         let finding = examined(second(0, 0).file("/sys/class/net/eth0/carrier_changes", "21\n"));
         assert_eq!(texts(&finding), ["eth0 gained or lost its carrier 21 times since boot"]);
     }
@@ -272,12 +331,15 @@ mod tests {
             {"ifname":"docker0","flags":["UP"],"mtu":1500,"linkinfo":{"info_kind":"bridge"}},
             {"ifname":"v5","flags":["UP","LOWER_UP"],"mtu":9100,"link":"bond0","linkinfo":{"info_kind":"vlan"}}]"#;
         let finding = run(&with_links(second(0, 0), links).host()).unwrap();
-        assert_eq!(texts(&finding), [
-            "eth0 has an MTU of 1500 and its bond bond0 one of 9000",
-            "eth0, a member of bond0, has no carrier",
-            "eth1 is up and has no carrier",
-            "v5 has an MTU of 9100, more than the 9000 of bond0 below it",
-        ]);
+        assert_eq!(
+            texts(&finding),
+            [
+                "eth0 has an MTU of 1500 and its bond bond0 one of 9000",
+                "eth0, a member of bond0, has no carrier",
+                "eth1 is up and has no carrier",
+                "v5 has an MTU of 9100, more than the 9000 of bond0 below it",
+            ]
+        );
         assert_eq!(finding.verdict(), Verdict::Warn);
     }
 

@@ -99,13 +99,19 @@ impl View {
             match Held::by(host, process.pid) {
                 Ok(held) => {
                     certain &= held.complete;
-                    let mine = sockets.iter().enumerate().filter(|(_, socket)| held.inodes.contains(&socket.inode));
-                    owners.extend(mine.map(|(at, _)| (at, format!("{} ({})", process.runtime.program(), process.pid))));
+                    let mine =
+                        sockets.iter().enumerate().filter(|(_, socket)| held.inodes.contains(&socket.inode));
+                    owners.extend(
+                        mine.map(|(at, _)| (at, format!("{} ({})", process.runtime.program(), process.pid))),
+                    );
                 }
                 Err(error) => {
                     certain = false;
                     let text = format!("which ports process {} holds is not known: {error}", process.pid);
-                    finding.note(text, Advice::text("Run Warden as root or give it CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH."));
+                    finding.note(
+                        text,
+                        Advice::text("Run Warden as root or give it CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH."),
+                    );
                 }
             }
         }
@@ -121,7 +127,10 @@ impl View {
     }
 
     fn table(&self) -> Table {
-        let mut table = Table::new("Listeners", ["protocol", "address", "port", "process", "user id", "of Iggy", "waiting"]);
+        let mut table = Table::new(
+            "Listeners",
+            ["protocol", "address", "port", "process", "user id", "of Iggy", "waiting"],
+        );
         for (at, socket) in self.sockets.iter().enumerate() {
             table.row([
                 if socket.udp { "udp" } else { "tcp" }.into(),
@@ -152,7 +161,13 @@ fn takes(socket: &Socket, listener: &Listener) -> bool {
 }
 
 /// Whether the runtime has its port.
-fn judge(host: &Host, finding: &mut Finding, view: &mut View, configuration: &Configuration, listener: &Listener) -> bool {
+fn judge(
+    host: &Host,
+    finding: &mut Finding,
+    view: &mut View,
+    configuration: &Configuration,
+    listener: &Listener,
+) -> bool {
     let pid = configuration.launch.as_ref().and_then(|launch| launch.pid);
     let program = configuration.runtime.program();
     let protocol = if listener.udp { "UDP" } else { "TCP" };
@@ -191,7 +206,13 @@ fn missing(finding: &mut Finding, configuration: &Configuration, listener: &List
         || configuration.environment().is_some_and(|environment| !environment.is_empty());
     let advice = Advice::run("Look in its log for the bind that failed.", "journalctl -u iggy -n 100");
     if is_known {
-        finding.fail(format!("nothing listens on {port}, although it runs and is configured to ({})", listener.address()), advice);
+        finding.fail(
+            format!(
+                "nothing listens on {port}, although it runs and is configured to ({})",
+                listener.address()
+            ),
+            advice,
+        );
     } else {
         let text = format!("nothing listens on {port}, its default; its configuration could not be read");
         finding.warn(text, advice);
@@ -202,7 +223,8 @@ fn judge_exposure(finding: &mut Finding, socket: &Socket, listener: &Listener) {
     if listener.name == "http" && socket.address.is_unspecified() {
         let program = listener.runtime.program();
         let text = format!("the HTTP port {} of {program} listens on every address", socket.port);
-        let advice = "Bind it to the loopback or an inner address, or let a firewall choose who may reach it.";
+        let advice =
+            "Bind it to the loopback or an inner address, or let a firewall choose who may reach it.";
         finding.note(text, Advice::text(advice));
     }
 }
@@ -223,14 +245,17 @@ mod tests {
                                  [quic]\nenabled = false\n[websocket]\nenabled = false\n";
 
     fn row(address: &str, port: u16, inode: u64, waiting: u32) -> String {
-        format!("   0: {address}:{port:04X} 00000000:0000 0A 00000000:{waiting:08X} 00:00000000 00000000   997        0 {inode} 1\n")
+        format!(
+            "   0: {address}:{port:04X} 00000000:0000 0A 00000000:{waiting:08X} 00:00000000 00000000   997        0 {inode} 1\n"
+        )
     }
 
     const LOOPBACK: &str = "0100007F";
     const EVERY: &str = "00000000";
 
     fn configured(recorded: Recorded) -> Recorded {
-        let recorded = recorded.file("/d/runtime/current_config.toml", CONFIGURATION).file("/proc/net/udp", "");
+        let recorded =
+            recorded.file("/d/runtime/current_config.toml", CONFIGURATION).file("/proc/net/udp", "");
         link(recorded, "/proc/70/fd/3", "/d/logs/iggy-server.log")
     }
 
@@ -248,7 +273,10 @@ mod tests {
     fn iggy_on_all_its_ports_passes() {
         let table = row(LOOPBACK, 8090, 1, 0) + &row("020200C0", 3000, 2, 0) + &row(EVERY, 22, 5, 0);
         let finding = run(&server(&table).host()).unwrap();
-        assert_eq!((finding.verdict(), finding.summary.as_str()), (Verdict::Pass, "3 listeners; Iggy has 2 of its 2 configured ports"));
+        assert_eq!(
+            (finding.verdict(), finding.summary.as_str()),
+            (Verdict::Pass, "3 listeners; Iggy has 2 of its 2 configured ports")
+        );
         let Evidence::Table(table) = &finding.evidence[0] else { panic!("a table") };
         let cells: Vec<String> = table.rows[0].cells.iter().map(Value::to_string).collect();
         assert_eq!(cells, ["tcp", "127.0.0.1", "8090", "iggy-server (70)", "997", "tcp", "0"]);
@@ -288,12 +316,16 @@ mod tests {
         let text = "the HTTP port 3000 of iggy-server listens on every address";
         assert_eq!(open, (Verdict::Note, vec![text.to_owned()]));
         let stuck = examined(server(&(row(LOOPBACK, 8090, 1, 64) + &row(LOOPBACK, 3000, 2, 0))));
-        assert_eq!(stuck, (Verdict::Warn, vec!["64 connections wait at 127.0.0.1:8090 to be accepted".to_owned()]));
+        assert_eq!(
+            stuck,
+            (Verdict::Warn, vec!["64 connections wait at 127.0.0.1:8090 to be accepted".to_owned()])
+        );
     }
 
     #[test]
     fn a_server_in_a_container_is_seen_in_its_own_network() {
-        let recorded = server("").file("/proc/70/net/tcp", &(row(LOOPBACK, 8090, 1, 0) + &row(LOOPBACK, 3000, 2, 0)));
+        let recorded =
+            server("").file("/proc/70/net/tcp", &(row(LOOPBACK, 8090, 1, 0) + &row(LOOPBACK, 3000, 2, 0)));
         let recorded = recorded.file("/proc/70/net/udp", "");
         let recorded = link(link(recorded, "/proc/self/ns/net", "net:[1]"), "/proc/70/ns/net", "net:[2]");
         assert_eq!(examined(recorded), (Verdict::Pass, vec![]));
@@ -301,16 +333,24 @@ mod tests {
 
     #[test]
     fn descriptors_that_may_not_be_seen_are_said() {
-        let recorded = running(70).file("/proc/net/udp", "").file("/proc/net/tcp", &row(LOOPBACK, 8090, 1, 0));
-        let (verdict, texts) = examined(recorded.file("/proc/70/environ", "IGGY_HTTP_ENABLED=false\0IGGY_QUIC_ENABLED=false\0IGGY_WEBSOCKET_ENABLED=false\0"));
+        let recorded =
+            running(70).file("/proc/net/udp", "").file("/proc/net/tcp", &row(LOOPBACK, 8090, 1, 0));
+        let (verdict, texts) = examined(recorded.file(
+            "/proc/70/environ",
+            "IGGY_HTTP_ENABLED=false\0IGGY_QUIC_ENABLED=false\0IGGY_WEBSOCKET_ENABLED=false\0",
+        ));
         assert_eq!(texts, ["which ports process 70 holds is not known: list /proc/70/fd: does not exist"]);
         assert_eq!(verdict, Verdict::Note);
     }
 
     #[test]
     fn a_host_without_iggy_only_lists_and_a_denied_table_is_an_error() {
-        let finding = run(&Recorded::complete().file("/proc/net/tcp", "").file("/proc/net/udp", "").host()).unwrap();
-        assert_eq!((finding.verdict(), finding.summary.as_str()), (Verdict::Pass, "0 listeners; no Iggy is configured on this host"));
+        let finding =
+            run(&Recorded::complete().file("/proc/net/tcp", "").file("/proc/net/udp", "").host()).unwrap();
+        assert_eq!(
+            (finding.verdict(), finding.summary.as_str()),
+            (Verdict::Pass, "0 listeners; no Iggy is configured on this host")
+        );
         assert!(run(&Recorded::complete().denied("/proc/net/tcp").host()).is_err());
     }
 }

@@ -2,7 +2,10 @@
 
 use crate::host::{Cause, Failure, Host};
 use crate::links::{IP_ADDRESS, Link, parse};
-use crate::{Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Table, Value, Verdict, quantity};
+use crate::{
+    Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Table, Value, Verdict, quantity,
+    quoted,
+};
 
 pub const CHECK: Check = Check {
     id: "network-shaping",
@@ -36,7 +39,13 @@ fn run(host: &Host) -> Result<Finding> {
         Ok(output) => parse("tc-qdisc", &output)?.iter().map(of_tc).collect(),
         Err(Error::Host(Failure { cause: Cause::Absent, .. })) => {
             let text = "`tc` is not installed: only the outermost discipline of each interface is known";
-            finding.note(text, Advice::run("Install iproute2 in full.", "apt-get install iproute2 || dnf install iproute-tc"));
+            finding.note(
+                text,
+                Advice::run(
+                    "Install iproute2 in full.",
+                    "apt-get install iproute2 || dnf install iproute-tc",
+                ),
+            );
             Link::all(host)?.into_iter().map(of_link).collect::<Vec<_>>()
         }
         Err(error) => return Err(error),
@@ -63,7 +72,7 @@ fn run(host: &Host) -> Result<Finding> {
         };
         shaped += 1;
         table.marked_row(severity, cells);
-        let command = format!("tc -s qdisc show dev {0}; tc qdisc del dev {0} root", one.interface);
+        let command = format!("tc -s qdisc show dev {0}; tc qdisc del dev {0} root", quoted(&one.interface));
         finding.problem(severity, text, Advice::run(CHECK.advice, command));
     }
     let count = quantity::count(disciplines.len() as u64, "queueing discipline", "queueing disciplines");
@@ -79,7 +88,8 @@ fn of_tc(row: &serde_json::Value) -> Discipline {
         _ => text("parent"),
     };
     let options = row["options"].as_object().filter(|options| !options.is_empty());
-    let options = options.map(|options| serde_json::Value::Object(options.clone()).to_string()).unwrap_or_default();
+    let options =
+        options.map(|options| serde_json::Value::Object(options.clone()).to_string()).unwrap_or_default();
     Discipline { interface: text("dev"), kind: text("kind"), place, options }
 }
 
@@ -93,7 +103,8 @@ mod tests {
     use crate::host::{Data, Output, Recorded, Request};
 
     fn command(recorded: Recorded, name: &str, status: i32, stdout: &str) -> Recorded {
-        let output = Output { status: Some(status), stdout: stdout.to_owned(), stderr: String::new(), cut: false };
+        let output =
+            Output { status: Some(status), stdout: stdout.to_owned(), stderr: String::new(), cut: false };
         recorded.with(Request::Command { name: name.to_owned(), argument: None }, Data::Output(output))
     }
 
@@ -108,7 +119,10 @@ mod tests {
     #[test]
     fn the_usual_queues_pass() {
         let finding = with("fq_codel");
-        assert_eq!((finding.verdict(), finding.summary.as_str()), (Verdict::Pass, "0 of 2 queueing disciplines shape traffic"));
+        assert_eq!(
+            (finding.verdict(), finding.summary.as_str()),
+            (Verdict::Pass, "0 of 2 queueing disciplines shape traffic")
+        );
     }
 
     #[test]
@@ -131,7 +145,9 @@ mod tests {
     #[test]
     fn an_answer_that_is_not_understood_is_an_error() {
         assert!(run(&command(Recorded::complete(), "tc-qdisc", 1, "").host()).is_err());
-        assert!(run(&command(Recorded::complete(), "tc-qdisc", 0, "qdisc noqueue 0: dev lo").host()).is_err());
+        assert!(
+            run(&command(Recorded::complete(), "tc-qdisc", 0, "qdisc noqueue 0: dev lo").host()).is_err()
+        );
         assert!(run(&Recorded::complete().host()).is_err());
     }
 }

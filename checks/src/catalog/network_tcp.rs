@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use crate::host::{FILE_BYTES, Host, IfAny};
 use crate::sockets::{CLOSE_WAIT, STATES, Socket};
-use crate::{Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Series, Unit, Value, Verdict, quantity};
+use crate::{
+    Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Series, Unit, Value, Verdict,
+    quantity,
+};
 
 pub const CHECK: Check = Check {
     id: "network-tcp",
@@ -49,13 +52,26 @@ fn run(host: &Host) -> Result<Finding> {
 
     let (sent, again) = (snmp.count("Tcp", "OutSegs"), snmp.count("Tcp", "RetransSegs"));
     let share = judge_retransmits(&mut finding, sent, again, seconds);
-    fields = fields.row("segments sent, in the pause", sent.during).row("segments sent, since boot", sent.since_boot);
-    fields = fields.row("sent again, in the pause", again.during).row("sent again, since boot", again.since_boot);
+    fields = fields
+        .row("segments sent, in the pause", sent.during)
+        .row("segments sent, since boot", sent.since_boot);
+    fields =
+        fields.row("sent again, in the pause", again.during).row("sent again, since boot", again.since_boot);
 
-    let overflows = [("TcpExt", "ListenOverflows", "connections turned away by a full queue"), ("TcpExt", "TCPBacklogDrop", "segments dropped by a full socket"), ("TcpExt", "TCPAbortOnMemory", "connections cut for want of memory")];
+    let overflows = [
+        ("TcpExt", "ListenOverflows", "connections turned away by a full queue"),
+        ("TcpExt", "TCPBacklogDrop", "segments dropped by a full socket"),
+        ("TcpExt", "TCPAbortOnMemory", "connections cut for want of memory"),
+    ];
     for (group, name, what) in overflows {
         let count = netstat.count(group, name);
-        judge_overflow(&mut finding, what, count, seconds, "ss -ltn; sysctl net.core.somaxconn net.ipv4.tcp_mem");
+        judge_overflow(
+            &mut finding,
+            what,
+            count,
+            seconds,
+            "ss -ltn; sysctl net.core.somaxconn net.ipv4.tcp_mem",
+        );
         fields = fields.row(format!("{what}, since boot"), count.since_boot);
     }
     let full = snmp.count("Udp", "RcvbufErrors");
@@ -70,7 +86,9 @@ fn run(host: &Host) -> Result<Finding> {
     let connections = judge_states(&mut finding, host);
 
     finding.summary = match share {
-        Some((percent, when)) => format!("{} % of the segments were sent again {when}", quantity::number(percent)),
+        Some((percent, when)) => {
+            format!("{} % of the segments were sent again {when}", quantity::number(percent))
+        }
         None => format!("only {} segments were sent since boot, too few to judge loss", sent.since_boot),
     };
     finding.show(Evidence::Fields(fields));
@@ -78,7 +96,12 @@ fn run(host: &Host) -> Result<Finding> {
     Ok(finding)
 }
 
-fn judge_retransmits(finding: &mut Finding, sent: Count, again: Count, seconds: f64) -> Option<(f64, String)> {
+fn judge_retransmits(
+    finding: &mut Finding,
+    sent: Count,
+    again: Count,
+    seconds: f64,
+) -> Option<(f64, String)> {
     let (percent, when) = if sent.during >= SEGMENTS_IN_PAUSE {
         (again.during as f64 * 100.0 / sent.during as f64, format!("in {}", quantity::duration(seconds)))
     } else if sent.since_boot >= SEGMENTS_SINCE_BOOT {
@@ -92,14 +115,23 @@ fn judge_retransmits(finding: &mut Finding, sent: Count, again: Count, seconds: 
         _ => None,
     };
     if let Some(severity) = severity {
-        let advice = Advice::run("Find the peers with loss, then the hop that loses.", "ss -tin state established | grep -B1 retrans");
-        finding.problem(severity, format!("{} % of the segments sent {when} were sent again", quantity::number(percent)), advice);
+        let advice = Advice::run(
+            "Find the peers with loss, then the hop that loses.",
+            "ss -tin state established | grep -B1 retrans",
+        );
+        finding.problem(
+            severity,
+            format!("{} % of the segments sent {when} were sent again", quantity::number(percent)),
+            advice,
+        );
     }
     Some((percent, when))
 }
 
 fn judge_overflow(finding: &mut Finding, what: &str, count: Count, seconds: f64, command: &str) {
-    let advice = || Advice::run("Enlarge the queue or the buffer, and see why its owner is slow to empty it.", command);
+    let advice = || {
+        Advice::run("Enlarge the queue or the buffer, and see why its owner is slow to empty it.", command)
+    };
     if count.during > 0 {
         finding.warn(format!("{} {what} in {}", count.during, quantity::duration(seconds)), advice());
     } else if count.since_boot > 0 {
@@ -114,9 +146,17 @@ fn judge_memory(finding: &mut Finding, fields: Fields, sockstat: &str, limits: &
     let value = |name| words.chunks_exact(2).find(|pair| pair[0] == name)?[1].parse::<u64>().ok();
     let limits: Vec<u64> = limits.split_ascii_whitespace().filter_map(|word| word.parse().ok()).collect();
     if let (Some(pages), &[_, pressure, high]) = (value("mem"), limits.as_slice()) {
-        let advice = || Advice::run("Raise the marks, and see who leaves data unread.", "ss -tm | sort -k2 -n | tail; sysctl net.ipv4.tcp_mem");
+        let advice = || {
+            Advice::run(
+                "Raise the marks, and see who leaves data unread.",
+                "ss -tm | sort -k2 -n | tail; sysctl net.ipv4.tcp_mem",
+            )
+        };
         if pages >= high {
-            finding.fail(format!("TCP uses {pages} pages, at its limit of {high}: it drops what arrives"), advice());
+            finding.fail(
+                format!("TCP uses {pages} pages, at its limit of {high}: it drops what arrives"),
+                advice(),
+            );
         } else if pages >= pressure {
             finding.warn(format!("TCP uses {pages} pages, over its pressure mark of {pressure}"), advice());
         }
@@ -132,7 +172,8 @@ fn judge_states(finding: &mut Finding, host: &Host) -> Option<Evidence> {
     let sockets = match Socket::tcp(host, "/proc") {
         Ok(sockets) => sockets,
         Err(error) => {
-            finding.note(format!("connections were not counted: {error}"), Advice::text("Run Warden as root."));
+            finding
+                .note(format!("connections were not counted: {error}"), Advice::text("Run Warden as root."));
             return None;
         }
     };
@@ -152,8 +193,10 @@ fn judge_states(finding: &mut Finding, host: &Host) -> Option<Evidence> {
     if waiting >= CLOSE_WAITS {
         let (port, most) = unclosed.into_iter().max_by_key(|&(_, count)| count).unwrap_or_default();
         let least = if cut { "at least " } else { "" };
-        let text = format!("{least}{waiting} connections are in CLOSE_WAIT, {most} of them on local port {port}");
-        let advice = "The peer has closed and the owner here has not: find it, and restart it if it is stuck.";
+        let text =
+            format!("{least}{waiting} connections are in CLOSE_WAIT, {most} of them on local port {port}");
+        let advice =
+            "The peer has closed and the owner here has not: find it, and restart it if it is stuck.";
         finding.warn(text, Advice::run(advice, "ss -tnp state close-wait"));
     }
     let title = if cut { "Connections by state (at least)" } else { "Connections by state" };
@@ -207,11 +250,15 @@ mod tests {
     use crate::host::Recorded;
 
     fn snmp(sent: u64, again: u64, full: u64) -> String {
-        format!("Ip: Forwarding\nIp: 2\nTcp: MaxConn OutSegs RetransSegs\nTcp: -1 {sent} {again}\nUdp: InDatagrams RcvbufErrors\nUdp: 1 {full}\n")
+        format!(
+            "Ip: Forwarding\nIp: 2\nTcp: MaxConn OutSegs RetransSegs\nTcp: -1 {sent} {again}\nUdp: InDatagrams RcvbufErrors\nUdp: 1 {full}\n"
+        )
     }
 
     fn netstat(overflows: u64) -> String {
-        format!("TcpExt: SyncookiesSent ListenOverflows\nTcpExt: 0 {overflows}\nIpExt: InNoRoutes\nIpExt: 0\n")
+        format!(
+            "TcpExt: SyncookiesSent ListenOverflows\nTcpExt: 0 {overflows}\nIpExt: InNoRoutes\nIpExt: 0\n"
+        )
     }
 
     /// After a second in which so much was sent, sent again, and turned away.
@@ -232,7 +279,10 @@ mod tests {
     #[test]
     fn traffic_without_loss_passes() {
         let finding = run(&second(1000, 10, 0).host()).unwrap();
-        assert_eq!((finding.verdict(), finding.summary.as_str()), (Verdict::Pass, "1 % of the segments were sent again in 1 s"));
+        assert_eq!(
+            (finding.verdict(), finding.summary.as_str()),
+            (Verdict::Pass, "1 % of the segments were sent again in 1 s")
+        );
         let idle = run(&second(10, 5, 0).host()).unwrap();
         assert_eq!(idle.summary, "only 110 segments were sent since boot, too few to judge loss");
         assert_eq!(idle.verdict(), Verdict::Pass);
@@ -240,26 +290,43 @@ mod tests {
 
     #[test]
     fn loss_warns_then_fails() {
-        assert_eq!(examined(second(1000, 11, 0)), (Verdict::Warn, vec!["1.1 % of the segments sent in 1 s were sent again".to_owned()]));
+        assert_eq!(
+            examined(second(1000, 11, 0)),
+            (Verdict::Warn, vec!["1.1 % of the segments sent in 1 s were sent again".to_owned()])
+        );
         assert_eq!(examined(second(1000, 50, 0)).0, Verdict::Warn);
         assert_eq!(examined(second(1000, 51, 0)).0, Verdict::Fail);
-        let idle = second(0, 0, 0).sample("/proc/net/snmp", &snmp(10_000, 200, 0), &snmp(10_000, 200, 0), 1.0);
-        assert_eq!(examined(idle), (Verdict::Warn, vec!["2 % of the segments sent since boot were sent again".to_owned()]));
+        let idle =
+            second(0, 0, 0).sample("/proc/net/snmp", &snmp(10_000, 200, 0), &snmp(10_000, 200, 0), 1.0);
+        assert_eq!(
+            examined(idle),
+            (Verdict::Warn, vec!["2 % of the segments sent since boot were sent again".to_owned()])
+        );
     }
 
     #[test]
     fn queues_that_overflow_warn_and_ones_that_did_are_noted() {
-        assert_eq!(examined(second(1, 0, 3)), (Verdict::Warn, vec!["3 connections turned away by a full queue in 1 s".to_owned()]));
+        assert_eq!(
+            examined(second(1, 0, 3)),
+            (Verdict::Warn, vec!["3 connections turned away by a full queue in 1 s".to_owned()])
+        );
         let before = second(1, 0, 0).sample("/proc/net/netstat", &netstat(3), &netstat(3), 1.0);
-        assert_eq!(examined(before), (Verdict::Note, vec!["3 connections turned away by a full queue since boot".to_owned()]));
+        assert_eq!(
+            examined(before),
+            (Verdict::Note, vec!["3 connections turned away by a full queue since boot".to_owned()])
+        );
         let datagrams = second(1, 0, 0).sample("/proc/net/snmp", &snmp(1, 0, 0), &snmp(1, 0, 2), 1.0);
         assert_eq!(examined(datagrams).0, Verdict::Warn);
     }
 
     #[test]
     fn memory_over_its_marks_warns_then_fails() {
-        let with = |pages: u32| second(1, 0, 0).file("/proc/net/sockstat", &format!("TCP: inuse 1 mem {pages}\n"));
-        assert_eq!(examined(with(200)), (Verdict::Warn, vec!["TCP uses 200 pages, over its pressure mark of 200".to_owned()]));
+        let with =
+            |pages: u32| second(1, 0, 0).file("/proc/net/sockstat", &format!("TCP: inuse 1 mem {pages}\n"));
+        assert_eq!(
+            examined(with(200)),
+            (Verdict::Warn, vec!["TCP uses 200 pages, over its pressure mark of 200".to_owned()])
+        );
         assert_eq!(examined(with(300)).0, Verdict::Fail);
         assert_eq!(examined(with(199)).0, Verdict::Pass);
     }
