@@ -106,6 +106,7 @@
       const filtered = chosen.outcomes.size > 0 || chosen.area !== '';
       let found = null;
       root.classList.toggle('searching', query !== '');
+      root.classList.toggle('narrowed', filtered || query !== '');
       if (highlights) { CSS.highlights.delete('match'); CSS.highlights.delete('current'); }
       matches = []; current = -1; said = '';
       if (query) {
@@ -262,6 +263,12 @@
         if (earlier) earlier.open = event.target.value !== 'all';
       }
     });
+    // A log begins at its end, where the newest lines are.
+    const toTheEnd = (lines, watcher) => { lines.scrollTop = lines.scrollHeight; watcher.unobserve(lines); };
+    const logs = new ResizeObserver((entries, watcher) => {
+      for (const { target, contentRect } of entries) if (contentRect.height > 0) toTheEnd(target, watcher);
+    });
+    for (const lines of all('.lines')) logs.observe(lines);
     document.addEventListener('toggle', tellExpand, true);
     addEventListener('hashchange', () => {
       if (location.hash.includes('?') || !target()) { readAddress(); show(); }

@@ -1,4 +1,5 @@
 //! The outside, for tests that need some of it.
 
+pub mod browser;
 pub mod mount;
 pub mod sample_report;

@@ -17,6 +17,9 @@ const CHUNK: usize = 100;
 /// A table no larger than this stands beside another block.
 const SMALL_TABLE: (usize, usize) = (4, 8);
 
+/// Characters of a cell that is not broken into lines: most paths and all times.
+const SHORT: usize = 36;
+
 pub struct EvidenceView {
     pub title: String,
     /// Whether it has the row for itself.
@@ -51,6 +54,8 @@ pub struct CellView {
     pub sort: Option<String>,
     /// 0 to 100, drawn beside the number.
     pub meter: Option<f64>,
+    /// Whether it may break into lines; what is short stays on one.
+    pub long: bool,
     /// Whether its column holds numbers and nothing else.
     pub in_numbers: bool,
 }
@@ -157,10 +162,12 @@ fn cell(value: &Value) -> CellView {
             Some(percent.to_string()),
             percent.is_finite().then(|| percent.clamp(0.0, 100.0)),
         ),
-        Value::Time(seconds) => number(seconds.to_string()),
+        Value::Time(seconds) => (CellKind::Text, Some(seconds.to_string()), None),
         Value::Nothing => (CellKind::Nothing, None, None),
     };
-    CellView { text: visible::line(&value.to_string()), kind, sort, meter, in_numbers: false }
+    let text = visible::line(&value.to_string());
+    let long = text.contains('\n') || text.chars().count() > SHORT;
+    CellView { text, kind, sort, meter, long, in_numbers: false }
 }
 
 fn log_body(log: &Log, lines: &mut LogLines) -> Body {

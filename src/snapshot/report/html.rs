@@ -58,6 +58,7 @@ struct Page {
 /// An area in the index: its worst outcome, and the finding that has it.
 struct AreaView {
     name: &'static str,
+    label: String,
     worst: Outcome,
     first: String,
     checks: usize,
@@ -259,6 +260,7 @@ fn areas(report: &Report, findings: &[FindingView]) -> Vec<AreaView> {
         let first = of_area.first()?;
         Some(AreaView {
             name: area.name(),
+            label: label(area),
             worst: first.outcome,
             first: first.id.clone(),
             checks: of_area.len(),
@@ -272,4 +274,9 @@ fn areas(report: &Report, findings: &[FindingView]) -> Vec<AreaView> {
         }
     }
     order.into_iter().filter_map(area).collect()
+}
+
+fn label(area: Area) -> String {
+    let name = area.name();
+    if area == Area::Cpu { name.to_uppercase() } else { name[..1].to_uppercase() + &name[1..] }
 }

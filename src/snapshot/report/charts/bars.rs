@@ -31,7 +31,8 @@ pub fn draw(series: &Series) -> String {
     let scale = Scale::of(series, points.iter().map(total).fold(0.0, f64::max));
     let step = if points.len() < DENSE_FROM { ROOMY } else { DENSE };
     let columns = columns(series, points);
-    let head = if series.keys.len() > 1 { 24.0 } else { 0.0 };
+    let legend_height = if series.keys.len() > 1 { 24.0 } else { 0.0 };
+    let head = legend_height + if series.limit.is_some() { 16.0 } else { 0.0 };
     let foot = head + step * points.len() as f64;
     let left_out = series.points.len() - points.len();
     let height = foot + 20.0 + if left_out > 0 { 18.0 } else { 0.0 };
@@ -156,15 +157,17 @@ fn bar(
     );
 }
 
+/// Its number stands above the bars, where no number of the axis is in the way.
 fn limit(svg: &mut String, series: &Series, scale: &Scale, columns: &Columns, head: f64, foot: f64) {
     let Some(limit) = series.limit else { return };
     let x = trimmed(scale.percent(limit));
-    svg.push_str(&open_plot(columns, 0.0, foot + 20.0));
+    svg.push_str(&open_plot(columns, 0.0, foot));
     let _ = write!(
         svg,
-        r#"<line class="limit" x1="{x}%" x2="{x}%" y1="{head}" y2="{foot}"><title>limit {0}</title></line><text class="tick limit-text" x="{x}%" y="{1}" text-anchor="middle">{0}</text></svg>"#,
-        value_text(limit, series.unit),
-        foot + 14.0
+        r#"<line class="limit" x1="{x}%" x2="{x}%" y1="{}" y2="{foot}"/><text class="tick limit-text" x="{x}%" y="{}" text-anchor="middle">limit {}</text></svg>"#,
+        head - 3.0,
+        head - 5.0,
+        value_text(limit, series.unit)
     );
 }
 

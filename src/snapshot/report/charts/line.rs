@@ -50,9 +50,9 @@ pub fn draw(series: &Series) -> String {
         let (at, value) = (y(limit), value_text(limit, series.unit));
         let _ = write!(
             svg,
-            r#"<line class="limit" x1="{LEFT}%" x2="{}%" y1="{at:.1}" y2="{at:.1}"/><text class="tick limit-text" x="{LEFT}%" dx="-8" y="{:.1}" text-anchor="end">{value}</text>"#,
+            r#"<line class="limit" x1="{LEFT}%" x2="{}%" y1="{at:.1}" y2="{at:.1}"/><text class="tick limit-text" x="{LEFT}%" dx="4" y="{:.1}">limit {value}</text>"#,
             LEFT + width,
-            at + 4.0
+            at - 5.0
         );
     }
 
