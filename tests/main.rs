@@ -6,5 +6,6 @@ mod conformance;
 mod hangs;
 mod hosts;
 mod report;
+mod scale;
 mod support;
 mod walls;
