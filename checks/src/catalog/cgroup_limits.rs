@@ -54,18 +54,31 @@ fn judge(host: &Host, runtimes: &Runtimes) -> Result<Finding> {
     }
     let mounts = Mount::parse_all(&host.read("/proc/self/mountinfo")?);
     let mut finding = Finding::new("");
-    let columns = ["group", "CPU limit", "periods", "throttled", "throttled between looks", "throttled for", "CPU pressure"];
+    let columns = [
+        "group",
+        "CPU limit",
+        "periods",
+        "throttled",
+        "throttled between looks",
+        "throttled for",
+        "CPU pressure",
+    ];
     let mut cpu_table = Table::new("CPU", columns);
-    let columns = ["group", "in use", "besides cache", "high", "limit", "high hit", "limit hit", "killed", "pressure"];
+    let columns =
+        ["group", "in use", "besides cache", "high", "limit", "high hit", "limit hit", "killed", "pressure"];
     let mut memory_table = Table::new("Memory", columns);
-    let mut other_table = Table::new("Tasks and I/O", ["group", "tasks", "tasks limit", "I/O limits", "I/O pressure"]);
+    let mut other_table =
+        Table::new("Tasks and I/O", ["group", "tasks", "tasks limit", "I/O limits", "I/O pressure"]);
     let mut judged = 0_u64;
     let mut done = Vec::new();
     for (&pid, &runtime) in runtimes {
         let Some(cgroup) = host.read(&format!("/proc/{pid}/cgroup")).if_any()? else { continue };
         judged += 1;
         let who = runtime.program();
-        let groups = |controller| cgroup::of_process(&mounts, &cgroup, controller).map_or_else(Vec::new, |group| group.with_parents());
+        let groups = |controller| {
+            cgroup::of_process(&mounts, &cgroup, controller)
+                .map_or_else(Vec::new, |group| group.with_parents())
+        };
         let mut new = |group: &Group, kind: &str| {
             let file = group.file(kind);
             let is_new = !done.contains(&file);
@@ -88,7 +101,9 @@ fn judge(host: &Host, runtimes: &Runtimes) -> Result<Finding> {
     if cpu_table.rows.is_empty() && memory_table.rows.is_empty() {
         return Ok(Finding::skip("the runtimes are in no control group that has limits (cpu, memory)"));
     }
-    let limited = |table: &Table, column: usize| table.rows.iter().any(|row| row.cells.get(column) != Some(&Value::Nothing));
+    let limited = |table: &Table, column: usize| {
+        table.rows.iter().any(|row| row.cells.get(column) != Some(&Value::Nothing))
+    };
     finding.summary = format!(
         "{} looked at: CPU {}, memory {}",
         count(judged, "runtime", "runtimes"),
@@ -128,10 +143,13 @@ fn cpu(host: &Host, finding: &mut Finding, table: &mut Table, who: &str, group: 
         }),
         Version::One => {
             let period = limit(host, group, "cpu.cfs_period_us")?;
-            limit(host, group, "cpu.cfs_quota_us")?.zip(period).and_then(|(quota, period)| share(quota, period))
+            limit(host, group, "cpu.cfs_quota_us")?
+                .zip(period)
+                .and_then(|(quota, period)| share(quota, period))
         }
     };
-    let (periods, throttled) = (counter(&stat, "nr_periods").unwrap_or(0), counter(&stat, "nr_throttled").unwrap_or(0));
+    let (periods, throttled) =
+        (counter(&stat, "nr_periods").unwrap_or(0), counter(&stat, "nr_throttled").unwrap_or(0));
     let seconds = match group.version {
         Version::Two => counter(&stat, "throttled_usec").unwrap_or(0) as f64 / 1e6,
         Version::One => counter(&stat, "throttled_time").unwrap_or(0) as f64 / 1e9,
@@ -143,14 +161,21 @@ fn cpu(host: &Host, finding: &mut Finding, table: &mut Table, who: &str, group: 
         Some((periods, throttled)) if throttled > 0 => {
             let share = percent(throttled, periods);
             let severity = if share > FAIL_PERIODS_PERCENT { Verdict::Fail } else { Verdict::Warn };
-            let text = format!("{who} is throttled{limit}: in {throttled} of {periods} periods between the looks ({})", group.path);
+            let text = format!(
+                "{who} is throttled{limit}: in {throttled} of {periods} periods between the looks ({})",
+                group.path
+            );
             finding.problem(severity, text, advice(group, "CPUQuota="));
             Some(severity)
         }
         _ if throttled > 0 => {
             let share = percent(throttled, periods);
             let severity = if share > WARN_PERIODS_PERCENT { Verdict::Warn } else { Verdict::Note };
-            let text = format!("{who} was throttled{limit} in {} % of its periods so far ({})", number(share), group.path);
+            let text = format!(
+                "{who} was throttled{limit} in {} % of its periods so far ({})",
+                number(share),
+                group.path
+            );
             finding.problem(severity, text, advice(group, "CPUQuota="));
             Some(severity)
         }
@@ -185,7 +210,9 @@ fn between(host: &Host, group: &Group) -> Result<Option<(u64, u64)>> {
     let path = group.file("cpu.stat");
     let samples: Option<Samples> = host.sample(pattern).if_any()?;
     let sample = samples.and_then(|samples| samples.files.into_iter().find(|sample| sample.path == path));
-    let Some((first, second)) = sample.and_then(|sample| sample.first.zip(sample.second)) else { return Ok(None) };
+    let Some((first, second)) = sample.and_then(|sample| sample.first.zip(sample.second)) else {
+        return Ok(None);
+    };
     let grown = |name| Some(counter(&second, name)?.saturating_sub(counter(&first, name)?));
     Ok(grown("nr_periods").zip(grown("nr_throttled")))
 }
@@ -218,20 +245,36 @@ fn memory(host: &Host, finding: &mut Finding, table: &mut Table, who: &str, grou
     let of = |limit: Option<u64>| limit.map_or_else(String::new, |limit| format!(" of {}", bytes(limit)));
     if let Some(kills) = kills.filter(|&kills| kills > 0) {
         let times = count(kills, "process was", "processes were");
-        problem(Verdict::Fail, format!("{times} killed at the memory limit{} of {who}", of(max)), "MemoryMax=");
+        problem(
+            Verdict::Fail,
+            format!("{times} killed at the memory limit{} of {who}", of(max)),
+            "MemoryMax=",
+        );
     }
     if let Some(hits) = high_hits.filter(|&hits| hits > 0) {
         let times = count(hits, "time", "times");
-        problem(Verdict::Warn, format!("{who} went over its memory.high{} {times} and was slowed down for it", of(high)), "MemoryHigh=");
+        problem(
+            Verdict::Warn,
+            format!("{who} went over its memory.high{} {times} and was slowed down for it", of(high)),
+            "MemoryHigh=",
+        );
     }
     if let Some(hits) = max_hits.filter(|&hits| hits > 0) {
         let times = count(hits, "time", "times");
-        problem(Verdict::Warn, format!("{who} reached its memory limit{} {times}: page cache was given up", of(max)), "MemoryMax=");
+        problem(
+            Verdict::Warn,
+            format!("{who} reached its memory limit{} {times}: page cache was given up", of(max)),
+            "MemoryMax=",
+        );
     }
     if let Some((resident, max)) = resident.zip(max).filter(|&(_, max)| max > 0) {
         let percent = resident as f64 * 100.0 / max as f64;
         if percent > RESIDENT_PERCENT {
-            let text = format!("{who} holds {} besides the page cache, {} % of its limit", bytes(resident), number(percent));
+            let text = format!(
+                "{who} holds {} besides the page cache, {} % of its limit",
+                bytes(resident),
+                number(percent)
+            );
             problem(Verdict::Warn, text, "MemoryMax=");
         }
     }
@@ -261,7 +304,10 @@ fn others(host: &Host, finding: &mut Finding, table: &mut Table, who: &str, grou
     };
     let io = io.trim().replace('\n', ", ");
     if !io.is_empty() {
-        finding.note(format!("the I/O of {who} is limited: {io} ({})", group.path), advice(group, "IOReadBandwidthMax="));
+        finding.note(
+            format!("the I/O of {who} is limited: {io} ({})", group.path),
+            advice(group, "IOReadBandwidthMax="),
+        );
     }
     table.row([
         Value::Code(group.path.clone()),
@@ -279,7 +325,9 @@ fn advice(group: &Group, setting: &str) -> Advice {
     if [".service", ".slice", ".scope"].iter().any(|kind| name.ends_with(kind)) {
         return Advice::run(
             format!("Raise {setting} of {name}, or drop it."),
-            format!("systemctl show '{name}' -p CPUQuotaPerSecUSec -p MemoryHigh -p MemoryMax -p FragmentPath -p DropInPaths"),
+            format!(
+                "systemctl show '{name}' -p CPUQuotaPerSecUSec -p MemoryHigh -p MemoryMax -p FragmentPath -p DropInPaths"
+            ),
         );
     }
     Advice::text("Raise the limit where the container is defined.")
@@ -413,7 +461,10 @@ mod tests {
     #[test]
     fn without_a_runtime_it_skips_and_when_denied_it_cannot_tell() {
         let host = with(CALM, CALM, NO_EVENTS);
-        assert_eq!(judge(&host.clone().host(), &Runtimes::new()).unwrap(), Finding::skip("no runtime runs here"));
+        assert_eq!(
+            judge(&host.clone().host(), &Runtimes::new()).unwrap(),
+            Finding::skip("no runtime runs here")
+        );
         let denied = host.without(Request::File { path: "/proc/9/cgroup".to_owned() }, Cause::Denied).host();
         assert!(judge(&denied, &Runtimes::from([(9, Runtime::Iggy)])).is_err());
     }

@@ -73,14 +73,17 @@ fn judge(host: &Host, runtimes: &Runtimes) -> Result<Finding> {
         crashes.extend(listed);
         looked_at.push("coredumpctl".to_owned());
     }
-    let by_coredumpctl = !looked_at.is_empty();
-    let directories = DIRECTORIES.iter().skip(usize::from(by_coredumpctl)).map(|&path| (path.to_owned(), false));
+    // To a user without rights it says there are none, so then the files are looked for too.
+    let by_coredumpctl = !crashes.is_empty();
+    let directories =
+        DIRECTORIES.iter().skip(usize::from(by_coredumpctl)).map(|&path| (path.to_owned(), false));
     let own = runtimes.keys().map(|pid| (format!("/proc/{pid}/cwd"), true));
     for (directory, is_of_runtime) in directories.chain(own) {
         match host.list(&directory).if_any() {
             Ok(None) => {}
             Ok(Some(entries)) => {
-                let names = entries.into_iter().filter(|entry| entry.kind == Kind::File).map(|entry| entry.name);
+                let names =
+                    entries.into_iter().filter(|entry| entry.kind == Kind::File).map(|entry| entry.name);
                 let cores = names.filter(|name| is_core(name)).take(LOOKED_INTO);
                 crashes.extend(cores.filter_map(|name| of_file(host, &directory, &name, is_of_runtime)));
                 looked_at.push(directory);
@@ -93,7 +96,10 @@ fn judge(host: &Host, runtimes: &Runtimes) -> Result<Finding> {
     }
     for crash in of_journal(host, &mut finding)? {
         // The same crash, seen with its core.
-        if !crashes.iter().any(|other: &Crash| other.is_runtime && other.at.abs_diff(crash.at) < SAME_CRASH_SECONDS) {
+        if !crashes
+            .iter()
+            .any(|other: &Crash| other.is_runtime && other.at.abs_diff(crash.at) < SAME_CRASH_SECONDS)
+        {
             crashes.push(crash);
         }
     }
@@ -107,12 +113,18 @@ fn judge(host: &Host, runtimes: &Runtimes) -> Result<Finding> {
             Some(path) if !by_coredumpctl => format!("ls -l '{path}'"),
             _ => format!("coredumpctl info '{}'", crash.program),
         };
-        finding.fail(format!("{} crashed at {when}: {}", crash.program, crash.detail), Advice::run(CHECK.advice, command));
+        finding.fail(
+            format!("{} crashed at {when}: {}", crash.program, crash.detail),
+            Advice::run(CHECK.advice, command),
+        );
     }
     if let Some(newest) = other.first() {
         let times = count(other.len() as u64, "core was", "cores were");
         let when = crate::quantity::time(newest.at);
-        let text = format!("{times} dumped by other programs in the last 7 days, the newest by {} at {when}", newest.program);
+        let text = format!(
+            "{times} dumped by other programs in the last 7 days, the newest by {} at {when}",
+            newest.program
+        );
         finding.note(text, Advice::run("See what crashes.", "coredumpctl list --since=-7d --no-pager"));
     }
     let pattern = host.value("/proc/sys/kernel/core_pattern").if_any()?;
@@ -220,11 +232,17 @@ fn program_of(name: &str) -> String {
         let path = path.rsplit_once('.').map_or(path, |(path, _)| path);
         return path.rsplit('_').next().unwrap_or(path).to_owned();
     }
-    let name = name.strip_suffix(".zst").or_else(|| name.strip_suffix(".lz4")).or_else(|| name.strip_suffix(".xz")).unwrap_or(name);
+    let name = name
+        .strip_suffix(".zst")
+        .or_else(|| name.strip_suffix(".lz4"))
+        .or_else(|| name.strip_suffix(".xz"))
+        .unwrap_or(name);
     let rest = name.strip_prefix("core.").unwrap_or(name);
     let parts: Vec<&str> = rest.rsplitn(5, '.').collect();
     match parts.as_slice() {
-        [time, pid, boot, uid, program] if boot.len() == 32 && [time, pid, uid].iter().all(|part| part.parse::<u64>().is_ok()) => {
+        [time, pid, boot, uid, program]
+            if boot.len() == 32 && [time, pid, uid].iter().all(|part| part.parse::<u64>().is_ok()) =>
+        {
             (*program).to_owned()
         }
         _ => name.to_owned(),
@@ -241,8 +259,11 @@ fn of_journal(host: &Host, finding: &mut Finding) -> Result<Vec<Crash>> {
             Err(Error::Host(Failure { cause: Cause::Absent | Cause::Unavailable(_), .. })) => continue,
             Err(error) => {
                 let advice = "Run Warden as root, or add its user to the group systemd-journal.";
-                finding.note(format!("crashes without a core could not be looked for: {error}"), Advice::text(advice));
-                continue;
+                finding.note(
+                    format!("crashes without a core could not be looked for: {error}"),
+                    Advice::text(advice),
+                );
+                break;
             }
         };
         for line in log.lines.into_iter().filter(|line| line.text.contains("code=dumped")) {
@@ -265,7 +286,9 @@ fn without_core(host: &Host, finding: &mut Finding, runtimes: &Runtimes, pattern
     if pattern.starts_with('|') {
         return Ok(());
     }
-    if let Some((directory, _)) = pattern.rsplit_once('/').filter(|(directory, _)| !DIRECTORIES.contains(directory)) {
+    if let Some((directory, _)) =
+        pattern.rsplit_once('/').filter(|(directory, _)| !DIRECTORIES.contains(directory))
+    {
         let directory = if directory.is_empty() { "/" } else { directory };
         let text = format!("cores are written to {directory}, where Warden does not look");
         finding.note(text, Advice::run("Look there yourself.", format!("ls -lt '{directory}'")));
@@ -273,8 +296,17 @@ fn without_core(host: &Host, finding: &mut Finding, runtimes: &Runtimes, pattern
     for (pid, runtime) in runtimes {
         let limits = host.read(&format!("/proc/{pid}/limits")).if_any()?.unwrap_or_default();
         if limit(&limits, "Max core file size").and_then(|limit| limit.soft) == Some(0) {
-            let text = format!("a crash of {} (pid {pid}) would leave no core: its core limit is 0", runtime.program());
-            finding.note(text, Advice::run("Install systemd-coredump; it keeps cores in one place, within a size.", "apt-get install systemd-coredump"));
+            let text = format!(
+                "a crash of {} (pid {pid}) would leave no core: its core limit is 0",
+                runtime.program()
+            );
+            finding.note(
+                text,
+                Advice::run(
+                    "Install systemd-coredump; it keeps cores in one place, within a size.",
+                    "apt-get install systemd-coredump",
+                ),
+            );
         }
     }
     Ok(())
@@ -296,12 +328,24 @@ mod tests {
     }
 
     fn coredumpctl(stdout: &str, stderr: &str) -> Recorded {
-        let output = Output { status: Some(0), stdout: stdout.to_owned(), stderr: stderr.to_owned(), cut: false };
-        quiet().with(Request::Command { name: "coredumpctl".to_owned(), argument: None }, Data::Output(output))
+        let output =
+            Output { status: Some(0), stdout: stdout.to_owned(), stderr: stderr.to_owned(), cut: false };
+        quiet()
+            .with(Request::Command { name: "coredumpctl".to_owned(), argument: None }, Data::Output(output))
     }
 
     fn core(host: Recorded, path: &str, modified: i64) -> Recorded {
-        let stat = Stat { kind: Kind::File, mode: 0o600, uid: 0, gid: 0, size: 4096, allocated: 4096, modified, device: 1, inode: 2 };
+        let stat = Stat {
+            kind: Kind::File,
+            mode: 0o600,
+            uid: 0,
+            gid: 0,
+            size: 4096,
+            allocated: 4096,
+            modified,
+            device: 1,
+            inode: 2,
+        };
         host.with(Request::Stat { path: path.to_owned() }, Data::Stat(stat))
     }
 
@@ -319,7 +363,10 @@ mod tests {
     #[test]
     fn a_core_of_a_runtime_fails_and_that_of_another_program_is_noted() {
         let row = |exe: &str| {
-            format!(r#"[{{"time":{},"pid":7,"uid":0,"gid":0,"sig":11,"corefile":"present","exe":"{exe}","size":5}}]"#, (NOW - 60) * 1_000_000)
+            format!(
+                r#"[{{"time":{},"pid":7,"uid":0,"gid":0,"sig":11,"corefile":"present","exe":"{exe}","size":5}}]"#,
+                (NOW - 60) * 1_000_000
+            )
         };
         let finding = judged(coredumpctl(&row("/usr/bin/iggy-server"), ""));
         assert_eq!(finding.verdict(), Verdict::Fail);
@@ -370,7 +417,8 @@ mod tests {
         let log = LogText { lines: vec![line], cut: false, source: "journal".to_owned() };
         let journal = Request::Journal { unit: "iggy.service".to_owned() };
         assert_eq!(judged(quiet().log(journal.clone(), log.clone())).verdict(), Verdict::Fail);
-        let host = core(quiet(), "/var/crash/_usr_bin_iggy-server.0.crash", NOW - 30).log(journal.clone(), log);
+        let host =
+            core(quiet(), "/var/crash/_usr_bin_iggy-server.0.crash", NOW - 30).log(journal.clone(), log);
         assert_eq!(judged(host).problems.len(), 1, "the same crash");
         assert_eq!(judged(quiet().without(journal, Cause::Denied)).verdict(), Verdict::Note);
     }
@@ -382,7 +430,10 @@ mod tests {
         let host = quiet().file("/proc/9/limits", limits);
         assert_eq!(judge(&host.clone().host(), &runtimes).unwrap().verdict(), Verdict::Pass);
         let finding = judge(&host.file("/proc/sys/kernel/core_pattern", "core\n").host(), &runtimes).unwrap();
-        assert_eq!(finding.problems[0].text, "a crash of iggy-server (pid 9) would leave no core: its core limit is 0");
+        assert_eq!(
+            finding.problems[0].text,
+            "a crash of iggy-server (pid 9) would leave no core: its core limit is 0"
+        );
         assert_eq!(finding.verdict(), Verdict::Note);
         let elsewhere = judged(quiet().file("/proc/sys/kernel/core_pattern", "/data/core.%p\n"));
         assert_eq!(elsewhere.problems[0].text, "cores are written to /data, where Warden does not look");

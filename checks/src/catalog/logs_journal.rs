@@ -54,13 +54,19 @@ const SETTINGS: [&str; 8] = [
 fn run(host: &Host) -> Result<Finding> {
     let (on_disk, in_memory) = (host.list(DISK).if_any()?, host.list(MEMORY).if_any()?);
     let usage = host.run("journal-disk-usage").if_any()?;
-    if usage.is_none() && on_disk.is_none() && in_memory.is_none() {
-        return Ok(Finding::skip("there is no journal here: journalctl is not installed"));
+    if on_disk.is_none() && in_memory.is_none() {
+        if usage.is_none() {
+            return Ok(Finding::skip("there is no journal here: journalctl is not installed"));
+        }
+        if let Err(Error::Host(Failure { cause: Cause::Unavailable(reason), .. })) = host.unit(JOURNALD) {
+            return Ok(Finding::skip(format!("journald does not run here: {reason}")));
+        }
     }
     let settings = settings(host)?;
     let mut finding = Finding::new("");
     let usage = usage.map_or_else(String::new, |output| output.stdout.trim().to_owned());
-    let keeps = |listing: &Option<Vec<Entry>>| listing.as_ref().is_some_and(|entries| entries.iter().any(is_machine));
+    let keeps =
+        |listing: &Option<Vec<Entry>>| listing.as_ref().is_some_and(|entries| entries.iter().any(is_machine));
     let place = match (keeps(&on_disk), keeps(&in_memory)) {
         (true, _) => "on disk",
         (false, true) => "in memory only",
@@ -71,12 +77,17 @@ fn run(host: &Host) -> Result<Finding> {
     if !damaged.is_empty() {
         let files = count(damaged.len() as u64, "journal file was", "journal files were");
         let text = format!("{files} set aside after an unclean shutdown or damage: {}", shortened(&damaged));
-        finding.note(text, Advice::run("See whether they can still be read.", "journalctl --verify 2>&1 | grep -v PASS"));
+        finding.note(
+            text,
+            Advice::run("See whether they can still be read.", "journalctl --verify 2>&1 | grep -v PASS"),
+        );
     }
     service(host, &mut finding)?;
     dropped(host, &mut finding)?;
 
-    let used = usage.rsplit_once("take up ").map_or("an unknown amount", |(_, rest)| rest.split(' ').next().unwrap_or_default());
+    let used = usage
+        .rsplit_once("take up ")
+        .map_or("an unknown amount", |(_, rest)| rest.split(' ').next().unwrap_or_default());
     finding.summary = format!("the journal is kept {place} and takes {used}");
     let mut fields = Fields::new("Journal").row("kept", place).row("disk usage", usage.as_str());
     for (name, value) in &settings {
@@ -98,11 +109,25 @@ fn is_machine(entry: &Entry) -> bool {
 /// The last word wins: packaged fragments, then journald.conf, then the administrator's fragments.
 fn settings(host: &Host) -> Result<BTreeMap<&'static str, String>> {
     let mut texts: Vec<String> = Vec::new();
-    texts.extend(host.read_all("/usr/lib/systemd/journald.conf.d/*.conf").if_any()?.into_iter().flatten().map(|file| file.text));
+    texts.extend(
+        host.read_all("/usr/lib/systemd/journald.conf.d/*.conf")
+            .if_any()?
+            .into_iter()
+            .flatten()
+            .map(|file| file.text),
+    );
     texts.extend(host.read("/etc/systemd/journald.conf").if_any()?);
-    texts.extend(host.read_all("/etc/systemd/journald.conf.d/*.conf").if_any()?.into_iter().flatten().map(|file| file.text));
+    texts.extend(
+        host.read_all("/etc/systemd/journald.conf.d/*.conf")
+            .if_any()?
+            .into_iter()
+            .flatten()
+            .map(|file| file.text),
+    );
     let mut settings = BTreeMap::new();
-    for (key, value) in texts.iter().flat_map(|text| text.lines()).filter_map(|line| line.trim().split_once('=')) {
+    for (key, value) in
+        texts.iter().flat_map(|text| text.lines()).filter_map(|line| line.trim().split_once('='))
+    {
         if let Some(&name) = SETTINGS.iter().find(|&&name| name == key.trim()) {
             settings.insert(name, value.trim().to_owned());
         }
@@ -118,10 +143,14 @@ fn storage(finding: &mut Finding, place: &str, storage: Option<&str>) {
     match (storage, place) {
         (Some("none"), _) => finding.warn("Storage=none: the journal throws away all it is told", advice),
         (_, "in memory only") => {
-            let why = storage.map_or_else(|| format!("{DISK} does not exist"), |storage| format!("Storage={storage}"));
-            finding.warn(format!("the journal is kept in memory only and is lost at a reboot ({why})"), advice);
+            let why = storage
+                .map_or_else(|| format!("{DISK} does not exist"), |storage| format!("Storage={storage}"));
+            finding
+                .warn(format!("the journal is kept in memory only and is lost at a reboot ({why})"), advice);
         }
-        (_, "nowhere") => finding.warn("journald has written no journal, neither on disk nor in memory", advice),
+        (_, "nowhere") => {
+            finding.warn("journald has written no journal, neither on disk nor in memory", advice)
+        }
         _ => {}
     }
 }
@@ -167,7 +196,10 @@ fn dropped(host: &Host, finding: &mut Finding) -> Result<()> {
             Err(Error::Host(Failure { cause: Cause::Absent | Cause::Unavailable(_), .. })) => {}
             Err(error) => {
                 let advice = "Run Warden as root, or add its user to the group systemd-journal.";
-                finding.note(format!("whether lines were dropped could not be told: {error}"), Advice::text(advice));
+                finding.note(
+                    format!("whether lines were dropped could not be told: {error}"),
+                    Advice::text(advice),
+                );
                 break;
             }
         }
@@ -180,18 +212,27 @@ fn dropped(host: &Host, finding: &mut Finding) -> Result<()> {
         *sum = sum.saturating_add(number);
     }
     for (unit, number) in &lost {
-        let text = format!("the journal dropped {} of {unit}: it logs faster than its rate limit", count(*number, "line", "lines"));
-        let advice = "Mend what makes it so chatty, or raise its limit: LogRateLimitIntervalSec=, LogRateLimitBurst=.";
+        let text = format!(
+            "the journal dropped {} of {unit}: it logs faster than its rate limit",
+            count(*number, "line", "lines")
+        );
+        let advice =
+            "Mend what makes it so chatty, or raise its limit: LogRateLimitIntervalSec=, LogRateLimitBurst=.";
         finding.warn(text, Advice::run(advice, format!("journalctl -u '{unit}' -n 200 --no-pager")));
     }
     let broken = lines.iter().filter(|line| line.text.contains("corrupted or uncleanly shut down")).count();
     if broken > 0 {
         let files = count(broken as u64, "journal file was", "journal files were");
-        let advice = Advice::run("See what is damaged; check the disk.", "journalctl --verify 2>&1 | grep -v PASS");
+        let advice =
+            Advice::run("See what is damaged; check the disk.", "journalctl --verify 2>&1 | grep -v PASS");
         finding.warn(format!("{files} found damaged or not closed in the time looked at"), advice);
     }
     if !lines.is_empty() {
-        finding.show(Evidence::Log(Log { title: "What journald says of itself".to_owned(), lines, cut: false }));
+        finding.show(Evidence::Log(Log {
+            title: "What journald says of itself".to_owned(),
+            lines,
+            cut: false,
+        }));
     }
     Ok(())
 }
@@ -215,11 +256,19 @@ fn files(finding: &mut Finding, header: &str) {
         let value = |name: &str| {
             let found = block.lines().find_map(|line| {
                 line.get(..name.len()).filter(|start| start.eq_ignore_ascii_case(name))?;
-                line.get(name.len()..)?.strip_prefix(':').map(|value| value.split(" (").next().unwrap_or_default().trim().to_owned())
+                line.get(name.len()..)?
+                    .strip_prefix(':')
+                    .map(|value| value.split(" (").next().unwrap_or_default().trim().to_owned())
             });
             Value::from(found)
         };
-        table.row([Value::Code(path), value("State"), value("Disk usage"), value("Head realtime timestamp"), value("Tail realtime timestamp")]);
+        table.row([
+            Value::Code(path),
+            value("State"),
+            value("Disk usage"),
+            value("Head realtime timestamp"),
+            value("Tail realtime timestamp"),
+        ]);
     }
     if !table.rows.is_empty() {
         finding.show(Evidence::Table(table));
@@ -241,22 +290,35 @@ mod tests {
     }
 
     fn journal_in(directory: &str) -> Recorded {
-        let host = Recorded::complete().settings(run_settings()).file(&format!("{directory}/{ID}/system.journal"), "");
-        let header = format!("File path: {directory}/{ID}/system.journal\nState: ONLINE\nDisk usage: 8.0M\n\
-                              Head realtime timestamp: Sat 2026-11-21 09:00:00 UTC (6421)\n");
+        let host = Recorded::complete()
+            .settings(run_settings())
+            .file(&format!("{directory}/{ID}/system.journal"), "");
+        let header = format!(
+            "File path: {directory}/{ID}/system.journal\nState: ONLINE\nDisk usage: 8.0M\n\
+                              Head realtime timestamp: Sat 2026-11-21 09:00:00 UTC (6421)\n"
+        );
         let host = output(host, "journal-header", &header);
         output(host, "journal-disk-usage", "Archived and active journals take up 1.2G in the file system.\n")
     }
 
     fn with_lines(host: Recorded, unit: &str, lines: &[&str]) -> Recorded {
-        let line = |text: &&str| LogLine { at_us: Some(7), level: None, origin: "systemd-journald".to_owned(), text: (*text).to_owned() };
-        let log = LogText { lines: lines.iter().map(line).collect(), cut: false, source: "journal".to_owned() };
+        let line = |text: &&str| LogLine {
+            at_us: Some(7),
+            level: None,
+            origin: "systemd-journald".to_owned(),
+            text: (*text).to_owned(),
+        };
+        let log =
+            LogText { lines: lines.iter().map(line).collect(), cut: false, source: "journal".to_owned() };
         host.log(Request::Journal { unit: unit.to_owned() }, log)
     }
 
     #[test]
     fn a_journal_on_disk_passes_and_its_files_are_shown() {
-        let finding = run(&journal_in(DISK).file("/etc/systemd/journald.conf", "[Journal]\n#Storage=auto\nSystemMaxUse=1G\n").host()).unwrap();
+        let finding = run(&journal_in(DISK)
+            .file("/etc/systemd/journald.conf", "[Journal]\n#Storage=auto\nSystemMaxUse=1G\n")
+            .host())
+        .unwrap();
         assert_eq!(finding.verdict(), Verdict::Pass, "{:?}", finding.problems);
         assert_eq!(finding.summary, "the journal is kept on disk and takes 1.2G");
         let Evidence::Table(table) = &finding.evidence[1] else { panic!("a table") };
@@ -272,9 +334,16 @@ mod tests {
             "the journal is kept in memory only and is lost at a reboot (/var/log/journal does not exist)"
         );
         let none = journal_in(DISK).file("/etc/systemd/journald.conf.d/x.conf", "Storage=none\n");
-        assert_eq!(run(&none.host()).unwrap().problems[0].text, "Storage=none: the journal throws away all it is told");
+        assert_eq!(
+            run(&none.host()).unwrap().problems[0].text,
+            "Storage=none: the journal throws away all it is told"
+        );
         let empty = Recorded::complete().settings(run_settings());
-        let empty = output(empty, "journal-disk-usage", "Archived and active journals take up 0B in the file system.\n");
+        let empty = output(
+            empty,
+            "journal-disk-usage",
+            "Archived and active journals take up 0B in the file system.\n",
+        );
         assert_eq!(run(&empty.host()).unwrap().verdict(), Verdict::Warn);
     }
 
@@ -300,7 +369,10 @@ mod tests {
             "1 journal file was set aside after an unclean shutdown or damage: system@0005.journal~"
         );
         let said = "File /var/log/journal/x/system.journal corrupted or uncleanly shut down, renaming and replacing.";
-        assert_eq!(run(&with_lines(journal_in(DISK), JOURNALD, &[said]).host()).unwrap().verdict(), Verdict::Warn);
+        assert_eq!(
+            run(&with_lines(journal_in(DISK), JOURNALD, &[said]).host()).unwrap().verdict(),
+            Verdict::Warn
+        );
     }
 
     #[test]
@@ -317,5 +389,9 @@ mod tests {
     fn without_a_journal_it_skips() {
         let finding = run(&Recorded::complete().host()).unwrap();
         assert_eq!(finding, Finding::skip("there is no journal here: journalctl is not installed"));
+        let idle = output(Recorded::complete(), "journal-disk-usage", "");
+        let unit = Request::Unit { name: JOURNALD.to_owned() };
+        let idle = idle.without(unit, Cause::Unavailable("no system bus".to_owned()));
+        assert_eq!(run(&idle.host()).unwrap(), Finding::skip("journald does not run here: no system bus"));
     }
 }

@@ -7,7 +7,9 @@ use crate::proc::{ProcessStat, field};
 use crate::process::{self, Runtimes};
 use crate::quantity::{bytes, count, number};
 use crate::systemd::{self, Found};
-use crate::{Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Series, Table, Unit, Value, Verdict};
+use crate::{
+    Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Series, Table, Unit, Value, Verdict,
+};
 
 pub const CHECK: Check = Check {
     id: "process-limits",
@@ -56,7 +58,8 @@ fn judge(host: &Host, runtimes: &Runtimes) -> Result<Finding> {
     let mut summaries = Vec::new();
     for (runtime, unit) in systemd::runtime_units(host)? {
         let pids = runtimes.iter().filter(|&(_, &other)| other == runtime).map(|(&pid, _)| pid);
-        let mut sheet = Sheet { finding: &mut finding, table: &mut table, chart: &mut chart, unit };
+        let mut sheet =
+            Sheet { finding: &mut finding, table: &mut table, chart: &mut chart, unit, outside: None };
         let mut runs = false;
         for pid in pids {
             // It may have ended since it was found.
@@ -84,32 +87,52 @@ struct Sheet<'a> {
     table: &'a mut Table,
     chart: &'a mut Series,
     unit: String,
+    /// The process, when it runs outside the unit: there is nothing to drop in then.
+    outside: Option<u32>,
 }
 
 impl Sheet<'_> {
     fn process(&mut self, host: &Host, limits: &str, pid: u32, runtime: Runtime) -> Result<String> {
         let who = format!("{} (pid {pid})", runtime.program());
         let status = host.read(&format!("/proc/{pid}/status"))?;
+        let tasks = systemd::find(host, &self.unit)?.loaded();
+        let tasks_of_unit = tasks.as_ref().and_then(|unit| unit.number("TasksCurrent"));
+        let tasks_max = tasks.as_ref().and_then(|unit| unit.number("TasksMax"));
+        let is_own_unit = tasks.as_ref().and_then(|unit| unit.number("MainPID")) == Some(u64::from(pid));
+        self.outside = (!is_own_unit).then_some(pid);
         let files = limit(limits, "Max open files");
         let soft_files = files.and_then(|files| files.soft);
         let open = match host.list(&format!("/proc/{pid}/fd")) {
             Ok(entries) => Some(entries.len() as u64),
             Err(error) => {
                 let advice = "Run Warden as root, or give it CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH.";
-                self.finding.note(format!("the open files of {who} could not be counted: {error}"), Advice::text(advice));
+                self.finding.note(
+                    format!("the open files of {who} could not be counted: {error}"),
+                    Advice::text(advice),
+                );
                 None
             }
         };
-        self.measure(&who, "open files", open, soft_files, files.and_then(|files| files.hard), "LimitNOFILE=65536");
+        self.measure(
+            &who,
+            "open files",
+            open,
+            soft_files,
+            files.and_then(|files| files.hard),
+            "LimitNOFILE=65536",
+        );
         self.few_files(&who, soft_files);
 
         let threads: Option<u64> = field(&status, "Threads").and_then(|text| text.parse().ok());
-        let tasks = systemd::find(host, &self.unit)?.loaded();
-        let tasks_of_unit = tasks.as_ref().and_then(|unit| unit.number("TasksCurrent"));
-        let tasks_max = tasks.as_ref().and_then(|unit| unit.number("TasksMax"));
-        let is_own_unit = tasks.as_ref().and_then(|unit| unit.number("MainPID")) == Some(u64::from(pid));
         if is_own_unit {
-            self.measure(&who, "tasks of the unit", tasks_of_unit.or(threads), tasks_max, tasks_max, "TasksMax=infinity");
+            self.measure(
+                &who,
+                "tasks of the unit",
+                tasks_of_unit.or(threads),
+                tasks_max,
+                tasks_max,
+                "TasksMax=infinity",
+            );
         }
         self.show_only(&who, "threads, against processes of the user", threads, limits, "Max processes");
 
@@ -119,7 +142,13 @@ impl Sheet<'_> {
             let exempt = has_capability(&status, CAP_IPC_LOCK);
             self.memlock(&who, memlock.and_then(|memlock| memlock.soft), shards, exempt);
         }
-        self.show_only(&who, "locked memory, in bytes", crate::proc::kibibytes(&status, "VmLck"), limits, "Max locked memory");
+        self.show_only(
+            &who,
+            "locked memory, in bytes",
+            crate::proc::kibibytes(&status, "VmLck"),
+            limits,
+            "Max locked memory",
+        );
         self.show_only(&who, "core file, in bytes", None, limits, "Max core file size");
         let shown = open.map_or_else(|| "an unknown number".to_owned(), |open| open.to_string());
         let of = soft_files.map_or_else(|| "any number of".to_owned(), |soft| soft.to_string());
@@ -131,23 +160,60 @@ impl Sheet<'_> {
         let who = self.unit.clone();
         // `None` is infinity.
         let (files, memlock) = (unit.number("LimitNOFILESoft"), unit.number("LimitMEMLOCKSoft"));
-        let row = |soft: Option<u64>, hard: &str| (soft_or_infinity(soft), soft_or_infinity(unit.number(hard)));
+        let row =
+            |soft: Option<u64>, hard: &str| (soft_or_infinity(soft), soft_or_infinity(unit.number(hard)));
         let (soft, hard) = row(files, "LimitNOFILE");
-        self.table.row(["open files".into(), Value::Code(who.clone()), Value::Nothing, soft, hard, Value::Nothing]);
+        self.table.row([
+            "open files".into(),
+            Value::Code(who.clone()),
+            Value::Nothing,
+            soft,
+            hard,
+            Value::Nothing,
+        ]);
         let (soft, hard) = row(memlock, "LimitMEMLOCK");
-        self.table.row(["locked memory, in bytes".into(), Value::Code(who.clone()), Value::Nothing, soft, hard, Value::Nothing]);
+        self.table.row([
+            "locked memory, in bytes".into(),
+            Value::Code(who.clone()),
+            Value::Nothing,
+            soft,
+            hard,
+            Value::Nothing,
+        ]);
         if unit.properties.contains_key("LimitNOFILESoft") {
             self.few_files(&who, files);
         }
         if runtime == Runtime::Iggy && unit.properties.contains_key("LimitMEMLOCKSoft") {
-            let exempt = !unit.flag("DynamicUser").unwrap_or(false) && matches!(unit.text("User"), None | Some("root" | "0"));
+            let exempt = !unit.flag("DynamicUser").unwrap_or(false)
+                && matches!(unit.text("User"), None | Some("root" | "0"));
             self.memlock(&who, memlock, shards_to_come(host)?, exempt);
         }
         Ok(format!("{who} is not running; judged by the limits of its unit"))
     }
 
-    fn measure(&mut self, who: &str, what: &str, used: Option<u64>, soft: Option<u64>, hard: Option<u64>, setting: &str) {
-        let percent = used.zip(soft).filter(|&(_, soft)| soft > 0).map(|(used, soft)| used as f64 * 100.0 / soft as f64);
+    fn advice(&self, setting: &str) -> Advice {
+        match self.outside {
+            None => systemd::drop_in(&self.unit, setting),
+            Some(pid) => {
+                let text = "Raise it where the process is started, which is not its unit; --nofile=, --memlock= until then.";
+                Advice::run(text, format!("prlimit --pid {pid}"))
+            }
+        }
+    }
+
+    fn measure(
+        &mut self,
+        who: &str,
+        what: &str,
+        used: Option<u64>,
+        soft: Option<u64>,
+        hard: Option<u64>,
+        setting: &str,
+    ) {
+        let percent = used
+            .zip(soft)
+            .filter(|&(_, soft)| soft > 0)
+            .map(|(used, soft)| used as f64 * 100.0 / soft as f64);
         let severity = match percent {
             Some(percent) if percent >= FAIL_PERCENT => Some(Verdict::Fail),
             Some(percent) if percent >= WARN_PERCENT => Some(Verdict::Warn),
@@ -169,7 +235,7 @@ impl Sheet<'_> {
         };
         self.table.marked_row(severity, cells);
         let text = format!("{who} uses {used} of {soft} {what}, {} %", number(percent));
-        self.finding.problem(severity, text, systemd::drop_in(&self.unit, setting));
+        self.finding.problem(severity, text, self.advice(setting));
     }
 
     fn show_only(&mut self, who: &str, what: &str, used: Option<u64>, limits: &str, name: &str) {
@@ -181,8 +247,10 @@ impl Sheet<'_> {
     fn few_files(&mut self, who: &str, soft: Option<u64>) {
         if let Some(soft) = soft.filter(|&soft| soft < RECOMMENDED_FILES) {
             let room = count(soft / 4, "partition", "partitions");
-            let text = format!("{who} may open {soft} files: fewer than {RECOMMENDED_FILES}, and room for at most {room}");
-            self.finding.note(text, systemd::drop_in(&self.unit, "LimitNOFILE=65536"));
+            let text = format!(
+                "{who} may open {soft} files: fewer than {RECOMMENDED_FILES}, and room for at most {room}"
+            );
+            self.finding.note(text, self.advice("LimitNOFILE=65536"));
         }
     }
 
@@ -190,8 +258,9 @@ impl Sheet<'_> {
         let needed = shards.saturating_mul(RING_BYTES);
         if let Some(soft) = soft.filter(|&soft| soft < needed && !exempt) {
             let (may, shards) = (bytes(soft), count(shards, "shard", "shards"));
-            let text = format!("{who} may lock {may} of memory; the rings of {shards} need about {}", bytes(needed));
-            self.finding.warn(text, systemd::drop_in(&self.unit, "LimitMEMLOCK=infinity"));
+            let text =
+                format!("{who} may lock {may} of memory; the rings of {shards} need about {}", bytes(needed));
+            self.finding.warn(text, self.advice("LimitMEMLOCK=infinity"));
         }
     }
 }
@@ -216,7 +285,9 @@ fn shards_to_come(host: &Host) -> Result<u64> {
 }
 
 fn has_capability(status: &str, bit: u32) -> bool {
-    field(status, "CapEff").and_then(|mask| u64::from_str_radix(mask, 16).ok()).is_some_and(|mask| mask & 1 << bit != 0)
+    field(status, "CapEff")
+        .and_then(|mask| u64::from_str_radix(mask, 16).ok())
+        .is_some_and(|mask| mask & 1 << bit != 0)
 }
 
 #[cfg(test)]
@@ -278,6 +349,7 @@ mod tests {
             finding.problems[0].text,
             "iggy-server (pid 9) may lock 64 KiB of memory; the rings of 2 shards need about 800 KiB"
         );
+        assert_eq!(finding.problems[0].advice.command.as_deref(), Some("prlimit --pid 9"), "it has no unit");
         let exempt = short.file("/proc/9/status", "Threads: 40\nCapEff:\t0000000000004000\n");
         assert_eq!(judged(exempt).verdict(), Verdict::Pass);
         assert_eq!(judged(with(65_536, 1, "819200")).verdict(), Verdict::Pass);
@@ -285,7 +357,8 @@ mod tests {
 
     #[test]
     fn the_tasks_of_the_unit_are_held_against_its_maximum() {
-        let unit = serde_json::json!({"LoadState": "loaded", "MainPID": 9, "TasksCurrent": 90, "TasksMax": 100});
+        let unit =
+            serde_json::json!({"LoadState": "loaded", "MainPID": 9, "TasksCurrent": 90, "TasksMax": 100});
         let finding = judged(with(65_536, 1, "unlimited").unit("iggy.service", unit));
         assert_eq!(finding.problems[0].text, "iggy-server (pid 9) uses 90 of 100 tasks of the unit, 90 %");
         assert_eq!(finding.verdict(), Verdict::Fail);

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use crate::host::Host;
 use crate::process::{self, Runtimes, STAT, Seen};
 use crate::quantity::{count, duration};
-use crate::{Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Series, Table, Unit, Value, Verdict};
+use crate::{
+    Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Series, Table, Unit, Value, Verdict,
+};
 
 pub const CHECK: Check = Check {
     id: "process-states",
@@ -44,21 +46,27 @@ fn run(host: &Host) -> Result<Finding> {
 fn judge(host: &Host, runtimes: &Runtimes) -> Result<Finding> {
     let sampled = process::sampled(host)?;
     let mut finding = Finding::new("");
-    let mut table = Table::new("Stuck, stopped and dead processes", ["process", "pid", "parent", "state", "waits in"]);
+    let mut table =
+        Table::new("Stuck, stopped and dead processes", ["process", "pid", "parent", "state", "waits in"]);
 
     let in_state = |wanted: &'static [char]| {
         sampled.processes.iter().filter(move |seen| wanted.contains(&seen.now.state))
     };
     // A process that reads a busy disk is often caught waiting twice, but its counters move.
     let waited = |seen: &&Seen| seen.before.as_ref().is_some_and(|before| before.state == 'D');
-    let (stuck, busy): (Vec<&Seen>, Vec<&Seen>) = in_state(&['D']).filter(waited).partition(|seen| seen.is_still);
+    let (stuck, busy): (Vec<&Seen>, Vec<&Seen>) =
+        in_state(&['D']).filter(waited).partition(|seen| seen.is_still);
     let over = duration(sampled.seconds);
     for (rank, seen) in stuck.iter().enumerate() {
         let place = if rank < LOOKED_INTO { place(host, seen.now.pid) } else { None };
         let severity = if runtimes.contains_key(&seen.now.pid) { Verdict::Fail } else { Verdict::Warn };
         let waits = place.as_deref().map_or_else(String::new, |place| format!(", in {place}"));
         let text = format!("{} was in uninterruptible sleep at both looks, {over} apart{waits}", named(seen));
-        finding.problem(severity, text, Advice::run(CHECK.advice, format!("cat /proc/{}/stack", seen.now.pid)));
+        finding.problem(
+            severity,
+            text,
+            Advice::run(CHECK.advice, format!("cat /proc/{}/stack", seen.now.pid)),
+        );
         table.marked_row(severity, cells(seen, place.map(Value::Code).into()));
     }
     for seen in busy {
@@ -67,7 +75,8 @@ fn judge(host: &Host, runtimes: &Runtimes) -> Result<Finding> {
     for seen in in_state(&['T', 't']) {
         let severity = if runtimes.contains_key(&seen.now.pid) { Verdict::Fail } else { Verdict::Note };
         let text = format!("{} is stopped: it got SIGSTOP, or a debugger holds it", named(seen));
-        let advice = Advice::run("Let it go on, unless someone debugs it.", format!("kill -CONT {}", seen.now.pid));
+        let advice =
+            Advice::run("Let it go on, unless someone debugs it.", format!("kill -CONT {}", seen.now.pid));
         finding.problem(severity, text, advice);
         table.marked_row(severity, cells(seen, Value::Nothing));
     }
@@ -76,7 +85,10 @@ fn judge(host: &Host, runtimes: &Runtimes) -> Result<Finding> {
         match runtimes.get(&seen.now.pid) {
             Some(&runtime) => {
                 let text = format!("{} (pid {}) is a zombie: it has ended", runtime.program(), seen.now.pid);
-                let advice = Advice::run("See why it ended; its parent has not noticed.", format!("systemctl status {}", seen.now.parent));
+                let advice = Advice::run(
+                    "See why it ended; its parent has not noticed.",
+                    format!("systemctl status {}", seen.now.parent),
+                );
                 finding.fail(text, advice);
                 table.marked_row(Verdict::Fail, cells(seen, Value::Nothing));
             }
@@ -84,13 +96,17 @@ fn judge(host: &Host, runtimes: &Runtimes) -> Result<Finding> {
         }
     }
     if zombies.len() > ZOMBIES {
-        finding.warn(format!("there are {} zombies, {}", zombies.len(), parents(&zombies, &sampled.processes)), zombie_advice());
+        finding.warn(
+            format!("there are {} zombies, {}", zombies.len(), parents(&zombies, &sampled.processes)),
+            zombie_advice(),
+        );
     }
     stuck_threads(host, runtimes, &mut finding);
 
     let all = count(sampled.processes.len() as u64, "process", "processes");
     let zombies = count(zombies.len() as u64, "zombie", "zombies");
-    finding.summary = format!("{all}: {} in uninterruptible sleep at both looks {over} apart, {zombies}", stuck.len());
+    finding.summary =
+        format!("{all}: {} in uninterruptible sleep at both looks {over} apart, {zombies}", stuck.len());
     sampled.note_if_hidden(&mut finding);
     finding.show(Evidence::Series(states(&sampled.processes)));
     if !table.rows.is_empty() {
@@ -113,7 +129,8 @@ fn cells(seen: &Seen, place: Value) -> [Value; 5] {
 fn place(host: &Host, pid: u32) -> Option<String> {
     let stack = host.read(&format!("/proc/{pid}/stack")).unwrap_or_default();
     let function = |line: &str| Some(line.split_once("] ")?.1.split('+').next()?.to_owned());
-    let wchan = || host.value(&format!("/proc/{pid}/wchan")).ok().filter(|place| place != "0" && !place.is_empty());
+    let wchan =
+        || host.value(&format!("/proc/{pid}/wchan")).ok().filter(|place| place != "0" && !place.is_empty());
     let frames: Vec<String> = stack.lines().take(4).filter_map(function).collect();
     if frames.is_empty() { wchan() } else { Some(frames.join(" < ")) }
 }
@@ -132,7 +149,13 @@ fn stuck_threads(host: &Host, runtimes: &Runtimes, finding: &mut Finding) {
                 names.join(", ")
             );
             let command = format!("grep -H . /proc/{pid}/task/*/wchan");
-            finding.note(text, Advice::run("Short waits for a disk are normal; look again whether the same threads wait.", command));
+            finding.note(
+                text,
+                Advice::run(
+                    "Short waits for a disk are normal; look again whether the same threads wait.",
+                    command,
+                ),
+            );
         }
     }
 }
@@ -142,8 +165,11 @@ fn parents(zombies: &[&Seen], processes: &[Seen]) -> String {
     for seen in zombies {
         *children.entry(seen.now.parent).or_default() += 1;
     }
-    let Some((parent, most)) = children.into_iter().max_by_key(|&(_, number)| number) else { return String::new() };
-    let name = processes.iter().find(|seen| seen.now.pid == parent).map_or("a process", |seen| &seen.now.name);
+    let Some((parent, most)) = children.into_iter().max_by_key(|&(_, number)| number) else {
+        return String::new();
+    };
+    let name =
+        processes.iter().find(|seen| seen.now.pid == parent).map_or("a process", |seen| &seen.now.name);
     format!("{most} of them children of {name} (pid {parent})")
 }
 

@@ -4,8 +4,8 @@ use crate::host::{Host, IfAny};
 use crate::process::{self, Runtimes, STAT, Seen};
 use crate::quantity::{bytes, count, duration, number};
 use crate::{
-    Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Series, Table, Unit, Value, Verdict,
-    proc,
+    Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Series, Table, Unit, Value,
+    Verdict, proc,
 };
 
 pub const CHECK: Check = Check {
@@ -58,7 +58,8 @@ fn judge(host: &Host, runtimes: &Runtimes) -> Result<Finding> {
 
     let users = top(host, &sampled, runtimes, own)?;
     let mut finding = Finding::new("");
-    let columns = ["process", "pid", "CPU of a core", "resident", "memory", "threads", "read", "written", "user id"];
+    let columns =
+        ["process", "pid", "CPU of a core", "resident", "memory", "threads", "read", "written", "user id"];
     let mut table = Table::new("Largest users, by CPU", columns);
     let mut chart = Series::bars("CPU, in percent of one core", Unit::Percent, ["cpu"]);
     for user in &users {
@@ -73,7 +74,8 @@ fn judge(host: &Host, runtimes: &Runtimes) -> Result<Finding> {
             chart.point(format!("{} ({})", stat.name, stat.pid), [user.core_percent]);
         }
         let io = host.read(&format!("/proc/{}/io", stat.pid)).unwrap_or_default();
-        let transferred = |name| proc::field(&io, name).and_then(|value| value.parse().ok()).map(Value::Bytes);
+        let transferred =
+            |name| proc::field(&io, name).and_then(|value| value.parse().ok()).map(Value::Bytes);
         let status = host.read(&format!("/proc/{}/status", stat.pid)).unwrap_or_default();
         let cells = [
             Value::Code(stat.name.clone()),
@@ -91,7 +93,8 @@ fn judge(host: &Host, runtimes: &Runtimes) -> Result<Finding> {
             None => table.row(cells),
         }
     }
-    let others = users.iter().filter(|user| !user.is_runtime).max_by(|a, b| a.core_percent.total_cmp(&b.core_percent));
+    let others =
+        users.iter().filter(|user| !user.is_runtime).max_by(|a, b| a.core_percent.total_cmp(&b.core_percent));
     let busiest = others.map_or_else(String::new, |user| {
         let name = &user.seen.now.name;
         format!("; the busiest besides the runtimes, {name}, takes {} % of a core", number(user.core_percent))
@@ -113,8 +116,7 @@ fn top<'a>(
     own: Option<u32>,
 ) -> Result<Vec<User<'a>>> {
     let cpu = |seen: &Seen| seen.cpu_percent(sampled.seconds);
-    let mut by_cpu: Vec<&Seen> =
-        sampled.processes.iter().filter(|seen| Some(seen.now.pid) != own).collect();
+    let mut by_cpu: Vec<&Seen> = sampled.processes.iter().filter(|seen| Some(seen.now.pid) != own).collect();
     let mut by_memory = by_cpu.clone();
     by_cpu.sort_by(|a, b| cpu(b).total_cmp(&cpu(a)).then(a.now.pid.cmp(&b.now.pid)));
     by_memory.sort_by_key(|seen| (std::cmp::Reverse(seen.now.resident_pages), seen.now.pid));
@@ -158,10 +160,12 @@ fn problem(finding: &mut Finding, user: &User, machine: f64, memory: Option<f64>
 fn advice(user: &User) -> Advice {
     let pid = user.seen.now.pid;
     if user.seen.is_kernel_thread() {
-        let text = "This is a thread of the kernel: see what it works on (reclaim, interrupts, a filesystem).";
+        let text =
+            "This is a thread of the kernel: see what it works on (reclaim, interrupts, a filesystem).";
         return Advice::run(text, format!("cat /proc/{pid}/stack"));
     }
-    let text = "See which unit it belongs to; move it off the node, or give that unit CPUQuota= and MemoryMax=.";
+    let text =
+        "See which unit it belongs to; move it off the node, or give that unit CPUQuota= and MemoryMax=.";
     Advice::run(text, format!("systemctl status {pid}"))
 }
 
@@ -174,12 +178,16 @@ mod tests {
 
     /// Two cores, 100 MiB; the given process took `ticks` in one second and holds `mib`.
     fn with(ticks: u64, mib: u64) -> Recorded {
-        let pair = |pid, name: &str, ticks| (Some(stat(pid, name, 'S', 1, 0)), Some(stat(pid, name, 'S', 1, ticks)));
+        let pair =
+            |pid, name: &str, ticks| (Some(stat(pid, name, 'S', 1, 0)), Some(stat(pid, name, 'S', 1, ticks)));
         let processes = [pair(1, "systemd", 0), pair(7, "updatedb", ticks), pair(9, "iggy-server", 190)];
         with_processes(Recorded::complete(), &processes)
             .file("/proc/stat", "cpu  1 2 3 4\ncpu0 1 2 3 4\ncpu1 1 2 3 4\n")
             .file("/proc/meminfo", "MemTotal: 102400 kB\n")
-            .file("/proc/7/status", &format!("Name: updatedb\nUid:\t33\t33\t33\t33\nVmRSS:\t{} kB\n", mib * 1024))
+            .file(
+                "/proc/7/status",
+                &format!("Name: updatedb\nUid:\t33\t33\t33\t33\nVmRSS:\t{} kB\n", mib * 1024),
+            )
             .file("/proc/7/io", "rchar: 1\nread_bytes: 4096\nwrite_bytes: 0\n")
             .file("/proc/9/status", "VmRSS: 90000 kB\n")
     }
@@ -192,7 +200,8 @@ mod tests {
     fn a_machine_that_belongs_to_iggy_passes() {
         let finding = judged(with(50, 25));
         assert_eq!(finding.verdict(), Verdict::Pass);
-        let expected = "3 processes seen over 1 s; the busiest besides the runtimes, updatedb, takes 50 % of a core";
+        let expected =
+            "3 processes seen over 1 s; the busiest besides the runtimes, updatedb, takes 50 % of a core";
         assert_eq!(finding.summary, expected);
         let Evidence::Table(table) = &finding.evidence[1] else { panic!("a table") };
         assert_eq!(table.rows[0].cells[0], Value::Code("iggy-server".to_owned()));

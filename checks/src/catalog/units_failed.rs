@@ -4,7 +4,9 @@ use crate::check::Error;
 use crate::host::{Cause, Failure, Host, UnitRow};
 use crate::quantity::count;
 use crate::systemd::{self, time};
-use crate::{Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Series, Table, Unit, Value, Verdict};
+use crate::{
+    Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Series, Table, Unit, Value, Verdict,
+};
 
 pub const CHECK: Check = Check {
     id: "units-failed",
@@ -43,7 +45,10 @@ fn run(host: &Host) -> Result<Finding> {
         let is_ours = ours.contains(&&row.name);
         let severity = if is_ours { Verdict::Fail } else { Verdict::Warn };
         let why = result.map_or_else(String::new, |result| format!(": {result}"));
-        let advice = Advice::run("Read why, then mend it.", format!("systemctl status --no-pager --full '{}'", row.name));
+        let advice = Advice::run(
+            "Read why, then mend it.",
+            format!("systemctl status --no-pager --full '{}'", row.name),
+        );
         finding.problem(severity, format!("{} {trouble}{why}", row.name), advice);
         let since = unit.as_ref().and_then(|unit| time(unit, "StateChangeTimestamp"));
         let cells = [
@@ -112,7 +117,11 @@ mod tests {
 
     #[test]
     fn nothing_failed_passes_and_a_unit_that_is_only_absent_is_no_trouble() {
-        let rows = [FINE, ("auditd.service", "not-found", "inactive", "dead"), ("x.service", "masked", "inactive", "dead")];
+        let rows = [
+            FINE,
+            ("auditd.service", "not-found", "inactive", "dead"),
+            ("x.service", "masked", "inactive", "dead"),
+        ];
         let finding = run(&with(&rows).host()).unwrap();
         assert_eq!((finding.verdict(), finding.summary.as_str()), (Verdict::Pass, "none of 3 units failed"));
     }
@@ -131,7 +140,10 @@ mod tests {
     fn a_failed_runtime_fails_and_a_unit_that_loops_or_does_not_load_warns() {
         let finding = run(&with(&[("iggy.service", "loaded", "failed", "failed")]).host()).unwrap();
         assert_eq!(finding.verdict(), Verdict::Fail);
-        let rows = [("a.service", "loaded", "activating", "auto-restart"), ("b.service", "bad-setting", "inactive", "dead")];
+        let rows = [
+            ("a.service", "loaded", "activating", "auto-restart"),
+            ("b.service", "bad-setting", "inactive", "dead"),
+        ];
         let finding = run(&with(&rows).host()).unwrap();
         assert_eq!(finding.verdict(), Verdict::Warn);
         assert_eq!(finding.problems[0].text, "a.service ended and waits to be restarted");

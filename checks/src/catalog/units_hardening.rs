@@ -15,12 +15,7 @@ pub const CHECK: Check = Check {
     why: "A broker takes bytes from the network, and the connectors runtime loads plugins. Neither needs root, and each \
           directive that is set takes one way away from whoever finds a hole. Iggy writes its data as the umask says: \
           with the usual one, every user of the host can read every message.",
-    reads: &[
-        Read::Units,
-        Read::Command("systemd-security"),
-        Read::Path("/proc/[pid]/status"),
-        Read::Iggy,
-    ],
+    reads: &[Read::Units, Read::Command("systemd-security"), Read::Path("/proc/[pid]/status"), Read::Iggy],
     thresholds: &[
         "warns when a runtime runs, or would run, as root",
         "warns when it may gain privileges (no NoNewPrivileges)",
@@ -114,7 +109,8 @@ fn judge_one(
     if as_root {
         let user = runtime.program();
         let command = format!("useradd --system --no-create-home --shell /usr/sbin/nologin {user}");
-        let text = format!("Make a user, give it the data directory (chown -R) and set User={user} in the unit.");
+        let text =
+            format!("Make a user, give it the data directory (chown -R) and set User={user} in the unit.");
         finding.warn(format!("{who} runs as root"), Advice::run(text, command));
     }
     let confined = running
@@ -129,14 +125,21 @@ fn judge_one(
         return format!("{who} runs outside {name}");
     };
     if let Some(mask) = unit.number("UMask").filter(|mask| mask & OTHERS != OTHERS) {
-        let text = format!("{name} has UMask={mask:04o}: what it writes can be read by every user of this host");
+        let text =
+            format!("{name} has UMask={mask:04o}: what it writes can be read by every user of this host");
         finding.note(text, advise("UMask=0027"));
     }
     let measures = measures(unit);
     let (set, all) = (measures.iter().filter(|measure| measure.is_set).count(), measures.len());
-    let mut table = Table::new(format!("Directives of {name}"), ["directive", "set", "value", "what it prevents"]);
+    let mut table =
+        Table::new(format!("Directives of {name}"), ["directive", "set", "value", "what it prevents"]);
     for measure in measures {
-        let cells = [Value::Code(measure.name.to_owned()), measure.is_set.into(), Value::Code(measure.value), measure.prevents.into()];
+        let cells = [
+            Value::Code(measure.name.to_owned()),
+            measure.is_set.into(),
+            Value::Code(measure.value),
+            measure.prevents.into(),
+        ];
         table.row(cells);
     }
     let exposure = systemd::exposure(host, name);
@@ -197,7 +200,12 @@ fn measures(unit: &Unit) -> Vec<Measure> {
     }];
     for (name, prevents) in FLAGS {
         let flag = unit.flag(name).unwrap_or(false);
-        measures.push(Measure { name, is_set: flag, value: if flag { "yes" } else { "no" }.to_owned(), prevents });
+        measures.push(Measure {
+            name,
+            is_set: flag,
+            value: if flag { "yes" } else { "no" }.to_owned(),
+            prevents,
+        });
     }
     for (name, prevents) in [
         ("ProtectSystem", "changing programs and /etc"),
@@ -317,7 +325,10 @@ mod tests {
         assert!(skipped.summary.starts_with("there is no systemd to ask for iggy.service: no system bus; "));
         let host = host.file("/proc/9/status", "Uid:\t1000\t1000\t1000\t1000\nNoNewPrivs:\t0\n").host();
         let finding = judge(&host, &Runtimes::from([(9, Runtime::Iggy)])).unwrap();
-        assert_eq!((finding.verdict(), finding.summary.as_str()), (Verdict::Warn, "iggy-server (pid 9) runs outside iggy.service"));
+        assert_eq!(
+            (finding.verdict(), finding.summary.as_str()),
+            (Verdict::Warn, "iggy-server (pid 9) runs outside iggy.service")
+        );
     }
 
     #[test]

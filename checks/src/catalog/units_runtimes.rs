@@ -43,7 +43,9 @@ fn judge(host: &Host, runtimes: &Runtimes) -> Result<Finding> {
     let mut seen = 0;
     for (runtime, name) in systemd::runtime_units(host)? {
         let unit = match systemd::find(host, &name)? {
-            Found::NoManager(reason) => return Ok(Finding::skip(format!("there is no systemd to ask: {reason}"))),
+            Found::NoManager(reason) => {
+                return Ok(Finding::skip(format!("there is no systemd to ask: {reason}")));
+            }
             Found::NotLoaded(state) => {
                 sentences.push(not_loaded(&mut finding, runtimes, runtime, &name, &state));
                 continue;
@@ -54,8 +56,9 @@ fn judge(host: &Host, runtimes: &Runtimes) -> Result<Finding> {
         sentences.push(sentence(&name, &unit, &clock));
         let journal = host.journal(&name);
         let restarts = restarts(&unit, journal.as_ref().ok(), &clock);
+        let exit = last_exit(&unit).or_else(|| exit_in_journal(journal.as_ref().ok()?));
         state(&mut finding, &name, &unit);
-        history(&mut finding, &name, &unit, restarts, &clock);
+        history(&mut finding, &name, &unit, restarts, exit, &clock);
         setup(&mut finding, &name, &unit);
         finding.show(Evidence::Fields(fields(&name, &unit)));
         if let Ok(journal) = journal {
@@ -69,7 +72,13 @@ fn judge(host: &Host, runtimes: &Runtimes) -> Result<Finding> {
     Ok(finding)
 }
 
-fn not_loaded(finding: &mut Finding, runtimes: &Runtimes, runtime: Runtime, name: &str, state: &str) -> String {
+fn not_loaded(
+    finding: &mut Finding,
+    runtimes: &Runtimes,
+    runtime: Runtime,
+    name: &str,
+    state: &str,
+) -> String {
     let pid = runtimes.iter().find(|&(_, &other)| other == runtime).map(|(pid, _)| pid);
     match (state, pid) {
         ("not-found", None) => {}
@@ -82,11 +91,15 @@ fn not_loaded(finding: &mut Finding, runtimes: &Runtimes, runtime: Runtime, name
             finding.note(text, Advice::run(advice, format!("systemctl status {pid}")));
         }
         ("masked", _) => {
-            let advice = Advice::run("Unmask it, if the node shall run it.", format!("systemctl unmask {name}"));
+            let advice =
+                Advice::run("Unmask it, if the node shall run it.", format!("systemctl unmask {name}"));
             finding.warn(format!("{name} is masked: it cannot be started"), advice);
         }
         (state, _) => {
-            let advice = Advice::run("See what systemd says about the unit file.", format!("systemd-analyze verify {name}"));
+            let advice = Advice::run(
+                "See what systemd says about the unit file.",
+                format!("systemd-analyze verify {name}"),
+            );
             finding.fail(format!("{name} does not load: {state}"), advice);
         }
     }
@@ -94,10 +107,10 @@ fn not_loaded(finding: &mut Finding, runtimes: &Runtimes, runtime: Runtime, name
 }
 
 fn sentence(name: &str, unit: &Unit, clock: &Clock) -> String {
-    let (active, sub) = (unit.text("ActiveState").unwrap_or("unknown"), unit.text("SubState").unwrap_or("unknown"));
-    let since = time(unit, "StateChangeTimestamp").map_or_else(String::new, |at| {
-        format!(" for {}", duration((clock.seconds() - at).max(0) as f64))
-    });
+    let (active, sub) =
+        (unit.text("ActiveState").unwrap_or("unknown"), unit.text("SubState").unwrap_or("unknown"));
+    let since = time(unit, "StateChangeTimestamp")
+        .map_or_else(String::new, |at| format!(" for {}", duration((clock.seconds() - at).max(0) as f64)));
     format!("{name} is {active} ({sub}){since}")
 }
 
@@ -107,7 +120,8 @@ fn restarts(unit: &Unit, journal: Option<&LogText>, clock: &Clock) -> u64 {
     let since = clock.unix_us - DAY * 1_000_000;
     let recent = |at: Option<i64>| at.is_some_and(|at| at >= since);
     let lines = journal.into_iter().flat_map(|log| &log.lines);
-    let in_journal = lines.filter(|line| recent(line.at_us) && line.text.contains("Scheduled restart job")).count();
+    let in_journal =
+        lines.filter(|line| recent(line.at_us) && line.text.contains("Scheduled restart job")).count();
     let changed = time(unit, "StateChangeTimestamp").max(time(unit, "ActiveEnterTimestamp"));
     let counter = match changed {
         Some(at) if at >= clock.seconds() - DAY => unit.number("NRestarts").unwrap_or(0),
@@ -117,7 +131,8 @@ fn restarts(unit: &Unit, journal: Option<&LogText>, clock: &Clock) -> u64 {
 }
 
 fn state(finding: &mut Finding, name: &str, unit: &Unit) {
-    let (active, sub) = (unit.text("ActiveState").unwrap_or_default(), unit.text("SubState").unwrap_or_default());
+    let (active, sub) =
+        (unit.text("ActiveState").unwrap_or_default(), unit.text("SubState").unwrap_or_default());
     let read_journal = |text: &str| Advice::run(text, format!("journalctl -u {name} -n 100 --no-pager"));
     let ended = last_exit(unit).map_or_else(String::new, |exit| format!(", its process {exit}"));
     if active == "failed" {
@@ -129,7 +144,8 @@ fn state(finding: &mut Finding, name: &str, unit: &Unit) {
         let advice = read_journal("It does not stay up: read why it ended.");
         finding.fail(format!("{name} is waiting to be restarted, after {times}{ended}"), advice);
     } else if active == "inactive" && is_enabled(unit) {
-        let advice = Advice::run("Start it, unless it was stopped on purpose.", format!("systemctl start {name}"));
+        let advice =
+            Advice::run("Start it, unless it was stopped on purpose.", format!("systemctl start {name}"));
         if unit.flag("ConditionResult") == Some(false) {
             finding.warn(format!("{name} was not started: a Condition of the unit does not hold"), advice);
         } else {
@@ -139,7 +155,10 @@ fn state(finding: &mut Finding, name: &str, unit: &Unit) {
 }
 
 fn is_enabled(unit: &Unit) -> bool {
-    matches!(unit.text("UnitFileState"), Some("enabled" | "enabled-runtime" | "alias" | "linked" | "static" | "generated"))
+    matches!(
+        unit.text("UnitFileState"),
+        Some("enabled" | "enabled-runtime" | "alias" | "linked" | "static" | "generated")
+    )
 }
 
 /// How the last main process ended. Codes are si_code of waitid(2).
@@ -153,23 +172,49 @@ fn last_exit(unit: &Unit) -> Option<String> {
     }
 }
 
-fn history(finding: &mut Finding, name: &str, unit: &Unit, restarts: u64, clock: &Clock) {
+/// A unit that runs again no longer knows how it ended; `Main process exited, code=killed, status=9/KILL` stays.
+fn exit_in_journal(journal: &LogText) -> Option<String> {
+    let mut exits =
+        journal.lines.iter().rev().filter_map(|line| line.text.split_once("Main process exited, "));
+    exits.next().map(|(_, how)| format!("ended with {how}"))
+}
+
+fn history(
+    finding: &mut Finding,
+    name: &str,
+    unit: &Unit,
+    restarts: u64,
+    exit: Option<String>,
+    clock: &Clock,
+) {
     if restarts > 0 {
         let times = count(restarts, "time", "times");
-        let ended = last_exit(unit).map_or_else(String::new, |exit| format!("; its last process {exit}"));
-        let command = format!("journalctl -u {name} --since=-24h --no-pager | grep -E 'exited|Scheduled|Failed' | tail -n 40");
+        let ended = exit.map_or_else(String::new, |exit| format!("; its last process {exit}"));
+        let command = format!(
+            "journalctl -u {name} --since=-24h --no-pager | grep -E 'exited|Scheduled|Failed' | tail -n 40"
+        );
         let advice = Advice::run("Read why it ended each time.", command);
         finding.warn(format!("systemd restarted {name} {times} in the last 24 h{ended}"), advice);
         return;
     }
-    let (Some(started), "active") = (time(unit, "ActiveEnterTimestamp"), unit.text("ActiveState").unwrap_or_default())
+    let (Some(started), "active") =
+        (time(unit, "ActiveEnterTimestamp"), unit.text("ActiveState").unwrap_or_default())
     else {
         return;
     };
     let (now, booted) = (clock.seconds(), clock.seconds() - clock.up_us / 1_000_000);
     if started > now - DAY && started > booted + BOOT_SECONDS {
-        let text = format!("{name} was started {} ago, by someone: neither at boot nor by Restart=", duration((now - started) as f64));
-        finding.note(text, Advice::run("See who did, if that is news.", format!("journalctl -u {name} --since=-24h --no-pager")));
+        let text = format!(
+            "{name} was started {} ago, by someone: neither at boot nor by Restart=",
+            duration((now - started) as f64)
+        );
+        finding.note(
+            text,
+            Advice::run(
+                "See who did, if that is news.",
+                format!("journalctl -u {name} --since=-24h --no-pager"),
+            ),
+        );
     }
 }
 
@@ -187,7 +232,13 @@ fn setup(finding: &mut Finding, name: &str, unit: &Unit) {
     }
     if unit.flag("NeedDaemonReload") == Some(true) {
         let text = format!("the file of {name} changed since systemd read it");
-        finding.warn(text, Advice::run("Let systemd read it again; it holds from the next start.", "systemctl daemon-reload"));
+        finding.warn(
+            text,
+            Advice::run(
+                "Let systemd read it again; it holds from the next start.",
+                "systemctl daemon-reload",
+            ),
+        );
     }
     let drop_ins = unit.list("DropInPaths");
     if !drop_ins.is_empty() {
@@ -206,7 +257,9 @@ fn fields(name: &str, unit: &Unit) -> Fields {
     let at = |property: &str| Value::from(time(unit, property).map(Value::Time));
     let size = |property: &str| Value::from(unit.number(property).map(Value::Bytes));
     let seconds = |property: &str, scale: f64| {
-        Value::from(unit.number(property).filter(|&time| time > 0).map(|time| Value::Seconds(time as f64 / scale)))
+        Value::from(
+            unit.number(property).filter(|&time| time > 0).map(|time| Value::Seconds(time as f64 / scale)),
+        )
     };
     Fields::new(name)
         .row("description", text("Description"))
@@ -250,11 +303,19 @@ fn show_transitions(finding: &mut Finding, name: &str, journal: LogText) {
         "Stopped ",
         "Deactivated successfully",
     ];
-    let mut lines: Vec<_> = journal.lines.into_iter().filter(|line| TELLING.iter().any(|words| line.text.contains(words))).collect();
+    let mut lines: Vec<_> = journal
+        .lines
+        .into_iter()
+        .filter(|line| TELLING.iter().any(|words| line.text.contains(words)))
+        .collect();
     let older = lines.len().saturating_sub(SHOWN_LINES);
     lines.drain(..older);
     if !lines.is_empty() {
-        finding.show(Evidence::Log(Log { title: format!("Starts and ends of {name}"), lines, cut: journal.cut || older > 0 }));
+        finding.show(Evidence::Log(Log {
+            title: format!("Starts and ends of {name}"),
+            lines,
+            cut: journal.cut || older > 0,
+        }));
     }
 }
 
@@ -328,7 +389,11 @@ mod tests {
         });
         let expected = "systemd restarted iggy.service 2 times in the last 24 h; its last process was killed by signal 9";
         assert_eq!(only_problem(restarted), (Verdict::Warn, expected.to_owned()));
-        assert_eq!(judged(with(json!({"NRestarts": 2}))).verdict(), Verdict::Pass, "two restarts ten days ago");
+        assert_eq!(
+            judged(with(json!({"NRestarts": 2}))).verdict(),
+            Verdict::Pass,
+            "two restarts ten days ago"
+        );
     }
 
     #[test]
@@ -340,12 +405,24 @@ mod tests {
             text: text.to_owned(),
         };
         let scheduled = "iggy.service: Scheduled restart job, restart counter is at 1.";
-        let lines = vec![line(30, scheduled), line(3, scheduled), line(2, scheduled), line(1, "a message")];
+        let killed = "iggy.service: Main process exited, code=killed, status=9/KILL";
+        let lines = vec![
+            line(30, scheduled),
+            line(3, scheduled),
+            line(2, killed),
+            line(2, scheduled),
+            line(1, "a message"),
+        ];
+
         let journal = Request::Journal { unit: "iggy.service".to_owned() };
         let log = LogText { lines, cut: false, source: "journal".to_owned() };
         let finding = judged(with(json!({})).log(journal, log));
-        assert_eq!(finding.problems[0].text, "systemd restarted iggy.service 2 times in the last 24 h");
-        assert!(matches!(&finding.evidence[1], Evidence::Log(log) if log.lines.len() == 3));
+        assert_eq!(
+            finding.problems[0].text,
+            "systemd restarted iggy.service 2 times in the last 24 h; its last process ended with code=killed, \
+             status=9/KILL"
+        );
+        assert!(matches!(&finding.evidence[1], Evidence::Log(log) if log.lines.len() == 4));
     }
 
     #[test]

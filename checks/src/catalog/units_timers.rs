@@ -13,7 +13,10 @@ pub const CHECK: Check = Check {
     why: "Log rotation, certificate renewal and trimming of SSDs hang on timers, and so do the backups that compete with \
           Iggy for the disk. A timer that no longer elapses is missed only when the disk is full or the certificate old.",
     reads: &[Read::Units],
-    thresholds: &["warns when an active timer should have elapsed over 5 minutes ago and has not", "warns when a timer failed"],
+    thresholds: &[
+        "warns when an active timer should have elapsed over 5 minutes ago and has not",
+        "warns when a timer failed",
+    ],
     advice: "Look at the timer and at the unit it starts; restart the timer.",
     deadline: DEADLINE,
     run,
@@ -33,7 +36,9 @@ fn run(host: &Host) -> Result<Finding> {
     };
     let clock = host.clock()?;
     let mut timers = Vec::new();
-    for row in units.iter().filter(|row| row.name.ends_with(".timer") && row.load == "loaded").take(LOOKED_INTO) {
+    for row in
+        units.iter().filter(|row| row.name.ends_with(".timer") && row.load == "loaded").take(LOOKED_INTO)
+    {
         if let Some(unit) = systemd::find(host, &row.name)?.loaded() {
             timers.push((row, unit));
         }
@@ -48,7 +53,9 @@ fn run(host: &Host) -> Result<Finding> {
     let mut late_timers = 0_u64;
     for (row, unit) in &timers {
         let next = next(unit, &clock, monotonic);
-        let late = next.map(|at| clock.seconds() - at).filter(|&late| late > SLACK_SECONDS && row.active == "active" && row.sub == "waiting");
+        let late = next
+            .map(|at| clock.seconds() - at)
+            .filter(|&late| late > SLACK_SECONDS && row.active == "active" && row.sub == "waiting");
         let last = time(unit, "LastTriggerUSec");
         let starts = unit.text("Unit").unwrap_or_default();
         let cells = [
@@ -64,7 +71,13 @@ fn run(host: &Host) -> Result<Finding> {
             late_timers += 1;
             let ran = last.map_or_else(|| "never".to_owned(), crate::quantity::time);
             let text = format!("{} is overdue by {}; it last ran {ran}", row.name, duration(late as f64));
-            finding.warn(text, Advice::run("Restart the timer, and see whether the clock jumped.", format!("systemctl restart '{}'", row.name)));
+            finding.warn(
+                text,
+                Advice::run(
+                    "Restart the timer, and see whether the clock jumped.",
+                    format!("systemctl restart '{}'", row.name),
+                ),
+            );
             table.marked_row(Verdict::Warn, cells);
         } else if row.active == "failed" {
             let result = unit.text("Result").unwrap_or("unknown");
@@ -74,7 +87,8 @@ fn run(host: &Host) -> Result<Finding> {
             table.row(cells);
         }
     }
-    finding.summary = format!("{} loaded, {late_timers} overdue", count(timers.len() as u64, "timer is", "timers are"));
+    finding.summary =
+        format!("{} loaded, {late_timers} overdue", count(timers.len() as u64, "timer is", "timers are"));
     finding.show(Evidence::Table(table));
     Ok(finding)
 }
@@ -141,7 +155,10 @@ mod tests {
             assert_eq!(finding.verdict(), Verdict::Pass, "{late}");
         }
         let finding = waiting(json!({"NextElapseUSecRealtime": u64::MAX, "NextElapseUSecMonotonic": 0}));
-        assert_eq!((finding.verdict(), finding.summary.as_str()), (Verdict::Pass, "1 timer is loaded, 0 overdue"));
+        assert_eq!(
+            (finding.verdict(), finding.summary.as_str()),
+            (Verdict::Pass, "1 timer is loaded, 0 overdue")
+        );
     }
 
     #[test]
@@ -150,7 +167,10 @@ mod tests {
             "NextElapseUSecRealtime": (NOW - 7200) * 1_000_000, "LastTriggerUSec": (NOW - 93_600) * 1_000_000
         }));
         assert_eq!(finding.verdict(), Verdict::Warn);
-        assert_eq!(finding.problems[0].text, "logrotate.timer is overdue by 2 h; it last ran 2026-11-17T09:06:40Z");
+        assert_eq!(
+            finding.problems[0].text,
+            "logrotate.timer is overdue by 2 h; it last ran 2026-11-17T09:06:40Z"
+        );
     }
 
     #[test]
@@ -177,9 +197,11 @@ mod tests {
 
     #[test]
     fn without_systemd_or_timers_it_skips() {
-        let none = Recorded::complete().without(Request::UnitList, Cause::Unavailable("no system bus".to_owned()));
+        let none =
+            Recorded::complete().without(Request::UnitList, Cause::Unavailable("no system bus".to_owned()));
         assert_eq!(run(&none.host()).unwrap(), Finding::skip("there is no systemd to ask: no system bus"));
-        let empty = Recorded::complete().at(NOW, UP).with(Request::UnitList, Data::Units { units: Vec::new() });
+        let empty =
+            Recorded::complete().at(NOW, UP).with(Request::UnitList, Data::Units { units: Vec::new() });
         assert_eq!(run(&empty.host()).unwrap(), Finding::skip("systemd has no timer here"));
     }
 }

@@ -6,7 +6,9 @@ use crate::limits::limit;
 use crate::proc::{ProcessStat, TICKS, field, kibibytes};
 use crate::quantity::{bytes, count, duration, number};
 use crate::systemd::{self, Found, time};
-use crate::{Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Log, Read, Result, Table, Value, Verdict};
+use crate::{
+    Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Log, Read, Result, Table, Value, Verdict,
+};
 
 pub const CHECK: Check = Check {
     id: "warden-self",
@@ -67,7 +69,13 @@ fn run(host: &Host) -> Result<Finding> {
     let mut sentences = Vec::new();
     // The live process answers for itself under /proc/self, whoever may read what.
     let own_limit = if is_agent { unit.and_then(limit_of) } else { None };
-    sentences.push(process(host, &mut finding, "self", if is_agent { "the agent" } else { "this run" }, own_limit)?);
+    sentences.push(process(
+        host,
+        &mut finding,
+        "self",
+        if is_agent { "the agent" } else { "this run" },
+        own_limit,
+    )?);
     if let Some(pid) = agent.filter(|_| !is_agent) {
         sentences.push(process(host, &mut finding, &pid.to_string(), "the agent", unit.and_then(limit_of))?);
     }
@@ -94,7 +102,13 @@ impl MinSome for Option<u64> {
     }
 }
 
-fn process(host: &Host, finding: &mut Finding, pid: &str, who: &str, memory_max: Option<u64>) -> Result<String> {
+fn process(
+    host: &Host,
+    finding: &mut Finding,
+    pid: &str,
+    who: &str,
+    memory_max: Option<u64>,
+) -> Result<String> {
     let status = host.read(&format!("/proc/{pid}/status"))?;
     let (resident, peak) = (kibibytes(&status, "VmRSS"), kibibytes(&status, "VmHWM"));
     let resident = resident.ok_or_else(|| Error::parse(format!("/proc/{pid}/status"), "no VmRSS"))?;
@@ -153,7 +167,8 @@ fn service(host: &Host, finding: &mut Finding, name: &str, unit: &Unit) -> Resul
         let times = count(restarts, "time", "times");
         finding.warn(format!("systemd restarted {name} {times}, the last time within 24 h"), read);
     }
-    let seconds = |property: &str, scale: f64| unit.number(property).map(|value| Value::Seconds(value as f64 / scale));
+    let seconds =
+        |property: &str, scale: f64| unit.number(property).map(|value| Value::Seconds(value as f64 / scale));
     let fields = Fields::new(name)
         .row("active", active)
         .row("active since", time(unit, "ActiveEnterTimestamp").map(Value::Time))
@@ -177,7 +192,8 @@ fn reconnects(host: &Host, finding: &mut Finding, name: &str) -> Result<()> {
         Err(Error::Host(Failure { cause: Cause::Absent | Cause::Unavailable(_), .. })) => return Ok(()),
         Err(error) => {
             let advice = "Run Warden as root, or add its user to the group systemd-journal.";
-            finding.note(format!("how often it reconnected could not be told: {error}"), Advice::text(advice));
+            finding
+                .note(format!("how often it reconnected could not be told: {error}"), Advice::text(advice));
             return Ok(());
         }
     };
@@ -191,8 +207,15 @@ fn reconnects(host: &Host, finding: &mut Finding, name: &str) -> Result<()> {
         _ => Verdict::Note,
     };
     let times = count(lines.len() as u64, "time", "times");
-    let advice = Advice::run("See whether the network or the Supervisor was at fault.", format!("journalctl -u {name} --since=-24h --no-pager | grep -i connect"));
-    finding.problem(severity, format!("the agent reconnected to its Supervisor {times} in the last 24 h"), advice);
+    let advice = Advice::run(
+        "See whether the network or the Supervisor was at fault.",
+        format!("journalctl -u {name} --since=-24h --no-pager | grep -i connect"),
+    );
+    finding.problem(
+        severity,
+        format!("the agent reconnected to its Supervisor {times} in the last 24 h"),
+        advice,
+    );
     finding.show(Evidence::Log(Log { title: "Reconnects".to_owned(), lines, cut: log.cut }));
     Ok(())
 }
@@ -230,7 +253,13 @@ fn state(host: &Host, finding: &mut Finding) {
     }
     if total > STATE_BYTES {
         let text = format!("Warden's state takes {}, more than {}", bytes(total), bytes(STATE_BYTES));
-        finding.warn(text, Advice::run("See what is large; old snapshots can go.", format!("du -xah {STATE} | sort -h | tail -n 20")));
+        finding.warn(
+            text,
+            Advice::run(
+                "See what is large; old snapshots can go.",
+                format!("du -xah {STATE} | sort -h | tail -n 20"),
+            ),
+        );
     }
     if !table.rows.is_empty() {
         finding.show(Evidence::Table(table));
@@ -252,7 +281,10 @@ mod tests {
         Recorded::complete()
             .settings(settings())
             .at(NOW, 3605)
-            .file("/proc/self/status", &format!("Name: warden\nPid:\t99\nVmHWM: 9000 kB\nVmRSS: {kib} kB\nThreads:\t4\n"))
+            .file(
+                "/proc/self/status",
+                &format!("Name: warden\nPid:\t99\nVmHWM: 9000 kB\nVmRSS: {kib} kB\nThreads:\t4\n"),
+            )
             .file("/proc/self/stat", &stat(99, "warden", 'R', 1, 150))
             .file("/proc/self/limits", "Max open files            10              10               files\n")
     }
@@ -273,7 +305,12 @@ mod tests {
     }
 
     fn reconnects(times: usize) -> Finding {
-        let line = LogLine { at_us: Some(NOW * 1_000_000), level: None, origin: "warden".to_owned(), text: "Reconnected to the Supervisor".to_owned() };
+        let line = LogLine {
+            at_us: Some(NOW * 1_000_000),
+            level: None,
+            origin: "warden".to_owned(),
+            text: "Reconnected to the Supervisor".to_owned(),
+        };
         let log = LogText { lines: vec![line; times], cut: false, source: "journal".to_owned() };
         judged(installed(json!({})).log(Request::Journal { unit: "warden.service".to_owned() }, log))
     }
@@ -282,7 +319,10 @@ mod tests {
     fn a_small_process_that_was_run_by_hand_passes() {
         let finding = judged(by_hand(8192));
         assert_eq!(finding.verdict(), Verdict::Pass, "{:?}", finding.problems);
-        assert_eq!(finding.summary, "this run holds 8 MiB of memory after 1 h; warden.service is not installed");
+        assert_eq!(
+            finding.summary,
+            "this run holds 8 MiB of memory after 1 h; warden.service is not installed"
+        );
     }
 
     #[test]
@@ -303,13 +343,19 @@ mod tests {
     fn the_agent_is_looked_at_beside_a_run_by_hand() {
         let host = installed(json!({"MainPID": 50})).file("/proc/50/status", "VmRSS: 4096 kB\n");
         let finding = judged(host);
-        assert_eq!(finding.summary, "this run holds 8 MiB of memory after 1 h; the agent holds 4 MiB of memory");
+        assert_eq!(
+            finding.summary,
+            "this run holds 8 MiB of memory after 1 h; the agent holds 4 MiB of memory"
+        );
     }
 
     #[test]
     fn most_files_open_warns() {
         let link = |host: Recorded, fd| {
-            host.with(Request::Link { path: format!("/proc/self/fd/{fd}") }, Data::Link { target: "/x".to_owned() })
+            host.with(
+                Request::Link { path: format!("/proc/self/fd/{fd}") },
+                Data::Link { target: "/x".to_owned() },
+            )
         };
         assert_eq!(judged((0..7).fold(by_hand(1), link)).verdict(), Verdict::Pass);
         let finding = judged((0..8).fold(by_hand(1), link));
@@ -324,7 +370,10 @@ mod tests {
         assert_eq!(failed.problems[0].text, "warden.service failed: watchdog");
         let restarted = judged(installed(json!({"NRestarts": 3})));
         assert_eq!(restarted.verdict(), Verdict::Warn);
-        assert_eq!(restarted.problems[0].text, "systemd restarted warden.service 3 times, the last time within 24 h");
+        assert_eq!(
+            restarted.problems[0].text,
+            "systemd restarted warden.service 3 times, the last time within 24 h"
+        );
     }
 
     #[test]
@@ -339,8 +388,19 @@ mod tests {
 
     #[test]
     fn a_large_state_warns_and_a_hidden_one_is_said() {
-        let stat = Stat { kind: Kind::File, mode: 0o600, uid: 1, gid: 1, size: 2 << 30, allocated: 2 << 30, modified: NOW, device: 1, inode: 1 };
-        let host = by_hand(1).with(Request::Stat { path: format!("{STATE}/recorder/0001") }, Data::Stat(stat));
+        let stat = Stat {
+            kind: Kind::File,
+            mode: 0o600,
+            uid: 1,
+            gid: 1,
+            size: 2 << 30,
+            allocated: 2 << 30,
+            modified: NOW,
+            device: 1,
+            inode: 1,
+        };
+        let host =
+            by_hand(1).with(Request::Stat { path: format!("{STATE}/recorder/0001") }, Data::Stat(stat));
         assert_eq!(judged(host).problems[0].text, "Warden's state takes 2 GiB, more than 1 GiB");
         let hidden = by_hand(1).without(Request::List { path: STATE.to_owned() }, Cause::Denied);
         assert_eq!(judged(hidden).verdict(), Verdict::Note);

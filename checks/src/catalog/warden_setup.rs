@@ -51,7 +51,9 @@ fn run(host: &Host) -> Result<Finding> {
     };
     let configuration = host.stat(CONFIGURATION).if_any()?;
     if unit.is_none() && configuration.is_none() {
-        return Ok(Finding::skip(format!("Warden is not installed as a service here, it was run by hand: {reason}")));
+        return Ok(Finding::skip(format!(
+            "Warden is not installed as a service here, it was run by hand: {reason}"
+        )));
     }
     let mut sheet = Sheet {
         finding: Finding::new(""),
@@ -59,7 +61,8 @@ fn run(host: &Host) -> Result<Finding> {
         looked_at: 0,
     };
     sheet.files(host, configuration);
-    let mut directives = Table::new(format!("Directives of {name}"), ["directive", "value", "as it should be"]);
+    let mut directives =
+        Table::new(format!("Directives of {name}"), ["directive", "value", "as it should be"]);
     match unit {
         Some(unit) => {
             sheet.unit(host, &name, &unit, &mut directives);
@@ -150,9 +153,13 @@ impl Sheet {
     fn not_for_everybody(&mut self, path: &str, stat: &Stat) {
         const SECRETS: [&str; 5] = ["key", "token", "secret", "credential", "password"];
         let name = path.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
-        if stat.kind == Kind::File && stat.mode & OTHERS != 0 && SECRETS.iter().any(|word| name.contains(word)) {
+        if stat.kind == Kind::File
+            && stat.mode & OTHERS != 0
+            && SECRETS.iter().any(|word| name.contains(word))
+        {
             let text = format!("{path} has mode {:04o}: every user can read the secret in it", stat.mode);
-            let advice = Advice::run("Take the right away, and replace the secret.", format!("chmod o-rwx '{path}'"));
+            let advice =
+                Advice::run("Take the right away, and replace the secret.", format!("chmod o-rwx '{path}'"));
             self.finding.warn(text, advice);
         }
     }
@@ -170,7 +177,8 @@ impl Sheet {
         self.looked_at += 1;
         let kind = format!("{:?}", stat.kind).to_ascii_lowercase();
         let (mode, owner) = (format!("{:04o}", stat.mode), format!("{}:{}", stat.uid, stat.gid));
-        let cells = [Value::Code(path.to_owned()), kind.into(), Value::Code(mode), Value::Code(owner), wanted.into()];
+        let cells =
+            [Value::Code(path.to_owned()), kind.into(), Value::Code(mode), Value::Code(owner), wanted.into()];
         match severity {
             Some(severity) => self.table.marked_row(severity, cells),
             None => self.table.row(cells),
@@ -187,9 +195,11 @@ impl Sheet {
         match host.read(path) {
             Ok(text) => {
                 if let Err(error) = toml::from_str::<toml::Table>(&text) {
-                    let line = error.span().map_or(0, |span| text[..span.start.min(text.len())].lines().count());
+                    let line =
+                        error.span().map_or(0, |span| text[..span.start.min(text.len())].lines().count());
                     let text = format!("{path} does not parse, at line {line}: {}", error.message());
-                    let advice = Advice::run("Mend it; until then the agent allows nothing.", "warden doctor");
+                    let advice =
+                        Advice::run("Mend it; until then the agent allows nothing.", "warden doctor");
                     self.finding.fail(text, advice);
                 }
             }
@@ -212,7 +222,13 @@ impl Sheet {
             ("MemoryMax", memory.map(Value::Bytes).into(), "a limit", memory.is_some(), "MemoryMax=256M"),
             ("CPUQuota", percent.into(), "a quota", quota.is_some(), "CPUQuota=100%"),
             ("Type", kind.into(), "notify", kind.starts_with("notify"), "Type=notify"),
-            ("WatchdogSec", watchdog.map(|time| Value::Seconds(time as f64 / 1e6)).into(), "set", watchdog.is_some(), "WatchdogSec=60"),
+            (
+                "WatchdogSec",
+                watchdog.map(|time| Value::Seconds(time as f64 / 1e6)).into(),
+                "set",
+                watchdog.is_some(),
+                "WatchdogSec=60",
+            ),
             ("UnitFileState", enabled.into(), "enabled", enabled == "enabled", ""),
         ];
         for (directive, value, wanted, is_right, setting) in rows {
@@ -221,7 +237,10 @@ impl Sheet {
                 table.row([Value::Code(directive.to_owned()), value, wanted.into()]);
                 continue;
             }
-            let text = format!("{name}: {directive} is {}, and should be {wanted}", if value == Value::Nothing { "not set".to_owned() } else { value.to_string() });
+            let text = format!(
+                "{name}: {directive} is {}, and should be {wanted}",
+                if value == Value::Nothing { "not set".to_owned() } else { value.to_string() }
+            );
             let advice = match setting {
                 "" => Advice::run("Enable it.", format!("systemctl enable {name}")),
                 setting => systemd::drop_in(name, setting),
@@ -231,12 +250,17 @@ impl Sheet {
         }
         let Some(exposure) = systemd::exposure(host, name) else { return };
         self.looked_at += 1;
-        let cells = [Value::Code("exposure".to_owned()), exposure.into(), format!("under {MOST_EXPOSURE}").into()];
+        let cells =
+            [Value::Code("exposure".to_owned()), exposure.into(), format!("under {MOST_EXPOSURE}").into()];
         if exposure < MOST_EXPOSURE {
             return table.row(cells);
         }
-        let text = format!("{name} is exposed {} of 10, and should be under {MOST_EXPOSURE}", number(exposure));
-        let advice = Advice::run("See which directives a drop-in took away.", format!("systemd-analyze security {name}"));
+        let text =
+            format!("{name} is exposed {} of 10, and should be under {MOST_EXPOSURE}", number(exposure));
+        let advice = Advice::run(
+            "See which directives a drop-in took away.",
+            format!("systemd-analyze security {name}"),
+        );
         self.finding.warn(text, advice);
         table.marked_row(Verdict::Warn, cells);
     }
@@ -274,7 +298,8 @@ mod tests {
     use crate::systemd::testing::settings;
 
     fn stat(host: Recorded, path: &str, kind: Kind, mode: u32, uid: u32) -> Recorded {
-        let stat = Stat { kind, mode, uid, gid: uid, size: 1, allocated: 1, modified: 0, device: 1, inode: 1 };
+        let stat =
+            Stat { kind, mode, uid, gid: uid, size: 1, allocated: 1, modified: 0, device: 1, inode: 1 };
         host.with(Request::Stat { path: path.to_owned() }, Data::Stat(stat))
     }
 
@@ -353,7 +378,8 @@ mod tests {
 
     #[test]
     fn a_unit_that_was_loosened_warns_for_each_directive() {
-        let finding = judged(installed(json!({"MemoryMax": u64::MAX, "WatchdogUSec": 0, "UnitFileState": "disabled"})));
+        let finding =
+            judged(installed(json!({"MemoryMax": u64::MAX, "WatchdogUSec": 0, "UnitFileState": "disabled"})));
         let texts: Vec<&str> = finding.problems.iter().map(|problem| problem.text.as_str()).collect();
         assert_eq!(
             texts,
@@ -379,7 +405,9 @@ mod tests {
         let rules = |name: &str| Request::List { path: format!("{name}/polkit-1/rules.d") };
         let none = judged(installed(json!({})).without(rules("/usr/share"), Cause::Absent));
         assert_eq!(none.problems[0].text, "no polkit rule names Warden: it cannot restart the runtimes");
-        let hidden = installed(json!({})).without(rules("/usr/share"), Cause::Absent).without(rules("/etc"), Cause::Denied);
+        let hidden = installed(json!({}))
+            .without(rules("/usr/share"), Cause::Absent)
+            .without(rules("/etc"), Cause::Denied);
         assert_eq!(judged(hidden).verdict(), Verdict::Note);
         let policy = installed(json!({})).denied("/etc/warden/policy.toml");
         assert_eq!(judged(policy).verdict(), Verdict::Note);
