@@ -119,7 +119,7 @@ fn name_cores(finding: &mut Finding, cores: &[Core], what: &str, advice: impl Fn
     }
     let more = if names.len() > NAMED { format!(" and {} more", names.len() - NAMED) } else { String::new() };
     let listed = names[..names.len().min(NAMED)].join(", ");
-    finding.warn(format!("{} of {} was {what}: {listed}{more}", count(names.len() as u64, "core", "cores"), cores.len()), advice());
+    finding.warn(format!("{} {what}, of {}: {listed}{more}", count(names.len() as u64, "core", "cores"), cores.len()), advice());
 }
 
 fn chart(cores: &[Core]) -> Series {
@@ -182,14 +182,14 @@ mod tests {
     fn one_pinned_core_warns_though_the_other_idles() {
         assert_eq!(run(&host("1.00", 94, 0).host()).unwrap().verdict(), Verdict::Pass);
         let finding = run(&host("1.00", 95, 0).host()).unwrap();
-        assert_eq!(finding.problems[0].text, "1 core of 2 was busy for 95 % of the time or more: cpu1");
+        assert_eq!(finding.problems[0].text, "1 core busy for 95 % of the time or more, of 2: cpu1");
     }
 
     #[test]
     fn a_core_that_only_serves_interrupts_warns() {
         assert_eq!(run(&host("1.00", 0, 50).host()).unwrap().verdict(), Verdict::Pass);
         let finding = run(&host("1.00", 0, 51).host()).unwrap();
-        assert_eq!(finding.problems[0].text, "1 core of 2 was on interrupts for over half of the time: cpu1");
+        assert_eq!(finding.problems[0].text, "1 core on interrupts for over half of the time, of 2: cpu1");
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::host::Host;
-use crate::{Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Table, Value, Verdict, quantity};
+use crate::host::{Host, IfAny};
+use crate::{Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Table, Value, Verdict};
 
 pub const CHECK: Check = Check {
     id: "kernel-parameters",
@@ -18,6 +18,7 @@ pub const CHECK: Check = Check {
         Read::Path("/proc/sys/kernel/*"),
         Read::Path("/proc/sys/net/core/*"),
         Read::Path("/proc/sys/net/ipv4/*"),
+        Read::Path("/proc/swaps"),
     ],
     thresholds: &[
         "warns about each parameter outside the range that the table names, where that breaks or stalls a broker",
@@ -132,6 +133,8 @@ fn run(host: &Host) -> Result<Finding> {
             values.insert(name, value);
         }
     }
+    // Only the heading: nothing can be swapped out, whatever the wish.
+    let has_no_swap = host.read("/proc/swaps").if_any()?.is_some_and(|swaps| swaps.lines().count() == 1);
     let mut finding = Finding::new("");
     let mut table = Table::new("Parameters", ["parameter", "value", "usual default", "wanted", "why"]);
     let (mut read, mut missing) = (0, Vec::new());
@@ -148,7 +151,7 @@ fn run(host: &Host) -> Result<Finding> {
             parameter.range.words().into(),
             parameter.why.into(),
         ];
-        if parameter.range.holds(value)? {
+        if parameter.range.holds(value)? || parameter.name == "vm.swappiness" && has_no_swap {
             table.row(cells);
         } else {
             table.marked_row(parameter.severity, cells);
@@ -162,8 +165,9 @@ fn run(host: &Host) -> Result<Finding> {
     for name in &missing {
         table.row([Value::Code((*name).to_owned()), Value::Nothing, Value::Nothing, Value::Nothing, "not readable on this kernel or in this container".into()]);
     }
-    let outside = finding.problems.len() as u64;
-    finding.summary = format!("{} of {read} are outside their wanted range", quantity::count(outside, "parameter", "parameters"));
+    let outside = finding.problems.len();
+    let are = if outside == 1 { "is" } else { "are" };
+    finding.summary = format!("{outside} of {read} parameters {are} outside the wanted range");
     finding.show(Evidence::Table(table));
     Ok(finding)
 }
@@ -246,10 +250,12 @@ mod tests {
     fn the_defaults_of_a_current_kernel_pass_but_for_swappiness() {
         let finding = run(&good().host()).unwrap();
         assert_eq!((finding.verdict(), finding.problems.len()), (Verdict::Pass, 0));
-        assert_eq!(finding.summary, format!("0 parameters of {} are outside their wanted range", PARAMETERS.len()));
+        assert_eq!(finding.summary, format!("0 of {} parameters are outside the wanted range", PARAMETERS.len()));
         let swappy = with("vm.swappiness", "60\n");
         assert_eq!(swappy.verdict(), Verdict::Note);
         assert!(swappy.problems[0].text.starts_with("vm.swappiness is 60, wanted is at most 10: "));
+        let without_swap = good().file(&path("vm.swappiness"), "60").file("/proc/swaps", "Filename Type Size Used Priority\n");
+        assert_eq!(run(&without_swap.host()).unwrap().verdict(), Verdict::Pass);
     }
 
     #[test]
@@ -283,7 +289,7 @@ mod tests {
     #[test]
     fn a_container_without_net_core_is_judged_by_the_rest() {
         let finding = run(&Recorded::complete().file("/proc/sys/vm/swappiness", "1").host()).unwrap();
-        assert_eq!(finding.summary, "0 parameters of 1 are outside their wanted range");
+        assert_eq!(finding.summary, "0 of 1 parameters are outside the wanted range");
     }
 
     #[test]
