@@ -3,8 +3,8 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use warden::snapshot::report::Outcome;
 use warden::snapshot::bundle::Bundle;
+use warden::snapshot::report::Outcome;
 use warden_checks::host::{Data, Request, Sample, Samples};
 
 /// The healthy host, with some answers put in place of its own.
@@ -48,7 +48,9 @@ fn fifteen_hundred_cores_and_twenty_thousand_processes_make_an_ordinary_report()
         text + "ctxt 1\nbtime 1795000000\nprocesses 9\nprocs_running 1\nprocs_blocked 0\n"
     };
     let process = |pid: u32, ticks: u64| {
-        format!("{pid} (worker (x)) S 1 {pid} {pid} 0 -1 4194560 0 0 0 0 {ticks} 0 0 0 20 0 3 0 4567 1000 250 0\n")
+        format!(
+            "{pid} (worker (x)) S 1 {pid} {pid} 0 -1 4194560 0 0 0 0 {ticks} 0 0 0 20 0 3 0 4567 1000 250 0\n"
+        )
     };
     let processes = (2..20_000).map(|pid| Sample {
         path: format!("/proc/{pid}/stat"),
