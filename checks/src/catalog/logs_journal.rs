@@ -54,7 +54,14 @@ const SETTINGS: [&str; 8] = [
 fn run(host: &Host) -> Result<Finding> {
     let (on_disk, in_memory) = (host.list(DISK).if_any()?, host.list(MEMORY).if_any()?);
     let usage = host.run("journal-disk-usage").if_any()?;
-    if on_disk.is_none() && in_memory.is_none() {
+    let keeps =
+        |listing: &Option<Vec<Entry>>| listing.as_ref().is_some_and(|entries| entries.iter().any(is_machine));
+    let place = match (keeps(&on_disk), keeps(&in_memory)) {
+        (true, _) => "on disk",
+        (false, true) => "in memory only",
+        (false, false) => "nowhere",
+    };
+    if place == "nowhere" {
         if usage.is_none() {
             return Ok(Finding::skip("there is no journal here: journalctl is not installed"));
         }
@@ -65,13 +72,6 @@ fn run(host: &Host) -> Result<Finding> {
     let settings = settings(host)?;
     let mut finding = Finding::new("");
     let usage = usage.map_or_else(String::new, |output| output.stdout.trim().to_owned());
-    let keeps =
-        |listing: &Option<Vec<Entry>>| listing.as_ref().is_some_and(|entries| entries.iter().any(is_machine));
-    let place = match (keeps(&on_disk), keeps(&in_memory)) {
-        (true, _) => "on disk",
-        (false, true) => "in memory only",
-        (false, false) => "nowhere",
-    };
     storage(&mut finding, place, settings.get("Storage").map(String::as_str));
     let damaged = on_disk.as_ref().map_or(Ok(Vec::new()), |machines| damaged_files(host, machines))?;
     if !damaged.is_empty() {
@@ -389,7 +389,9 @@ mod tests {
     fn without_a_journal_it_skips() {
         let finding = run(&Recorded::complete().host()).unwrap();
         assert_eq!(finding, Finding::skip("there is no journal here: journalctl is not installed"));
-        let idle = output(Recorded::complete(), "journal-disk-usage", "");
+        let left_behind = Request::List { path: DISK.to_owned() };
+        let idle = output(Recorded::complete(), "journal-disk-usage", "")
+            .with(left_behind, Data::Entries { entries: Vec::new(), left_out: 0 });
         let unit = Request::Unit { name: JOURNALD.to_owned() };
         let idle = idle.without(unit, Cause::Unavailable("no system bus".to_owned()));
         assert_eq!(run(&idle.host()).unwrap(), Finding::skip("journald does not run here: no system bus"));
