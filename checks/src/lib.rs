@@ -3,6 +3,7 @@
 
 mod block;
 mod catalog;
+mod certificate;
 mod cgroup;
 mod check;
 mod complaints;

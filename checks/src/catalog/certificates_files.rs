@@ -1,0 +1,275 @@
+//! certificates-files: are the certificates that the listeners are configured with good.
+
+use crate::certificate::{self, Certificate};
+use crate::host::{Cause, Failure, Host, Kind};
+use crate::iggy::{self, Listener};
+use crate::quantity::count;
+use crate::{Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Table, Verdict};
+
+pub const CHECK: Check = Check {
+    id: "certificates-files",
+    area: Area::Certificates,
+    title: "Are the certificates good?",
+    why: "Iggy loads whatever certificate it is given and never says that it has expired: clients are refused, and the \
+          server's log shows nothing. The sample certificate of Iggy's repository expired on 2026-11-17.",
+    reads: &[
+        Read::Iggy,
+        Read::PublicKey,
+        Read::Path("/**/*.pem"),
+        Read::Path("/**/*.crt"),
+        Read::Path("/**/*.cer"),
+        Read::Path("/**/*.cert"),
+        Read::Path("/**/*.key"),
+    ],
+    thresholds: &[
+        "fails when a certificate is missing, broken, not valid yet, or expires in 7 days",
+        "fails when the key does not belong to the certificate or every user may read it, and when the chain is broken",
+        "warns when a certificate expires in 30 days, has no name that the listener is reached by, or is weak (RSA under 2048 bits, SHA-1)",
+        "notes a self-signed certificate and what could not be read",
+    ],
+    advice: "Renew the certificate, put the whole chain into the file, and restart the runtime: it reads it only at its start.",
+    deadline: DEADLINE,
+    run,
+};
+
+/// Names of files that are opened for a configuration, which anybody's process may have brought.
+const CERTIFICATE_NAMES: [&str; 4] = [".pem", ".crt", ".cer", ".cert"];
+const KEY_NAMES: [&str; 2] = [".pem", ".key"];
+
+fn run(host: &Host) -> Result<Finding> {
+    let listeners: Vec<Listener> = iggy::listeners(host).into_iter().filter(|one| one.certificate.is_some()).collect();
+    if listeners.is_empty() {
+        return Ok(Finding::skip("no listener of Iggy or its connectors is configured with a certificate file"));
+    }
+    let now = host.clock()?.seconds();
+    let mut finding = Finding::new("");
+    let mut table = certificate::table("Certificates in the files");
+    let (mut seen, mut read): (Vec<&str>, usize) = (Vec::new(), 0);
+    let mut unread = None;
+    for listener in &listeners {
+        let Some(path) = listener.certificate.as_deref().filter(|path| !seen.contains(path)) else { continue };
+        seen.push(path);
+        let chain = match parse(host, path) {
+            Ok(chain) => chain,
+            Err(Error::Host(failure)) if failure.cause == Cause::Denied => {
+                finding.note(format!("the certificate of the {} listener is unknown: {failure}", listener.name), capability());
+                unread = Some(Error::Host(failure));
+                continue;
+            }
+            Err(error) => {
+                let text = format!("the certificate of the {} listener cannot be used: {error}", listener.name);
+                finding.fail(text, Advice::run("Put the certificate there, or correct the path in the configuration.", format!("ls -lL '{path}'")));
+                continue;
+            }
+        };
+        read += 1;
+        judge_chain(&mut finding, &mut table, path, &chain, now);
+        judge_names(&mut finding, path, &chain[0], &listeners);
+        if let Some(key) = &listener.key {
+            judge_key(host, &mut finding, path, key, &chain[0]);
+        }
+    }
+    if let (0, Some(error), Verdict::Note) = (read, unread, finding.verdict()) {
+        return Err(error);
+    }
+    finding.summary = match finding.problems.len() {
+        0 => format!("{} looked at, all good", count(seen.len() as u64, "certificate file", "certificate files")),
+        problems => format!(
+            "{} looked at, {}",
+            count(seen.len() as u64, "certificate file", "certificate files"),
+            count(problems as u64, "problem", "problems")
+        ),
+    };
+    finding.show(Evidence::Table(table));
+    Ok(finding)
+}
+
+fn capability() -> Advice {
+    Advice::text("Run as root or give Warden CAP_DAC_READ_SEARCH.")
+}
+
+fn parse(host: &Host, path: &str) -> Result<Vec<Certificate>> {
+    if !CERTIFICATE_NAMES.iter().any(|end| path.ends_with(end)) {
+        return Err(Error::parse(path, "only files named .pem, .crt, .cer and .cert are opened"));
+    }
+    certificate::parse_pem(path, &host.read(path)?)
+}
+
+fn judge_chain(finding: &mut Finding, table: &mut Table, path: &str, chain: &[Certificate], now: i64) {
+    let renew = || Advice::run("Renew it, then restart the runtime.", format!("openssl x509 -in '{path}' -noout -subject -issuer -dates"));
+    for one in chain {
+        let time = one.judge_time(now);
+        match &time {
+            Some((severity, text)) => {
+                table.marked_row(*severity, certificate::cells(path, one));
+                finding.problem(*severity, format!("{} in {path} {text}", one.subject), renew());
+            }
+            None => table.row(certificate::cells(path, one)),
+        }
+        if let Some(weakness) = &one.weakness {
+            finding.warn(format!("{} in {path} is weak: {weakness}", one.subject), renew());
+        }
+    }
+    for (at, pair) in chain.windows(2).enumerate() {
+        if !pair[0].is_signed_by(&pair[1]) {
+            let text = format!("the chain in {path} is broken: certificate {} was not signed by certificate {}", at + 1, at + 2);
+            let advice = Advice::run("Put the server's certificate first, then each issuer after what it signed.", format!("openssl crl2pkcs7 -nocrl -certfile '{path}' | openssl pkcs7 -print_certs -noout"));
+            finding.fail(text, advice);
+        }
+    }
+    let leaf = &chain[0];
+    if leaf.is_self_issued() {
+        let text = format!("the certificate in {path} is self-signed: each client must be given it");
+        finding.note(text, Advice::text("Have it issued by an authority that the clients know."));
+    }
+}
+
+fn judge_names(finding: &mut Finding, path: &str, leaf: &Certificate, listeners: &[Listener]) {
+    if leaf.names.is_empty() {
+        let advice = Advice::text("Have it issued again with the names and addresses by which clients reach this node.");
+        finding.warn(format!("the certificate in {path} has no subject alternative name: clients refuse it"), advice);
+        return;
+    }
+    let users = listeners.iter().filter(|one| one.certificate.as_deref() == Some(path));
+    for one in users.filter(|one| !one.is_wildcard() && !one.is_loopback() && !leaf.covers(&one.host)) {
+        let text = format!("the {} listener is reached at {}, and the certificate in {path} is for {}", one.name, one.host, leaf.names.join(", "));
+        finding.warn(text, Advice::text("If clients use that address and not a name, have the certificate issued for it too."));
+    }
+}
+
+fn judge_key(host: &Host, finding: &mut Finding, certificate: &str, path: &str, leaf: &Certificate) {
+    let advice = |text: &str| Advice::run(text, format!("ls -lL '{path}'"));
+    match host.public_key(path) {
+        Ok(digest) if digest == leaf.key_sha256 => {}
+        Ok(_) => finding.fail(
+            format!("the key {path} does not belong to the certificate {certificate}: no handshake can succeed after the next start"),
+            advice("Put the key and the certificate in place that were made together."),
+        ),
+        Err(Error::Host(Failure { cause: Cause::Absent, .. })) => {
+            finding.fail(format!("the key {path} does not exist"), advice("Put the key there or correct the path in the configuration."));
+        }
+        Err(error) => finding.note(format!("whether the key belongs to {certificate} is unknown: {error}"), capability()),
+    }
+    if !KEY_NAMES.iter().any(|end| path.ends_with(end)) {
+        return;
+    }
+    let stat = host.stat(path).ok();
+    let target = || host.link(path).ok().filter(|target| KEY_NAMES.iter().any(|end| target.ends_with(end)));
+    let stat = match stat {
+        Some(link) if link.kind == Kind::Link => {
+            let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
+            let absolute = target().map(|target| if target.starts_with('/') { target } else { format!("{directory}/{target}") });
+            absolute.and_then(|target| host.stat(&target).ok())
+        }
+        other => other,
+    };
+    if let Some(stat) = stat.filter(|stat| stat.mode & 0o006 != 0) {
+        let text = format!("every user of this machine may read or change the key {path} (mode {:04o})", stat.mode);
+        finding.fail(text, Advice::run("Close it, and replace the key if the machine has other users.", format!("chmod o= '{path}'")));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::certificate::tests::{Made, NOW, authority, issued};
+    use crate::host::{Data, Recorded, Request};
+    use crate::iggy::tests::{running, settings, stat};
+
+    const PEM: &str = "/etc/iggy/a.pem";
+    const KEY: &str = "/etc/iggy/a.key";
+
+    fn configured(address: &str) -> Recorded {
+        let environment = format!(
+            "IGGY_TCP_ADDRESS={address}:8090\0IGGY_TCP_TLS_ENABLED=true\0IGGY_TCP_TLS_SELF_SIGNED=false\0\
+             IGGY_TCP_TLS_CERT_FILE={PEM}\0IGGY_TCP_TLS_KEY_FILE={KEY}\0"
+        );
+        running(70).file("/proc/70/environ", &environment).at(NOW, 9000)
+    }
+
+    fn key_of(recorded: Recorded, made: &Made, mode: u32) -> Recorded {
+        let mut stat = stat(Kind::File, 200);
+        stat.mode = mode;
+        let key = Data::PublicKey { algorithm: "ECDSA".to_owned(), spki_sha256: made.parsed().key_sha256 };
+        recorded
+            .with(Request::PublicKey { path: KEY.to_owned() }, key)
+            .with(Request::Stat { path: KEY.to_owned() }, Data::Stat(stat))
+    }
+
+    fn with(leaf: &Made, pem: &str) -> Recorded {
+        key_of(configured("0.0.0.0").file(PEM, pem), leaf, 0o640)
+    }
+
+    fn of(recorded: Recorded) -> Finding {
+        run(&recorded.host()).unwrap()
+    }
+
+    fn problem(recorded: Recorded) -> (Verdict, String) {
+        let finding = of(recorded);
+        assert_eq!(finding.problems.len(), 1, "{:?}", finding.problems);
+        (finding.verdict(), finding.problems[0].text.clone())
+    }
+
+    #[test]
+    fn a_whole_chain_with_its_key_passes() {
+        let root = authority("root");
+        let leaf = issued(&root, &["node1"], (2027, 6, 1));
+        let finding = of(with(&leaf, &format!("{}{}", leaf.pem, root.pem)));
+        assert_eq!((finding.verdict(), finding.summary.as_str()), (Verdict::Pass, "1 certificate file looked at, all good"));
+    }
+
+    #[test]
+    fn a_certificate_near_its_end_warns_and_one_past_it_fails() {
+        let root = authority("root");
+        let soon = issued(&root, &["node1"], (2026, 12, 10));
+        let (verdict, text) = problem(with(&soon, &soon.pem));
+        assert_eq!(verdict, Verdict::Warn);
+        assert_eq!(text, format!("CN=iggy in {PEM} expires in 18 d 12 h, at 2026-12-10T00:00:00Z"));
+        let past = issued(&root, &["node1"], (2026, 11, 17));
+        assert_eq!(problem(with(&past, &past.pem)).0, Verdict::Fail);
+    }
+
+    #[test]
+    fn a_broken_chain_a_foreign_key_and_an_open_key_fail() {
+        let (root, other) = (authority("root"), authority("root"));
+        let leaf = issued(&root, &["node1"], (2027, 6, 1));
+        let chain = problem(with(&leaf, &format!("{}{}", leaf.pem, other.pem)));
+        assert_eq!(chain.1, format!("the chain in {PEM} is broken: certificate 1 was not signed by certificate 2"));
+        let foreign = problem(key_of(with(&leaf, &leaf.pem), &root, 0o600));
+        assert!(foreign.1.starts_with(&format!("the key {KEY} does not belong to the certificate {PEM}")));
+        let open = problem(key_of(with(&leaf, &leaf.pem), &leaf, 0o644));
+        let expected = format!("every user of this machine may read or change the key {KEY} (mode 0644)");
+        assert_eq!(open, (Verdict::Fail, expected));
+    }
+
+    #[test]
+    fn names_that_do_not_fit_warn_and_a_self_signed_certificate_is_noted() {
+        let root = authority("root");
+        let leaf = issued(&root, &["node1"], (2027, 6, 1));
+        let at_address = key_of(configured("10.0.0.7").file(PEM, &leaf.pem), &leaf, 0o600);
+        let expected = format!("the tcp listener is reached at 10.0.0.7, and the certificate in {PEM} is for node1");
+        assert_eq!(problem(at_address), (Verdict::Warn, expected));
+        let nameless = issued(&root, &[], (2027, 6, 1));
+        assert!(problem(with(&nameless, &nameless.pem)).1.ends_with("has no subject alternative name: clients refuse it"));
+        let own = of(with(&root, &root.pem));
+        assert!(own.problems.iter().any(|problem| problem.severity == Verdict::Note && problem.text.contains("self-signed")));
+    }
+
+    #[test]
+    fn a_missing_or_broken_file_fails_a_denied_one_is_unknown_and_none_is_skipped() {
+        assert!(problem(configured("0.0.0.0")).1.ends_with(&format!("cannot be used: {PEM}: does not exist")));
+        assert_eq!(problem(configured("0.0.0.0").file(PEM, "junk")).0, Verdict::Fail);
+        assert!(run(&configured("0.0.0.0").denied(PEM).host()).is_err());
+        assert_eq!(of(running(70)).verdict(), Verdict::Skip);
+        assert_eq!(of(Recorded::complete().settings(settings())).verdict(), Verdict::Skip);
+    }
+
+    #[test]
+    fn a_key_that_may_not_be_seen_is_noted_and_a_missing_one_fails() {
+        let leaf = issued(&authority("root"), &["node1"], (2027, 6, 1));
+        let key = || Request::PublicKey { path: KEY.to_owned() };
+        assert_eq!(problem(with(&leaf, &leaf.pem).without(key(), Cause::Denied)).0, Verdict::Note);
+        let missing = problem(with(&leaf, &leaf.pem).without(key(), Cause::Absent));
+        assert_eq!(missing, (Verdict::Fail, format!("the key {KEY} does not exist")));
+    }
+}

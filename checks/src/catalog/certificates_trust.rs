@@ -1,0 +1,210 @@
+//! certificates-trust: whom does this machine trust, and is the Supervisor among them.
+
+use crate::certificate::{self, Certificate};
+use crate::host::{Host, IfAny};
+use crate::quantity::count;
+use crate::{Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Value, Verdict};
+
+pub const CHECK: Check = Check {
+    id: "certificates-trust",
+    area: Area::Certificates,
+    title: "Does this machine trust the right authorities?",
+    why: "The agent trusts its Supervisor by the system's store of authorities. A store that is missing or stale, or a \
+          proxy that puts its own certificate in between, cuts the node off from its Supervisor.",
+    reads: &[
+        Read::Tls,
+        Read::Path("/etc/ssl/certs/ca-certificates.crt"),
+        Read::Path("/etc/pki/tls/certs/ca-bundle.crt"),
+        Read::Path("/etc/ssl/ca-bundle.pem"),
+        Read::Path("/etc/ssl/cert.pem"),
+    ],
+    thresholds: &[
+        "fails when the Supervisor's chain does not end at an authority of the store, does not bear its name, or is out of date",
+        "warns when there is no store of authorities, or the Supervisor's certificate expires in 30 days",
+        "notes a Supervisor that is reached without TLS",
+    ],
+    advice: "Install the package ca-certificates; put an authority of your own into /usr/local/share/ca-certificates and run update-ca-certificates.",
+    deadline: DEADLINE,
+    run,
+};
+
+/// Where distributions keep the bundle, as rustls-native-certs and Go look for it.
+const STORES: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+fn run(host: &Host) -> Result<Finding> {
+    let now = host.clock()?.seconds();
+    let mut finding = Finding::new("");
+    let mut store = None;
+    for path in STORES {
+        if let Some(text) = host.read(path).if_any()? {
+            store = Some((path, certificate::parse_pem(path, &text)?));
+            break;
+        }
+    }
+    let authorities = store.as_ref().map(|(_, all)| all.as_slice()).unwrap_or_default();
+    let expired = authorities.iter().filter(|one| one.not_after < now).count();
+    match &store {
+        Some((path, all)) => finding.summary = format!("{} trusts {}", path, count(all.len() as u64, "authority", "authorities")),
+        None => {
+            finding.summary = "there is no store of authorities".to_owned();
+            let advice = Advice::run("Install the authorities of the distribution.", "apt-get install ca-certificates");
+            finding.warn("there is no store of authorities in any of the usual places: TLS to anywhere fails", advice);
+        }
+    }
+    let fields = Fields::new("Store")
+        .row("file", store.as_ref().map(|(path, _)| Value::Code((*path).to_owned())))
+        .row("authorities", authorities.len())
+        .row("expired", expired);
+    finding.show(Evidence::Fields(fields));
+    if let Some(url) = host.settings()?.supervisor_url {
+        judge_supervisor(host, &mut finding, &url, authorities, now)?;
+    }
+    Ok(finding)
+}
+
+fn judge_supervisor(host: &Host, finding: &mut Finding, url: &str, authorities: &[Certificate], now: i64) -> Result<()> {
+    let Some((name, address)) = endpoint(url) else {
+        let advice = Advice::text("Give the Supervisor a certificate and an https:// address.");
+        finding.note("the Supervisor is reached without TLS: whoever is in between reads and changes everything", advice);
+        return Ok(());
+    };
+    let answer = host.tls(&address, &name)?;
+    let chain = certificate::parse_pem(&format!("what {address} serves"), &answer.chain.join("\n"))?;
+    let look = || Advice::run("Look at what is served; if a proxy is in between, its authority must be in the store.", format!("openssl s_client -showcerts -connect {address} -servername {name} </dev/null"));
+    let mut table = certificate::table("The Supervisor's chain");
+    for one in &chain {
+        match one.judge_time(now) {
+            Some((severity, text)) => {
+                table.marked_row(severity, certificate::cells(&address, one));
+                finding.problem(severity, format!("{} of the Supervisor's chain {text}", one.subject), look());
+            }
+            None => table.row(certificate::cells(&address, one)),
+        }
+    }
+    if !chain[0].covers(&name) {
+        let text = format!("the Supervisor is called {name}, its certificate is for {}", chain[0].names.join(", "));
+        finding.fail(text, look());
+    }
+    if !is_trusted(&chain, authorities, now) {
+        let last = chain.last().map_or("", |last| last.issuer.as_str());
+        let advice = Advice::run("If the authority is your own, add it to the store or name it in Warden's configuration.", "update-ca-certificates");
+        finding.fail(format!("the Supervisor's certificate leads to {last}, which this machine does not trust"), advice);
+    }
+    if finding.verdict() == Verdict::Pass {
+        finding.summary.push_str(&format!(", and with them the Supervisor at {address}"));
+    }
+    finding.show(Evidence::Table(table));
+    Ok(())
+}
+
+/// Links that a chain may have; real ones have two or three.
+const LINKS: usize = 8;
+
+/// Follows signatures from the first certificate, through the others in any order, to an authority in force.
+fn is_trusted(chain: &[Certificate], authorities: &[Certificate], now: i64) -> bool {
+    let mut current = &chain[0];
+    for _ in 0..LINKS {
+        let in_store = |one: &&Certificate| one.not_after >= now && (one.sha256 == current.sha256 || current.is_signed_by(one));
+        if authorities.iter().any(|one| in_store(&one)) {
+            return true;
+        }
+        let above = chain.iter().find(|one| one.is_authority && one.sha256 != current.sha256 && current.is_signed_by(one));
+        match above {
+            Some(above) => current = above,
+            None => return false,
+        }
+    }
+    false
+}
+
+/// Name and `host:port` of an https or wss URL.
+fn endpoint(url: &str) -> Option<(String, String)> {
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("wss://"))?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
+    let address = if has_port { authority.to_owned() } else { format!("{authority}:443") };
+    let name = address.rsplit_once(':')?.0.trim_matches(['[', ']']).to_owned();
+    (!name.is_empty()).then_some((name, address))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::certificate::tests::{Made, NOW, authority, issued};
+    use crate::host::{Cause, Data, Recorded, Request, TlsAnswer};
+    use crate::iggy::tests::settings;
+
+    fn machine(store: &Made, supervisor: Option<&str>) -> Recorded {
+        let mut settings = settings();
+        settings.supervisor_url = supervisor.map(str::to_owned);
+        Recorded::complete().settings(settings).at(NOW, 9000).file(STORES[0], &store.pem)
+    }
+
+    fn request() -> Request {
+        Request::Tls { address: "sup.example:8443".to_owned(), name: "sup.example".to_owned() }
+    }
+
+    fn serving(store: &Made, chain: &[&Made]) -> Recorded {
+        let chain = chain.iter().map(|made| made.pem.clone()).collect();
+        let answer = TlsAnswer { protocol: "TLSv1.3".to_owned(), cipher: String::new(), chain, millis: 9.0 };
+        machine(store, Some("https://sup.example:8443/v1")).with(request(), Data::Tls(answer))
+    }
+
+    fn of(recorded: Recorded) -> Finding {
+        run(&recorded.host()).unwrap()
+    }
+
+    #[test]
+    fn a_supervisor_of_a_trusted_authority_passes_and_so_does_a_machine_without_one() {
+        let root = authority("root");
+        let leaf = issued(&root, &["sup.example"], (2027, 6, 1));
+        let finding = of(serving(&root, &[&leaf]));
+        assert_eq!(finding.verdict(), Verdict::Pass);
+        assert_eq!(finding.summary, format!("{} trusts 1 authority, and with them the Supervisor at sup.example:8443", STORES[0]));
+        assert_eq!(of(machine(&root, None)).verdict(), Verdict::Pass);
+    }
+
+    #[test]
+    fn an_unknown_authority_another_name_and_a_past_end_fail() {
+        let (root, other) = (authority("root"), authority("other"));
+        let leaf = issued(&root, &["sup.example"], (2027, 6, 1));
+        let unknown = of(serving(&other, &[&leaf, &root]));
+        assert_eq!(unknown.problems[0].text, "the Supervisor's certificate leads to CN=root, which this machine does not trust");
+        let misnamed = issued(&root, &["else.example"], (2027, 6, 1));
+        assert_eq!(of(serving(&root, &[&misnamed])).problems[0].text, "the Supervisor is called sup.example, its certificate is for else.example");
+        let past = issued(&root, &["sup.example"], (2026, 11, 1));
+        assert_eq!(of(serving(&root, &[&past])).verdict(), Verdict::Fail);
+        let soon = issued(&root, &["sup.example"], (2026, 12, 10));
+        assert_eq!(of(serving(&root, &[&soon])).verdict(), Verdict::Warn);
+    }
+
+    #[test]
+    fn no_store_warns_and_no_tls_is_noted() {
+        let bare = Recorded::complete().settings(settings()).at(NOW, 9000);
+        assert_eq!(of(bare).verdict(), Verdict::Warn);
+        let root = authority("root");
+        assert_eq!(of(machine(&root, Some("http://sup.example"))).verdict(), Verdict::Note);
+    }
+
+    #[test]
+    fn a_store_that_may_not_be_read_and_a_silent_supervisor_are_unknown() {
+        let root = authority("root");
+        assert!(run(&machine(&root, None).denied(STORES[0]).host()).is_err());
+        let silent = machine(&root, Some("https://sup.example:8443")).without(request(), Cause::TimedOut);
+        assert!(run(&silent.host()).is_err());
+    }
+
+    #[test]
+    fn an_address_is_taken_from_a_url() {
+        let of = |url: &str| endpoint(url).map(|(name, address)| format!("{name} {address}"));
+        assert_eq!(of("https://a.example/x").as_deref(), Some("a.example a.example:443"));
+        assert_eq!(of("wss://u:p@[::1]:8443/x").as_deref(), Some("::1 [::1]:8443"));
+        assert_eq!((of("http://a"), of("https://")), (None, None));
+    }
+}

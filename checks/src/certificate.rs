@@ -1,0 +1,291 @@
+//! X.509 certificates, read for what can be wrong with them.
+
+use sha2::{Digest, Sha256};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
+use x509_parser::pem::Pem;
+use x509_parser::prelude::FromDer;
+use x509_parser::public_key::PublicKey;
+
+use crate::quantity::{duration, time};
+use crate::{Error, Result, Table, Value, Verdict};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    pub subject: String,
+    pub issuer: String,
+    /// DNS names and IP addresses of the subject alternative name, as text.
+    pub names: Vec<String>,
+    /// Unix time in seconds.
+    pub not_before: i64,
+    pub not_after: i64,
+    pub is_authority: bool,
+    /// `RSA 2048`, `EC 256`, `Ed25519`.
+    pub key: String,
+    /// Why key or signature are too weak, if they are.
+    pub weakness: Option<String>,
+    /// SHA-256, in hex, of the SubjectPublicKeyInfo.
+    pub key_sha256: String,
+    /// SHA-256, in hex, of the whole certificate.
+    pub sha256: String,
+    der: Vec<u8>,
+}
+
+/// Every certificate of a PEM text, in its order; other blocks (a private key) are passed over.
+pub fn parse_pem(what: &str, pem: &str) -> Result<Vec<Certificate>> {
+    let mut all = Vec::new();
+    for block in Pem::iter_from_buffer(pem.as_bytes()) {
+        let block = block.map_err(|error| Error::parse(what, format!("not PEM: {error}")))?;
+        if block.label.ends_with("CERTIFICATE") {
+            all.push(Certificate::parse(what, block.contents)?);
+        }
+    }
+    if all.is_empty() {
+        return Err(Error::parse(what, "holds no certificate in PEM form"));
+    }
+    Ok(all)
+}
+
+impl Certificate {
+    fn parse(what: &str, der: Vec<u8>) -> Result<Certificate> {
+        let (_, parsed) = X509Certificate::from_der(&der)
+            .map_err(|error| Error::parse(what, format!("not a certificate: {error}")))?;
+        let alternative = parsed.subject_alternative_name().ok().flatten();
+        let names = alternative.map(|names| names.value.general_names.iter().filter_map(name).collect());
+        let (key, bits) = key(&parsed);
+        Ok(Certificate {
+            subject: parsed.subject().to_string(),
+            issuer: parsed.issuer().to_string(),
+            names: names.unwrap_or_default(),
+            not_before: parsed.validity().not_before.timestamp(),
+            not_after: parsed.validity().not_after.timestamp(),
+            is_authority: parsed.is_ca(),
+            weakness: weakness(key, bits, &parsed.signature_algorithm.algorithm.to_id_string()),
+            key: if bits == 0 { key.to_owned() } else { format!("{key} {bits}") },
+            key_sha256: hex(parsed.public_key().raw),
+            sha256: hex(&der),
+            der: der.clone(),
+        })
+    }
+
+    pub fn is_self_issued(&self) -> bool {
+        self.subject == self.issuer
+    }
+
+    /// Whether `issuer` is named as the issuer and its key made the signature.
+    pub fn is_signed_by(&self, issuer: &Certificate) -> bool {
+        if self.issuer != issuer.subject {
+            return false;
+        }
+        let parsed = (X509Certificate::from_der(&self.der), X509Certificate::from_der(&issuer.der));
+        let (Ok((_, own)), Ok((_, other))) = parsed else { return false };
+        own.verify_signature(Some(other.public_key())).is_ok()
+    }
+
+    /// Whether a client that asks for `host` (a name or an address) accepts the names (RFC 6125).
+    pub fn covers(&self, host: &str) -> bool {
+        let host = host.trim_end_matches('.').to_ascii_lowercase();
+        self.names.iter().any(|name| {
+            let name = name.to_ascii_lowercase();
+            match name.strip_prefix("*.") {
+                None => name == host,
+                Some(domain) => {
+                    host.split_once('.').is_some_and(|(first, rest)| !first.is_empty() && rest == domain)
+                }
+            }
+        })
+    }
+
+    /// What is wrong with its time, at Unix time `now`.
+    pub fn judge_time(&self, now: i64) -> Option<(Verdict, String)> {
+        let left = self.not_after.saturating_sub(now);
+        let until = time(self.not_after);
+        match left {
+            ..0 => Some((Verdict::Fail, format!("expired {} ago, at {until}", duration(-left as f64)))),
+            0..FAIL_SECONDS => {
+                Some((Verdict::Fail, format!("expires in {}, at {until}", duration(left as f64))))
+            }
+            _ if self.not_before > now => {
+                Some((Verdict::Fail, format!("is not valid before {}", time(self.not_before))))
+            }
+            FAIL_SECONDS..WARN_SECONDS => {
+                Some((Verdict::Warn, format!("expires in {}, at {until}", duration(left as f64))))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// 30 days: a renewal that failed can still be tried a few times by hand.
+const WARN_SECONDS: i64 = 30 * 86_400;
+/// 7 days: whoever renews certificates here has not.
+const FAIL_SECONDS: i64 = 7 * 86_400;
+/// NIST SP 800-57: 112 bits of strength.
+const RSA_BITS: usize = 2048;
+const CURVE_BITS: usize = 224;
+/// Signature algorithms on MD5 and SHA-1 (RFC 3279).
+const BROKEN_SIGNATURES: [(&str, &str); 3] =
+    [("1.2.840.113549.1.1.4", "MD5"), ("1.2.840.113549.1.1.5", "SHA-1"), ("1.2.840.10045.4.1", "SHA-1")];
+
+fn name(name: &GeneralName) -> Option<String> {
+    if let GeneralName::DNSName(name) = name {
+        return Some((*name).to_owned());
+    }
+    if let GeneralName::IPAddress(bytes) = name { address(bytes) } else { None }
+}
+
+fn address(bytes: &[u8]) -> Option<String> {
+    let v4 = <[u8; 4]>::try_from(bytes).map(std::net::Ipv4Addr::from);
+    let v6 = <[u8; 16]>::try_from(bytes).map(std::net::Ipv6Addr::from);
+    v4.map(|address| address.to_string()).or(v6.map(|address| address.to_string())).ok()
+}
+
+fn key(certificate: &X509Certificate) -> (&'static str, usize) {
+    const ED25519: &str = "1.3.101.112";
+    let info = certificate.public_key();
+    if info.algorithm.algorithm.to_id_string() == ED25519 {
+        return ("Ed25519", 0);
+    }
+    match info.parsed() {
+        Ok(key @ PublicKey::RSA(_)) => ("RSA", key.key_size()),
+        Ok(key @ PublicKey::EC(_)) => ("EC", key.key_size()),
+        Ok(key @ PublicKey::DSA(_)) => ("DSA", key.key_size()),
+        _ => ("unknown", 0),
+    }
+}
+
+fn weakness(key: &str, bits: usize, signature: &str) -> Option<String> {
+    let broken = BROKEN_SIGNATURES.iter().find(|(id, _)| *id == signature);
+    match (key, broken) {
+        ("RSA", _) if bits < RSA_BITS => Some(format!("its RSA key has {bits} bits, fewer than {RSA_BITS}")),
+        ("EC", _) if bits < CURVE_BITS => {
+            Some(format!("its EC key has {bits} bits, fewer than {CURVE_BITS}"))
+        }
+        ("DSA", _) => Some("its key is DSA, which no TLS 1.3 client accepts".to_owned()),
+        (_, Some((_, hash))) => Some(format!("it is signed with {hash}")),
+        _ => None,
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The table that every check of certificates shows.
+pub fn table(title: impl Into<String>) -> Table {
+    Table::new(title, ["from", "subject", "issuer", "names", "valid until", "key", "SHA-256"])
+}
+
+pub fn cells(from: &str, one: &Certificate) -> [Value; 7] {
+    [
+        Value::Code(from.to_owned()),
+        one.subject.clone().into(),
+        one.issuer.clone().into(),
+        one.names.join(", ").into(),
+        Value::Time(one.not_after),
+        one.key.clone().into(),
+        Value::Code(one.sha256.chars().take(16).collect()),
+    ]
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
+
+    /// 2026-11-21T11:20:00Z, when the made certificates are in their middle.
+    pub(crate) const NOW: i64 = 1_795_260_000;
+
+    pub(crate) struct Made {
+        pub pem: String,
+        pub key: KeyPair,
+        params: CertificateParams,
+    }
+
+    impl Made {
+        pub(crate) fn parsed(&self) -> Certificate {
+            parse_pem("made", &self.pem).unwrap().remove(0)
+        }
+    }
+
+    fn params(name: &str, names: &[&str], until: (i32, u8, u8)) -> CertificateParams {
+        let mut params =
+            CertificateParams::new(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.not_before = date_time_ymd(2026, 1, 1);
+        params.not_after = date_time_ymd(until.0, until.1, until.2);
+        params
+    }
+
+    pub(crate) fn authority(name: &str) -> Made {
+        let mut params = params(name, &[], (2030, 1, 1));
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        Made { pem: params.self_signed(&key).unwrap().pem(), key, params }
+    }
+
+    pub(crate) fn issued(by: &Made, names: &[&str], until: (i32, u8, u8)) -> Made {
+        let (params, key) = (params("iggy", names, until), KeyPair::generate().unwrap());
+        let issuer = Issuer::from_params(&by.params, &by.key);
+        Made { pem: params.signed_by(&key, &issuer).unwrap().pem(), key, params }
+    }
+
+    #[test]
+    fn a_chain_is_parsed_in_its_order_and_its_signatures_are_checked() {
+        let (root, other) = (authority("root"), authority("root"));
+        let leaf = issued(&root, &["node1.example", "*.iggy.example", "10.0.0.7", "::1"], (2027, 1, 1));
+        let private = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+        let chain = parse_pem("x", &format!("{}{private}{}", leaf.pem, root.pem)).unwrap();
+        assert_eq!(chain.len(), 2);
+        assert_eq!(chain[0].names, ["node1.example", "*.iggy.example", "10.0.0.7", "::1"]);
+        assert_eq!(
+            (chain[0].key.as_str(), chain[1].is_authority, chain[1].is_self_issued()),
+            ("EC 256", true, true)
+        );
+        assert!(chain[0].is_signed_by(&chain[1]) && chain[1].is_signed_by(&chain[1]));
+        assert!(!chain[0].is_signed_by(&other.parsed()) && !chain[1].is_signed_by(&chain[0]));
+    }
+
+    #[test]
+    fn names_cover_hosts_and_a_wildcard_covers_one_label() {
+        let leaf = issued(&authority("root"), &["node1.example", "*.iggy.example", "10.0.0.7"], (2027, 1, 1))
+            .parsed();
+        assert!(["Node1.Example", "a.iggy.example", "10.0.0.7"].iter().all(|host| leaf.covers(host)));
+        assert!(
+            !["iggy.example", "a.b.iggy.example", ".iggy.example", "10.0.0.8"]
+                .iter()
+                .any(|host| leaf.covers(host))
+        );
+    }
+
+    #[test]
+    fn time_is_judged_at_its_boundaries() {
+        let leaf = issued(&authority("root"), &["a"], (2027, 1, 1)).parsed();
+        let judge = |left: i64| leaf.judge_time(leaf.not_after - left).map(|(severity, _)| severity);
+        assert_eq!(
+            [30 * 86_400, 30 * 86_400 - 1, 7 * 86_400, 7 * 86_400 - 1, -1].map(judge),
+            [None, Some(Verdict::Warn), Some(Verdict::Warn), Some(Verdict::Fail), Some(Verdict::Fail)]
+        );
+        let early = leaf.judge_time(leaf.not_before - 1).unwrap();
+        assert_eq!(early, (Verdict::Fail, "is not valid before 2026-01-01T00:00:00Z".to_owned()));
+        let late = leaf.judge_time(leaf.not_after + 86_400).unwrap().1;
+        assert_eq!(late, "expired 1 d ago, at 2027-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn weak_keys_and_signatures_are_named() {
+        assert_eq!(weakness("RSA", 1024, "").as_deref(), Some("its RSA key has 1024 bits, fewer than 2048"));
+        assert_eq!(weakness("RSA", 2048, "1.2.840.113549.1.1.11"), None);
+        assert_eq!(weakness("RSA", 2048, "1.2.840.113549.1.1.5").as_deref(), Some("it is signed with SHA-1"));
+        assert_eq!((weakness("EC", 256, ""), weakness("Ed25519", 0, "")), (None, None));
+    }
+
+    #[test]
+    fn what_is_no_certificate_is_an_error() {
+        let error = |text: &str| parse_pem("/x.pem", text).unwrap_err().to_string();
+        assert_eq!(error(""), "cannot understand /x.pem: holds no certificate in PEM form");
+        let torn = "-----BEGIN CERTIFICATE-----\nAAAA\n";
+        assert!(error(torn).starts_with("cannot understand /x.pem: not PEM"));
+        assert!(error(&format!("{torn}-----END CERTIFICATE-----\n")).contains("not a certificate"));
+    }
+}
