@@ -3,6 +3,9 @@
 /// A sector of /proc/diskstats, whatever the disk's own (Documentation/admin-guide/iostats.rst).
 const SECTOR_BYTES: f64 = 512.0;
 
+/// A request that waits through a shorter pause is only slow.
+const STUCK_SECONDS: f64 = 0.2;
+
 /// A line of /proc/diskstats: counters since boot (Documentation/admin-guide/iostats.rst).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Work {
@@ -14,6 +17,7 @@ pub struct Work {
     pub write_ms: u64,
     pub in_flight: u64,
     pub busy_ms: u64,
+    pub discards: u64,
     pub flushes: u64,
     pub flush_ms: u64,
 }
@@ -72,6 +76,7 @@ impl Work {
             write_ms: *write_ms,
             in_flight: *in_flight,
             busy_ms: *busy_ms,
+            discards: rest.first().copied().unwrap_or(0),
             flushes: flushes.unwrap_or(0),
             flush_ms: flush_ms.unwrap_or(0),
         };
@@ -86,7 +91,7 @@ impl Work {
         let average = |total: u64, count: u64| if count == 0 { 0.0 } else { total as f64 / count as f64 };
         let requests = delta(|work| work.reads).saturating_add(delta(|work| work.writes));
         let waited = delta(|work| work.read_ms).saturating_add(delta(|work| work.write_ms));
-        let flushes = delta(|work| work.flushes);
+        let (flushes, discards) = (delta(|work| work.flushes), delta(|work| work.discards));
         Pace {
             reads: each(|work| work.reads),
             writes: each(|work| work.writes),
@@ -98,12 +103,12 @@ impl Work {
             flush_ms: average(delta(|work| work.flush_ms), flushes),
             busy: (each(|work| work.busy_ms) / 10.0).min(100.0),
             in_flight: self.in_flight,
-            // A pause shorter than half a second proves nothing of a slow disk.
             stuck: requests == 0
                 && flushes == 0
+                && discards == 0
                 && before.in_flight > 0
                 && self.in_flight > 0
-                && seconds >= 0.5,
+                && seconds >= STUCK_SECONDS,
         }
     }
 }

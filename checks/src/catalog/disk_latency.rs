@@ -32,7 +32,7 @@ pub const CHECK: Check = Check {
     thresholds: &[
         "warns when requests took over 20 ms on average (of 10 or more), fails over 100 ms",
         "warns when a disk was busy more than 90 % of the time",
-        "fails when requests were waiting and none completed",
+        "warns when requests waited and none completed during the pause, fails when it lasted 1 s or more",
         "warns when every task waited for I/O over 20 % of the last 10 s",
         "warns when the data disk rotates (noted where a hypervisor may only say so)",
     ],
@@ -45,6 +45,8 @@ const WARN_AWAIT_MS: f64 = 20.0;
 const FAIL_AWAIT_MS: f64 = 100.0;
 /// Fewer requests than this say little: one that met a sleeping disk would decide the average.
 const REQUESTS_TO_JUDGE: u64 = 10;
+/// A disk that is only slow answers something within this time.
+const STUCK_FAIL_SECONDS: f64 = 1.0;
 const WARN_BUSY_PERCENT: f64 = 90.0;
 const WARN_PRESSURE_PERCENT: f64 = 20.0;
 /// Bars that a chart carries, the slowest first: more cannot be read.
@@ -170,6 +172,7 @@ fn judge(finding: &mut Finding, name: &str, pace: &Pace, holds_data: bool, secon
     let advice = || Advice::run(CHECK.advice, "pidstat -d 1 5");
     let mut worst = None;
     if pace.stuck {
+        let severity = if seconds >= STUCK_FAIL_SECONDS { Verdict::Fail } else { Verdict::Warn };
         let text = format!(
             "{name}{whose} completed nothing in {over} while {} waited",
             quantity::count(pace.in_flight, "request", "requests")
@@ -178,8 +181,8 @@ fn judge(finding: &mut Finding, name: &str, pace: &Pace, holds_data: bool, secon
             "See what the kernel says of the disk; it may be gone or failing.",
             "dmesg | tail -n 50",
         );
-        finding.fail(text, advice);
-        return Some(Verdict::Fail);
+        finding.problem(severity, text, advice);
+        return Some(severity);
     }
     if pace.requests >= REQUESTS_TO_JUDGE && pace.await_ms > WARN_AWAIT_MS {
         let severity = if pace.await_ms > FAIL_AWAIT_MS { Verdict::Fail } else { Verdict::Warn };
@@ -312,6 +315,14 @@ mod tests {
             texts(&finding),
             ["sda, which holds Iggy's data, completed nothing in 1 s while 3 requests waited"]
         );
+    }
+
+    #[test]
+    fn a_disk_that_answers_nothing_for_a_moment_warns() {
+        let line = |discards| format!("8 0 sda 10 0 80 5 9 0 72 9 2 9 0 {discards} 0 0 0 0 0\n");
+        let paused = |after| second(0, 0, 0, 0).sample("/proc/diskstats", &line(0), &line(after), 0.25);
+        assert_eq!(examined(paused(0)).verdict(), Verdict::Warn);
+        assert_eq!(examined(paused(1)).verdict(), Verdict::Pass);
     }
 
     #[test]

@@ -207,10 +207,7 @@ fn missing(finding: &mut Finding, configuration: &Configuration, listener: &List
     let advice = Advice::run("Look in its log for the bind that failed.", "journalctl -u iggy -n 100");
     if is_known {
         finding.fail(
-            format!(
-                "nothing listens on {port}, although it runs and is configured to ({})",
-                listener.address()
-            ),
+            format!("nothing listens on {port}, although it runs and is configured to, at {}", listener.host),
             advice,
         );
     } else {
@@ -284,7 +281,7 @@ mod tests {
 
     #[test]
     fn a_configured_port_without_a_listener_fails() {
-        let text = "nothing listens on TCP port 8090, iggy-server's tcp, although it runs and is configured to (127.0.0.1:8090)";
+        let text = "nothing listens on TCP port 8090, iggy-server's tcp, although it runs and is configured to, at 127.0.0.1";
         let found = examined(server(&row("020200C0", 3000, 2, 0)));
         assert_eq!(found, (Verdict::Fail, vec![text.to_owned()]));
     }
