@@ -37,9 +37,12 @@ const CERTIFICATE_NAMES: [&str; 4] = [".pem", ".crt", ".cer", ".cert"];
 const KEY_NAMES: [&str; 2] = [".pem", ".key"];
 
 fn run(host: &Host) -> Result<Finding> {
-    let listeners: Vec<Listener> = iggy::listeners(host).into_iter().filter(|one| one.certificate.is_some()).collect();
+    let listeners: Vec<Listener> =
+        iggy::listeners(host).into_iter().filter(|one| one.certificate.is_some()).collect();
     if listeners.is_empty() {
-        return Ok(Finding::skip("no listener of Iggy or its connectors is configured with a certificate file"));
+        return Ok(Finding::skip(
+            "no listener of Iggy or its connectors is configured with a certificate file",
+        ));
     }
     let now = host.clock()?.seconds();
     let mut finding = Finding::new("");
@@ -47,18 +50,30 @@ fn run(host: &Host) -> Result<Finding> {
     let (mut seen, mut read): (Vec<&str>, usize) = (Vec::new(), 0);
     let mut unread = None;
     for listener in &listeners {
-        let Some(path) = listener.certificate.as_deref().filter(|path| !seen.contains(path)) else { continue };
+        let Some(path) = listener.certificate.as_deref().filter(|path| !seen.contains(path)) else {
+            continue;
+        };
         seen.push(path);
         let chain = match parse(host, path) {
             Ok(chain) => chain,
             Err(Error::Host(failure)) if failure.cause == Cause::Denied => {
-                finding.note(format!("the certificate of the {} listener is unknown: {failure}", listener.name), capability());
+                finding.note(
+                    format!("the certificate of the {} listener is unknown: {failure}", listener.name),
+                    capability(),
+                );
                 unread = Some(Error::Host(failure));
                 continue;
             }
             Err(error) => {
-                let text = format!("the certificate of the {} listener cannot be used: {error}", listener.name);
-                finding.fail(text, Advice::run("Put the certificate there, or correct the path in the configuration.", format!("ls -lL '{path}'")));
+                let text =
+                    format!("the certificate of the {} listener cannot be used: {error}", listener.name);
+                finding.fail(
+                    text,
+                    Advice::run(
+                        "Put the certificate there, or correct the path in the configuration.",
+                        format!("ls -lL '{path}'"),
+                    ),
+                );
                 continue;
             }
         };
@@ -73,7 +88,10 @@ fn run(host: &Host) -> Result<Finding> {
         return Err(error);
     }
     finding.summary = match finding.problems.len() {
-        0 => format!("{} looked at, all good", count(seen.len() as u64, "certificate file", "certificate files")),
+        0 => format!(
+            "{} looked at, all good",
+            count(seen.len() as u64, "certificate file", "certificate files")
+        ),
         problems => format!(
             "{} looked at, {}",
             count(seen.len() as u64, "certificate file", "certificate files"),
@@ -96,7 +114,12 @@ fn parse(host: &Host, path: &str) -> Result<Vec<Certificate>> {
 }
 
 fn judge_chain(finding: &mut Finding, table: &mut Table, path: &str, chain: &[Certificate], now: i64) {
-    let renew = || Advice::run("Renew it, then restart the runtime.", format!("openssl x509 -in '{path}' -noout -subject -issuer -dates"));
+    let renew = || {
+        Advice::run(
+            "Renew it, then restart the runtime.",
+            format!("openssl x509 -in '{path}' -noout -subject -issuer -dates"),
+        )
+    };
     for one in chain {
         let time = one.judge_time(now);
         match &time {
@@ -112,8 +135,15 @@ fn judge_chain(finding: &mut Finding, table: &mut Table, path: &str, chain: &[Ce
     }
     for (at, pair) in chain.windows(2).enumerate() {
         if !pair[0].is_signed_by(&pair[1]) {
-            let text = format!("the chain in {path} is broken: certificate {} was not signed by certificate {}", at + 1, at + 2);
-            let advice = Advice::run("Put the server's certificate first, then each issuer after what it signed.", format!("openssl crl2pkcs7 -nocrl -certfile '{path}' | openssl pkcs7 -print_certs -noout"));
+            let text = format!(
+                "the chain in {path} is broken: certificate {} was not signed by certificate {}",
+                at + 1,
+                at + 2
+            );
+            let advice = Advice::run(
+                "Put the server's certificate first, then each issuer after what it signed.",
+                format!("openssl crl2pkcs7 -nocrl -certfile '{path}' | openssl pkcs7 -print_certs -noout"),
+            );
             finding.fail(text, advice);
         }
     }
@@ -126,14 +156,29 @@ fn judge_chain(finding: &mut Finding, table: &mut Table, path: &str, chain: &[Ce
 
 fn judge_names(finding: &mut Finding, path: &str, leaf: &Certificate, listeners: &[Listener]) {
     if leaf.names.is_empty() {
-        let advice = Advice::text("Have it issued again with the names and addresses by which clients reach this node.");
-        finding.warn(format!("the certificate in {path} has no subject alternative name: clients refuse it"), advice);
+        let advice = Advice::text(
+            "Have it issued again with the names and addresses by which clients reach this node.",
+        );
+        finding.warn(
+            format!("the certificate in {path} has no subject alternative name: clients refuse it"),
+            advice,
+        );
         return;
     }
     let users = listeners.iter().filter(|one| one.certificate.as_deref() == Some(path));
     for one in users.filter(|one| !one.is_wildcard() && !one.is_loopback() && !leaf.covers(&one.host)) {
-        let text = format!("the {} listener is reached at {}, and the certificate in {path} is for {}", one.name, one.host, leaf.names.join(", "));
-        finding.warn(text, Advice::text("If clients use that address and not a name, have the certificate issued for it too."));
+        let text = format!(
+            "the {} listener is reached at {}, and the certificate in {path} is for {}",
+            one.name,
+            one.host,
+            leaf.names.join(", ")
+        );
+        finding.warn(
+            text,
+            Advice::text(
+                "If clients use that address and not a name, have the certificate issued for it too.",
+            ),
+        );
     }
 }
 
@@ -158,14 +203,22 @@ fn judge_key(host: &Host, finding: &mut Finding, certificate: &str, path: &str, 
     let stat = match stat {
         Some(link) if link.kind == Kind::Link => {
             let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
-            let absolute = target().map(|target| if target.starts_with('/') { target } else { format!("{directory}/{target}") });
+            let absolute = target()
+                .map(|target| if target.starts_with('/') { target } else { format!("{directory}/{target}") });
             absolute.and_then(|target| host.stat(&target).ok())
         }
         other => other,
     };
     if let Some(stat) = stat.filter(|stat| stat.mode & 0o006 != 0) {
-        let text = format!("every user of this machine may read or change the key {path} (mode {:04o})", stat.mode);
-        finding.fail(text, Advice::run("Close it, and replace the key if the machine has other users.", format!("chmod o= '{path}'")));
+        let text =
+            format!("every user of this machine may read or change the key {path} (mode {:04o})", stat.mode);
+        finding.fail(
+            text,
+            Advice::run(
+                "Close it, and replace the key if the machine has other users.",
+                format!("chmod o= '{path}'"),
+            ),
+        );
     }
 }
 
@@ -215,7 +268,10 @@ mod tests {
         let root = authority("root");
         let leaf = issued(&root, &["node1"], (2027, 6, 1));
         let finding = of(with(&leaf, &format!("{}{}", leaf.pem, root.pem)));
-        assert_eq!((finding.verdict(), finding.summary.as_str()), (Verdict::Pass, "1 certificate file looked at, all good"));
+        assert_eq!(
+            (finding.verdict(), finding.summary.as_str()),
+            (Verdict::Pass, "1 certificate file looked at, all good")
+        );
     }
 
     #[test]
@@ -234,7 +290,10 @@ mod tests {
         let (root, other) = (authority("root"), authority("root"));
         let leaf = issued(&root, &["node1"], (2027, 6, 1));
         let chain = problem(with(&leaf, &format!("{}{}", leaf.pem, other.pem)));
-        assert_eq!(chain.1, format!("the chain in {PEM} is broken: certificate 1 was not signed by certificate 2"));
+        assert_eq!(
+            chain.1,
+            format!("the chain in {PEM} is broken: certificate 1 was not signed by certificate 2")
+        );
         let foreign = problem(key_of(with(&leaf, &leaf.pem), &root, 0o600));
         assert!(foreign.1.starts_with(&format!("the key {KEY} does not belong to the certificate {PEM}")));
         let open = problem(key_of(with(&leaf, &leaf.pem), &leaf, 0o644));
@@ -247,17 +306,28 @@ mod tests {
         let root = authority("root");
         let leaf = issued(&root, &["node1"], (2027, 6, 1));
         let at_address = key_of(configured("10.0.0.7").file(PEM, &leaf.pem), &leaf, 0o600);
-        let expected = format!("the tcp listener is reached at 10.0.0.7, and the certificate in {PEM} is for node1");
+        let expected =
+            format!("the tcp listener is reached at 10.0.0.7, and the certificate in {PEM} is for node1");
         assert_eq!(problem(at_address), (Verdict::Warn, expected));
         let nameless = issued(&root, &[], (2027, 6, 1));
-        assert!(problem(with(&nameless, &nameless.pem)).1.ends_with("has no subject alternative name: clients refuse it"));
+        assert!(
+            problem(with(&nameless, &nameless.pem))
+                .1
+                .ends_with("has no subject alternative name: clients refuse it")
+        );
         let own = of(with(&root, &root.pem));
-        assert!(own.problems.iter().any(|problem| problem.severity == Verdict::Note && problem.text.contains("self-signed")));
+        assert!(
+            own.problems
+                .iter()
+                .any(|problem| problem.severity == Verdict::Note && problem.text.contains("self-signed"))
+        );
     }
 
     #[test]
     fn a_missing_or_broken_file_fails_a_denied_one_is_unknown_and_none_is_skipped() {
-        assert!(problem(configured("0.0.0.0")).1.ends_with(&format!("cannot be used: {PEM}: does not exist")));
+        assert!(
+            problem(configured("0.0.0.0")).1.ends_with(&format!("cannot be used: {PEM}: does not exist"))
+        );
         assert_eq!(problem(configured("0.0.0.0").file(PEM, "junk")).0, Verdict::Fail);
         assert!(run(&configured("0.0.0.0").denied(PEM).host()).is_err());
         assert_eq!(of(running(70)).verdict(), Verdict::Skip);

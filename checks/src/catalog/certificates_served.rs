@@ -44,18 +44,35 @@ fn run(host: &Host) -> Result<Finding> {
     let mut table = certificate::table("Served certificates");
     for listener in &listeners {
         let address = listener.address();
-        let file = listener.certificate.as_deref().and_then(|path| {
-            Some((path, certificate::parse_pem(path, &host.read(path).ok()?).ok()?))
-        });
-        let answer = match host.tls(&address, &asked_name(listener, file.as_ref().map(|(_, chain)| &chain[0]))) {
-            Ok(answer) => answer,
-            Err(error) => {
-                let advice = Advice::run("See what the server says to a handshake.", format!("openssl s_client -connect {address} </dev/null"));
-                finding.fail(format!("no TLS handshake with the {} listener {address}: {error}", listener.name), advice);
-                offers.marked_row(Verdict::Fail, [listener.name.into(), Value::Code(address), Value::Nothing, Value::Nothing, Value::Nothing]);
-                continue;
-            }
-        };
+        let file = listener
+            .certificate
+            .as_deref()
+            .and_then(|path| Some((path, certificate::parse_pem(path, &host.read(path).ok()?).ok()?)));
+        let answer =
+            match host.tls(&address, &asked_name(listener, file.as_ref().map(|(_, chain)| &chain[0]))) {
+                Ok(answer) => answer,
+                Err(error) => {
+                    let advice = Advice::run(
+                        "See what the server says to a handshake.",
+                        format!("openssl s_client -connect {address} </dev/null"),
+                    );
+                    finding.fail(
+                        format!("no TLS handshake with the {} listener {address}: {error}", listener.name),
+                        advice,
+                    );
+                    offers.marked_row(
+                        Verdict::Fail,
+                        [
+                            listener.name.into(),
+                            Value::Code(address),
+                            Value::Nothing,
+                            Value::Nothing,
+                            Value::Nothing,
+                        ],
+                    );
+                    continue;
+                }
+            };
         offers.row([
             listener.name.into(),
             Value::Code(address.clone()),
@@ -66,8 +83,15 @@ fn run(host: &Host) -> Result<Finding> {
         judge(&mut finding, &mut table, listener, &answer, file, now)?;
     }
     finding.summary = match finding.verdict() {
-        Verdict::Pass => format!("{} served as on disk", count(listeners.len() as u64, "certificate is", "certificates are")),
-        Verdict::Skip | Verdict::Note | Verdict::Warn | Verdict::Fail => format!("{} asked, {}", count(listeners.len() as u64, "listener", "listeners"), count(finding.problems.len() as u64, "problem", "problems")),
+        Verdict::Pass => format!(
+            "{} served as on disk",
+            count(listeners.len() as u64, "certificate is", "certificates are")
+        ),
+        Verdict::Skip | Verdict::Note | Verdict::Warn | Verdict::Fail => format!(
+            "{} asked, {}",
+            count(listeners.len() as u64, "listener", "listeners"),
+            count(finding.problems.len() as u64, "problem", "problems")
+        ),
     };
     finding.show(Evidence::Table(offers));
     finding.show(Evidence::Table(table));
@@ -115,7 +139,13 @@ fn judge(
                 time(chain[0].not_after)
             );
             let unit = listener.runtime.program().trim_end_matches("-server");
-            finding.warn(text, Advice::run("Restart the runtime at a time of your choosing.", format!("systemctl restart {unit}")));
+            finding.warn(
+                text,
+                Advice::run(
+                    "Restart the runtime at a time of your choosing.",
+                    format!("systemctl restart {unit}"),
+                ),
+            );
         }
         Some(_) => {}
         None if listener.certificate.is_none() => {
@@ -124,7 +154,10 @@ fn judge(
         }
         None => {
             let advice = Advice::text("See certificates-files for why.");
-            finding.note(format!("the file of the {name} listener could not be compared with what {address} serves"), advice);
+            finding.note(
+                format!("the file of the {name} listener could not be compared with what {address} serves"),
+                advice,
+            );
         }
     }
     Ok(())
@@ -144,12 +177,19 @@ mod tests {
     }
 
     fn served(recorded: Recorded, request: Request, made: &Made, protocol: &str) -> Recorded {
-        let answer = TlsAnswer { protocol: protocol.to_owned(), cipher: "TLS13_AES_256".to_owned(), chain: vec![made.pem.clone()], millis: 3.0 };
+        let answer = TlsAnswer {
+            protocol: protocol.to_owned(),
+            cipher: "TLS13_AES_256".to_owned(),
+            chain: vec![made.pem.clone()],
+            millis: 3.0,
+        };
         recorded.with(request, Data::Tls(answer))
     }
 
     fn on_disk(made: &Made) -> Recorded {
-        let environment = format!("IGGY_TCP_TLS_ENABLED=true\0IGGY_TCP_TLS_SELF_SIGNED=false\0IGGY_TCP_TLS_CERT_FILE={PEM}\0");
+        let environment = format!(
+            "IGGY_TCP_TLS_ENABLED=true\0IGGY_TCP_TLS_SELF_SIGNED=false\0IGGY_TCP_TLS_CERT_FILE={PEM}\0"
+        );
         running(70).file("/proc/70/environ", &environment).file(PEM, &made.pem).at(NOW, 9000)
     }
 
@@ -165,7 +205,10 @@ mod tests {
     fn what_is_on_disk_and_served_alike_passes() {
         let leaf = leaf((2027, 6, 1));
         let finding = of(served(on_disk(&leaf), request(), &leaf, "TLSv1.3"));
-        assert_eq!((finding.verdict(), finding.summary.as_str()), (Verdict::Pass, "1 certificate is served as on disk"));
+        assert_eq!(
+            (finding.verdict(), finding.summary.as_str()),
+            (Verdict::Pass, "1 certificate is served as on disk")
+        );
     }
 
     #[test]
@@ -173,7 +216,11 @@ mod tests {
         let (old, new) = (leaf((2027, 6, 1)), leaf((2028, 6, 1)));
         let finding = of(served(on_disk(&new), request(), &old, "TLSv1.3"));
         assert_eq!(finding.verdict(), Verdict::Warn);
-        assert!(finding.problems[0].text.ends_with("/etc/iggy/a.pem holds one valid until 2028-06-01T00:00:00Z: it was not reloaded"));
+        assert!(
+            finding.problems[0]
+                .text
+                .ends_with("/etc/iggy/a.pem holds one valid until 2028-06-01T00:00:00Z: it was not reloaded")
+        );
         let past = leaf((2026, 11, 20));
         assert_eq!(of(served(on_disk(&past), request(), &past, "TLSv1.3")).verdict(), Verdict::Fail);
     }
@@ -185,7 +232,9 @@ mod tests {
         assert_eq!(of(served(on_disk(&leaf), request(), &leaf, "TLSv1.2")).verdict(), Verdict::Pass);
         let silent = of(on_disk(&leaf).without(request(), Cause::TimedOut));
         assert_eq!(silent.verdict(), Verdict::Fail);
-        assert!(silent.problems[0].text.starts_with("no TLS handshake with the tcp listener 127.0.0.1:8090: "));
+        assert!(
+            silent.problems[0].text.starts_with("no TLS handshake with the tcp listener 127.0.0.1:8090: ")
+        );
     }
 
     #[test]

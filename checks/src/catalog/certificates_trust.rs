@@ -49,11 +49,20 @@ fn run(host: &Host) -> Result<Finding> {
     let authorities = store.as_ref().map(|(_, all)| all.as_slice()).unwrap_or_default();
     let expired = authorities.iter().filter(|one| one.not_after < now).count();
     match &store {
-        Some((path, all)) => finding.summary = format!("{} trusts {}", path, count(all.len() as u64, "authority", "authorities")),
+        Some((path, all)) => {
+            finding.summary =
+                format!("{} trusts {}", path, count(all.len() as u64, "authority", "authorities"))
+        }
         None => {
             finding.summary = "there is no store of authorities".to_owned();
-            let advice = Advice::run("Install the authorities of the distribution.", "apt-get install ca-certificates");
-            finding.warn("there is no store of authorities in any of the usual places: TLS to anywhere fails", advice);
+            let advice = Advice::run(
+                "Install the authorities of the distribution.",
+                "apt-get install ca-certificates",
+            );
+            finding.warn(
+                "there is no store of authorities in any of the usual places: TLS to anywhere fails",
+                advice,
+            );
         }
     }
     let fields = Fields::new("Store")
@@ -67,33 +76,58 @@ fn run(host: &Host) -> Result<Finding> {
     Ok(finding)
 }
 
-fn judge_supervisor(host: &Host, finding: &mut Finding, url: &str, authorities: &[Certificate], now: i64) -> Result<()> {
+fn judge_supervisor(
+    host: &Host,
+    finding: &mut Finding,
+    url: &str,
+    authorities: &[Certificate],
+    now: i64,
+) -> Result<()> {
     let Some((name, address)) = endpoint(url) else {
         let advice = Advice::text("Give the Supervisor a certificate and an https:// address.");
-        finding.note("the Supervisor is reached without TLS: whoever is in between reads and changes everything", advice);
+        finding.note(
+            "the Supervisor is reached without TLS: whoever is in between reads and changes everything",
+            advice,
+        );
         return Ok(());
     };
     let answer = host.tls(&address, &name)?;
     let chain = certificate::parse_pem(&format!("what {address} serves"), &answer.chain.join("\n"))?;
-    let look = || Advice::run("Look at what is served; if a proxy is in between, its authority must be in the store.", format!("openssl s_client -showcerts -connect {address} -servername {name} </dev/null"));
+    let look = || {
+        Advice::run(
+            "Look at what is served; if a proxy is in between, its authority must be in the store.",
+            format!("openssl s_client -showcerts -connect {address} -servername {name} </dev/null"),
+        )
+    };
     let mut table = certificate::table("The Supervisor's chain");
     for one in &chain {
         match one.judge_time(now) {
             Some((severity, text)) => {
                 table.marked_row(severity, certificate::cells(&address, one));
-                finding.problem(severity, format!("{} of the Supervisor's chain {text}", one.subject), look());
+                finding.problem(
+                    severity,
+                    format!("{} of the Supervisor's chain {text}", one.subject),
+                    look(),
+                );
             }
             None => table.row(certificate::cells(&address, one)),
         }
     }
     if !chain[0].covers(&name) {
-        let text = format!("the Supervisor is called {name}, its certificate is for {}", chain[0].names.join(", "));
+        let text =
+            format!("the Supervisor is called {name}, its certificate is for {}", chain[0].names.join(", "));
         finding.fail(text, look());
     }
     if !is_trusted(&chain, authorities, now) {
         let last = chain.last().map_or("", |last| last.issuer.as_str());
-        let advice = Advice::run("If the authority is your own, add it to the store or name it in Warden's configuration.", "update-ca-certificates");
-        finding.fail(format!("the Supervisor's certificate leads to {last}, which this machine does not trust"), advice);
+        let advice = Advice::run(
+            "If the authority is your own, add it to the store or name it in Warden's configuration.",
+            "update-ca-certificates",
+        );
+        finding.fail(
+            format!("the Supervisor's certificate leads to {last}, which this machine does not trust"),
+            advice,
+        );
     }
     if finding.verdict() == Verdict::Pass {
         finding.summary.push_str(&format!(", and with them the Supervisor at {address}"));
@@ -109,11 +143,15 @@ const LINKS: usize = 8;
 fn is_trusted(chain: &[Certificate], authorities: &[Certificate], now: i64) -> bool {
     let mut current = &chain[0];
     for _ in 0..LINKS {
-        let in_store = |one: &&Certificate| one.not_after >= now && (one.sha256 == current.sha256 || current.is_signed_by(one));
+        let in_store = |one: &&Certificate| {
+            one.not_after >= now && (one.sha256 == current.sha256 || current.is_signed_by(one))
+        };
         if authorities.iter().any(|one| in_store(&one)) {
             return true;
         }
-        let above = chain.iter().find(|one| one.is_authority && one.sha256 != current.sha256 && current.is_signed_by(one));
+        let above = chain
+            .iter()
+            .find(|one| one.is_authority && one.sha256 != current.sha256 && current.is_signed_by(one));
         match above {
             Some(above) => current = above,
             None => return false,
@@ -127,7 +165,8 @@ fn endpoint(url: &str) -> Option<(String, String)> {
     let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("wss://"))?;
     let authority = rest.split(['/', '?', '#']).next()?;
     let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
+    let has_port =
+        authority.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
     let address = if has_port { authority.to_owned() } else { format!("{authority}:443") };
     let name = address.rsplit_once(':')?.0.trim_matches(['[', ']']).to_owned();
     (!name.is_empty()).then_some((name, address))
@@ -166,7 +205,10 @@ mod tests {
         let leaf = issued(&root, &["sup.example"], (2027, 6, 1));
         let finding = of(serving(&root, &[&leaf]));
         assert_eq!(finding.verdict(), Verdict::Pass);
-        assert_eq!(finding.summary, format!("{} trusts 1 authority, and with them the Supervisor at sup.example:8443", STORES[0]));
+        assert_eq!(
+            finding.summary,
+            format!("{} trusts 1 authority, and with them the Supervisor at sup.example:8443", STORES[0])
+        );
         assert_eq!(of(machine(&root, None)).verdict(), Verdict::Pass);
     }
 
@@ -175,9 +217,15 @@ mod tests {
         let (root, other) = (authority("root"), authority("other"));
         let leaf = issued(&root, &["sup.example"], (2027, 6, 1));
         let unknown = of(serving(&other, &[&leaf, &root]));
-        assert_eq!(unknown.problems[0].text, "the Supervisor's certificate leads to CN=root, which this machine does not trust");
+        assert_eq!(
+            unknown.problems[0].text,
+            "the Supervisor's certificate leads to CN=root, which this machine does not trust"
+        );
         let misnamed = issued(&root, &["else.example"], (2027, 6, 1));
-        assert_eq!(of(serving(&root, &[&misnamed])).problems[0].text, "the Supervisor is called sup.example, its certificate is for else.example");
+        assert_eq!(
+            of(serving(&root, &[&misnamed])).problems[0].text,
+            "the Supervisor is called sup.example, its certificate is for else.example"
+        );
         let past = issued(&root, &["sup.example"], (2026, 11, 1));
         assert_eq!(of(serving(&root, &[&past])).verdict(), Verdict::Fail);
         let soon = issued(&root, &["sup.example"], (2026, 12, 10));

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use crate::host::{Host, IfAny, Sample};
 use crate::quantity::count;
-use crate::{Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Series, Table, Unit, Value, Verdict};
+use crate::{
+    Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Series, Table, Unit, Value,
+    Verdict,
+};
 
 pub const CHECK: Check = Check {
     id: "cpu-frequency",
@@ -29,7 +32,8 @@ pub const CHECK: Check = Check {
     run,
 };
 
-const PERFORMANCE: &str = "for g in /sys/devices/system/cpu/cpufreq/policy*/scaling_governor; do echo performance > $g; done";
+const PERFORMANCE: &str =
+    "for g in /sys/devices/system/cpu/cpufreq/policy*/scaling_governor; do echo performance > $g; done";
 const THROTTLE_COUNTS: &str = "/sys/devices/system/cpu/*/thermal_throttle/*_throttle_count";
 /// Bars that still can be read.
 const CHART_POLICIES: usize = 64;
@@ -54,7 +58,9 @@ fn run(host: &Host) -> Result<Finding> {
     let no_turbo = number("/sys/devices/system/cpu/intel_pstate/no_turbo")?;
     let boost = number("/sys/devices/system/cpu/cpufreq/boost")?;
     if policies.is_empty() && throttles.files.is_empty() {
-        return Ok(Finding::skip("this machine shows no frequencies and no throttling, as virtual machines do not"));
+        return Ok(Finding::skip(
+            "this machine shows no frequencies and no throttling, as virtual machines do not",
+        ));
     }
 
     let mut finding = Finding::new("");
@@ -62,23 +68,50 @@ fn run(host: &Host) -> Result<Finding> {
     let (since_boot, during) = throttled(&throttles.files);
     if during > 0 {
         let text = format!("cores throttled for heat {} during the sample", count(during, "time", "times"));
-        finding.warn(text, Advice::run("Mend the cooling, or move the load away.", format!("grep . {THROTTLE_COUNTS} | grep -v ':0$'")));
+        finding.warn(
+            text,
+            Advice::run(
+                "Mend the cooling, or move the load away.",
+                format!("grep . {THROTTLE_COUNTS} | grep -v ':0$'"),
+            ),
+        );
     } else if since_boot > 0 {
-        let text = format!("cores throttled for heat {} since boot, none during the sample", count(since_boot, "time", "times"));
-        finding.note(text, Advice::run("Watch whether the count grows under load.", format!("grep . {THROTTLE_COUNTS} | grep -v ':0$'")));
+        let text = format!(
+            "cores throttled for heat {} since boot, none during the sample",
+            count(since_boot, "time", "times")
+        );
+        finding.note(
+            text,
+            Advice::run(
+                "Watch whether the count grows under load.",
+                format!("grep . {THROTTLE_COUNTS} | grep -v ':0$'"),
+            ),
+        );
     }
-    let capped = policies.values().filter(|policy| policy.capped_at < policy.highest && policy.capped_at.is_some()).count() as u64;
+    let capped = policies
+        .values()
+        .filter(|policy| policy.capped_at < policy.highest && policy.capped_at.is_some())
+        .count() as u64;
     if capped > 0 {
-        let text = format!("{} may not use the full frequency (scaling_max_freq is lower)", count(capped, "group of cores", "groups of cores"));
+        let text = format!(
+            "{} may not use the full frequency (scaling_max_freq is lower)",
+            count(capped, "group of cores", "groups of cores")
+        );
         finding.note(text, Advice::run("Lift the cap.", "for p in /sys/devices/system/cpu/cpufreq/policy*; do cat $p/cpuinfo_max_freq > $p/scaling_max_freq; done"));
     }
     if no_turbo == Some(1) || boost == Some(0) {
-        finding.note("turbo is switched off", Advice::text("Fine where steady latency matters more than speed; else switch it on in firmware or sysfs."));
+        finding.note(
+            "turbo is switched off",
+            Advice::text(
+                "Fine where steady latency matters more than speed; else switch it on in firmware or sysfs.",
+            ),
+        );
     }
 
     let governors: Vec<String> = tally(policies.values().map(|policy| policy.governor.as_str()));
     let governors = if governors.is_empty() { "no governor".to_owned() } else { governors.join(", ") };
-    finding.summary = format!("{governors}; throttled for heat {} since boot", count(since_boot, "time", "times"));
+    finding.summary =
+        format!("{governors}; throttled for heat {} since boot", count(since_boot, "time", "times"));
     if !policies.is_empty() {
         finding.show(Evidence::Series(chart(&policies)));
         finding.show(Evidence::Table(table(&policies)));
@@ -95,12 +128,22 @@ fn run(host: &Host) -> Result<Finding> {
 }
 
 fn policies(host: &Host) -> Result<BTreeMap<u32, Policy>> {
-    const FILES: [&str; 6] =
-        ["scaling_governor", "scaling_driver", "energy_performance_preference", "scaling_cur_freq", "cpuinfo_max_freq", "scaling_max_freq"];
+    const FILES: [&str; 6] = [
+        "scaling_governor",
+        "scaling_driver",
+        "energy_performance_preference",
+        "scaling_cur_freq",
+        "cpuinfo_max_freq",
+        "scaling_max_freq",
+    ];
     let mut policies: BTreeMap<u32, Policy> = BTreeMap::new();
     for name in FILES {
         for file in host.read_all(&format!("/sys/devices/system/cpu/cpufreq/policy*/{name}"))? {
-            let id = file.path.split('/').nth_back(1).and_then(|policy| policy.strip_prefix("policy")?.parse().ok());
+            let id = file
+                .path
+                .split('/')
+                .nth_back(1)
+                .and_then(|policy| policy.strip_prefix("policy")?.parse().ok());
             let Some(id) = id else { continue };
             let (policy, text) = (policies.entry(id).or_default(), file.text.trim());
             match name {
@@ -122,17 +165,27 @@ fn judge_governors(finding: &mut Finding, policies: &BTreeMap<u32, Policy>) {
     let advice = || Advice::run("Set the performance governor.", PERFORMANCE);
     let held = saving().filter(|policy| !scales(policy)).count() as u64;
     if held > 0 {
-        let text = format!("powersave holds {} at the lowest frequency", count(held, "group of cores", "groups of cores"));
+        let text = format!(
+            "powersave holds {} at the lowest frequency",
+            count(held, "group of cores", "groups of cores")
+        );
         finding.warn(text, advice());
     }
-    let thrifty = saving().filter(scales).filter(|policy| policy.preference.ends_with("power")).count() as u64;
+    let thrifty =
+        saving().filter(scales).filter(|policy| policy.preference.ends_with("power")).count() as u64;
     if thrifty > 0 {
-        let text = format!("{} told to prefer saving power over speed", count(thrifty, "group of cores is", "groups of cores are"));
+        let text = format!(
+            "{} told to prefer saving power over speed",
+            count(thrifty, "group of cores is", "groups of cores are")
+        );
         finding.warn(text, advice());
     }
     let following = saving().filter(scales).count() as u64 - thrifty;
     if following > 0 {
-        let text = format!("powersave is set for {}, under a driver that still follows the load", count(following, "group of cores", "groups of cores"));
+        let text = format!(
+            "powersave is set for {}, under a driver that still follows the load",
+            count(following, "group of cores", "groups of cores")
+        );
         finding.note(text, advice());
     }
 }
@@ -179,8 +232,12 @@ fn chart(policies: &BTreeMap<u32, Policy>) -> Series {
 }
 
 fn table(policies: &BTreeMap<u32, Policy>) -> Table {
-    let mut table = Table::new("Frequencies", ["first core", "governor", "driver", "preference", "now MHz", "highest MHz", "cap MHz"]);
-    let megahertz = |kilohertz: Option<u64>| kilohertz.map_or(Value::Nothing, |kilohertz| (kilohertz / 1000).into());
+    let mut table = Table::new(
+        "Frequencies",
+        ["first core", "governor", "driver", "preference", "now MHz", "highest MHz", "cap MHz"],
+    );
+    let megahertz =
+        |kilohertz: Option<u64>| kilohertz.map_or(Value::Nothing, |kilohertz| (kilohertz / 1000).into());
     let code = |text: &str| if text.is_empty() { Value::Nothing } else { Value::Code(text.to_owned()) };
     for (id, policy) in policies {
         let cells = [
@@ -215,13 +272,17 @@ mod tests {
             .file(&format!("{directory}/scaling_cur_freq"), "1200000\n")
             .file(&format!("{directory}/cpuinfo_max_freq"), "2400000\n")
             .file(&format!("{directory}/scaling_max_freq"), "2400000\n")
-            .with(Request::Sample { pattern: THROTTLE_COUNTS.to_owned() }, Data::Samples(Samples { elapsed_us: 1_000_000, files: vec![file] }))
+            .with(
+                Request::Sample { pattern: THROTTLE_COUNTS.to_owned() },
+                Data::Samples(Samples { elapsed_us: 1_000_000, files: vec![file] }),
+            )
     }
 
     #[test]
     fn a_virtual_machine_without_frequencies_skips() {
         let nothing = Data::Samples(Samples { elapsed_us: 1, files: Vec::new() });
-        let host = Recorded::complete().with(Request::Sample { pattern: THROTTLE_COUNTS.to_owned() }, nothing);
+        let host =
+            Recorded::complete().with(Request::Sample { pattern: THROTTLE_COUNTS.to_owned() }, nothing);
         assert_eq!(run(&host.host()).unwrap().verdict(), Verdict::Skip);
     }
 
@@ -249,7 +310,10 @@ mod tests {
         assert_eq!(now.problems[0].text, "cores throttled for heat 2 times during the sample");
         assert_eq!(now.verdict(), Verdict::Warn);
         let past = run(&host("performance", "x", (5, 5)).host()).unwrap();
-        assert_eq!(past.problems[0].text, "cores throttled for heat 5 times since boot, none during the sample");
+        assert_eq!(
+            past.problems[0].text,
+            "cores throttled for heat 5 times since boot, none during the sample"
+        );
         assert_eq!(run(&host("performance", "x", (5, 0)).host()).unwrap().verdict(), Verdict::Pass);
     }
 
@@ -264,6 +328,11 @@ mod tests {
 
     #[test]
     fn an_odd_turbo_file_is_unknown() {
-        assert!(run(&host("performance", "x", (0, 0)).file("/sys/devices/system/cpu/cpufreq/boost", "maybe").host()).is_err());
+        assert!(
+            run(&host("performance", "x", (0, 0))
+                .file("/sys/devices/system/cpu/cpufreq/boost", "maybe")
+                .host())
+            .is_err()
+        );
     }
 }

@@ -3,7 +3,9 @@
 use crate::host::Host;
 use crate::proc::{CpuTimes, counter, pressure};
 use crate::quantity::{self, count, number};
-use crate::{Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Read, Result, Series, Unit, Value};
+use crate::{
+    Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Read, Result, Series, Unit, Value,
+};
 
 pub const CHECK: Check = Check {
     id: "cpu-load",
@@ -66,11 +68,21 @@ fn run(host: &Host) -> Result<Finding> {
         finding.warn(format!("the load of the last minute is {} on {shown}", number(load[0])), advice());
     }
     if let Some(some) = some.filter(|&some| some > WARN_PRESSURE_PERCENT) {
-        finding.warn(format!("some program waited for a CPU for {} % of the last 10 s", number(some)), advice());
+        finding
+            .warn(format!("some program waited for a CPU for {} % of the last 10 s", number(some)), advice());
     }
-    name_cores(&mut finding, &cores, "busy for 95 % of the time or more", advice, |core| core.busy() >= PINNED_PERCENT);
-    let spread = || Advice::run("Spread the interrupts over the cores with irqbalance or receive-side scaling.", "cat /proc/interrupts");
-    name_cores(&mut finding, &cores, "on interrupts for over half of the time", spread, |core| core.interrupts() > WARN_INTERRUPT_PERCENT);
+    name_cores(&mut finding, &cores, "busy for 95 % of the time or more", advice, |core| {
+        core.busy() >= PINNED_PERCENT
+    });
+    let spread = || {
+        Advice::run(
+            "Spread the interrupts over the cores with irqbalance or receive-side scaling.",
+            "cat /proc/interrupts",
+        )
+    };
+    name_cores(&mut finding, &cores, "on interrupts for over half of the time", spread, |core| {
+        core.interrupts() > WARN_INTERRUPT_PERCENT
+    });
 
     finding.show(Evidence::Series(chart(&cores)));
     let rate = |name| {
@@ -85,7 +97,10 @@ fn run(host: &Host) -> Result<Finding> {
             .row("interrupts", percent(|times| times.irq + times.softirq))
             .row("waiting for disks", percent(|times| times.iowait))
             .row("stolen by the hypervisor", percent(|times| times.steal))
-            .row("load of 1, 5 and 15 minutes", format!("{} {} {}", number(load[0]), number(load[1]), number(load[2])))
+            .row(
+                "load of 1, 5 and 15 minutes",
+                format!("{} {} {}", number(load[0]), number(load[1]), number(load[2])),
+            )
             .row("some program waited, last 10 s", some.map_or(Value::Nothing, Value::Percent))
             .row("context switches per second", rate("ctxt"))
             .row("processes started per second", rate("processes"))
@@ -102,24 +117,38 @@ fn between(first: &str, second: &str) -> Result<(Core, Vec<Core>)> {
         let (_, before) = before.iter().find(|(other, _)| *other == name)?;
         Some(Core { times: after.since(before), name })
     });
-    let whole = cores.next().filter(|core| core.name == "cpu").ok_or_else(|| Error::parse("/proc/stat", "no line for all CPUs"))?;
+    let whole = cores
+        .next()
+        .filter(|core| core.name == "cpu")
+        .ok_or_else(|| Error::parse("/proc/stat", "no line for all CPUs"))?;
     Ok((whole, cores.collect()))
 }
 
 fn loads(loadavg: &str) -> Option<[f64; 3]> {
-    let loads: Vec<f64> = loadavg.split_ascii_whitespace().take(3).map(|word| word.parse().ok()).collect::<Option<_>>()?;
+    let loads: Vec<f64> =
+        loadavg.split_ascii_whitespace().take(3).map(|word| word.parse().ok()).collect::<Option<_>>()?;
     loads.try_into().ok()
 }
 
-fn name_cores(finding: &mut Finding, cores: &[Core], what: &str, advice: impl Fn() -> Advice, is_meant: impl Fn(&Core) -> bool) {
+fn name_cores(
+    finding: &mut Finding,
+    cores: &[Core],
+    what: &str,
+    advice: impl Fn() -> Advice,
+    is_meant: impl Fn(&Core) -> bool,
+) {
     const NAMED: usize = 8;
-    let names: Vec<&str> = cores.iter().filter(|core| is_meant(core)).map(|core| core.name.as_str()).collect();
+    let names: Vec<&str> =
+        cores.iter().filter(|core| is_meant(core)).map(|core| core.name.as_str()).collect();
     if names.is_empty() {
         return;
     }
     let more = if names.len() > NAMED { format!(" and {} more", names.len() - NAMED) } else { String::new() };
     let listed = names[..names.len().min(NAMED)].join(", ");
-    finding.warn(format!("{} {what}, of {}: {listed}{more}", count(names.len() as u64, "core", "cores"), cores.len()), advice());
+    finding.warn(
+        format!("{} {what}, of {}: {listed}{more}", count(names.len() as u64, "core", "cores"), cores.len()),
+        advice(),
+    );
 }
 
 fn chart(cores: &[Core]) -> Series {
@@ -135,12 +164,15 @@ fn chart(cores: &[Core]) -> Series {
     (chart.top, chart.limit) = (Some(100.0), Some(PINNED_PERCENT));
     for core in shown {
         let percent = |part: fn(&CpuTimes) -> u64| core.times.percent(part);
-        chart.point(&core.name, [
-            percent(|times| times.user + times.nice),
-            percent(|times| times.system + times.irq + times.softirq),
-            percent(|times| times.iowait),
-            percent(|times| times.steal),
-        ]);
+        chart.point(
+            &core.name,
+            [
+                percent(|times| times.user + times.nice),
+                percent(|times| times.system + times.irq + times.softirq),
+                percent(|times| times.iowait),
+                percent(|times| times.steal),
+            ],
+        );
     }
     chart
 }
@@ -159,7 +191,9 @@ mod tests {
             "cpu  {user} 0 0 {} 0 0 {softirq} 0\ncpu0 0 0 0 100 0 0 0 0\ncpu1 {user} 0 0 {idle} 0 0 {softirq} 0\nctxt 300\nprocs_running 2\n",
             100 + idle
         );
-        Recorded::complete().sample("/proc/stat", first, &second, 1.0).file("/proc/loadavg", &format!("{load} 0.50 0.20 1/99 7\n"))
+        Recorded::complete()
+            .sample("/proc/stat", first, &second, 1.0)
+            .file("/proc/loadavg", &format!("{load} 0.50 0.20 1/99 7\n"))
     }
 
     #[test]
@@ -194,17 +228,27 @@ mod tests {
 
     #[test]
     fn programs_that_wait_for_a_cpu_warn() {
-        let at = |some: &str| run(&host("1.00", 0, 0).file("/proc/pressure/cpu", &format!("some avg10={some} avg60=0 avg300=0 total=1\n")).host()).unwrap();
+        let at = |some: &str| {
+            run(&host("1.00", 0, 0)
+                .file("/proc/pressure/cpu", &format!("some avg10={some} avg60=0 avg300=0 total=1\n"))
+                .host())
+            .unwrap()
+        };
         assert_eq!([at("25.00").verdict(), at("25.01").verdict()], [Verdict::Pass, Verdict::Warn]);
     }
 
     #[test]
     fn of_hundreds_of_cores_the_busiest_are_drawn() {
-        let line = |core: u64, user: u64, idle: u64| format!("cpu{core} {user} 0 0 {idle} 0 0 0 0
-");
+        let line = |core: u64, user: u64, idle: u64| {
+            format!(
+                "cpu{core} {user} 0 0 {idle} 0 0 0 0
+"
+            )
+        };
         let first: String = (0..200).map(|core| line(core, 0, 0)).collect();
         let second: String = (0..200).map(|core| line(core, core, 1000 - core)).collect();
-        let (_, cores) = between(&format!("cpu 0 0 0 0\n{first}"), &format!("cpu 1 0 0 9\n{second}")).unwrap();
+        let (_, cores) =
+            between(&format!("cpu 0 0 0 0\n{first}"), &format!("cpu 1 0 0 9\n{second}")).unwrap();
         let chart = chart(&cores);
         assert_eq!((chart.points.len(), chart.points[0].label.as_str()), (CHART_CORES, "cpu199"));
         assert_eq!(chart.title, "The 64 busiest of 200 cores");

@@ -38,7 +38,8 @@ fn run(host: &Host) -> Result<Finding> {
     }
 
     let over = quantity::duration(seconds);
-    let mut finding = Finding::new(format!("{} % of CPU time was stolen over {over}", quantity::number(stolen)));
+    let mut finding =
+        Finding::new(format!("{} % of CPU time was stolen over {over}", quantity::number(stolen)));
     let problem = || format!("the hypervisor took {} % of the CPU time", quantity::number(stolen));
     if stolen > FAIL_PERCENT {
         finding.fail(problem(), Advice::text(CHECK.advice));

@@ -11,7 +11,10 @@ pub const CHECK: Check = Check {
     why: "An open flaw lets a program, or a neighbour on the same machine, read memory that is not its own: keys and \
           messages among it. The mitigations cost system calls some time, so both sides are shown.",
     reads: &[Read::Path("/sys/devices/system/cpu/vulnerabilities/*"), Read::Path("/proc/cmdline")],
-    thresholds: &["warns about each flaw that the kernel calls vulnerable", "notes flaws that are mitigated in part or unknown"],
+    thresholds: &[
+        "warns about each flaw that the kernel calls vulnerable",
+        "notes flaws that are mitigated in part or unknown",
+    ],
     advice: "Update kernel and microcode; on a virtual machine the host has to.",
     deadline: DEADLINE,
     run,
@@ -23,7 +26,8 @@ fn run(host: &Host) -> Result<Finding> {
         return Ok(Finding::skip("this kernel does not tell of processor flaws"));
     }
     let command_line = host.read("/proc/cmdline").if_any()?.unwrap_or_default();
-    let switched_off: Vec<&str> = command_line.split_ascii_whitespace().filter(|word| is_switch(word)).collect();
+    let switched_off: Vec<&str> =
+        command_line.split_ascii_whitespace().filter(|word| is_switch(word)).collect();
 
     let mut finding = Finding::new("");
     let mut table = Table::new("Flaws", ["flaw", "state"]);
@@ -52,16 +56,28 @@ fn run(host: &Host) -> Result<Finding> {
             finding.warn(format!("{name}: {state}"), advice(state));
         }
     } else if !open.is_empty() {
-        let text = format!("{} open, with {} on the kernel's command line", count(open.len() as u64, "flaw is", "flaws are"), switched_off.join(" "));
+        let text = format!(
+            "{} open, with {} on the kernel's command line",
+            count(open.len() as u64, "flaw is", "flaws are"),
+            switched_off.join(" ")
+        );
         finding.warn(text, Advice::text("Remove the switch unless this machine runs nothing but trusted programs and has no neighbours."));
     }
     if !partial.is_empty() {
-        let text = format!("{} mitigated in part, or not known: {}", count(partial.len() as u64, "flaw is", "flaws are"), partial.join(", "));
+        let text = format!(
+            "{} mitigated in part, or not known: {}",
+            count(partial.len() as u64, "flaw is", "flaws are"),
+            partial.join(", ")
+        );
         finding.note(text, Advice::text(CHECK.advice));
     }
     let mitigated = files.len() as u64 - open.len() as u64 - partial.len() as u64 - unaffected;
-    finding.summary =
-        format!("of {}, {} open, {} in part or unknown, {mitigated} mitigated, {unaffected} not of this processor", count(files.len() as u64, "flaw", "flaws"), open.len(), partial.len());
+    finding.summary = format!(
+        "of {}, {} open, {} in part or unknown, {mitigated} mitigated, {unaffected} not of this processor",
+        count(files.len() as u64, "flaw", "flaws"),
+        open.len(),
+        partial.len()
+    );
     finding.show(Evidence::Table(table));
     let switches = if switched_off.is_empty() { Value::Nothing } else { Value::Code(switched_off.join(" ")) };
     finding.show(Evidence::Fields(Fields::new("Kernel command line").row("switches", switches)));
@@ -71,8 +87,20 @@ fn run(host: &Host) -> Result<Finding> {
 /// Words that switch a mitigation. Source: Documentation/admin-guide/kernel-parameters.txt.
 fn is_switch(word: &str) -> bool {
     const NAMES: [&str; 14] = [
-        "mitigations", "nopti", "pti", "nospectre_v1", "nospectre_v2", "spectre_v2", "spec_store_bypass_disable", "l1tf", "mds",
-        "tsx_async_abort", "retbleed", "mmio_stale_data", "srbds", "gather_data_sampling",
+        "mitigations",
+        "nopti",
+        "pti",
+        "nospectre_v1",
+        "nospectre_v2",
+        "spectre_v2",
+        "spec_store_bypass_disable",
+        "l1tf",
+        "mds",
+        "tsx_async_abort",
+        "retbleed",
+        "mmio_stale_data",
+        "srbds",
+        "gather_data_sampling",
     ];
     NAMES.contains(&word.split('=').next().unwrap_or_default()) && !word.ends_with("=auto")
 }
@@ -96,7 +124,10 @@ fn has_open_part(state: &str) -> bool {
 
 fn advice(state: &str) -> Advice {
     if state.contains("no microcode") {
-        return Advice::run("The microcode is missing: install it and reboot; on a virtual machine the host has to.", "grep -m1 microcode /proc/cpuinfo");
+        return Advice::run(
+            "The microcode is missing: install it and reboot; on a virtual machine the host has to.",
+            "grep -m1 microcode /proc/cpuinfo",
+        );
     }
     Advice::run(CHECK.advice, "grep . /sys/devices/system/cpu/vulnerabilities/*")
 }
@@ -120,7 +151,10 @@ mod tests {
     fn mitigated_flaws_pass() {
         let finding = run(&with("Mitigation: PTI").host()).unwrap();
         assert_eq!(finding.verdict(), Verdict::Pass);
-        assert_eq!(finding.summary, "of 2 flaws, 0 open, 0 in part or unknown, 1 mitigated, 1 not of this processor");
+        assert_eq!(
+            finding.summary,
+            "of 2 flaws, 0 open, 0 in part or unknown, 1 mitigated, 1 not of this processor"
+        );
     }
 
     #[test]
@@ -133,9 +167,14 @@ mod tests {
 
     #[test]
     fn a_switch_on_the_command_line_is_named_once() {
-        let finding = run(&with("Vulnerable").file("/proc/cmdline", "root=/dev/vda mitigations=off quiet\n").host()).unwrap();
+        let finding =
+            run(&with("Vulnerable").file("/proc/cmdline", "root=/dev/vda mitigations=off quiet\n").host())
+                .unwrap();
         assert_eq!(finding.problems.len(), 1);
-        assert_eq!(finding.problems[0].text, "1 flaw is open, with mitigations=off on the kernel's command line");
+        assert_eq!(
+            finding.problems[0].text,
+            "1 flaw is open, with mitigations=off on the kernel's command line"
+        );
     }
 
     #[test]

@@ -5,7 +5,10 @@ use crate::host::{Host, Space};
 use crate::iggy;
 use crate::proc::Mount;
 use crate::quantity::bytes;
-use crate::{Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Series, Table, Unit, Value, Verdict, quoted};
+use crate::{
+    Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Series, Table, Unit, Value, Verdict,
+    quoted,
+};
 
 pub const CHECK: Check = Check {
     id: "disk-space",
@@ -25,7 +28,8 @@ const FAIL_PERCENT: f64 = 95.0;
 
 fn run(host: &Host) -> Result<Finding> {
     let mounts = Mount::parse_all(&host.read("/proc/self/mountinfo")?);
-    let data_mount = iggy::data_directory(host).and_then(|data| data_mount(host, &data, &mounts).ok().flatten());
+    let data_mount =
+        iggy::data_directory(host).and_then(|data| data_mount(host, &data, &mounts).ok().flatten());
     let mut finding = Finding::new("");
     let mut table = Table::new("Filesystems", ["mounted on", "type", "size", "available", "used", "holds"]);
     let mut chart = Series::bars("How full", Unit::Percent, ["used"]);
@@ -57,7 +61,11 @@ fn run(host: &Host) -> Result<Finding> {
             None => table.row(cells),
             Some(severity) => {
                 table.marked_row(severity, cells);
-                finding.problem(severity, sentence(&mount.point, used, &space, holds_data), advice(&mount.point, holds_data));
+                finding.problem(
+                    severity,
+                    sentence(&mount.point, used, &space, holds_data),
+                    advice(&mount.point, holds_data),
+                );
             }
         }
         if fullest.as_ref().is_none_or(|(most, ..)| used > *most) {
@@ -66,13 +74,19 @@ fn run(host: &Host) -> Result<Finding> {
     }
 
     for (point, error) in unseen {
-        let advice = Advice::text("Run Warden as a user who may enter the mount point, or unmount a dead mount.");
+        let advice =
+            Advice::text("Run Warden as a user who may enter the mount point, or unmount a dead mount.");
         finding.warn(format!("{point} could not be measured: {error}"), advice);
     }
     let Some((used, point, available)) = fullest else {
-        return Ok(if finding.problems.is_empty() { Finding::skip("no filesystem here stores data") } else { finding });
+        return Ok(if finding.problems.is_empty() {
+            Finding::skip("no filesystem here stores data")
+        } else {
+            finding
+        });
     };
-    finding.summary = format!("the fullest filesystem, {point}, is {used:.0} % used ({} available)", bytes(available));
+    finding.summary =
+        format!("the fullest filesystem, {point}, is {used:.0} % used ({} available)", bytes(available));
     finding.show(Evidence::Series(chart));
     finding.show(Evidence::Table(table));
     Ok(finding)
@@ -95,13 +109,20 @@ fn judge(used: f64) -> Option<Verdict> {
 
 fn sentence(point: &str, used: f64, space: &Space, holds_data: bool) -> String {
     let whose = if holds_data { ", which holds Iggy's data," } else { "" };
-    format!("{point}{whose} is {used:.0} % full: {} of {} available", bytes(space.available), bytes(space.size))
+    format!(
+        "{point}{whose} is {used:.0} % full: {} of {} available",
+        bytes(space.available),
+        bytes(space.size)
+    )
 }
 
 fn advice(point: &str, holds_data: bool) -> Advice {
     let command = format!("du -xh --max-depth=2 {} | sort -h | tail -n 20", quoted(point));
     if holds_data {
-        return Advice::run("Shorten the retention of large topics, purge what is no longer read, or grow the filesystem.", command);
+        return Advice::run(
+            "Shorten the retention of large topics, purge what is no longer read, or grow the filesystem.",
+            command,
+        );
     }
     Advice::run("See what takes the room, then remove it or grow the filesystem.", command)
 }
@@ -145,6 +166,9 @@ mod tests {
         let dead = Request::Space { path: "/var/lib/iggy".to_owned() };
         let finding = run(&with_available(50).without(dead, Cause::TimedOut).host()).unwrap();
         assert_eq!(finding.verdict(), Verdict::Warn);
-        assert_eq!(finding.problems[0].text, "/var/lib/iggy could not be measured: space /var/lib/iggy: no answer in time");
+        assert_eq!(
+            finding.problems[0].text,
+            "/var/lib/iggy could not be measured: space /var/lib/iggy: no answer in time"
+        );
     }
 }

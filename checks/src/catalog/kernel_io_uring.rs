@@ -52,7 +52,8 @@ struct Asker {
 
 fn run(host: &Host) -> Result<Finding> {
     let release = host.uname()?.release;
-    let version = version(&release).ok_or_else(|| Error::parse("uname", format!("`{release}` is not a kernel release")))?;
+    let version = version(&release)
+        .ok_or_else(|| Error::parse("uname", format!("`{release}` is not a kernel release")))?;
     let disabled = number_if_any(host, "/proc/sys/kernel/io_uring_disabled")?;
     let group = number_if_any(host, "/proc/sys/kernel/io_uring_group")?;
     let cores = cpu_count(&host.value("/sys/devices/system/cpu/online")?).max(1);
@@ -66,26 +67,48 @@ fn run(host: &Host) -> Result<Finding> {
         .row("cores, one shard each", cores)
         .row("memory to lock for the rings, about", Value::Bytes(cores * RING_BYTES));
     if version < OLDEST_KERNEL {
-        let text = format!("kernel {release} is older than 5.19, the first with the io_uring flags that Iggy asks for");
-        finding.fail(text, Advice::text("Install a kernel of 5.19 or later (6.1 or later is better) and reboot."));
+        let text = format!(
+            "kernel {release} is older than 5.19, the first with the io_uring flags that Iggy asks for"
+        );
+        finding.fail(
+            text,
+            Advice::text("Install a kernel of 5.19 or later (6.1 or later is better) and reboot."),
+        );
     }
     judge_switch(&mut finding, version, disabled, group, asker.as_ref());
     if let Some(asker) = &asker {
         judge_memlock(&mut finding, asker, cores);
-        fields = fields.row("judged for", asker.who.as_str()).row("may lock", memlock_value(asker)).row("seccomp filter", asker.seccomp);
+        fields = fields
+            .row("judged for", asker.who.as_str())
+            .row("may lock", memlock_value(asker))
+            .row("seccomp filter", asker.seccomp);
         if asker.seccomp == Some(true) {
-            let advice = Advice::text("Nothing to do while it runs; a changed filter must keep allowing io_uring_setup, io_uring_enter and io_uring_register.");
-            finding.note(format!("{} runs under a seccomp filter, which could refuse io_uring calls", asker.who), advice);
+            let advice = Advice::text(
+                "Nothing to do while it runs; a changed filter must keep allowing io_uring_setup, io_uring_enter and io_uring_register.",
+            );
+            finding.note(
+                format!("{} runs under a seccomp filter, which could refuse io_uring calls", asker.who),
+                advice,
+            );
         }
     }
-    let whose = asker.map_or_else(|| "no Iggy server or unit was found to judge its limits".to_owned(), |asker| format!("judged for {}", asker.who));
+    let whose = asker.map_or_else(
+        || "no Iggy server or unit was found to judge its limits".to_owned(),
+        |asker| format!("judged for {}", asker.who),
+    );
     let able = if finding.verdict() == Verdict::Fail { "cannot" } else { "can" };
     finding.summary = format!("Iggy {able} use io_uring on kernel {release} ({whose})");
     finding.show(Evidence::Fields(fields));
     Ok(finding)
 }
 
-fn judge_switch(finding: &mut Finding, version: (u32, u32), disabled: Option<i64>, group: Option<i64>, asker: Option<&Asker>) {
+fn judge_switch(
+    finding: &mut Finding,
+    version: (u32, u32),
+    disabled: Option<i64>,
+    group: Option<i64>,
+    asker: Option<&Asker>,
+) {
     const ENABLE: &str = "sysctl -w kernel.io_uring_disabled=0 && echo 'kernel.io_uring_disabled = 0' > /etc/sysctl.d/90-iggy-io-uring.conf";
     let enable = || Advice::run("Allow io_uring, or put Iggy's group into kernel.io_uring_group.", ENABLE);
     match disabled {
@@ -112,12 +135,31 @@ fn judge_memlock(finding: &mut Finding, asker: &Asker, cores: u64) {
     let need = cores.saturating_mul(RING_BYTES);
     let advice = || {
         let dropin = "mkdir -p /etc/systemd/system/iggy.service.d && printf '[Service]\\nLimitMEMLOCK=infinity\\n' > /etc/systemd/system/iggy.service.d/memlock.conf && systemctl daemon-reload";
-        Advice::run("Lift the limit for the unit, then restart it (a container takes `--ulimit memlock=-1`).", dropin)
+        Advice::run(
+            "Lift the limit for the unit, then restart it (a container takes `--ulimit memlock=-1`).",
+            dropin,
+        )
     };
     if limit < RING_BYTES {
-        finding.fail(format!("{} may lock {}, less than the {} that the ring of one shard takes", asker.who, bytes(limit), bytes(RING_BYTES)), advice());
+        finding.fail(
+            format!(
+                "{} may lock {}, less than the {} that the ring of one shard takes",
+                asker.who,
+                bytes(limit),
+                bytes(RING_BYTES)
+            ),
+            advice(),
+        );
     } else if limit < need {
-        finding.warn(format!("{} may lock {}, less than the {} that the rings of {cores} shards take", asker.who, bytes(limit), bytes(need)), advice());
+        finding.warn(
+            format!(
+                "{} may lock {}, less than the {} that the rings of {cores} shards take",
+                asker.who,
+                bytes(limit),
+                bytes(need)
+            ),
+            advice(),
+        );
     }
 }
 
@@ -130,7 +172,8 @@ fn memlock_value(asker: &Asker) -> Value {
 }
 
 fn asker(host: &Host) -> Result<Option<Asker>> {
-    if let Some(process) = iggy::processes(host).into_iter().find(|process| process.runtime == Runtime::Iggy) {
+    if let Some(process) = iggy::processes(host).into_iter().find(|process| process.runtime == Runtime::Iggy)
+    {
         let path = |file| format!("/proc/{}/{file}", process.pid);
         let (limits, status) = (host.read(&path("limits")).if_any()?, host.read(&path("status")).if_any()?);
         if let (Some(limits), Some(status)) = (limits, status) {
@@ -143,12 +186,17 @@ fn asker(host: &Host) -> Result<Option<Asker>> {
 fn asker_of_process(pid: u32, limits: &str, status: &str) -> Result<Asker> {
     let what = || format!("/proc/{pid}/limits");
     let line = limits.lines().find_map(|line| line.strip_prefix("Max locked memory"));
-    let soft = line.and_then(|line| line.split_ascii_whitespace().next()).ok_or_else(|| Error::parse(what(), "no locked memory"))?;
+    let soft = line
+        .and_then(|line| line.split_ascii_whitespace().next())
+        .ok_or_else(|| Error::parse(what(), "no locked memory"))?;
     let memlock = match soft {
         "unlimited" => None,
-        number => Some(number.parse().map_err(|_| Error::parse(what(), format!("`{number}` is not a number")))?),
+        number => {
+            Some(number.parse().map_err(|_| Error::parse(what(), format!("`{number}` is not a number")))?)
+        }
     };
-    let effective = proc::field(status, "CapEff").and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or(0);
+    let effective =
+        proc::field(status, "CapEff").and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or(0);
     let groups = ["Gid", "Groups"].into_iter().filter_map(|name| proc::field(status, name));
     Ok(Asker {
         who: format!("the running server (pid {pid})"),
@@ -199,8 +247,16 @@ mod tests {
 
     fn kernel(release: &str) -> Recorded {
         let release = release.to_owned();
-        let uname = Uname { release, system: String::new(), node: String::new(), version: String::new(), machine: String::new() };
-        Recorded::complete().with(Request::Uname, Data::Uname(uname)).file("/sys/devices/system/cpu/online", "0-3\n")
+        let uname = Uname {
+            release,
+            system: String::new(),
+            node: String::new(),
+            version: String::new(),
+            machine: String::new(),
+        };
+        Recorded::complete()
+            .with(Request::Uname, Data::Uname(uname))
+            .file("/sys/devices/system/cpu/online", "0-3\n")
     }
 
     fn with_unit(host: Recorded, user: &str, memlock: u64) -> Finding {
@@ -237,7 +293,10 @@ mod tests {
         assert_eq!(run(&kernel("5.19.0").host()).unwrap().verdict(), Verdict::Pass);
         let old = run(&kernel("5.15.0-91-generic").host()).unwrap();
         assert_eq!(old.verdict(), Verdict::Fail);
-        assert_eq!(old.summary, "Iggy cannot use io_uring on kernel 5.15.0-91-generic (no Iggy server or unit was found to judge its limits)");
+        assert_eq!(
+            old.summary,
+            "Iggy cannot use io_uring on kernel 5.15.0-91-generic (no Iggy server or unit was found to judge its limits)"
+        );
     }
 
     #[test]
@@ -248,7 +307,11 @@ mod tests {
 
     #[test]
     fn a_disabled_io_uring_fails_and_a_restricted_one_warns_or_fails() {
-        let disabled = |value| kernel("6.8.0").file("/proc/sys/kernel/io_uring_disabled", value).file("/proc/sys/kernel/io_uring_group", "44");
+        let disabled = |value| {
+            kernel("6.8.0")
+                .file("/proc/sys/kernel/io_uring_disabled", value)
+                .file("/proc/sys/kernel/io_uring_group", "44")
+        };
         let none = run(&disabled("2").host()).unwrap();
         assert_eq!(none.problems[0].text, "kernel.io_uring_disabled is 2: no process may use io_uring");
         assert_eq!(run(&disabled("1").host()).unwrap().verdict(), Verdict::Warn);
@@ -258,8 +321,12 @@ mod tests {
 
     #[test]
     fn a_process_in_the_group_may_use_a_restricted_io_uring() {
-        let asker = asker_of_process(7, "Max locked memory         8388608     8388608     bytes\n", OPEN).unwrap();
-        assert_eq!((asker.memlock, asker.may_lock_any, asker.groups.contains(&44)), (Some(8_388_608), false, true));
+        let asker =
+            asker_of_process(7, "Max locked memory         8388608     8388608     bytes\n", OPEN).unwrap();
+        assert_eq!(
+            (asker.memlock, asker.may_lock_any, asker.groups.contains(&44)),
+            (Some(8_388_608), false, true)
+        );
         let mut finding = Finding::new("");
         judge_switch(&mut finding, (6, 8), Some(1), Some(44), Some(&asker));
         assert_eq!(finding.verdict(), Verdict::Pass);
@@ -269,10 +336,14 @@ mod tests {
 
     #[test]
     fn locked_memory_is_judged_by_the_shards_of_the_cores() {
-        let verdicts = [u64::MAX, 4 * RING_BYTES, 4 * RING_BYTES - 1, RING_BYTES, RING_BYTES - 1].map(|limit| with_unit(open(), "iggy", limit).verdict());
+        let verdicts = [u64::MAX, 4 * RING_BYTES, 4 * RING_BYTES - 1, RING_BYTES, RING_BYTES - 1]
+            .map(|limit| with_unit(open(), "iggy", limit).verdict());
         assert_eq!(verdicts, [Verdict::Pass, Verdict::Pass, Verdict::Warn, Verdict::Warn, Verdict::Fail]);
         let small = with_unit(open(), "iggy", 65_536);
-        assert_eq!(small.problems[0].text, "iggy.service may lock 64 KiB, less than the 400 KiB that the ring of one shard takes");
+        assert_eq!(
+            small.problems[0].text,
+            "iggy.service may lock 64 KiB, less than the 400 KiB that the ring of one shard takes"
+        );
         assert_eq!(with_unit(open(), "root", 65_536).verdict(), Verdict::Pass);
     }
 

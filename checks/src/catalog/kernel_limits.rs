@@ -1,7 +1,10 @@
 //! kernel-limits: how full the kernel's system-wide tables are.
 
 use crate::host::{Host, IfAny};
-use crate::{Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Series, Table, Unit, Value, Verdict};
+use crate::{
+    Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Series, Table, Unit, Value,
+    Verdict,
+};
 
 pub const CHECK: Check = Check {
     id: "kernel-limits",
@@ -19,7 +22,11 @@ pub const CHECK: Check = Check {
         Read::Path("/proc/sys/kernel/random/entropy_avail"),
         Read::Path("/proc/loadavg"),
     ],
-    thresholds: &["warns when a table is 70 % full", "fails at 90 %", "warns when less than 128 bits of entropy are available"],
+    thresholds: &[
+        "warns when a table is 70 % full",
+        "fails at 90 %",
+        "warns when less than 128 bits of entropy are available",
+    ],
     advice: "Find what holds so many, or raise the limit with sysctl.",
     deadline: DEADLINE,
     run,
@@ -50,14 +57,26 @@ fn run(host: &Host) -> Result<Finding> {
     let mut fullest = (0.0, "");
     for usage in &usages {
         let percent = if usage.limit == 0 { 100.0 } else { usage.used as f64 * 100.0 / usage.limit as f64 };
-        let cells = [usage.name.into(), usage.used.into(), limit(usage.limit), Value::Percent(percent), Value::Code(usage.parameter.to_owned())];
+        let cells = [
+            usage.name.into(),
+            usage.used.into(),
+            limit(usage.limit),
+            Value::Percent(percent),
+            Value::Code(usage.parameter.to_owned()),
+        ];
         chart.point(usage.name, [percent]);
         match judge(percent) {
             None => table.row(cells),
             Some(severity) => {
                 table.marked_row(severity, cells);
-                let text = format!("{} of {} {} are in use ({percent:.0} %)", usage.used, usage.limit, usage.name);
-                let raise = format!("Find what holds so many, or raise {} (sysctl -w {}={}).", usage.parameter, usage.parameter, usage.limit.saturating_mul(2));
+                let text =
+                    format!("{} of {} {} are in use ({percent:.0} %)", usage.used, usage.limit, usage.name);
+                let raise = format!(
+                    "Find what holds so many, or raise {} (sysctl -w {}={}).",
+                    usage.parameter,
+                    usage.parameter,
+                    usage.limit.saturating_mul(2)
+                );
                 finding.problem(severity, text, Advice::run(raise, usage.find));
             }
         }
@@ -67,13 +86,31 @@ fn run(host: &Host) -> Result<Finding> {
     }
     if let Some(bits) = entropy.filter(|&bits| bits < LOW_ENTROPY_BITS) {
         let advice = Advice::text("Give the virtual machine a virtio-rng device, or install rng-tools.");
-        finding.warn(format!("{bits} bits of entropy are available, under {LOW_ENTROPY_BITS}: TLS handshakes may wait"), advice);
+        finding.warn(
+            format!(
+                "{bits} bits of entropy are available, under {LOW_ENTROPY_BITS}: TLS handshakes may wait"
+            ),
+            advice,
+        );
     }
-    finding.summary = format!("the fullest table, {}, is {} % full", fullest.1, crate::quantity::number(fullest.0));
-    table.row(["bits of entropy".into(), entropy.into(), Value::Nothing, Value::Nothing, Value::Code("kernel.random.entropy_avail".to_owned())]);
+    finding.summary =
+        format!("the fullest table, {}, is {} % full", fullest.1, crate::quantity::number(fullest.0));
+    table.row([
+        "bits of entropy".into(),
+        entropy.into(),
+        Value::Nothing,
+        Value::Nothing,
+        Value::Code("kernel.random.entropy_avail".to_owned()),
+    ]);
     let inodes = host.value("/proc/sys/fs/inode-nr").if_any()?;
     let inodes = inodes.and_then(|text| text.split_ascii_whitespace().next()?.parse::<u64>().ok());
-    table.row(["inodes in memory".into(), inodes.into(), Value::Nothing, Value::Nothing, Value::Code("fs.inode-nr".to_owned())]);
+    table.row([
+        "inodes in memory".into(),
+        inodes.into(),
+        Value::Nothing,
+        Value::Nothing,
+        Value::Code("fs.inode-nr".to_owned()),
+    ]);
     finding.show(Evidence::Series(chart));
     finding.show(Evidence::Table(table));
     Ok(finding)
@@ -81,7 +118,8 @@ fn run(host: &Host) -> Result<Finding> {
 
 fn usages(host: &Host) -> Result<Vec<Usage>> {
     let file_nr = host.value("/proc/sys/fs/file-nr")?;
-    let [files, _, file_max] = numbers(&file_nr).ok_or_else(|| Error::parse("/proc/sys/fs/file-nr", format!("`{file_nr}`")))?;
+    let [files, _, file_max] =
+        numbers(&file_nr).ok_or_else(|| Error::parse("/proc/sys/fs/file-nr", format!("`{file_nr}`")))?;
     let loadavg = host.value("/proc/loadavg")?;
     let threads = threads(&loadavg).ok_or_else(|| Error::parse("/proc/loadavg", format!("`{loadavg}`")))?;
     const TOP_THREADS: &str = "ps -eo nlwp,pid,comm --sort=-nlwp | head -n 15";
@@ -101,7 +139,13 @@ fn usages(host: &Host) -> Result<Vec<Usage>> {
     add("process ids", Some(threads), "/proc/sys/kernel/pid_max", "kernel.pid_max", TOP_THREADS)?;
     add("threads", Some(threads), "/proc/sys/kernel/threads-max", "kernel.threads-max", TOP_THREADS)?;
     let aio = number_if_any(host, "/proc/sys/fs/aio-nr")?;
-    add("asynchronous I/O requests", aio, "/proc/sys/fs/aio-max-nr", "fs.aio-max-nr", "grep -l aio /proc/[0-9]*/maps")?;
+    add(
+        "asynchronous I/O requests",
+        aio,
+        "/proc/sys/fs/aio-max-nr",
+        "fs.aio-max-nr",
+        "grep -l aio /proc/[0-9]*/maps",
+    )?;
     let terminals = number_if_any(host, "/proc/sys/kernel/pty/nr")?;
     add("pseudo-terminals", terminals, "/proc/sys/kernel/pty/max", "kernel.pty.max", "who")?;
     Ok(usages)
@@ -119,7 +163,8 @@ fn threads(loadavg: &str) -> Option<u64> {
 }
 
 fn numbers<const N: usize>(text: &str) -> Option<[u64; N]> {
-    let numbers: Vec<u64> = text.split_ascii_whitespace().map(|word| word.parse().ok()).collect::<Option<_>>()?;
+    let numbers: Vec<u64> =
+        text.split_ascii_whitespace().map(|word| word.parse().ok()).collect::<Option<_>>()?;
     numbers.try_into().ok()
 }
 
@@ -162,7 +207,8 @@ mod tests {
 
     #[test]
     fn seventy_percent_warns_and_ninety_fails() {
-        let verdicts = [699, 700, 899, 900].map(|threads| run(&with_threads(threads).host()).unwrap().verdict());
+        let verdicts =
+            [699, 700, 899, 900].map(|threads| run(&with_threads(threads).host()).unwrap().verdict());
         assert_eq!(verdicts, [Verdict::Pass, Verdict::Warn, Verdict::Warn, Verdict::Fail]);
         let finding = run(&with_threads(900).host()).unwrap();
         assert_eq!(finding.problems[0].text, "900 of 1000 process ids are in use (90 %)");
@@ -170,9 +216,13 @@ mod tests {
 
     #[test]
     fn little_entropy_warns() {
-        let finding = run(&with_threads(1).file("/proc/sys/kernel/random/entropy_avail", "60").host()).unwrap();
+        let finding =
+            run(&with_threads(1).file("/proc/sys/kernel/random/entropy_avail", "60").host()).unwrap();
         assert_eq!(finding.verdict(), Verdict::Warn);
-        assert_eq!(finding.problems[0].text, "60 bits of entropy are available, under 128: TLS handshakes may wait");
+        assert_eq!(
+            finding.problems[0].text,
+            "60 bits of entropy are available, under 128: TLS handshakes may wait"
+        );
     }
 
     #[test]

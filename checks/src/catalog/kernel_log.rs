@@ -2,7 +2,9 @@
 
 use crate::host::{Host, Level, LogLine};
 use crate::shape::{self, Group};
-use crate::{Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Value, Verdict, quantity};
+use crate::{
+    Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Value, Verdict, quantity,
+};
 
 pub const CHECK: Check = Check {
     id: "kernel-log",
@@ -41,8 +43,10 @@ const SIGNS: &[Sign] = &[
         one: "kernel oops",
         many: "kernel oopses",
         matches: |text| {
-            holds(text, &["Oops:", "kernel BUG at", "BUG: unable to handle", "Kernel panic", "BUG: kernel NULL"])
-                || text.starts_with("general protection fault")
+            holds(
+                text,
+                &["Oops:", "kernel BUG at", "BUG: unable to handle", "Kernel panic", "BUG: kernel NULL"],
+            ) || text.starts_with("general protection fault")
         },
         severity: |_| Verdict::Fail,
         advice: "Reboot this node soon: a kernel that has faulted may hang or corrupt data. Then update the kernel.",
@@ -50,7 +54,18 @@ const SIGNS: &[Sign] = &[
     Sign {
         one: "lockup or stall",
         many: "lockups or stalls",
-        matches: |text| holds(text, &["soft lockup", "hard LOCKUP", "detected stall", "detected expedited stall", "self-detected stall"]),
+        matches: |text| {
+            holds(
+                text,
+                &[
+                    "soft lockup",
+                    "hard LOCKUP",
+                    "detected stall",
+                    "detected expedited stall",
+                    "self-detected stall",
+                ],
+            )
+        },
         severity: |_| Verdict::Fail,
         advice: "On a virtual machine look for stolen CPU time first, then for a driver named in the stack below the line.",
     },
@@ -58,8 +73,10 @@ const SIGNS: &[Sign] = &[
         one: "hardware error",
         many: "hardware errors",
         matches: |text| {
-            holds(text, &["[Hardware Error]", "Machine Check Exception", "Uncorrected error", "severity=Uncorrected"])
-                || text.contains("EDAC") && holds(text, &[" CE ", " UE "])
+            holds(
+                text,
+                &["[Hardware Error]", "Machine Check Exception", "Uncorrected error", "severity=Uncorrected"],
+            ) || text.contains("EDAC") && holds(text, &[" CE ", " UE "])
         },
         severity: |_| Verdict::Fail,
         advice: "Move the load away and have the memory, CPU or PCIe device that is named replaced.",
@@ -70,8 +87,14 @@ const SIGNS: &[Sign] = &[
         matches: |text| {
             let filesystem = holds(text, &["XFS (", "BTRFS", "EXT4-fs", "EXT2-fs", "F2FS-fs"])
                 && holds(text, &["error (", "orruption", "hutdown", "hutting down", "shut down"]);
-            let controller = text.contains("nvme") && holds(text, &["timeout, ", "controller is down", "Abort status"]);
-            filesystem || controller || holds(text, &["I/O error", "medium error", "Remounting filesystem read-only", "failed command:"])
+            let controller =
+                text.contains("nvme") && holds(text, &["timeout, ", "controller is down", "Abort status"]);
+            filesystem
+                || controller
+                || holds(
+                    text,
+                    &["I/O error", "medium error", "Remounting filesystem read-only", "failed command:"],
+                )
         },
         severity: |_| Verdict::Fail,
         advice: "Check the health of the device that is named and the cabling; restore or move the data before a repair.",
@@ -87,7 +110,16 @@ const SIGNS: &[Sign] = &[
         one: "full kernel table",
         many: "full kernel tables",
         matches: |text| {
-            holds(text, &["table overflow", "table full", "possible SYN flooding", "TCP: out of memory", "VFS: file-max limit"])
+            holds(
+                text,
+                &[
+                    "table overflow",
+                    "table full",
+                    "possible SYN flooding",
+                    "TCP: out of memory",
+                    "VFS: file-max limit",
+                ],
+            )
         },
         severity: |_| Verdict::Warn,
         advice: "Raise the limit that the line names; see the checks of the area `network` and kernel-limits.",
@@ -113,7 +145,9 @@ const SIGNS: &[Sign] = &[
         one: "crashed program",
         many: "crashed programs",
         matches: |text| text.contains("segfault at") || text.starts_with("traps: "),
-        severity: |lines| if lines.iter().any(|line| line.text.contains("iggy")) { Verdict::Warn } else { Verdict::Note },
+        severity: |lines| {
+            if lines.iter().any(|line| line.text.contains("iggy")) { Verdict::Warn } else { Verdict::Note }
+        },
         advice: "See logs-crashes for the core; a crash of a program that is not Iggy's matters only if Iggy needs it.",
     },
 ];
@@ -158,7 +192,10 @@ fn run(host: &Host) -> Result<Finding> {
         let groups = shape::group(others.iter().copied());
         finding.show(Evidence::Table(shape::table("Other warnings and errors", &groups, |_| None)));
     }
-    let read = Fields::new("Read").row("source", log.source.as_str()).row("lines in 24 h", lines.len()).row("older lines cut", log.cut);
+    let read = Fields::new("Read")
+        .row("source", log.source.as_str())
+        .row("lines in 24 h", lines.len())
+        .row("older lines cut", log.cut);
     finding.show(Evidence::Fields(read));
     Ok(finding)
 }
@@ -166,7 +203,8 @@ fn run(host: &Host) -> Result<Finding> {
 fn sentence(count: &str, groups: &[Group]) -> String {
     let last = groups.iter().filter_map(|group| group.last_us).max();
     let newest = groups.iter().max_by_key(|group| group.last_us).map_or("", |group| group.newest.as_str());
-    let when = last.map_or_else(String::new, |at| format!(", last at {}", Value::Time(at.div_euclid(1_000_000))));
+    let when =
+        last.map_or_else(String::new, |at| format!(", last at {}", Value::Time(at.div_euclid(1_000_000))));
     format!("{count} in 24 h{when}: {newest}")
 }
 
@@ -208,14 +246,21 @@ mod tests {
 
     #[test]
     fn a_quiet_kernel_passes_and_yesterdays_trouble_is_over() {
-        let quiet = finding(log(&[(90_000, "I/O error, dev sda, sector 1"), (50, "EXT4-fs (vda): mounted filesystem")]));
+        let quiet = finding(log(&[
+            (90_000, "I/O error, dev sda, sector 1"),
+            (50, "EXT4-fs (vda): mounted filesystem"),
+        ]));
         assert_eq!(quiet.verdict(), Verdict::Pass);
         assert_eq!(quiet.summary, "nothing bad in the 1 line that the kernel logged in 24 h");
     }
 
     #[test]
     fn disk_errors_fail_and_are_counted_by_shape() {
-        let lines = [(90, "I/O error, dev sda, sector 17"), (60, "I/O error, dev sda, sector 18"), (30, "XFS (sda): Corruption detected")];
+        let lines = [
+            (90, "I/O error, dev sda, sector 17"),
+            (60, "I/O error, dev sda, sector 18"),
+            (30, "XFS (sda): Corruption detected"),
+        ];
         let bad = finding(log(&lines));
         assert_eq!(bad.verdict(), Verdict::Fail);
         assert_eq!(bad.problems.len(), 1);
@@ -246,7 +291,11 @@ mod tests {
             assert_eq!(problems.len(), 1, "{text}");
             assert!(problems[0].text.starts_with(expected), "{text}: {}", problems[0].text);
         }
-        for harmless in ["mce: CPU0 supports 32 MCE banks", "EDAC MC: Ver: 3.0.0", "EXT4-fs (vda): re-mounted. Opts: errors=remount-ro"] {
+        for harmless in [
+            "mce: CPU0 supports 32 MCE banks",
+            "EDAC MC: Ver: 3.0.0",
+            "EXT4-fs (vda): re-mounted. Opts: errors=remount-ro",
+        ] {
             assert_eq!(finding(log(&[(10, harmless)])).verdict(), Verdict::Pass, "{harmless}");
         }
     }
@@ -269,7 +318,10 @@ mod tests {
         let cut = LogText { cut: true, ..log(&[(3600, "a"), (10, "b")]) };
         let finding = finding(cut);
         assert_eq!(finding.verdict(), Verdict::Note);
-        assert_eq!(finding.problems[0].text, "only the newest 2 lines were read, which go back 1 h, not 24 h");
+        assert_eq!(
+            finding.problems[0].text,
+            "only the newest 2 lines were read, which go back 1 h, not 24 h"
+        );
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! kernel-modules: is the kernel tainted, and by what.
 
 use crate::host::{Host, IfAny};
-use crate::{Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Read, Result, Table, Value, Verdict, quantity};
+use crate::{
+    Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Read, Result, Table, Value, Verdict,
+    quantity,
+};
 
 pub const CHECK: Check = Check {
     id: "kernel-modules",
@@ -58,7 +61,9 @@ const TAINTS: [Taint; 20] = [
 
 fn run(host: &Host) -> Result<Finding> {
     let text = host.value("/proc/sys/kernel/tainted")?;
-    let bits: u64 = text.parse().map_err(|_| Error::parse("/proc/sys/kernel/tainted", format!("`{text}` is not a number")))?;
+    let bits: u64 = text
+        .parse()
+        .map_err(|_| Error::parse("/proc/sys/kernel/tainted", format!("`{text}` is not a number")))?;
     let modules = host.read("/proc/modules").if_any()?.map(|text| Module::parse_all(&text));
 
     let mut letters = String::new();
@@ -66,13 +71,20 @@ fn run(host: &Host) -> Result<Finding> {
     let mut reasons = Fields::new("Taint").row("value", Value::Code(text));
     for (bit, taint) in TAINTS.iter().enumerate().filter(|(bit, _)| bits >> bit & 1 == 1) {
         let by = modules_with(modules.as_deref().unwrap_or_default(), taint.letter);
-        finding.problem(taint.severity, format!("{} ({}, bit {bit}){by}", taint.means, taint.letter), advice(taint));
+        finding.problem(
+            taint.severity,
+            format!("{} ({}, bit {bit}){by}", taint.means, taint.letter),
+            advice(taint),
+        );
         reasons = reasons.row(taint.letter, taint.means);
         letters.push(taint.letter);
     }
     let unknown = bits >> TAINTS.len();
     if unknown != 0 {
-        let text = format!("the kernel is tainted for reasons that Warden does not know (bits {:#x})", unknown << TAINTS.len());
+        let text = format!(
+            "the kernel is tainted for reasons that Warden does not know (bits {:#x})",
+            unknown << TAINTS.len()
+        );
         finding.note(text, Advice::text("Look the bits up in the kernel's own tainted-kernels document."));
     }
 
@@ -93,9 +105,18 @@ fn run(host: &Host) -> Result<Finding> {
 
 fn advice(taint: &Taint) -> Advice {
     match taint.letter {
-        'D' | 'B' => Advice::run("Save the kernel's log, then reboot this node when its load can be moved.", "journalctl -k -b -o short-iso -p warning"),
-        'M' | 'W' | 'L' => Advice::run("Find the line that set it.", "journalctl -k -b -o short-iso | grep -E 'WARNING|Hardware Error|lockup'"),
-        _ => Advice::run("Nothing to do unless the kernel misbehaves: then try without the module first.", "grep -E '\\([A-Z+-]+\\)$' /proc/modules"),
+        'D' | 'B' => Advice::run(
+            "Save the kernel's log, then reboot this node when its load can be moved.",
+            "journalctl -k -b -o short-iso -p warning",
+        ),
+        'M' | 'W' | 'L' => Advice::run(
+            "Find the line that set it.",
+            "journalctl -k -b -o short-iso | grep -E 'WARNING|Hardware Error|lockup'",
+        ),
+        _ => Advice::run(
+            "Nothing to do unless the kernel misbehaves: then try without the module first.",
+            "grep -E '\\([A-Z+-]+\\)$' /proc/modules",
+        ),
     }
 }
 
@@ -116,7 +137,8 @@ impl Module {
 
     fn parse(line: &str) -> Option<Module> {
         let words: Vec<&str> = line.split_ascii_whitespace().collect();
-        let taints = words.last()?.strip_prefix('(').and_then(|word| word.strip_suffix(')')).unwrap_or_default();
+        let taints =
+            words.last()?.strip_prefix('(').and_then(|word| word.strip_suffix(')')).unwrap_or_default();
         Some(Module {
             name: (*words.first()?).to_owned(),
             bytes: words.get(1)?.parse().ok()?,
@@ -130,7 +152,11 @@ impl Module {
 /// `: zfs, spl`, the modules that carry the letter of a taint.
 fn modules_with(modules: &[Module], letter: char) -> String {
     const NAMED: usize = 8;
-    let names: Vec<&str> = modules.iter().filter(|module| module.taints.contains(letter)).map(|module| module.name.as_str()).collect();
+    let names: Vec<&str> = modules
+        .iter()
+        .filter(|module| module.taints.contains(letter))
+        .map(|module| module.name.as_str())
+        .collect();
     match names.len() {
         0 => String::new(),
         1..=NAMED => format!(": {}", names.join(", ")),
@@ -164,7 +190,10 @@ mod tests {
                            zfs 6000000 2 zunicode,zavl, Live 0x0000000000000000 (POE)\ntorn\n";
 
     fn tainted(value: &str) -> Result<Finding> {
-        run(&Recorded::complete().file("/proc/sys/kernel/tainted", value).file("/proc/modules", MODULES).host())
+        run(&Recorded::complete()
+            .file("/proc/sys/kernel/tainted", value)
+            .file("/proc/modules", MODULES)
+            .host())
     }
 
     #[test]
@@ -179,7 +208,10 @@ mod tests {
         let finding = tainted("4097\n").unwrap();
         assert_eq!(finding.verdict(), Verdict::Note);
         assert_eq!(finding.summary, "the kernel is tainted (4097, PO), 2 modules loaded");
-        assert_eq!(finding.problems[1].text, "a module from outside the kernel's tree was loaded (O, bit 12): zfs");
+        assert_eq!(
+            finding.problems[1].text,
+            "a module from outside the kernel's tree was loaded (O, bit 12): zfs"
+        );
     }
 
     #[test]
@@ -194,7 +226,10 @@ mod tests {
     fn a_bit_from_the_future_is_noted() {
         let finding = tainted("1048576\n").unwrap();
         assert_eq!(finding.verdict(), Verdict::Note);
-        assert_eq!(finding.problems[0].text, "the kernel is tainted for reasons that Warden does not know (bits 0x100000)");
+        assert_eq!(
+            finding.problems[0].text,
+            "the kernel is tainted for reasons that Warden does not know (bits 0x100000)"
+        );
     }
 
     #[test]

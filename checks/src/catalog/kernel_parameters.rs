@@ -147,7 +147,11 @@ fn run(host: &Host) -> Result<Finding> {
         let cells = [
             Value::Code(parameter.name.to_owned()),
             Value::Code(value.clone()),
-            if parameter.default.is_empty() { Value::Nothing } else { Value::Code(parameter.default.to_owned()) },
+            if parameter.default.is_empty() {
+                Value::Nothing
+            } else {
+                Value::Code(parameter.default.to_owned())
+            },
             parameter.range.words().into(),
             parameter.why.into(),
         ];
@@ -155,7 +159,12 @@ fn run(host: &Host) -> Result<Finding> {
             table.row(cells);
         } else {
             table.marked_row(parameter.severity, cells);
-            let text = format!("{} is {value}, wanted is {}: {}", parameter.name, parameter.range.words(), parameter.why);
+            let text = format!(
+                "{} is {value}, wanted is {}: {}",
+                parameter.name,
+                parameter.range.words(),
+                parameter.why
+            );
             finding.problem(parameter.severity, text, advice(parameter, value));
         }
     }
@@ -163,7 +172,13 @@ fn run(host: &Host) -> Result<Finding> {
         return Err(Error::parse("/proc/sys", "none of the parameters could be read"));
     }
     for name in &missing {
-        table.row([Value::Code((*name).to_owned()), Value::Nothing, Value::Nothing, Value::Nothing, "not readable on this kernel or in this container".into()]);
+        table.row([
+            Value::Code((*name).to_owned()),
+            Value::Nothing,
+            Value::Nothing,
+            Value::Nothing,
+            "not readable on this kernel or in this container".into(),
+        ]);
     }
     let outside = finding.problems.len();
     let are = if outside == 1 { "is" } else { "are" };
@@ -208,7 +223,9 @@ impl Range {
         words.push(match self {
             Range::AtLeast(least) => least.to_string(),
             Range::AtMost(most) => most.to_string(),
-            Range::Between(least, most) => last.parse().unwrap_or(*most).clamp(*least, *most).max(*most / 3).to_string(),
+            Range::Between(least, most) => {
+                last.parse().unwrap_or(*most).clamp(*least, *most).max(*most / 3).to_string()
+            }
             Range::Span(_) => return "32768 60999".to_owned(),
             Range::Shown => last,
         });
@@ -218,7 +235,8 @@ impl Range {
 
 fn advice(parameter: &Parameter, value: &str) -> Advice {
     let (name, wanted) = (parameter.name, parameter.range.nearest(value));
-    let command = format!("sysctl -w {name}='{wanted}' && echo '{name} = {wanted}' >> /etc/sysctl.d/90-iggy.conf");
+    let command =
+        format!("sysctl -w {name}='{wanted}' && echo '{name} = {wanted}' >> /etc/sysctl.d/90-iggy.conf");
     Advice::run("Set it now and for the next boot.", command)
 }
 
@@ -250,11 +268,16 @@ mod tests {
     fn the_defaults_of_a_current_kernel_pass_but_for_swappiness() {
         let finding = run(&good().host()).unwrap();
         assert_eq!((finding.verdict(), finding.problems.len()), (Verdict::Pass, 0));
-        assert_eq!(finding.summary, format!("0 of {} parameters are outside the wanted range", PARAMETERS.len()));
+        assert_eq!(
+            finding.summary,
+            format!("0 of {} parameters are outside the wanted range", PARAMETERS.len())
+        );
         let swappy = with("vm.swappiness", "60\n");
         assert_eq!(swappy.verdict(), Verdict::Note);
         assert!(swappy.problems[0].text.starts_with("vm.swappiness is 60, wanted is at most 10: "));
-        let without_swap = good().file(&path("vm.swappiness"), "60").file("/proc/swaps", "Filename Type Size Used Priority\n");
+        let without_swap = good()
+            .file(&path("vm.swappiness"), "60")
+            .file("/proc/swaps", "Filename Type Size Used Priority\n");
         assert_eq!(run(&without_swap.host()).unwrap().verdict(), Verdict::Pass);
     }
 
@@ -264,13 +287,25 @@ mod tests {
         let low = with("net.core.somaxconn", "128\n");
         assert_eq!(low.verdict(), Verdict::Warn);
         let command = low.problems[0].advice.command.as_deref();
-        assert_eq!(command, Some("sysctl -w net.core.somaxconn='4096' && echo 'net.core.somaxconn = 4096' >> /etc/sysctl.d/90-iggy.conf"));
+        assert_eq!(
+            command,
+            Some(
+                "sysctl -w net.core.somaxconn='4096' && echo 'net.core.somaxconn = 4096' >> /etc/sysctl.d/90-iggy.conf"
+            )
+        );
     }
 
     #[test]
     fn values_of_several_numbers_are_judged_by_the_last_or_by_their_distance() {
         let small = with("net.ipv4.tcp_rmem", "4096\t87380\t1048576\n");
-        assert!(small.problems[0].advice.command.as_deref().unwrap().starts_with("sysctl -w net.ipv4.tcp_rmem='4096 87380 4194304'"));
+        assert!(
+            small.problems[0]
+                .advice
+                .command
+                .as_deref()
+                .unwrap()
+                .starts_with("sysctl -w net.ipv4.tcp_rmem='4096 87380 4194304'")
+        );
         assert_eq!(with("net.ipv4.ip_local_port_range", "50000\t60000").verdict(), Verdict::Note);
     }
 
@@ -278,7 +313,14 @@ mod tests {
     fn a_flusher_switched_off_warns() {
         let off = with("vm.dirty_writeback_centisecs", "0");
         assert_eq!(off.verdict(), Verdict::Warn);
-        assert!(off.problems[0].advice.command.as_deref().unwrap().starts_with("sysctl -w vm.dirty_writeback_centisecs='500'"));
+        assert!(
+            off.problems[0]
+                .advice
+                .command
+                .as_deref()
+                .unwrap()
+                .starts_with("sysctl -w vm.dirty_writeback_centisecs='500'")
+        );
     }
 
     #[test]

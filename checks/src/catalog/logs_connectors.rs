@@ -69,13 +69,16 @@ mod tests {
             origin: "iggy-connectors".to_owned(),
             text: (*text).to_owned(),
         };
-        let log = LogText { lines: lines.iter().map(line).collect(), cut: false, source: "journal".to_owned() };
-        run(&Recorded::complete().settings(settings()).at(1_795_260_000, 9000).log(journal(), log).host()).unwrap()
+        let log =
+            LogText { lines: lines.iter().map(line).collect(), cut: false, source: "journal".to_owned() };
+        run(&Recorded::complete().settings(settings()).at(1_795_260_000, 9000).log(journal(), log).host())
+            .unwrap()
     }
 
     #[test]
     fn a_runtime_without_errors_passes() {
-        let finding = with_lines(&["2026-11-21T11:09:02.9Z  INFO iggy_connectors: All sources and sinks spawned."]);
+        let finding =
+            with_lines(&["2026-11-21T11:09:02.9Z  INFO iggy_connectors: All sources and sinks spawned."]);
         assert_eq!(finding.verdict(), Verdict::Pass);
         assert_eq!(finding.summary, "the connectors runtime wrote 0 errors and 0 warnings in 1 d");
     }

@@ -142,15 +142,20 @@ fn run(host: &Host) -> Result<Finding> {
     let lines: Vec<_> =
         said.log.lines.iter().filter(|line| line.at_us.is_some_and(|at| at >= from)).collect();
     let starts: Vec<usize> = (0..lines.len()).filter(|&at| is_start(lines[at])).collect();
-    let unclean =
-        starts.windows(2).filter(|pair| !lines[pair[0]..pair[1]].iter().any(|line| is_clean_end(line))).count();
+    let unclean = starts
+        .windows(2)
+        .filter(|pair| !lines[pair[0]..pair[1]].iter().any(|line| is_clean_end(line)))
+        .count();
     if unclean > 0 {
         let text = format!(
             "{} of {} followed no clean end: the server crashed, was killed, or could not finish its start",
             unclean,
             count(starts.len() as u64, "start", "starts")
         );
-        let advice = Advice::run("See memory-oom, logs-crashes and units-runtimes for what ended it.", "journalctl -u iggy -o short-iso | grep -iE 'killed|exited|signal'");
+        let advice = Advice::run(
+            "See memory-oom, logs-crashes and units-runtimes for what ended it.",
+            "journalctl -u iggy -o short-iso | grep -iE 'killed|exited|signal'",
+        );
         finding.warn(text, advice);
     }
     Ok(finding)
@@ -166,7 +171,8 @@ mod tests {
     const END: &str = "2026-11-21T11:09:20Z  INFO    main iggy_server: server shutdown complete\n";
     const FULL: &str = "2026-11-21T11:09:13Z ERROR shard-1 iggy.partitions.storage: failed to write frozen messages err=No space left on device (os error 28)\n";
     const ODD: &str = "2026-11-21T11:09:13Z ERROR shard-1 a::b: something new\n";
-    const REJECTED: &str = "2026-11-21T11:09:13Z ERROR shard-0 server::http::error: There was an error: Unauthorized\n";
+    const REJECTED: &str =
+        "2026-11-21T11:09:13Z ERROR shard-0 server::http::error: There was an error: Unauthorized\n";
     const JOURNAL: &str = "iggy.service";
 
     fn with_log(text: &str) -> Recorded {
@@ -193,7 +199,9 @@ mod tests {
     fn a_full_disk_fails_an_odd_error_warns_and_a_rejected_call_is_noted() {
         let full = of(with_log(FULL));
         assert_eq!(full.verdict(), Verdict::Fail);
-        assert!(full.problems[0].text.starts_with("seen 1 time, last at 2026-11-21T11:09:13Z: a write failed"));
+        assert!(
+            full.problems[0].text.starts_with("seen 1 time, last at 2026-11-21T11:09:13Z: a write failed")
+        );
         assert_eq!(of(with_log(ODD)).verdict(), Verdict::Warn);
         assert_eq!(of(with_log(REJECTED)).verdict(), Verdict::Note);
     }
@@ -220,7 +228,10 @@ mod tests {
         assert_eq!(finding.verdict(), Verdict::Note);
         let nothing = Recorded::complete().settings(settings());
         assert_eq!(of(nothing.clone()).verdict(), Verdict::Skip);
-        let no_journal = nothing.without(Request::Journal { unit: JOURNAL.to_owned() }, Cause::Unavailable("no systemd".to_owned()));
+        let no_journal = nothing.without(
+            Request::Journal { unit: JOURNAL.to_owned() },
+            Cause::Unavailable("no systemd".to_owned()),
+        );
         assert_eq!(of(no_journal).verdict(), Verdict::Skip);
     }
 }

@@ -46,15 +46,24 @@ mod tests {
     }
 
     fn of(level: Level, text: &str) -> Finding {
-        let line = LogLine { at_us: Some(1_795_259_342_000_000), level: Some(level), origin: String::new(), text: text.to_owned() };
+        let line = LogLine {
+            at_us: Some(1_795_259_342_000_000),
+            level: Some(level),
+            origin: String::new(),
+            text: text.to_owned(),
+        };
         let log = LogText { lines: vec![line], cut: false, source: "journal".to_owned() };
-        run(&Recorded::complete().settings(settings()).at(1_795_260_000, 9000).log(journal(), log).host()).unwrap()
+        run(&Recorded::complete().settings(settings()).at(1_795_260_000, 9000).log(journal(), log).host())
+            .unwrap()
     }
 
     #[test]
     fn information_passes_an_error_warns_and_a_panic_fails() {
         let quiet = of(Level::Info, "link is up");
-        assert_eq!((quiet.verdict(), quiet.summary.as_str()), (Verdict::Pass, "the agent wrote 0 errors and 0 warnings in 1 d"));
+        assert_eq!(
+            (quiet.verdict(), quiet.summary.as_str()),
+            (Verdict::Pass, "the agent wrote 0 errors and 0 warnings in 1 d")
+        );
         assert_eq!(of(Level::Error, "cannot reach the Supervisor").verdict(), Verdict::Warn);
         assert_eq!(of(Level::Info, "thread 'main' (1) panicked at src/x.rs:1:2:").verdict(), Verdict::Fail);
     }

@@ -11,7 +11,11 @@ pub const CHECK: Check = Check {
     title: "Do huge pages get in the way?",
     why: "With transparent huge pages set to `always`, the kernel stops a shard to compact memory and a small buffer can \
           cost 2 MiB, so memory grows without a leak. Huge pages that were reserved and are not used are lost to the page cache.",
-    reads: &[Read::Path("/proc/meminfo"), Read::Path("/sys/kernel/mm/transparent_hugepage/*"), Read::Path("/sys/kernel/mm/transparent_hugepage/khugepaged/defrag")],
+    reads: &[
+        Read::Path("/proc/meminfo"),
+        Read::Path("/sys/kernel/mm/transparent_hugepage/*"),
+        Read::Path("/sys/kernel/mm/transparent_hugepage/khugepaged/defrag"),
+    ],
     thresholds: &[
         "warns when transparent huge pages or their defragmentation are set to `always`",
         "warns when reserved huge pages that nobody uses take over 10 % of memory",
@@ -33,24 +37,40 @@ fn run(host: &Host) -> Result<Finding> {
     if enabled.is_none() && number("HugePages_Total").is_none() {
         return Ok(Finding::skip("this kernel has no huge pages"));
     }
-    let total = kibibytes(&meminfo, "MemTotal").ok_or_else(|| Error::parse("/proc/meminfo", "no MemTotal"))?;
+    let total =
+        kibibytes(&meminfo, "MemTotal").ok_or_else(|| Error::parse("/proc/meminfo", "no MemTotal"))?;
     let size = kibibytes(&meminfo, "Hugepagesize").unwrap_or(0);
-    let unused = number("HugePages_Free").unwrap_or(0).saturating_sub(number("HugePages_Rsvd").unwrap_or(0)).saturating_mul(size);
+    let unused = number("HugePages_Free")
+        .unwrap_or(0)
+        .saturating_sub(number("HugePages_Rsvd").unwrap_or(0))
+        .saturating_mul(size);
 
     let mode = enabled.as_deref().map_or("absent", chosen);
-    let mut finding = Finding::new(format!("transparent huge pages: {mode}; reserved: {}", count(reserved, "page", "pages")));
+    let mut finding = Finding::new(format!(
+        "transparent huge pages: {mode}; reserved: {}",
+        count(reserved, "page", "pages")
+    ));
     if mode == "always" {
         let command = "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled";
         finding.warn("transparent huge pages are set to always", Advice::run("Let only programs that ask have them, and add transparent_hugepage=madvise to the kernel's command line.", command));
     }
     if mode != "never" && defrag.as_deref().map(chosen) == Some("always") {
         let command = "echo madvise > /sys/kernel/mm/transparent_hugepage/defrag";
-        finding.warn("the kernel compacts memory while a program waits for a huge page (defrag is always)", Advice::run("Compact in the background instead.", command));
+        finding.warn(
+            "the kernel compacts memory while a program waits for a huge page (defrag is always)",
+            Advice::run("Compact in the background instead.", command),
+        );
     }
     let percent = unused as f64 * 100.0 / total.max(1) as f64;
     if percent > WARN_UNUSED_PERCENT {
-        let text = format!("{} of memory ({percent:.0} %) is reserved for huge pages that nobody uses", bytes(unused));
-        finding.warn(text, Advice::run("Give it back unless a program is about to use it.", "sysctl -w vm.nr_hugepages=0"));
+        let text = format!(
+            "{} of memory ({percent:.0} %) is reserved for huge pages that nobody uses",
+            bytes(unused)
+        );
+        finding.warn(
+            text,
+            Advice::run("Give it back unless a program is about to use it.", "sysctl -w vm.nr_hugepages=0"),
+        );
     }
 
     let code = |value: Option<String>| value.map_or(Value::Nothing, Value::Code);
@@ -126,13 +146,19 @@ mod tests {
     fn unused_reservations_warn_above_ten_percent() {
         let at = |free| run(&host("always [madvise] never", MADVISE, free).host()).unwrap();
         assert_eq!(at(50).verdict(), Verdict::Pass);
-        assert_eq!(at(51).problems[0].text, "102 MiB of memory (10 %) is reserved for huge pages that nobody uses");
+        assert_eq!(
+            at(51).problems[0].text,
+            "102 MiB of memory (10 %) is reserved for huge pages that nobody uses"
+        );
     }
 
     #[test]
     fn a_kernel_without_huge_pages_skips() {
         let finding = run(&Recorded::complete().file("/proc/meminfo", "MemTotal: 1 kB\n").host()).unwrap();
-        assert_eq!((finding.verdict(), finding.summary.as_str()), (Verdict::Skip, "this kernel has no huge pages"));
+        assert_eq!(
+            (finding.verdict(), finding.summary.as_str()),
+            (Verdict::Skip, "this kernel has no huge pages")
+        );
     }
 
     #[test]

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use crate::host::Host;
 use crate::proc::{counter, kibibytes};
 use crate::quantity::number;
-use crate::{Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Series, Table, Unit, Value, Verdict};
+use crate::{
+    Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Series, Table, Unit, Value,
+    Verdict,
+};
 
 pub const CHECK: Check = Check {
     id: "memory-numa",
@@ -13,7 +16,10 @@ pub const CHECK: Check = Check {
     title: "Is memory local to the cores that use it?",
     why: "Iggy pins a shard to a core and wants its memory on the same NUMA node. Memory of another node is reached over \
           the link between the sockets, at up to twice the latency and with less bandwidth.",
-    reads: &[Read::Path("/sys/devices/system/node/*/numastat"), Read::Path("/sys/devices/system/node/*/meminfo")],
+    reads: &[
+        Read::Path("/sys/devices/system/node/*/numastat"),
+        Read::Path("/sys/devices/system/node/*/meminfo"),
+    ],
     thresholds: &["warns when over 20 % of a node's allocations since boot had to go to another node"],
     advice: "Keep Iggy's cpu_allocation at numa:auto, or bind the unit to one node with NUMAPolicy=bind and NUMAMask=.",
     deadline: DEADLINE,
@@ -37,7 +43,10 @@ fn run(host: &Host) -> Result<Finding> {
     let stats = host.read_all("/sys/devices/system/node/*/numastat")?;
     let nodes: BTreeMap<u32, Node> = stats
         .iter()
-        .filter_map(|file| node_number(&file.path).map(|number| Node::parse(&file.path, &file.text).map(|node| (number, node))))
+        .filter_map(|file| {
+            node_number(&file.path)
+                .map(|number| Node::parse(&file.path, &file.text).map(|node| (number, node)))
+        })
         .collect::<Result<_>>()?;
     if nodes.is_empty() {
         return Ok(Finding::skip("this kernel knows no NUMA nodes"));
@@ -52,8 +61,12 @@ fn run(host: &Host) -> Result<Finding> {
         .collect();
 
     let mut finding = Finding::new("");
-    let mut table = Table::new("Nodes", ["node", "memory", "free", "went to another node", "used from another node", "pages wanted here"]);
-    let mut chart = Series::bars("Allocations since boot that went to another node", Unit::Percent, ["foreign"]);
+    let mut table = Table::new(
+        "Nodes",
+        ["node", "memory", "free", "went to another node", "used from another node", "pages wanted here"],
+    );
+    let mut chart =
+        Series::bars("Allocations since boot that went to another node", Unit::Percent, ["foreign"]);
     (chart.top, chart.limit) = (Some(100.0), Some(WARN_PERCENT));
     let mut worst = (-1.0, 0);
     for (&id, node) in &nodes {
@@ -75,7 +88,10 @@ fn run(host: &Host) -> Result<Finding> {
         chart.point(format!("node {id}"), [foreign]);
         if foreign > WARN_PERCENT {
             table.marked_row(Verdict::Warn, cells);
-            let text = format!("{} % of the {wanted} pages wanted on node {id} came from another node", number(foreign));
+            let text = format!(
+                "{} % of the {wanted} pages wanted on node {id} came from another node",
+                number(foreign)
+            );
             finding.warn(text, Advice::run(CHECK.advice, "grep . /sys/devices/system/node/node*/numastat"));
         } else {
             table.row(cells);
@@ -84,7 +100,12 @@ fn run(host: &Host) -> Result<Finding> {
             worst = (foreign, id);
         }
     }
-    finding.summary = format!("of {} nodes, node {} had to place the most memory elsewhere: {} %", nodes.len(), worst.1, number(worst.0));
+    finding.summary = format!(
+        "of {} nodes, node {} had to place the most memory elsewhere: {} %",
+        nodes.len(),
+        worst.1,
+        number(worst.0)
+    );
     finding.show(Evidence::Series(chart));
     finding.show(Evidence::Table(table));
     Ok(finding)
@@ -96,8 +117,14 @@ fn node_number(path: &str) -> Option<u32> {
 
 impl Node {
     fn parse(path: &str, text: &str) -> Result<Node> {
-        let counter = |name: &str| counter(text, name).ok_or_else(|| Error::parse(path, format!("no {name}")));
-        Ok(Node { hit: counter("numa_hit")?, foreign: counter("numa_foreign")?, local: counter("local_node")?, other: counter("other_node")? })
+        let counter =
+            |name: &str| counter(text, name).ok_or_else(|| Error::parse(path, format!("no {name}")));
+        Ok(Node {
+            hit: counter("numa_hit")?,
+            foreign: counter("numa_foreign")?,
+            local: counter("local_node")?,
+            other: counter("other_node")?,
+        })
     }
 }
 
@@ -115,9 +142,14 @@ mod tests {
     use crate::host::Recorded;
 
     fn node(host: Recorded, id: u32, hit: u64, foreign: u64) -> Recorded {
-        let stat = format!("numa_hit {hit}\nnuma_miss 0\nnuma_foreign {foreign}\ninterleave_hit 0\nlocal_node 90\nother_node 10\n");
+        let stat = format!(
+            "numa_hit {hit}\nnuma_miss 0\nnuma_foreign {foreign}\ninterleave_hit 0\nlocal_node 90\nother_node 10\n"
+        );
         let directory = format!("/sys/devices/system/node/node{id}");
-        host.file(&format!("{directory}/numastat"), &stat).file(&format!("{directory}/meminfo"), &format!("Node {id} MemTotal: 1024 kB\nNode {id} MemFree: 512 kB\n"))
+        host.file(&format!("{directory}/numastat"), &stat).file(
+            &format!("{directory}/meminfo"),
+            &format!("Node {id} MemTotal: 1024 kB\nNode {id} MemFree: 512 kB\n"),
+        )
     }
 
     fn two(hit: u64, foreign: u64) -> Finding {
@@ -128,7 +160,10 @@ mod tests {
     fn one_node_or_none_skips() {
         assert_eq!(run(&Recorded::complete().host()).unwrap().summary, "this kernel knows no NUMA nodes");
         let one = run(&node(Recorded::complete(), 0, 1, 0).host()).unwrap();
-        assert_eq!((one.verdict(), one.summary.as_str()), (Verdict::Skip, "this machine has one NUMA node, so all memory is local"));
+        assert_eq!(
+            (one.verdict(), one.summary.as_str()),
+            (Verdict::Skip, "this machine has one NUMA node, so all memory is local")
+        );
     }
 
     #[test]
@@ -150,7 +185,8 @@ mod tests {
 
     #[test]
     fn a_torn_file_is_unknown_and_huge_counters_do_not_overflow() {
-        let torn = node(Recorded::complete(), 0, 1, 0).file("/sys/devices/system/node/node1/numastat", "numa_hit");
+        let torn =
+            node(Recorded::complete(), 0, 1, 0).file("/sys/devices/system/node/node1/numastat", "numa_hit");
         assert!(run(&torn.host()).is_err());
         assert_eq!(two(u64::MAX, u64::MAX).verdict(), Verdict::Warn);
     }

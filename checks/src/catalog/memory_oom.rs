@@ -6,7 +6,10 @@ use crate::host::{Failure, Host, IfAny, LogLine, LogText, Settings};
 use crate::iggy::{self, Runtime};
 use crate::proc::counter;
 use crate::quantity::count;
-use crate::{Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Read, Result, Table, Value, Verdict, shape};
+use crate::{
+    Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Read, Result, Table, Value, Verdict,
+    shape,
+};
 
 pub const CHECK: Check = Check {
     id: "memory-oom",
@@ -62,17 +65,28 @@ fn run(host: &Host) -> Result<Finding> {
     let runtimes_named = finding.verdict() == Verdict::Fail;
     for group in groups.iter().filter(|group| group.kills > 0 && !runtimes_named) {
         let text = format!("{} in the control group of {}", count(group.kills, "kill", "kills"), group.name);
-        finding.fail(text, Advice::run(CHECK.advice, format!("systemctl show -p MemoryMax,MemoryPeak,Result '{}'", group.name)));
+        finding.fail(
+            text,
+            Advice::run(
+                CHECK.advice,
+                format!("systemctl show -p MemoryMax,MemoryPeak,Result '{}'", group.name),
+            ),
+        );
     }
     judge_unit_results(host, settings.as_ref(), &mut finding);
     let older = since_boot.unwrap_or(0).saturating_sub(kills.len() as u64);
     match &log {
         Err(error) if older > 0 => finding.warn(
             format!("{} since boot; which and when cannot be told: {error}", count(older, "kill", "kills")),
-            Advice::text("Run Warden as root, or let its user read the kernel's log (group systemd-journal or adm)."),
+            Advice::text(
+                "Run Warden as root, or let its user read the kernel's log (group systemd-journal or adm).",
+            ),
         ),
         Ok(_) if older > 0 => finding.note(
-            format!("{} since boot of which the kernel's log of the last 24 h says nothing", count(older, "kill", "kills")),
+            format!(
+                "{} since boot of which the kernel's log of the last 24 h says nothing",
+                count(older, "kill", "kills")
+            ),
             Advice::run("Look further back.", "journalctl -k -o short-iso | grep -i 'killed process'"),
         ),
         _ => {}
@@ -80,9 +94,13 @@ fn run(host: &Host) -> Result<Finding> {
 
     let found = count(kills.len() as u64, "process was", "processes were");
     finding.summary = match (&log, since_boot) {
-        (Ok(_), Some(since_boot)) => format!("{found} killed for want of memory in 24 h, {since_boot} since boot"),
+        (Ok(_), Some(since_boot)) => {
+            format!("{found} killed for want of memory in 24 h, {since_boot} since boot")
+        }
         (Ok(_), None) => format!("{found} killed for want of memory in 24 h"),
-        (Err(_), _) => format!("{} for want of memory since boot", count(since_boot.unwrap_or(0), "kill", "kills")),
+        (Err(_), _) => {
+            format!("{} for want of memory since boot", count(since_boot.unwrap_or(0), "kill", "kills"))
+        }
     };
     finding.show(Evidence::Fields(fields(&log, since_boot, &groups)));
     if !kills.is_empty() {
@@ -92,20 +110,31 @@ fn run(host: &Host) -> Result<Finding> {
 }
 
 fn judge_kills(finding: &mut Finding, kills: &[Kill], settings: Option<&Settings>) {
-    let advice = || Advice::run(CHECK.advice, "journalctl -k -o short-iso --since=-24h | grep -iE 'oom|killed process'");
+    let advice = || {
+        Advice::run(CHECK.advice, "journalctl -k -o short-iso --since=-24h | grep -iE 'oom|killed process'")
+    };
     for kill in kills.iter().filter(|kill| kill.is_runtime(settings)) {
-        let size = kill.resident.map_or_else(String::new, |bytes| format!(" at {}", crate::quantity::bytes(bytes)));
+        let size =
+            kill.resident.map_or_else(String::new, |bytes| format!(" at {}", crate::quantity::bytes(bytes)));
         let whose = if kill.of_cgroup_limit { "its control group's limit" } else { "the machine's memory" };
-        let when = kill.at_us.map_or_else(String::new, |at| format!(" at {}", Value::Time(at.div_euclid(1_000_000))));
-        finding.fail(format!("{} (pid {}) was killed{when}{size}, for {whose}", kill.name, kill.pid), advice());
+        let when = kill
+            .at_us
+            .map_or_else(String::new, |at| format!(" at {}", Value::Time(at.div_euclid(1_000_000))));
+        finding
+            .fail(format!("{} (pid {}) was killed{when}{size}, for {whose}", kill.name, kill.pid), advice());
     }
-    let others: Vec<&str> = kills.iter().filter(|kill| !kill.is_runtime(settings)).map(|kill| kill.name.as_str()).collect();
+    let others: Vec<&str> =
+        kills.iter().filter(|kill| !kill.is_runtime(settings)).map(|kill| kill.name.as_str()).collect();
     if !others.is_empty() {
         let mut names = others.clone();
         names.sort_unstable();
         names.dedup();
         names.truncate(8);
-        let text = format!("{} in 24 h, of {}", count(others.len() as u64, "other kill", "other kills"), names.join(", "));
+        let text = format!(
+            "{} in 24 h, of {}",
+            count(others.len() as u64, "other kill", "other kills"),
+            names.join(", ")
+        );
         finding.warn(text, advice());
     }
 }
@@ -136,7 +165,8 @@ fn groups(host: &Host, settings: Option<&Settings>) -> Result<Vec<Group>> {
     };
     for runtime in Runtime::ALL {
         let Some(name) = settings.map(|settings| runtime.unit(settings)) else { continue };
-        if let Some(path) = host.unit(name).ok().and_then(|unit| unit.text("ControlGroup").map(str::to_owned)) {
+        if let Some(path) = host.unit(name).ok().and_then(|unit| unit.text("ControlGroup").map(str::to_owned))
+        {
             add(name.to_owned(), path);
         }
     }
@@ -148,7 +178,10 @@ fn groups(host: &Host, settings: Option<&Settings>) -> Result<Vec<Group>> {
     }
     let mut groups = Vec::new();
     for (name, path) in paths {
-        let files = [format!("/sys/fs/cgroup{path}/memory.events"), format!("/sys/fs/cgroup/memory{path}/memory.oom_control")];
+        let files = [
+            format!("/sys/fs/cgroup{path}/memory.events"),
+            format!("/sys/fs/cgroup/memory{path}/memory.oom_control"),
+        ];
         for file in files {
             if let Some(kills) = host.read(&file).if_any()?.and_then(|text| counter(&text, "oom_kill")) {
                 groups.push(Group { name: name.clone(), kills });
@@ -161,7 +194,9 @@ fn groups(host: &Host, settings: Option<&Settings>) -> Result<Vec<Group>> {
 /// Of /proc/PID/cgroup: the line of the memory controller (version 1), or else that of version 2.
 fn memory_group(text: &str) -> Option<&str> {
     let lines = || text.lines().filter_map(|line| line.splitn(3, ':').collect::<Vec<_>>().try_into().ok());
-    let of = |wanted: fn(&str) -> bool| lines().find(|[_, controllers, _]: &[&str; 3]| wanted(controllers)).map(|[_, _, path]| path);
+    let of = |wanted: fn(&str) -> bool| {
+        lines().find(|[_, controllers, _]: &[&str; 3]| wanted(controllers)).map(|[_, _, path]| path)
+    };
     of(|controllers| controllers.split(',').any(|name| name == "memory")).or_else(|| of(str::is_empty))
 }
 
@@ -171,8 +206,12 @@ fn kills<'a>(lines: impl Iterator<Item = &'a LogLine>) -> Vec<Kill> {
     let mut kills = Vec::new();
     for line in lines {
         if let Some((_, constraint)) = line.text.split_once("oom-kill:") {
-            let value = |name: &str| constraint.split(',').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
-            if let (Some(pid), Some(group)) = (value("pid").and_then(|pid| pid.parse().ok()), value("task_memcg")) {
+            let value = |name: &str| {
+                constraint.split(',').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+            };
+            if let (Some(pid), Some(group)) =
+                (value("pid").and_then(|pid| pid.parse().ok()), value("task_memcg"))
+            {
                 cgroups.insert(pid, group.to_owned());
             }
         }
@@ -184,11 +223,14 @@ fn kills<'a>(lines: impl Iterator<Item = &'a LogLine>) -> Vec<Kill> {
 impl Kill {
     /// `Out of memory: Killed process 7 (name) total-vm:1kB, anon-rss:1kB, ...`; mm/oom_kill.c of the kernel.
     fn parse(line: &LogLine) -> Option<Kill> {
-        let (before, rest) = line.text.split_once("Killed process ").or_else(|| line.text.split_once("Kill process "))?;
+        let (before, rest) =
+            line.text.split_once("Killed process ").or_else(|| line.text.split_once("Kill process "))?;
         let (pid, rest) = rest.split_once(' ')?;
         // The name may hold `)`: the last one before the sizes ends it.
         let (name, sizes) = rest.strip_prefix('(')?.rsplit_once(')')?;
-        let resident = sizes.split(", ").find_map(|size| size.trim().strip_prefix("anon-rss:")?.strip_suffix("kB")?.parse::<u64>().ok());
+        let resident = sizes
+            .split(", ")
+            .find_map(|size| size.trim().strip_prefix("anon-rss:")?.strip_suffix("kB")?.parse::<u64>().ok());
         Some(Kill {
             at_us: line.at_us,
             pid: pid.trim_end_matches(',').parse().ok()?,
@@ -201,9 +243,12 @@ impl Kill {
 
     /// By name, or by control group: the kernel may name a thread, such as `shard-0`.
     fn is_runtime(&self, settings: Option<&Settings>) -> bool {
-        let of_unit = |unit: &str| self.cgroup.as_deref().is_some_and(|group| group.split('/').any(|part| part == unit));
+        let of_unit = |unit: &str| {
+            self.cgroup.as_deref().is_some_and(|group| group.split('/').any(|part| part == unit))
+        };
         Runtime::ALL.iter().any(|runtime| {
-            self.name.starts_with(runtime.program()) || settings.is_some_and(|settings| of_unit(runtime.unit(settings)))
+            self.name.starts_with(runtime.program())
+                || settings.is_some_and(|settings| of_unit(runtime.unit(settings)))
         })
     }
 }
@@ -215,7 +260,9 @@ fn fields(log: &Result<LogText, Error>, since_boot: Option<u64>, groups: &[Group
         Err(Error::Host(Failure { cause, .. })) => cause.to_string(),
         Err(error) => error.to_string(),
     };
-    let mut fields = Fields::new("Where kills are counted").row("kernel's log", read).row("kernel's counter since boot", since_boot);
+    let mut fields = Fields::new("Where kills are counted")
+        .row("kernel's log", read)
+        .row("kernel's counter since boot", since_boot);
     for group in groups {
         fields = fields.row(format!("control group of {}", group.name), group.kills);
     }
@@ -223,7 +270,8 @@ fn fields(log: &Result<LogText, Error>, since_boot: Option<u64>, groups: &[Group
 }
 
 fn table(kills: &[Kill], settings: Option<&Settings>) -> Table {
-    let mut table = Table::new("Killed in the last 24 h", ["when", "program", "pid", "resident", "control group", "for"]);
+    let mut table =
+        Table::new("Killed in the last 24 h", ["when", "program", "pid", "resident", "control group", "for"]);
     for kill in kills {
         let cells = [
             kill.at_us.map_or(Value::Nothing, |at| Value::Time(at.div_euclid(1_000_000))),
@@ -253,7 +301,10 @@ mod tests {
             text: (*text).to_owned(),
         });
         let log = LogText { lines: lines.collect(), cut: false, source: "journal".to_owned() };
-        Recorded::complete().at(NOW, 900_000).file("/proc/vmstat", &format!("oom_kill {oom_kills}\n")).log(Request::KernelLog, log)
+        Recorded::complete()
+            .at(NOW, 900_000)
+            .file("/proc/vmstat", &format!("oom_kill {oom_kills}\n"))
+            .log(Request::KernelLog, log)
     }
 
     const SERVER: &str = "Memory cgroup out of memory: Killed process 4711 (iggy-server) total-vm:900kB, anon-rss:2048kB, file-rss:0kB, shmem-rss:0kB, UID:998";
@@ -283,14 +334,21 @@ mod tests {
     fn kills_older_than_a_day_are_noted() {
         let finding = run(&host(2, &[(86_401, SERVER)]).host()).unwrap();
         assert_eq!(finding.verdict(), Verdict::Note);
-        assert_eq!(finding.problems[0].text, "2 kills since boot of which the kernel's log of the last 24 h says nothing");
+        assert_eq!(
+            finding.problems[0].text,
+            "2 kills since boot of which the kernel's log of the last 24 h says nothing"
+        );
     }
 
     #[test]
     fn the_constraint_line_gives_the_control_group() {
         let constraint = "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),oom_memcg=/system.slice/iggy.service,task_memcg=/system.slice/iggy.service,task=shard-0,pid=12,uid=998";
         let log = host(1, &[(60, constraint), (60, OTHER)]);
-        let found = kills(shape::newest(&log.host().kernel_log().unwrap(), crate::host::Clock { unix_us: 0, up_us: 0 }, 0));
+        let found = kills(shape::newest(
+            &log.host().kernel_log().unwrap(),
+            crate::host::Clock { unix_us: 0, up_us: 0 },
+            0,
+        ));
         assert_eq!(found[0].cgroup.as_deref(), Some("/system.slice/iggy.service"));
     }
 
@@ -300,7 +358,10 @@ mod tests {
         let host = host(1, &[])
             .file("/proc/7/stat", stat)
             .file("/proc/7/cgroup", "0::/system.slice/iggy.service\n")
-            .file("/sys/fs/cgroup/system.slice/iggy.service/memory.events", "low 0\nhigh 3\nmax 9\noom 1\noom_kill 1\noom_group_kill 0\n");
+            .file(
+                "/sys/fs/cgroup/system.slice/iggy.service/memory.events",
+                "low 0\nhigh 3\nmax 9\noom 1\noom_kill 1\noom_group_kill 0\n",
+            );
         let finding = run(&host.host()).unwrap();
         assert_eq!(finding.verdict(), Verdict::Fail);
         assert_eq!(finding.problems[0].text, "1 kill in the control group of iggy-server (pid 7)");
@@ -317,10 +378,16 @@ mod tests {
     fn without_the_log_the_counter_speaks_and_without_both_nothing_can_be_told() {
         let denied = |kills| host(kills, &[]).without(Request::KernelLog, Cause::Denied);
         let quiet = run(&denied(0).host()).unwrap();
-        assert_eq!((quiet.verdict(), quiet.summary.as_str()), (Verdict::Pass, "0 kills for want of memory since boot"));
+        assert_eq!(
+            (quiet.verdict(), quiet.summary.as_str()),
+            (Verdict::Pass, "0 kills for want of memory since boot")
+        );
         let some = run(&denied(3).host()).unwrap();
         assert_eq!(some.verdict(), Verdict::Warn);
-        assert_eq!(some.problems[0].text, "3 kills since boot; which and when cannot be told: kernel-log: permission denied");
+        assert_eq!(
+            some.problems[0].text,
+            "3 kills since boot; which and when cannot be told: kernel-log: permission denied"
+        );
         let blind = denied(0).without(Request::File { path: "/proc/vmstat".to_owned() }, Cause::Absent);
         assert!(run(&blind.host()).is_err());
     }

@@ -4,7 +4,9 @@ use crate::host::Host;
 use crate::iggy;
 use crate::proc::{field, kibibytes, pressure};
 use crate::quantity::{bytes, number};
-use crate::{Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Read, Result, Series, Table, Unit, Value};
+use crate::{
+    Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Read, Result, Series, Table, Unit, Value,
+};
 
 pub const CHECK: Check = Check {
     id: "memory-usage",
@@ -13,7 +15,12 @@ pub const CHECK: Check = Check {
     why: "Iggy keeps a memory pool (4 GiB unless configured) and the newest messages of each partition in memory, and \
           reads the rest through the page cache. With little memory left, reads go to the disk and the kernel looks \
           for a process to kill.",
-    reads: &[Read::Path("/proc/meminfo"), Read::Path("/proc/pressure/memory"), Read::Path("/proc/[pid]/status"), Read::Iggy],
+    reads: &[
+        Read::Path("/proc/meminfo"),
+        Read::Path("/proc/pressure/memory"),
+        Read::Path("/proc/[pid]/status"),
+        Read::Iggy,
+    ],
     thresholds: &[
         "warns when less than 10 % of memory is available, fails under 5 %",
         "warns when all programs waited for memory for over 5 % of the last 10 s",
@@ -34,17 +41,25 @@ fn run(host: &Host) -> Result<Finding> {
     let missing = |name: &str| Error::parse("/proc/meminfo", format!("no {name}"));
     let total = of("MemTotal").filter(|&total| total > 0).ok_or_else(|| missing("MemTotal"))?;
     let free = of("MemFree").ok_or_else(|| missing("MemFree"))?;
-    let cache = [of("Buffers"), of("Cached"), of("SReclaimable")].into_iter().flatten().fold(0, u64::saturating_add);
+    let cache =
+        [of("Buffers"), of("Cached"), of("SReclaimable")].into_iter().flatten().fold(0, u64::saturating_add);
     // Kernels before 3.14 do not estimate it; shared memory is in the cache but cannot be taken back.
-    let available = of("MemAvailable").unwrap_or_else(|| free.saturating_add(cache).saturating_sub(of("Shmem").unwrap_or(0)));
+    let available = of("MemAvailable")
+        .unwrap_or_else(|| free.saturating_add(cache).saturating_sub(of("Shmem").unwrap_or(0)));
     let available = available.min(total);
     let percent = available as f64 * 100.0 / total as f64;
     // Kernels without pressure accounting have no such file, or refuse to read it.
     let pressures = host.read("/proc/pressure/memory").ok();
     let stalled = |kind| pressures.as_deref().and_then(|text| pressure(text, kind));
 
-    let mut finding = Finding::new(format!("{} of {} is available ({} %)", bytes(available), bytes(total), number(percent)));
-    let text = || format!("only {} of {} is available ({} %)", bytes(available), bytes(total), number(percent));
+    let mut finding = Finding::new(format!(
+        "{} of {} is available ({} %)",
+        bytes(available),
+        bytes(total),
+        number(percent)
+    ));
+    let text =
+        || format!("only {} of {} is available ({} %)", bytes(available), bytes(total), number(percent));
     let advice = || Advice::run(CHECK.advice, "ps -eo rss,pid,comm --sort=-rss | head -n 15");
     if percent < FAIL_AVAILABLE_PERCENT {
         finding.fail(text(), advice());
@@ -52,10 +67,16 @@ fn run(host: &Host) -> Result<Finding> {
         finding.warn(text(), advice());
     }
     if let Some(full) = stalled("full").filter(|&full| full > WARN_FULL_PERCENT) {
-        finding.warn(format!("every program waited for memory for {} % of the last 10 s", number(full)), advice());
+        finding.warn(
+            format!("every program waited for memory for {} % of the last 10 s", number(full)),
+            advice(),
+        );
     }
     if let Some(lost) = of("HardwareCorrupted").filter(|&lost| lost > 0) {
-        finding.warn(format!("{} of memory is lost to hardware errors", bytes(lost)), Advice::text("Have the memory module replaced; kernel-log names it."));
+        finding.warn(
+            format!("{} of memory is lost to hardware errors", bytes(lost)),
+            Advice::text("Have the memory module replaced; kernel-log names it."),
+        );
     }
 
     finding.show(Evidence::Series(chart(total, free, cache)));
@@ -93,17 +114,21 @@ fn fields(meminfo: &str, total: u64, available: u64, some: Option<f64>, full: Op
         ("Committed_AS", "promised to programs"),
         ("CommitLimit", "limit of promises"),
     ];
-    let mut fields = Fields::new("Memory").row("total", Value::Bytes(total)).row("available", Value::Bytes(available));
+    let mut fields =
+        Fields::new("Memory").row("total", Value::Bytes(total)).row("available", Value::Bytes(available));
     for (name, shown) in NAMES {
         fields = fields.row(shown, kibibytes(meminfo, name).map_or(Value::Nothing, Value::Bytes));
     }
     let percent = |value: Option<f64>| value.map_or(Value::Nothing, Value::Percent);
-    fields.row("some program waited, last 10 s", percent(some)).row("every program waited, last 10 s", percent(full))
+    fields
+        .row("some program waited, last 10 s", percent(some))
+        .row("every program waited, last 10 s", percent(full))
 }
 
 /// What the runtimes take; none when none runs.
 fn runtimes(host: &Host, total: u64) -> Option<Table> {
-    let mut table = Table::new("Runtimes", ["program", "pid", "resident", "of memory", "most ever", "locked", "swapped"]);
+    let mut table =
+        Table::new("Runtimes", ["program", "pid", "resident", "of memory", "most ever", "locked", "swapped"]);
     for process in iggy::processes(host) {
         let Ok(status) = host.read(&format!("/proc/{}/status", process.pid)) else { continue };
         let of = |name| kibibytes(&status, name);
@@ -129,7 +154,9 @@ mod tests {
     use crate::host::{Cause, Recorded, Request};
 
     fn with_available(kibibytes: u64) -> Recorded {
-        let meminfo = format!("MemTotal: 1000000 kB\nMemFree: 20000 kB\nMemAvailable: {kibibytes} kB\nBuffers: 0 kB\nCached: 300000 kB\nSReclaimable: 80000 kB\n");
+        let meminfo = format!(
+            "MemTotal: 1000000 kB\nMemFree: 20000 kB\nMemAvailable: {kibibytes} kB\nBuffers: 0 kB\nCached: 300000 kB\nSReclaimable: 80000 kB\n"
+        );
         Recorded::complete().file("/proc/meminfo", &meminfo)
     }
 
@@ -144,7 +171,8 @@ mod tests {
 
     #[test]
     fn under_ten_percent_warns_and_under_five_fails() {
-        let verdicts = [100_000, 99_999, 50_000, 49_999].map(|available| run(&with_available(available).host()).unwrap().verdict());
+        let verdicts = [100_000, 99_999, 50_000, 49_999]
+            .map(|available| run(&with_available(available).host()).unwrap().verdict());
         assert_eq!(verdicts, [Verdict::Pass, Verdict::Warn, Verdict::Warn, Verdict::Fail]);
         let finding = run(&with_available(40_000).host()).unwrap();
         assert_eq!(finding.problems[0].text, "only 39.1 MiB of 977 MiB is available (4 %)");
@@ -152,8 +180,12 @@ mod tests {
 
     #[test]
     fn programs_that_all_wait_warn() {
-        let pressure = |full: &str| format!("some avg10=9.00 avg60=0 avg300=0 total=1\nfull avg10={full} avg60=0 avg300=0 total=1\n");
-        let at = |full| run(&with_available(400_000).file("/proc/pressure/memory", &pressure(full)).host()).unwrap();
+        let pressure = |full: &str| {
+            format!("some avg10=9.00 avg60=0 avg300=0 total=1\nfull avg10={full} avg60=0 avg300=0 total=1\n")
+        };
+        let at = |full| {
+            run(&with_available(400_000).file("/proc/pressure/memory", &pressure(full)).host()).unwrap()
+        };
         assert_eq!(at("5.00").verdict(), Verdict::Pass);
         assert_eq!(at("5.01").verdict(), Verdict::Warn);
     }
@@ -177,7 +209,8 @@ mod tests {
         assert!(run(&Recorded::complete().file("/proc/meminfo", "MemTotal: 0 kB\n").host()).is_err());
         assert!(run(&Recorded::complete().denied("/proc/meminfo").host()).is_err());
         let request = Request::File { path: "/proc/pressure/memory".to_owned() };
-        let off = with_available(400_000).without(request, Cause::Other("operation not supported".to_owned()));
+        let off =
+            with_available(400_000).without(request, Cause::Other("operation not supported".to_owned()));
         assert_eq!(run(&off.host()).unwrap().verdict(), Verdict::Pass);
     }
 }

@@ -8,7 +8,9 @@ use toml::Value as TomlValue;
 use crate::host::{Cause, Failure, Host, Unit};
 use crate::iggy::{self, Configuration, Runtime};
 use crate::quantity::{count, number};
-use crate::{Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Read, Result, Table, Value, Verdict};
+use crate::{
+    Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Read, Result, Table, Value, Verdict,
+};
 
 pub const CHECK: Check = Check {
     id: "runtime-connectors",
@@ -85,7 +87,9 @@ fn run(host: &Host) -> Result<Finding> {
     match known.listeners().first() {
         None => {
             finding.summary = "the runtime runs, and its API is switched off".to_owned();
-            let advice = Advice::text("Set http.enabled to true and http.address to loopback, so that the connectors can be seen.");
+            let advice = Advice::text(
+                "Set http.enabled to true and http.address to loopback, so that the connectors can be seen.",
+            );
             finding.note("the API is switched off: only the files of the connectors were looked at", advice);
         }
         Some(listener) => {
@@ -112,9 +116,16 @@ fn not_running(host: &Host) -> Result<Finding> {
         return Ok(Finding::skip(format!("no connectors runtime runs here, and {name} is {enabled}")));
     }
     let mut finding = Finding::new("no connectors runtime runs");
-    let (active, result) = (unit.text("ActiveState").unwrap_or("unknown"), unit.text("Result").unwrap_or("unknown"));
-    let advice = Advice::run("See why it ended, mend that, and start it.", format!("journalctl -u {name} -n 100 --no-pager"));
-    finding.fail(format!("{name} is enabled and nothing runs (the unit is {active}, last result {result})"), advice);
+    let (active, result) =
+        (unit.text("ActiveState").unwrap_or("unknown"), unit.text("Result").unwrap_or("unknown"));
+    let advice = Advice::run(
+        "See why it ended, mend that, and start it.",
+        format!("journalctl -u {name} -n 100 --no-pager"),
+    );
+    finding.fail(
+        format!("{name} is enabled and nothing runs (the unit is {active}, last result {result})"),
+        advice,
+    );
     Ok(finding)
 }
 
@@ -126,7 +137,10 @@ fn configured(host: &Host, known: &Configuration, finding: &mut Finding) -> BTre
         let table = match file.text.parse::<toml::Table>() {
             Ok(table) => table,
             Err(error) => {
-                let advice = Advice::run("Mend the file; the runtime does not start with it.", format!("ls -l '{}'", file.path));
+                let advice = Advice::run(
+                    "Mend the file; the runtime does not start with it.",
+                    format!("ls -l '{}'", file.path),
+                );
                 finding.fail(format!("{} is not valid TOML: {}", file.path, error.message()), advice);
                 continue;
             }
@@ -139,12 +153,18 @@ fn configured(host: &Host, known: &Configuration, finding: &mut Finding) -> BTre
     all
 }
 
-fn ask(host: &Host, base: &str, configured: &BTreeMap<String, Configured>, finding: &mut Finding) -> Result<()> {
+fn ask(
+    host: &Host,
+    base: &str,
+    configured: &BTreeMap<String, Configured>,
+    finding: &mut Finding,
+) -> Result<()> {
     let health = match host.http(&format!("{base}/health")) {
         Ok(health) => health,
         Err(Error::Host(failure)) => {
             finding.summary = "the runtime runs and its API does not answer".to_owned();
-            let advice = Advice::run("See what the runtime says.", "journalctl -u iggy-connectors -n 100 --no-pager");
+            let advice =
+                Advice::run("See what the runtime says.", "journalctl -u iggy-connectors -n 100 --no-pager");
             finding.fail(format!("the API at {base} does not answer: {failure}"), advice);
             return Ok(());
         }
@@ -158,14 +178,25 @@ fn ask(host: &Host, base: &str, configured: &BTreeMap<String, Configured>, findi
     // One refusal is enough: each further call would only write an error into its log.
     if matches!(stats.status, 401 | 403) {
         finding.summary = "the runtime answers; the state of its connectors is behind a key".to_owned();
-        let text = format!("the API asks for its key (status {}), which Warden does not have: the state of the connectors is unknown", stats.status);
-        finding.note(text, Advice::run("Ask it yourself.", format!("curl -s -H \"api-key: $KEY\" {base}/stats")));
+        let text = format!(
+            "the API asks for its key (status {}), which Warden does not have: the state of the connectors is unknown",
+            stats.status
+        );
+        finding.note(
+            text,
+            Advice::run("Ask it yourself.", format!("curl -s -H \"api-key: $KEY\" {base}/stats")),
+        );
         return Ok(());
     }
     if stats.status != 200 {
-        return Err(Failure { what: format!("{base}/stats"), cause: Cause::Other(format!("status {}", stats.status)) }.into());
+        return Err(Failure {
+            what: format!("{base}/stats"),
+            cause: Cause::Other(format!("status {}", stats.status)),
+        }
+        .into());
     }
-    let parsed: Stats = serde_json::from_str(&stats.body).map_err(|error| Error::parse(format!("{base}/stats"), error.to_string()))?;
+    let parsed: Stats = serde_json::from_str(&stats.body)
+        .map_err(|error| Error::parse(format!("{base}/stats"), error.to_string()))?;
     let details = details(host, base);
     let fields = Fields::new("Runtime")
         .row("version", Value::Code(parsed.connectors_runtime_version.clone()))
@@ -175,7 +206,10 @@ fn ask(host: &Host, base: &str, configured: &BTreeMap<String, Configured>, findi
 
     for (key, one) in configured.iter().filter(|(_, one)| one.enabled) {
         if !parsed.connectors.iter().any(|connector| connector.key == *key) {
-            let advice = Advice::run("Restart the runtime: it reads its files only at its start.", "systemctl restart iggy-connectors");
+            let advice = Advice::run(
+                "Restart the runtime: it reads its files only at its start.",
+                "systemctl restart iggy-connectors",
+            );
             finding.warn(format!("connector {key} is configured in {} and not loaded", one.file), advice);
         }
     }
@@ -192,7 +226,8 @@ fn details(host: &Host, base: &str) -> Vec<Details> {
 }
 
 fn judge_connectors(stats: &Stats, details: &[Details], finding: &mut Finding) {
-    let columns = ["connector", "kind", "state", "enabled", "version", "in", "out", "filtered", "errors", "plugin"];
+    let columns =
+        ["connector", "kind", "state", "enabled", "version", "in", "out", "filtered", "errors", "plugin"];
     let mut table = Table::new("Connectors", columns);
     for one in &stats.connectors {
         let detail = details.iter().find(|detail| detail.key == one.key);
@@ -222,9 +257,14 @@ fn judge_connectors(stats: &Stats, details: &[Details], finding: &mut Finding) {
         };
         table.marked_row(severity, cells);
         let (kind, key) = (&one.connector_type, &one.key);
-        let advice = Advice::run("Mend its configuration or its plugin, then restart the runtime.", "journalctl -u iggy-connectors -n 100 --no-pager");
+        let advice = Advice::run(
+            "Mend its configuration or its plugin, then restart the runtime.",
+            "journalctl -u iggy-connectors -n 100 --no-pager",
+        );
         let text = match (one.status.as_str(), detail.and_then(|detail| detail.last_error.as_ref())) {
-            ("running", _) => format!("{kind} {key} runs and has counted {}", count(one.errors, "error", "errors")),
+            ("running", _) => {
+                format!("{kind} {key} runs and has counted {}", count(one.errors, "error", "errors"))
+            }
             (status, Some(error)) => format!("{kind} {key} is in state {status}: {}", error.message),
             (status, None) => format!("{kind} {key} is in state {status}"),
         };
@@ -232,7 +272,10 @@ fn judge_connectors(stats: &Stats, details: &[Details], finding: &mut Finding) {
     }
     let enabled = stats.connectors.iter().filter(|one| one.enabled);
     let running = enabled.clone().filter(|one| one.status == "running").count();
-    finding.summary = format!("{running} of {} run", count(enabled.count() as u64, "enabled connector", "enabled connectors"));
+    finding.summary = format!(
+        "{running} of {} run",
+        count(enabled.count() as u64, "enabled connector", "enabled connectors")
+    );
     finding.show(Evidence::Table(table));
 }
 
@@ -240,7 +283,12 @@ fn judge_connectors(stats: &Stats, details: &[Details], finding: &mut Finding) {
 const PLUGIN_DIRECTORIES: [&str; 6] =
     ["/usr/lib", "/usr/lib64", "/lib", "/lib64", "/usr/local/lib", "/usr/local/lib64"];
 
-fn judge_plugins(host: &Host, known: &Configuration, configured: &BTreeMap<String, Configured>, finding: &mut Finding) {
+fn judge_plugins(
+    host: &Host,
+    known: &Configuration,
+    configured: &BTreeMap<String, Configured>,
+    finding: &mut Finding,
+) {
     for (key, one) in configured.iter().filter(|(_, one)| one.enabled) {
         let Some(plugin) = &one.plugin else { continue };
         let file = if plugin.ends_with(".so") { plugin.clone() } else { format!("{plugin}.so") };
@@ -248,14 +296,21 @@ fn judge_plugins(host: &Host, known: &Configuration, configured: &BTreeMap<Strin
         if !file.starts_with('/') {
             let name = file.rsplit('/').next().unwrap_or(&file);
             candidates.extend(known.reachable(name));
-            candidates.extend(PLUGIN_DIRECTORIES.iter().filter_map(|directory| known.reachable(&format!("{directory}/{name}"))));
+            candidates.extend(
+                PLUGIN_DIRECTORIES
+                    .iter()
+                    .filter_map(|directory| known.reachable(&format!("{directory}/{name}"))),
+            );
         }
         let mut answers = candidates.iter().map(|path| host.stat(path));
         // A relative path may also be beside the program; the API then says whether it was found.
         let is_missing = file.starts_with('/')
             && answers.all(|answer| matches!(answer, Err(Error::Host(Failure { cause: Cause::Absent, .. }))));
         if is_missing {
-            let advice = Advice::run("Install the plugin or correct the path in the file of the connector.", format!("ls -l '{file}'"));
+            let advice = Advice::run(
+                "Install the plugin or correct the path in the file of the connector.",
+                format!("ls -l '{file}'"),
+            );
             finding.fail(format!("the plugin of connector {key} is missing: {file}"), advice);
         }
     }
@@ -305,13 +360,19 @@ mod tests {
     #[test]
     fn connectors_that_run_pass() {
         let finding = of(healthy());
-        assert_eq!((finding.verdict(), finding.summary.as_str()), (Verdict::Pass, "2 of 2 enabled connectors run"));
+        assert_eq!(
+            (finding.verdict(), finding.summary.as_str()),
+            (Verdict::Pass, "2 of 2 enabled connectors run")
+        );
     }
 
     #[test]
     fn a_sink_in_error_fails_with_what_it_said() {
         let finding = with_stats("\"running\"", "\"error\"");
-        assert_eq!((finding.verdict(), finding.summary.as_str()), (Verdict::Fail, "1 of 2 enabled connectors run"));
+        assert_eq!(
+            (finding.verdict(), finding.summary.as_str()),
+            (Verdict::Fail, "1 of 2 enabled connectors run")
+        );
         assert_eq!(finding.problems[0].text, "sink postgres is in state error: Plugin library not found");
     }
 
@@ -321,8 +382,12 @@ mod tests {
         assert_eq!(with_stats("\"running\"", "\"starting\"").verdict(), Verdict::Note);
         let errors = with_stats("\"errors\":0", "\"errors\":1");
         assert_eq!(errors.problems[0].text, "sink postgres runs and has counted 1 error");
-        let disabled = with_stats("\"status\":\"running\",\"enabled\":true", "\"status\":\"stopped\",\"enabled\":false");
-        assert_eq!((disabled.verdict(), disabled.summary.as_str()), (Verdict::Pass, "1 of 1 enabled connector run"));
+        let disabled =
+            with_stats("\"status\":\"running\",\"enabled\":true", "\"status\":\"stopped\",\"enabled\":false");
+        assert_eq!(
+            (disabled.verdict(), disabled.summary.as_str()),
+            (Verdict::Pass, "1 of 1 enabled connector run")
+        );
     }
 
     #[test]
@@ -359,8 +424,12 @@ mod tests {
     fn a_runtime_that_should_run_fails_and_one_that_need_not_is_skipped() {
         let stopped = Recorded::complete().settings(settings());
         assert_eq!(of(stopped.clone()).verdict(), Verdict::Skip);
-        let unit = |state: &str| json!({ "LoadState": "loaded", "UnitFileState": state, "ActiveState": "failed" });
-        assert_eq!(of(stopped.clone().unit("iggy-connectors.service", unit("disabled"))).verdict(), Verdict::Skip);
+        let unit =
+            |state: &str| json!({ "LoadState": "loaded", "UnitFileState": state, "ActiveState": "failed" });
+        assert_eq!(
+            of(stopped.clone().unit("iggy-connectors.service", unit("disabled"))).verdict(),
+            Verdict::Skip
+        );
         assert_eq!(of(stopped.unit("iggy-connectors.service", unit("enabled"))).verdict(), Verdict::Fail);
     }
 }

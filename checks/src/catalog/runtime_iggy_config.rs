@@ -75,14 +75,19 @@ fn summary(known: &Configuration) -> String {
 
 fn is_iggys(name: &str) -> bool {
     name == "RUST_LOG"
-        || name.starts_with("IGGY_") && !name.starts_with("IGGY_CONNECTORS_") && !name.starts_with("IGGY_MCP_")
+        || name.starts_with("IGGY_")
+            && !name.starts_with("IGGY_CONNECTORS_")
+            && !name.starts_with("IGGY_MCP_")
 }
 
 fn judge_sight(host: &Host, known: &Configuration, finding: &mut Finding) {
     let Some(pid) = known.launch.as_ref().and_then(|launch| launch.pid) else { return };
     if let Err(error) = host.read(&format!("/proc/{pid}/environ")).if_any() {
         let advice = Advice::text("Run as root or give Warden CAP_SYS_PTRACE.");
-        finding.note(format!("the environment of the server, which wins over its file, is unknown: {error}"), advice);
+        finding.note(
+            format!("the environment of the server, which wins over its file, is unknown: {error}"),
+            advice,
+        );
     }
 }
 
@@ -94,7 +99,10 @@ fn judge_files(host: &Host, known: &Configuration, finding: &mut Finding) {
             let severity = if denied { Verdict::Note } else { severity };
             let advice = match denied {
                 true => Advice::text("Run as root or give Warden CAP_DAC_READ_SEARCH."),
-                false => Advice::run("Mend the file; the server starts with its defaults without it, or not at all.", format!("ls -l '{path}'")),
+                false => Advice::run(
+                    "Mend the file; the server starts with its defaults without it, or not at all.",
+                    format!("ls -l '{path}'"),
+                ),
             };
             finding.problem(severity, format!("the configuration cannot be used: {error}"), advice);
             continue;
@@ -102,7 +110,8 @@ fn judge_files(host: &Host, known: &Configuration, finding: &mut Finding) {
         let holds_secret = host.read(path).is_ok_and(|text| text.contains("[secret:"));
         let everybody = host.stat(path).is_ok_and(|stat| stat.mode & 0o004 != 0);
         if holds_secret && everybody {
-            let advice = Advice::run("Take the right to read away from everybody else.", format!("chmod o= '{path}'"));
+            let advice =
+                Advice::run("Take the right to read away from everybody else.", format!("chmod o= '{path}'"));
             finding.warn(format!("{path} holds secrets and every user of this machine may read it"), advice);
         }
     }
@@ -115,8 +124,14 @@ fn judge_credentials(host: &Host, known: &Configuration, finding: &mut Finding) 
     if has("--with-default-root-credentials") {
         let open = known.listeners().iter().any(|listener| !listener.is_loopback());
         let severity = if open { Verdict::Fail } else { Verdict::Warn };
-        let advice = Advice::text("Start it without --with-default-root-credentials and change the password of the root user (iggy user password).");
-        finding.problem(severity, "the server was started with the default root user, whose password everybody knows", advice);
+        let advice = Advice::text(
+            "Start it without --with-default-root-credentials and change the password of the root user (iggy user password).",
+        );
+        finding.problem(
+            severity,
+            "the server was started with the default root user, whose password everybody knows",
+            advice,
+        );
     }
     if has("--fresh") || arguments.split('\0').any(|argument| argument == "-f") {
         let advice = Advice::text("Take --fresh out of the unit or the script that starts the server.");
@@ -191,7 +206,9 @@ fn judge_keys(known: &Configuration, finding: &mut Finding) {
         let unknown: Vec<&str> =
             written.iter().map(|(key, _)| key.as_str()).filter(|key| !is_known(key)).collect();
         if !unknown.is_empty() {
-            let advice = Advice::text("Look for a misspelling or a key that has moved; the server ignores what it does not know without a word.");
+            let advice = Advice::text(
+                "Look for a misspelling or a key that has moved; the server ignores what it does not know without a word.",
+            );
             finding.warn(format!("{path} sets what this server does not know: {}", listed(&unknown)), advice);
         }
         judge_pending(known, path, &written, &in_force, finding);
@@ -210,18 +227,33 @@ fn judge_keys(known: &Configuration, finding: &mut Finding) {
             || name.split('_').any(|part| part.bytes().all(|byte| byte.is_ascii_digit()))
             || variables.contains(name)
     };
-    let unknown: Vec<&str> =
-        known.environment().into_iter().flatten().map(|(name, _)| name.as_str()).filter(|name| !is_known(name)).collect();
+    let unknown: Vec<&str> = known
+        .environment()
+        .into_iter()
+        .flatten()
+        .map(|(name, _)| name.as_str())
+        .filter(|name| !is_known(name))
+        .collect();
     if !unknown.is_empty() {
-        let advice = Advice::text("Look for a misspelling; the server ignores variables that it does not know.");
-        finding.note(format!("the environment sets what this server does not know: {}", listed(&unknown)), advice);
+        let advice =
+            Advice::text("Look for a misspelling; the server ignores variables that it does not know.");
+        finding.note(
+            format!("the environment sets what this server does not know: {}", listed(&unknown)),
+            advice,
+        );
     }
 }
 
 /// Keys whose text is written back as it was read; sizes and durations are rounded.
 const COMPARED: [&str; 4] = ["address", "enabled", "cert_file", "key_file"];
 
-fn judge_pending(known: &Configuration, path: &str, written: &[(String, &TomlValue)], in_force: &[(String, &TomlValue)], finding: &mut Finding) {
+fn judge_pending(
+    known: &Configuration,
+    path: &str,
+    written: &[(String, &TomlValue)],
+    in_force: &[(String, &TomlValue)],
+    finding: &mut Finding,
+) {
     let differs = |key: &str, value: &TomlValue| {
         let now = in_force.iter().find(|(other, _)| without_system(other) == without_system(key));
         now.is_some_and(|(_, now)| *now != value)
@@ -233,25 +265,38 @@ fn judge_pending(known: &Configuration, path: &str, written: &[(String, &TomlVal
     let pending: Vec<&str> = written
         .iter()
         .filter(|(key, value)| {
-            key.rsplit('.').next().is_some_and(|last| COMPARED.contains(&last)) && differs(key, value) && !overridden(key)
+            key.rsplit('.').next().is_some_and(|last| COMPARED.contains(&last))
+                && differs(key, value)
+                && !overridden(key)
         })
         .map(|(key, _)| key.as_str())
         .collect();
     if !pending.is_empty() {
         let advice = Advice::text("Restart the server at a time of your choosing, or take the change back.");
-        finding.note(format!("{path} differs from what is in force, until the next start, in {}", listed(&pending)), advice);
+        finding.note(
+            format!("{path} differs from what is in force, until the next start, in {}", listed(&pending)),
+            advice,
+        );
     }
 }
 
 fn judge_settings(known: &Configuration, finding: &mut Finding) {
-    let level = known.environment().and_then(|all| all.get("RUST_LOG").cloned()).or_else(|| known.text("logging.level"));
+    let level = known
+        .environment()
+        .and_then(|all| all.get("RUST_LOG").cloned())
+        .or_else(|| known.text("logging.level"));
     if let Some(level) = level.filter(|level| level.contains("debug") || level.contains("trace")) {
         let advice = Advice::text("Set logging.level to info when done; RUST_LOG wins over it.");
-        finding.note(format!("the log level is {level}: logs grow fast and shards spend time on them"), advice);
+        finding
+            .note(format!("the log level is {level}: logs grow fast and shards spend time on them"), advice);
     }
     if known.text("data_maintenance.messages.cleaner_enabled").as_deref() == Some("false") {
-        let advice = Advice::text("Set data_maintenance.messages.cleaner_enabled if topics are meant to expire.");
-        finding.note("the message cleaner is off: whatever topics say about expiry, nothing is ever deleted", advice);
+        let advice =
+            Advice::text("Set data_maintenance.messages.cleaner_enabled if topics are meant to expire.");
+        finding.note(
+            "the message cleaner is off: whatever topics say about expiry, nothing is ever deleted",
+            advice,
+        );
     }
 }
 
@@ -349,10 +394,12 @@ mod tests {
 
     #[test]
     fn unknown_keys_and_variables_are_named() {
-        let file = "[tcp]\nadress = \"x\"\n[http.jwt]\nencoding_secret = \"s\"\n[[cluster.nodes]]\nname = \"n\"\n";
+        let file =
+            "[tcp]\nadress = \"x\"\n[http.jwt]\nencoding_secret = \"s\"\n[[cluster.nodes]]\nname = \"n\"\n";
         let expected = "/srv/core/server/config.toml sets what this server does not know: tcp.adress";
         assert_eq!(problem(server("", file)), (Verdict::Warn, expected.to_owned()));
-        let environment = "IGGY_TCP_ADRESS=x\0IGGY_ENCRYPTION_KEY=x\0IGGY_CLUSTER_NODES_0_IP=x\0IGGY_SYSTEM_PATH=/d\0";
+        let environment =
+            "IGGY_TCP_ADRESS=x\0IGGY_ENCRYPTION_KEY=x\0IGGY_CLUSTER_NODES_0_IP=x\0IGGY_SYSTEM_PATH=/d\0";
         let expected = "the environment sets what this server does not know: IGGY_TCP_ADRESS";
         assert_eq!(problem(server(environment, "")), (Verdict::Note, expected.to_owned()));
     }

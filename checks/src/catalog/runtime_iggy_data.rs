@@ -7,7 +7,10 @@ use crate::iggy::data::{DIRECTORIES, FILES, Generation, Inventory, Partition, in
 use crate::iggy::{self, Runtime};
 use crate::proc::field;
 use crate::quantity::{bytes, count};
-use crate::{Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Series, Table, Unit, Value, Verdict};
+use crate::{
+    Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Series, Table, Unit, Value,
+    Verdict,
+};
 
 pub const CHECK: Check = Check {
     id: "runtime-iggy-data",
@@ -43,8 +46,11 @@ fn run(host: &Host) -> Result<Finding> {
     let mut finding = Finding::new("");
 
     judge_generation(&mut finding, generation, &found, &data.path);
-    let damages: Vec<Damage> =
-        found.partitions.iter().flat_map(|partition| damages(partition, generation, server.is_some())).collect();
+    let damages: Vec<Damage> = found
+        .partitions
+        .iter()
+        .flat_map(|partition| damages(partition, generation, server.is_some()))
+        .collect();
     for damage in Kind::ALL {
         report(&mut finding, damage, &damages);
     }
@@ -73,7 +79,10 @@ fn run(host: &Host) -> Result<Finding> {
     if !damages.is_empty() {
         let mut table = Table::new("Damaged segments", ["file", "what is wrong"]);
         for damage in &damages {
-            table.marked_row(damage.kind.severity(), [Value::Code(damage.file.clone()), damage.detail.clone().into()]);
+            table.marked_row(
+                damage.kind.severity(),
+                [Value::Code(damage.file.clone()), damage.detail.clone().into()],
+            );
         }
         finding.show(Evidence::Table(table));
     }
@@ -91,7 +100,10 @@ fn judge_generation(finding: &mut Finding, generation: Generation, found: &Inven
             finding.fail("the directory holds the metadata of 0.8 and of 0.9: a 0.9 server sees nothing of the data of 0.8", advice);
         }
         Generation::Unknown if found.streams > 0 => {
-            let advice = Advice::run("Stop the server and bring back state/ or metadata/ from a backup.", format!("ls -lR '{path}' | head -n 50"));
+            let advice = Advice::run(
+                "Stop the server and bring back state/ or metadata/ from a backup.",
+                format!("ls -lR '{path}' | head -n 50"),
+            );
             let streams = count(found.streams as u64, "stream directory", "stream directories");
             finding.fail(format!("there are {streams} and neither state/log nor metadata/journal.wal: the server does not know them"), advice);
         }
@@ -150,7 +162,9 @@ fn damages(partition: &Partition, generation: Generation, is_running: bool) -> V
         let (log, index) = (size(&segment.log), size(&segment.index));
         match (log, index) {
             (None, _) => add(Kind::IndexWithoutLog, file("index"), "there is no log beside it".to_owned()),
-            (Some(0), _) if next.is_some() => add(Kind::EmptySealed, file("log"), "0 B, and a later segment exists".to_owned()),
+            (Some(0), _) if next.is_some() => {
+                add(Kind::EmptySealed, file("log"), "0 B, and a later segment exists".to_owned())
+            }
             (Some(1..), None | Some(0)) => {
                 let lost = bytes(log.unwrap_or_default());
                 add(Kind::LogWithoutIndex, file("log"), format!("{lost} of messages that no index leads to"));
@@ -162,11 +176,16 @@ fn damages(partition: &Partition, generation: Generation, is_running: bool) -> V
             add(Kind::TornIndex, file("index"), format!("{size} bytes are no multiple of {entry}"));
         }
         // Only the old index has an entry for each message.
-        let messages = index.filter(|size| generation == Generation::Old && size % entry == 0).map(|size| size / entry);
+        let messages =
+            index.filter(|size| generation == Generation::Old && size % entry == 0).map(|size| size / entry);
         if let (Some(messages @ 1..), Some(next)) = (messages, next) {
             let end = segment.start.saturating_add(messages);
             if end != next.start {
-                add(Kind::Gap, file("index"), format!("it ends at offset {end}, the next segment begins at {}", next.start));
+                add(
+                    Kind::Gap,
+                    file("index"),
+                    format!("it ends at offset {end}, the next segment begins at {}", next.start),
+                );
             }
         }
     }
@@ -187,13 +206,25 @@ fn report(finding: &mut Finding, kind: Kind, damages: &[Damage]) {
 
 fn judge_leftovers(finding: &mut Finding, found: &Inventory) {
     if let Some(first) = found.fenced.first() {
-        let text = format!("Iggy has put {} aside as damaged: {first}", count(found.fenced.len() as u64, "partition", "partitions"));
-        let advice = Advice::run("Keep it for support; its messages are no longer served.", format!("du -sh '{first}'"));
+        let text = format!(
+            "Iggy has put {} aside as damaged: {first}",
+            count(found.fenced.len() as u64, "partition", "partitions")
+        );
+        let advice = Advice::run(
+            "Keep it for support; its messages are no longer served.",
+            format!("du -sh '{first}'"),
+        );
         finding.fail(text, advice);
     }
     if let Some(first) = found.staging.first() {
-        let text = format!("{} between replicas left something behind: {first}", count(found.staging.len() as u64, "transfer", "transfers"));
-        finding.note(text, Advice::text("It goes away when the transfer is repeated; if it stays, see the log for why."));
+        let text = format!(
+            "{} between replicas left something behind: {first}",
+            count(found.staging.len() as u64, "transfer", "transfers")
+        );
+        finding.note(
+            text,
+            Advice::text("It goes away when the transfer is repeated; if it stays, see the log for why."),
+        );
     }
 }
 
@@ -202,14 +233,22 @@ fn judge_owner(host: &Host, finding: &mut Finding, found: &Inventory, path: &str
     let Ok(Some(directory)) = host.stat(&top).if_any() else { return };
     let status = server.and_then(|pid| host.read(&format!("/proc/{pid}/status")).ok());
     // The second of the four is the effective one (proc(5)).
-    let user: Option<u32> = status.as_deref().and_then(|status| field(status, "Uid")?.split_whitespace().nth(1)?.parse().ok());
-    let foreign = |user: u32| found.partitions.iter().flat_map(Partition::files).filter(move |file| file.uid != user).count();
-    let advice = |user: u32| Advice::run("Give the directory back to the server's user.", format!("chown -R {user}: '{path}'"));
+    let user: Option<u32> =
+        status.as_deref().and_then(|status| field(status, "Uid")?.split_whitespace().nth(1)?.parse().ok());
+    let foreign = |user: u32| {
+        found.partitions.iter().flat_map(Partition::files).filter(move |file| file.uid != user).count()
+    };
+    let advice = |user: u32| {
+        Advice::run("Give the directory back to the server's user.", format!("chown -R {user}: '{path}'"))
+    };
     match user {
         Some(0) => {}
         Some(user) if directory.uid != user || foreign(user) > 0 => {
             let files = count(foreign(user) as u64, "segment file", "segment files");
-            let text = format!("the server runs as user {user}, {top} belongs to user {} and {files} to others: it cannot write there", directory.uid);
+            let text = format!(
+                "the server runs as user {user}, {top} belongs to user {} and {files} to others: it cannot write there",
+                directory.uid
+            );
             finding.fail(text, advice(user));
         }
         Some(_) => {}
@@ -217,7 +256,10 @@ fn judge_owner(host: &Host, finding: &mut Finding, found: &Inventory, path: &str
             let others = foreign(directory.uid);
             if others > 0 {
                 let files = count(others as u64, "segment file does", "segment files do");
-                let text = format!("{files} not belong to user {}, who owns {top}: was the server once started as another user?", directory.uid);
+                let text = format!(
+                    "{files} not belong to user {}, who owns {top}: was the server once started as another user?",
+                    directory.uid
+                );
                 finding.warn(text, advice(directory.uid));
             }
         }
@@ -228,17 +270,29 @@ fn judge_owner(host: &Host, finding: &mut Finding, found: &Inventory, path: &str
     let readable = found.partitions.iter().flat_map(Partition::files).any(|file| file.mode & 0o004 != 0);
     if readable && is_open(&directory) && above.is_some_and(|above| is_open(&above)) {
         let text = format!("every user of this machine may read the messages below {path}");
-        finding.note(text, Advice::run("Close the directory to others, and set UMask=0027 in the unit.", format!("chmod o= '{path}'")));
+        finding.note(
+            text,
+            Advice::run(
+                "Close the directory to others, and set UMask=0027 in the unit.",
+                format!("chmod o= '{path}'"),
+            ),
+        );
     }
 }
 
 fn judge_sight(finding: &mut Finding, found: &Inventory) {
     if let Some(first) = found.unseen.first() {
-        let text = format!("{} could not be seen: {first}", count(found.unseen.len() as u64, "file or directory", "files or directories"));
+        let text = format!(
+            "{} could not be seen: {first}",
+            count(found.unseen.len() as u64, "file or directory", "files or directories")
+        );
         finding.note(text, Advice::text("Run as root or give Warden CAP_DAC_READ_SEARCH."));
     }
     if found.cut {
-        let text = format!("the walk ended at {DIRECTORIES} directories or {FILES} files: only {} were seen", count(found.partitions.len() as u64, "partition", "partitions"));
+        let text = format!(
+            "the walk ended at {DIRECTORIES} directories or {FILES} files: only {} were seen",
+            count(found.partitions.len() as u64, "partition", "partitions")
+        );
         finding.note(text, Advice::text("Look at all of it offline with `warden inspect`."));
     }
 }
@@ -256,9 +310,11 @@ fn show_topics(finding: &mut Finding, found: &Inventory) {
         topics.entry((&partition.stream, &partition.topic)).or_default().push(partition);
     }
     let mut topics: Vec<_> = topics.into_iter().collect();
-    let size = |partitions: &[&Partition]| partitions.iter().map(|partition| partition.log_bytes()).sum::<u64>();
+    let size =
+        |partitions: &[&Partition]| partitions.iter().map(|partition| partition.log_bytes()).sum::<u64>();
     topics.sort_by_key(|(_, partitions)| std::cmp::Reverse(size(partitions)));
-    let mut table = Table::new("Topics", ["stream", "topic", "partitions", "segments", "messages", "newest write"]);
+    let mut table =
+        Table::new("Topics", ["stream", "topic", "partitions", "segments", "messages", "newest write"]);
     let mut chart = Series::bars("Messages of each topic", Unit::Bytes, ["bytes"]);
     for ((stream, topic), partitions) in &topics {
         let bytes = size(partitions);
@@ -332,11 +388,17 @@ mod tests {
 
     #[test]
     fn a_torn_index_warns_and_a_log_without_index_fails() {
-        let expected = format!("1 index ends within an entry: {PARTITION}/{:020}.index (50 bytes are no multiple of 24)", 0);
+        let expected = format!(
+            "1 index ends within an entry: {PARTITION}/{:020}.index (50 bytes are no multiple of 24)",
+            0
+        );
         assert_eq!(problem(segment(new_data(), 0, 1000, 50)), (Verdict::Warn, expected));
         assert_eq!(problem(segment(new_data(), 0, 2048, 0)).0, Verdict::Fail);
         let lost = problem(file(new_data(), &format!("{PARTITION}/{:020}.log", 2000), 2048));
-        let expected = format!("1 log has messages and no index: {PARTITION}/{:020}.log (2 KiB of messages that no index leads to)", 2000);
+        let expected = format!(
+            "1 log has messages and no index: {PARTITION}/{:020}.log (2 KiB of messages that no index leads to)",
+            2000
+        );
         assert_eq!(lost, (Verdict::Fail, expected));
     }
 
@@ -352,7 +414,8 @@ mod tests {
 
     #[test]
     fn what_a_running_server_writes_to_is_not_judged() {
-        let recorded = segment(new_data(), 1600, 1000, 50).file("/proc/70/status", "Uid:\t997\t997\t997\t997\n");
+        let recorded =
+            segment(new_data(), 1600, 1000, 50).file("/proc/70/status", "Uid:\t997\t997\t997\t997\n");
         assert_eq!(of(recorded.clone()).verdict(), Verdict::Warn);
         let line = stat_line(70, "iggy-server", 'S');
         assert_eq!(of(recorded.file("/proc/70/stat", &line)).verdict(), Verdict::Pass);
@@ -364,27 +427,42 @@ mod tests {
         assert!(problem(fenced).1.starts_with("Iggy has put 1 partition aside as damaged: "));
         assert_eq!(problem(file(new_data(), "/var/lib/iggy/state/log", 934)).0, Verdict::Fail);
         let journal = Request::Stat { path: "/var/lib/iggy/metadata/journal.wal".to_owned() };
-        assert!(problem(new_data().without(journal, Cause::Absent)).1.starts_with("there are 1 stream directory and neither"));
+        assert!(
+            problem(new_data().without(journal, Cause::Absent))
+                .1
+                .starts_with("there are 1 stream directory and neither")
+        );
     }
 
     #[test]
     fn a_foreign_owner_fails_for_a_running_server_and_mixed_owners_warn() {
         let line = stat_line(70, "iggy-server", 'S');
-        let user = |uid: u32| new_data().file("/proc/70/stat", &line).file("/proc/70/status", &format!("Uid:\t{uid}\t{uid}\t{uid}\t{uid}\n"));
+        let user = |uid: u32| {
+            new_data()
+                .file("/proc/70/stat", &line)
+                .file("/proc/70/status", &format!("Uid:\t{uid}\t{uid}\t{uid}\t{uid}\n"))
+        };
         assert_eq!(of(user(0)).verdict(), Verdict::Pass);
         assert_eq!(of(user(997)).verdict(), Verdict::Pass);
         let expected = "the server runs as user 5, /var/lib/iggy/streams belongs to user 997 and 4 segment files to others: it cannot write there";
         assert_eq!(problem(user(5)), (Verdict::Fail, expected.to_owned()));
         let mut root = stat(host::Kind::File, 24);
         root.uid = 0;
-        let mixed = new_data().with(Request::Stat { path: format!("{PARTITION}/{:020}.index", 1600) }, Data::Stat(root));
+        let mixed = new_data()
+            .with(Request::Stat { path: format!("{PARTITION}/{:020}.index", 1600) }, Data::Stat(root));
         assert!(problem(mixed).1.starts_with("1 segment file does not belong to user 997"));
     }
 
     #[test]
     fn messages_that_everybody_may_read_are_noted() {
         let open = directory(new_data(), "/var/lib/iggy/streams/..");
-        assert_eq!(problem(open), (Verdict::Note, "every user of this machine may read the messages below /var/lib/iggy".to_owned()));
+        assert_eq!(
+            problem(open),
+            (
+                Verdict::Note,
+                "every user of this machine may read the messages below /var/lib/iggy".to_owned()
+            )
+        );
     }
 
     #[test]
@@ -392,7 +470,11 @@ mod tests {
         let denied = Request::List { path: "/var/lib/iggy/streams".to_owned() };
         assert!(run(&new_data().without(denied, Cause::Denied).host()).is_err());
         let below = Request::List { path: "/var/lib/iggy/streams/0/topics".to_owned() };
-        assert!(problem(new_data().without(below, Cause::Denied)).1.starts_with("1 file or directory could not be seen"));
+        assert!(
+            problem(new_data().without(below, Cause::Denied))
+                .1
+                .starts_with("1 file or directory could not be seen")
+        );
         assert_eq!(of(running(70)).verdict(), Verdict::Skip);
     }
 }

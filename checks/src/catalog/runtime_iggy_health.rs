@@ -3,7 +3,9 @@
 use crate::host::{Host, IfAny, Level, LogLine};
 use crate::iggy::{self, Listener, Runtime, log};
 use crate::quantity::{bytes, count, number};
-use crate::{Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Log, Read, Result, Table, Value, Verdict};
+use crate::{
+    Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Log, Read, Result, Table, Value, Verdict,
+};
 
 pub const CHECK: Check = Check {
     id: "runtime-iggy-health",
@@ -46,7 +48,8 @@ const LINES: usize = 20;
 fn run(host: &Host) -> Result<Finding> {
     let process = iggy::processes(host).into_iter().find(|process| process.runtime == Runtime::Iggy);
     let Some(process) = process else { return Ok(Finding::skip("no Iggy server runs on this host")) };
-    let listeners = iggy::configuration(host, Runtime::Iggy).map(|known| known.listeners()).unwrap_or_default();
+    let listeners =
+        iggy::configuration(host, Runtime::Iggy).map(|known| known.listeners()).unwrap_or_default();
     let network = |whose: &str| host.link(&format!("/proc/{whose}/ns/net")).ok();
     let (own, its) = (network("self"), network(&process.pid.to_string()));
     // Behind a network of its own only published ports can be reached: no answer proves nothing.
@@ -119,19 +122,40 @@ fn problem(listener: &Listener, asked: &str, answer: Result<Answer>, apart: bool
     match answer {
         Ok(answer) if answer.good => {
             let text = format!("{asked} of the {name} listener {address} took {} ms", number(answer.millis));
-            (text, Advice::text("See cpu-load, disk-latency and runtime-iggy-process for what keeps the server busy."))
+            (
+                text,
+                Advice::text(
+                    "See cpu-load, disk-latency and runtime-iggy-process for what keeps the server busy.",
+                ),
+            )
         }
         Ok(answer) => {
-            let text = format!("{asked} at {address} answered {} and not pong: another program may listen there", answer.text);
+            let text = format!(
+                "{asked} at {address} answered {} and not pong: another program may listen there",
+                answer.text
+            );
             (text, Advice::run("See who listens there.", format!("ss -ltnp 'sport = :{}'", listener.port)))
         }
         Err(error) if apart => {
-            let text = format!("the {name} listener cannot be reached from here: {error}; the server has a network of its own");
-            (text, Advice::text("Publish the port on loopback if it should be watched, or run Warden in that network."))
+            let text = format!(
+                "the {name} listener cannot be reached from here: {error}; the server has a network of its own"
+            );
+            (
+                text,
+                Advice::text(
+                    "Publish the port on loopback if it should be watched, or run Warden in that network.",
+                ),
+            )
         }
         Err(error) => {
             let text = format!("the {name} listener {address} does not answer: {error}");
-            (text, Advice::run("See whether it listens and what the server said; then restart it.", format!("ss -ltnp 'sport = :{}'", listener.port)))
+            (
+                text,
+                Advice::run(
+                    "See whether it listens and what the server said; then restart it.",
+                    format!("ss -ltnp 'sport = :{}'", listener.port),
+                ),
+            )
         }
     }
 }
@@ -143,28 +167,51 @@ fn judge_log(host: &Host, finding: &mut Finding) -> Result<()> {
         return Ok(());
     };
     for reason in &said.unread {
-        let advice = Advice::text("Run as root or add Warden's user to the group systemd-journal; give it CAP_DAC_READ_SEARCH for the log file.");
-        finding.note(format!("part of the log could not be read, so a dead shard may go unseen: {reason}"), advice);
+        let advice = Advice::text(
+            "Run as root or add Warden's user to the group systemd-journal; give it CAP_DAC_READ_SEARCH for the log file.",
+        );
+        finding.note(
+            format!("part of the log could not be read, so a dead shard may go unseen: {reason}"),
+            advice,
+        );
     }
     let lines = log::since_start(&said.log.lines);
-    let shard_panic = |line: &LogLine| line.level == Some(Level::Critical) && line.text.starts_with("thread 'shard-");
+    let shard_panic =
+        |line: &LogLine| line.level == Some(Level::Critical) && line.text.starts_with("thread 'shard-");
     let dead = |line: &&LogLine| shard_panic(line) || DEAD_SHARD.iter().any(|mark| line.text.contains(mark));
     let full = |line: &&LogLine| line.text.contains(FULL_DISK);
     let (deaths, refusals) = (lines.iter().filter(dead).count(), lines.iter().filter(full).count());
     if deaths > 0 {
-        let advice = Advice::run("Make sure that there is room and memory, then restart the server.", "systemctl restart iggy");
+        let advice = Advice::run(
+            "Make sure that there is room and memory, then restart the server.",
+            "systemctl restart iggy",
+        );
         finding.fail(format!("a shard died in this run of the server ({deaths} lines say so): its partitions take and give nothing, whatever /ping says"), advice);
     }
     if refusals > 0 {
-        let advice = Advice::run("Make room and restart the server: a shard that met a full disk does not recover.", "df -h");
-        finding.fail(format!("{} failed in this run for want of room on the disk", count(refusals as u64, "write", "writes")), advice);
+        let advice = Advice::run(
+            "Make room and restart the server: a shard that met a full disk does not recover.",
+            "df -h",
+        );
+        finding.fail(
+            format!(
+                "{} failed in this run for want of room on the disk",
+                count(refusals as u64, "write", "writes")
+            ),
+            advice,
+        );
     }
     let proof: Vec<LogLine> = lines.iter().filter(|line| dead(line) || full(line)).cloned().collect();
     if !proof.is_empty() {
         let from = proof.len().saturating_sub(LINES);
-        finding.show(Evidence::Log(Log { title: "What the server said".to_owned(), lines: proof[from..].to_vec(), cut: from > 0 }));
+        finding.show(Evidence::Log(Log {
+            title: "What the server said".to_owned(),
+            lines: proof[from..].to_vec(),
+            cut: from > 0,
+        }));
     }
-    let fields = Fields::new("Held against").row("log", said.sources.join(", ")).row("lines of this run", lines.len());
+    let fields =
+        Fields::new("Held against").row("log", said.sources.join(", ")).row("lines of this run", lines.len());
     finding.show(Evidence::Fields(fields));
     Ok(())
 }
@@ -173,8 +220,18 @@ fn judge_room(host: &Host, finding: &mut Finding) -> Result<()> {
     let Some(data) = iggy::data_directory(host) else { return Ok(()) };
     match host.space(&data.path).if_any() {
         Ok(Some(space)) if space.available < ROOM_BYTES => {
-            let text = format!("only {} are left where {} is: the next write may kill a shard", bytes(space.available), data.path);
-            finding.fail(text, Advice::run("Make room first, then restart the server.", format!("du -xh --max-depth=3 '{}' | sort -h | tail", data.path)));
+            let text = format!(
+                "only {} are left where {} is: the next write may kill a shard",
+                bytes(space.available),
+                data.path
+            );
+            finding.fail(
+                text,
+                Advice::run(
+                    "Make room first, then restart the server.",
+                    format!("du -xh --max-depth=3 '{}' | sort -h | tail", data.path),
+                ),
+            );
         }
         Ok(_) => {}
         Err(Error::Host(failure)) => {
@@ -205,10 +262,16 @@ mod tests {
         let mut recorded = directory(recorded, "/d/streams")
             .space("/d", 100 << 30, 50 << 30)
             .with(Request::Http { url: PING.to_owned() }, ping_answer(200, "pong", 1.2))
-            .with(Request::Tail { path: "/d/logs/iggy-server.log".to_owned() }, Data::Text(Content { text: text.to_owned(), cut_from: None }))
+            .with(
+                Request::Tail { path: "/d/logs/iggy-server.log".to_owned() },
+                Data::Text(Content { text: text.to_owned(), cut_from: None }),
+            )
             .log(Request::Journal { unit: "iggy.service".to_owned() }, LogText::default());
         for port in [8090, 8092] {
-            recorded = recorded.with(Request::Connect { address: format!("127.0.0.1:{port}") }, Data::Connected { millis: 0.2 });
+            recorded = recorded.with(
+                Request::Connect { address: format!("127.0.0.1:{port}") },
+                Data::Connected { millis: 0.2 },
+            );
         }
         recorded
     }
@@ -256,16 +319,22 @@ mod tests {
         let finding = of(with_log(&format!("{START}{FULL}")));
         assert_eq!((finding.verdict(), finding.summary.as_str()), (Verdict::Fail, "/ping says pong"));
         assert_eq!(finding.problems[0].text, "1 write failed in this run for want of room on the disk");
-        let panic = "thread 'shard-1' (7) panicked at core/x.rs:1:2:\npartition local commit failed at op=12\n";
+        let panic =
+            "thread 'shard-1' (7) panicked at core/x.rs:1:2:\npartition local commit failed at op=12\n";
         let finding = of(with_log(&format!("{START}{panic}")));
-        assert!(finding.problems[0].text.starts_with("a shard died in this run of the server (2 lines say so)"));
+        assert!(
+            finding.problems[0].text.starts_with("a shard died in this run of the server (2 lines say so)")
+        );
     }
 
     #[test]
     fn too_little_room_fails_at_once() {
         assert_eq!(of(with_log(START).space("/d", 100 << 30, 64 << 20)).verdict(), Verdict::Pass);
         let finding = of(with_log(START).space("/d", 100 << 30, (64 << 20) - 1));
-        assert_eq!(finding.problems[0].text, "only 64 MiB are left where /d is: the next write may kill a shard");
+        assert_eq!(
+            finding.problems[0].text,
+            "only 64 MiB are left where /d is: the next write may kill a shard"
+        );
     }
 
     #[test]

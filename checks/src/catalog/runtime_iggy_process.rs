@@ -56,7 +56,10 @@ fn run(host: &Host) -> Result<Finding> {
     let mut finding = Finding::new("");
     let mut table = Table::new(
         "Server processes",
-        ["process", "user", "state", "runs for", "threads", "shards", "resident", "peak", "swapped", "CPU", "files"],
+        [
+            "process", "user", "state", "runs for", "threads", "shards", "resident", "peak", "swapped",
+            "CPU", "files",
+        ],
     );
     let mut chart = Series::bars("CPU time of each shard since its start", In::Seconds, ["user", "system"]);
     for &pid in pids.iter().take(PROCESSES) {
@@ -64,7 +67,8 @@ fn run(host: &Host) -> Result<Finding> {
         let sample = samples.files.iter().find(|file| file.path == path);
         let parse = |text: &Option<String>| text.as_deref().and_then(ProcessStat::parse);
         let (first, last) = sample.map_or((None, None), |file| (parse(&file.first), parse(&file.second)));
-        let Some(last) = last.or_else(|| host.read(&path).ok().and_then(|text| ProcessStat::parse(&text))) else {
+        let Some(last) = last.or_else(|| host.read(&path).ok().and_then(|text| ProcessStat::parse(&text)))
+        else {
             let advice = Advice::run("It may have just ended; look again.", format!("ls -l /proc/{pid}/exe"));
             finding.warn(format!("process {pid} went away while it was looked at"), advice);
             continue;
@@ -87,7 +91,8 @@ fn run(host: &Host) -> Result<Finding> {
             Ok(_) => judge_rings(host, &mut finding, pid),
             Err(error) => {
                 let advice = Advice::text("Run as root or give Warden CAP_SYS_PTRACE.");
-                finding.note(format!("open files and rings of process {pid} cannot be seen: {error}"), advice);
+                finding
+                    .note(format!("open files and rings of process {pid} cannot be seen: {error}"), advice);
             }
         }
         let percent = first.map(|first| cpu_percent(&first, &last, samples.seconds()));
@@ -106,12 +111,18 @@ fn run(host: &Host) -> Result<Finding> {
         ]);
         for (number, stat) in shards.iter().take(BARS.saturating_sub(chart.points.len())) {
             let seconds = |ticks: u64| ticks as f64 / TICKS;
-            chart.point(format!("{pid} shard-{number}"), [seconds(stat.user_ticks), seconds(stat.system_ticks)]);
+            chart.point(
+                format!("{pid} shard-{number}"),
+                [seconds(stat.user_ticks), seconds(stat.system_ticks)],
+            );
         }
         if finding.summary.is_empty() {
             let resident = kibibytes(&status, "VmRSS").map_or("unknown".to_owned(), bytes);
-            finding.summary =
-                format!("the server runs for {} with {} shards and {resident} resident", duration(age), shards.len());
+            finding.summary = format!(
+                "the server runs for {} with {} shards and {resident} resident",
+                duration(age),
+                shards.len()
+            );
         }
     }
     judge_neighbours(host, &mut finding, &pids);
@@ -130,13 +141,18 @@ fn not_running(host: &Host) -> Result<Finding> {
     let unit = host.unit(&name).ok().filter(Unit::is_loaded);
     if let Some(unit) = unit {
         let enabled = unit.text("UnitFileState").unwrap_or("not enabled");
-        let (active, result) = (unit.text("ActiveState").unwrap_or("unknown"), unit.text("Result").unwrap_or("unknown"));
+        let (active, result) =
+            (unit.text("ActiveState").unwrap_or("unknown"), unit.text("Result").unwrap_or("unknown"));
         if !enabled.starts_with("enabled") {
             return Ok(Finding::skip(format!("no Iggy server runs here, and {name} is {enabled}")));
         }
         let mut finding = Finding::new("no Iggy server runs");
-        let advice = Advice::run("See why it ended, mend that, and start it.", format!("journalctl -u {name} -n 100 --no-pager"));
-        let text = format!("{name} is enabled and no Iggy server runs (the unit is {active}, last result {result})");
+        let advice = Advice::run(
+            "See why it ended, mend that, and start it.",
+            format!("journalctl -u {name} -n 100 --no-pager"),
+        );
+        let text =
+            format!("{name} is enabled and no Iggy server runs (the unit is {active}, last result {result})");
         finding.fail(text, advice);
         return Ok(finding);
     }
@@ -144,8 +160,13 @@ fn not_running(host: &Host) -> Result<Finding> {
         None => Ok(Finding::skip("there is no Iggy server on this host")),
         Some(data) => {
             let mut finding = Finding::new("no Iggy server runs");
-            let advice = Advice::text("Start the server, or name its unit in Warden's configuration if it has another name.");
-            finding.note(format!("{} holds Iggy's data, and no server runs and there is no {name}", data.path), advice);
+            let advice = Advice::text(
+                "Start the server, or name its unit in Warden's configuration if it has another name.",
+            );
+            finding.note(
+                format!("{} holds Iggy's data, and no server runs and there is no {name}", data.path),
+                advice,
+            );
             Ok(finding)
         }
     }
@@ -155,10 +176,12 @@ fn judge_state(finding: &mut Finding, stat: &ProcessStat, age: f64) {
     let pid = stat.pid;
     if matches!(stat.state, 'T' | 't') {
         let advice = Advice::run("Let it go on, unless somebody debugs it.", format!("kill -CONT {pid}"));
-        finding.fail(format!("process {pid} is stopped by a signal or a debugger and answers nothing"), advice);
+        finding
+            .fail(format!("process {pid} is stopped by a signal or a debugger and answers nothing"), advice);
     }
     if age < YOUNG_SECONDS {
-        let advice = Advice::text("If nobody started it, see units-runtimes and logs-iggy for why it ended before.");
+        let advice =
+            Advice::text("If nobody started it, see units-runtimes and logs-iggy for why it ended before.");
         finding.note(format!("process {pid} was started only {} ago", duration(age)), advice);
     }
 }
@@ -178,13 +201,19 @@ fn shards(host: &Host, pid: u32) -> Vec<(u64, ProcessStat)> {
 
 fn judge_shards(finding: &mut Finding, pid: u32, shards: &[(u64, ProcessStat)]) {
     let Some(missing) = (0..).zip(shards).find(|(expected, (number, _))| expected != number) else { return };
-    let advice = Advice::run("Restart the server; its partitions come back with it.", "systemctl restart iggy");
-    finding.fail(format!("process {pid} has no thread shard-{}: the partitions of that shard are dead", missing.0), advice);
+    let advice =
+        Advice::run("Restart the server; its partitions come back with it.", "systemctl restart iggy");
+    finding.fail(
+        format!("process {pid} has no thread shard-{}: the partitions of that shard are dead", missing.0),
+        advice,
+    );
 }
 
 /// Rings whose completions did not fit: the kernel keeps them aside, the shard sees them late (io_uring(7)).
 fn judge_rings(host: &Host, finding: &mut Finding, pid: u32) {
-    let rings = iggy::first_descriptors(host, pid).into_iter().filter(|(_, target)| target == "anon_inode:[io_uring]");
+    let rings = iggy::first_descriptors(host, pid)
+        .into_iter()
+        .filter(|(_, target)| target == "anon_inode:[io_uring]");
     let overflowed = rings.filter(|(number, _)| {
         let information = host.read(&format!("/proc/{pid}/fdinfo/{number}")).unwrap_or_default();
         let mut lines = information.lines().skip_while(|line| !line.starts_with("CqOverflowList:")).skip(1);
@@ -192,8 +221,11 @@ fn judge_rings(host: &Host, finding: &mut Finding, pid: u32) {
     });
     let count = overflowed.count();
     if count > 0 {
-        let advice = Advice::text("Its shard does not keep up: look at cpu-load and disk-latency, then at the load of its partitions.");
-        finding.warn(format!("{count} of the io_uring completion queues of process {pid} overflowed"), advice);
+        let advice = Advice::text(
+            "Its shard does not keep up: look at cpu-load and disk-latency, then at the load of its partitions.",
+        );
+        finding
+            .warn(format!("{count} of the io_uring completion queues of process {pid} overflowed"), advice);
     }
 }
 
@@ -207,8 +239,13 @@ fn judge_neighbours(host: &Host, finding: &mut Finding, pids: &[u32]) {
         let home = directory.map_or(path.clone(), |stat| format!("{path} {}:{}", stat.device, stat.inode));
         match homes.iter().find(|(other, _)| *other == home) {
             Some((_, other)) => {
-                let advice = Advice::run("Stop the one that should not run; then check the data (warden inspect).", format!("ps -fp {other},{pid}"));
-                let text = format!("processes {other} and {pid} both write to {path}: Iggy has no lock, and each destroys the other's data");
+                let advice = Advice::run(
+                    "Stop the one that should not run; then check the data (warden inspect).",
+                    format!("ps -fp {other},{pid}"),
+                );
+                let text = format!(
+                    "processes {other} and {pid} both write to {path}: Iggy has no lock, and each destroys the other's data"
+                );
                 finding.fail(text, advice);
             }
             None => homes.push((home, pid)),
@@ -271,18 +308,24 @@ mod tests {
 
     #[test]
     fn a_missing_shard_and_a_stopped_process_fail() {
-        let torn = healthy().without(Request::File { path: "/proc/70/task/71/stat".to_owned() }, Cause::Absent);
+        let torn =
+            healthy().without(Request::File { path: "/proc/70/task/71/stat".to_owned() }, Cause::Absent);
         let finding = of(torn);
         assert_eq!(finding.verdict(), Verdict::Fail);
-        assert_eq!(finding.problems[0].text, "process 70 has no thread shard-0: the partitions of that shard are dead");
+        assert_eq!(
+            finding.problems[0].text,
+            "process 70 has no thread shard-0: the partitions of that shard are dead"
+        );
         assert_eq!(of(sampled(healthy(), &[70], 'T')).verdict(), Verdict::Fail);
     }
 
     #[test]
     fn swap_and_overflowed_rings_warn_and_a_young_server_is_noted() {
-        let finding = of(healthy().file("/proc/70/status", &STATUS.replace("VmSwap:\t0 kB", "VmSwap:\t4096 kB")));
+        let finding =
+            of(healthy().file("/proc/70/status", &STATUS.replace("VmSwap:\t0 kB", "VmSwap:\t4096 kB")));
         assert_eq!(finding.problems[0].text, "4 MiB of process 70 is swapped out");
-        let edge = of(healthy().file("/proc/70/status", &STATUS.replace("VmSwap:\t0 kB", "VmSwap:\t1024 kB")));
+        let edge =
+            of(healthy().file("/proc/70/status", &STATUS.replace("VmSwap:\t0 kB", "VmSwap:\t1024 kB")));
         assert_eq!(edge.verdict(), Verdict::Pass);
         let ring = "CqOverflowList:\n  user_data=1, res=0, flags=0\nNAPI:\tdisabled\n";
         assert_eq!(of(healthy().file("/proc/70/fdinfo/4", ring)).verdict(), Verdict::Warn);
@@ -293,7 +336,8 @@ mod tests {
 
     #[test]
     fn two_servers_on_one_data_directory_fail() {
-        let second = sampled(healthy(), &[70, 80], 'S').file("/proc/80/stat", &stat_line(80, "iggy-server", 'S'));
+        let second =
+            sampled(healthy(), &[70, 80], 'S').file("/proc/80/stat", &stat_line(80, "iggy-server", 'S'));
         let finding = of(link(second, "/proc/80/fd/8", "/d/metadata/journal.wal"));
         assert_eq!(finding.verdict(), Verdict::Fail);
         assert!(finding.problems[0].text.starts_with("processes 70 and 80 both write to /d"));
@@ -312,7 +356,8 @@ mod tests {
 
     #[test]
     fn a_server_that_should_run_fails_and_one_that_need_not_is_skipped() {
-        let stopped = |properties| of(Recorded::complete().settings(settings()).unit("iggy.service", properties));
+        let stopped =
+            |properties| of(Recorded::complete().settings(settings()).unit("iggy.service", properties));
         let failed = json!({ "LoadState": "loaded", "UnitFileState": "enabled", "ActiveState": "failed", "Result": "oom-kill" });
         let finding = stopped(failed);
         assert_eq!(finding.verdict(), Verdict::Fail);

@@ -128,9 +128,12 @@ fn running(host: &Host, finding: &mut Finding) -> Table {
                         Verdict::Warn,
                         [pid.to_string().into(), Value::Code(path.to_owned()), "removed or replaced".into()],
                     );
-                    let text = format!("process {pid} still runs a {path} that was removed or replaced on disk");
+                    let text =
+                        format!("process {pid} still runs a {path} that was removed or replaced on disk");
                     let advice = Advice::run(
-                        format!("Restart {unit} at a time of your choosing: until then the upgrade has no effect."),
+                        format!(
+                            "Restart {unit} at a time of your choosing: until then the upgrade has no effect."
+                        ),
                         format!("systemctl restart {}", unit.trim_end_matches("-server")),
                     );
                     finding.warn(text, advice);
@@ -139,7 +142,10 @@ fn running(host: &Host, finding: &mut Finding) -> Table {
             Err(error) => {
                 table.row([pid.to_string().into(), unit.into(), Value::Nothing]);
                 let advice = Advice::text("Run as root or give Warden CAP_SYS_PTRACE.");
-                finding.note(format!("whether process {pid} runs what is installed is unknown: {error}"), advice);
+                finding.note(
+                    format!("whether process {pid} runs what is installed is unknown: {error}"),
+                    advice,
+                );
             }
         }
     }
@@ -164,7 +170,8 @@ mod tests {
     use crate::iggy::tests::{link, running, settings};
 
     fn printed(recorded: Recorded, name: &str, status: i32, stdout: &str) -> Recorded {
-        let output = Output { status: Some(status), stdout: stdout.to_owned(), stderr: String::new(), cut: false };
+        let output =
+            Output { status: Some(status), stdout: stdout.to_owned(), stderr: String::new(), cut: false };
         recorded.with(Request::Command { name: name.to_owned(), argument: None }, Data::Output(output))
     }
 
@@ -181,7 +188,10 @@ mod tests {
     #[test]
     fn a_release_that_runs_as_installed_passes() {
         let finding = of(installed("0.8.0"));
-        assert_eq!((finding.verdict(), finding.summary.as_str()), (Verdict::Pass, "iggy-server 0.8.0 installed"));
+        assert_eq!(
+            (finding.verdict(), finding.summary.as_str()),
+            (Verdict::Pass, "iggy-server 0.8.0 installed")
+        );
         assert_eq!(finding.evidence.len(), 3);
     }
 

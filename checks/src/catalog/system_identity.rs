@@ -54,10 +54,16 @@ fn run(host: &Host) -> Result<Finding> {
     let up = clock.up_us.div_euclid(1_000_000).max(0);
     let shown_up = duration(up as f64);
     let shown_cores = cores.map_or_else(String::new, |cores| format!(", {}", count(cores, "core", "cores")));
-    let mut finding = Finding::new(format!("{name}, kernel {}, {}{shown_cores}, up {shown_up}", uname.release, uname.machine));
+    let mut finding = Finding::new(format!(
+        "{name}, kernel {}, {}{shown_cores}, up {shown_up}",
+        uname.release, uname.machine
+    ));
     let support = judge_release(&mut finding, &os, &name, clock.seconds());
     if up < JUST_BOOTED_SECONDS {
-        let advice = Advice::run("See why it restarted, unless somebody meant it to.", "last -x reboot shutdown | head -n 5; journalctl -b -1 -n 50");
+        let advice = Advice::run(
+            "See why it restarted, unless somebody meant it to.",
+            "last -x reboot shutdown | head -n 5; journalctl -b -1 -n 50",
+        );
         finding.note(format!("the machine booted {shown_up} ago"), advice);
     }
 
@@ -99,12 +105,17 @@ fn judge_release(finding: &mut Finding, os: &str, name: &str, now: i64) -> Value
     if left < 0 {
         let text = format!("{name} has had no free security fixes since {ends}, {} ago", days(left));
         let advice = match release.paid_until.filter(|_| release.can_be_bought(now)) {
-            Some(until) => format!("Move to a newer release, or buy the vendor's extended fixes, which end on {until}."),
+            Some(until) => {
+                format!("Move to a newer release, or buy the vendor's extended fixes, which end on {until}.")
+            }
             None => CHECK.advice.to_owned(),
         };
         finding.warn(text, Advice::text(advice));
     } else if left <= NOTE_DAYS_LEFT {
-        finding.note(format!("free security fixes for {name} end on {ends}, in {}", days(left)), Advice::text(CHECK.advice));
+        finding.note(
+            format!("free security fixes for {name} end on {ends}, in {}", days(left)),
+            Advice::text(CHECK.advice),
+        );
     }
     Value::Text(ends.to_string())
 }
@@ -130,7 +141,13 @@ impl Dmi {
     fn read(host: &Host) -> Result<Dmi> {
         let mut dmi = Dmi::default();
         // Not `*`: serial numbers are in the same directory.
-        for pattern in ["/sys/class/dmi/id/*_vendor", "/sys/class/dmi/id/product_name", "/sys/class/dmi/id/product_version", "/sys/class/dmi/id/bios_*", "/sys/class/dmi/id/chassis_asset_tag"] {
+        for pattern in [
+            "/sys/class/dmi/id/*_vendor",
+            "/sys/class/dmi/id/product_name",
+            "/sys/class/dmi/id/product_version",
+            "/sys/class/dmi/id/bios_*",
+            "/sys/class/dmi/id/chassis_asset_tag",
+        ] {
             for file in host.read_all(pattern)? {
                 let text = file.text.trim();
                 match file.path.rsplit('/').next().unwrap_or_default() {
@@ -209,7 +226,8 @@ fn container(host: &Host) -> Result<Option<String>> {
 }
 
 fn processor(cpuinfo: &str) -> Value {
-    let line = cpuinfo.lines().find(|line| line.starts_with("model name") || line.starts_with("CPU implementer"));
+    let line =
+        cpuinfo.lines().find(|line| line.starts_with("model name") || line.starts_with("CPU implementer"));
     line.and_then(|line| line.split_once(':')).map(|(_, name)| name.trim().to_owned()).into()
 }
 
@@ -223,7 +241,8 @@ mod tests {
     const NOW: i64 = 1_795_262_400;
 
     fn host(os: &str) -> Recorded {
-        let [system, node, release, version, machine] = ["Linux", "broker-1", "6.1.0-28-amd64", "#1 SMP", "x86_64"].map(str::to_owned);
+        let [system, node, release, version, machine] =
+            ["Linux", "broker-1", "6.1.0-28-amd64", "#1 SMP", "x86_64"].map(str::to_owned);
         let uname = Uname { system, node, release, version, machine };
         Recorded::complete()
             .with(Request::Uname, Data::Uname(uname))
@@ -238,24 +257,37 @@ mod tests {
     fn a_supported_release_passes() {
         let finding = run(&host(BOOKWORM).host()).unwrap();
         assert_eq!(finding.verdict(), Verdict::Pass);
-        assert_eq!(finding.summary, "Debian GNU/Linux 12 (bookworm), kernel 6.1.0-28-amd64, x86_64, 8 cores, up 1 d 1 h");
+        assert_eq!(
+            finding.summary,
+            "Debian GNU/Linux 12 (bookworm), kernel 6.1.0-28-amd64, x86_64, 8 cores, up 1 d 1 h"
+        );
         let Evidence::Fields(fields) = &finding.evidence[0] else { panic!("no fields") };
         assert_eq!(fields.rows[1].1, Value::Text("2028-06-30".to_owned()));
     }
 
     #[test]
     fn a_release_without_fixes_warns_and_names_what_can_be_bought() {
-        let finding = run(&host("PRETTY_NAME='Ubuntu 20.04.6 LTS'\nID=ubuntu\nVERSION_ID='20.04'\n").host()).unwrap();
+        let finding =
+            run(&host("PRETTY_NAME='Ubuntu 20.04.6 LTS'\nID=ubuntu\nVERSION_ID='20.04'\n").host()).unwrap();
         assert_eq!(finding.verdict(), Verdict::Warn);
-        assert_eq!(finding.problems[0].text, "Ubuntu 20.04.6 LTS has had no free security fixes since 2025-05-29, 541 days ago");
-        assert_eq!(finding.problems[0].advice.text, "Move to a newer release, or buy the vendor's extended fixes, which end on 2030-04-23.");
+        assert_eq!(
+            finding.problems[0].text,
+            "Ubuntu 20.04.6 LTS has had no free security fixes since 2025-05-29, 541 days ago"
+        );
+        assert_eq!(
+            finding.problems[0].advice.text,
+            "Move to a newer release, or buy the vendor's extended fixes, which end on 2030-04-23."
+        );
     }
 
     #[test]
     fn the_last_ninety_days_are_noted() {
         let end_of_bookworm = 1_845_936_000;
         let at = |days: i64| run(&host(BOOKWORM).at(end_of_bookworm - days * 86_400, 90_000).host()).unwrap();
-        assert_eq!([at(91).verdict(), at(90).verdict(), at(0).verdict(), at(-1).verdict()], [Verdict::Pass, Verdict::Note, Verdict::Note, Verdict::Warn]);
+        assert_eq!(
+            [at(91).verdict(), at(90).verdict(), at(0).verdict(), at(-1).verdict()],
+            [Verdict::Pass, Verdict::Note, Verdict::Note, Verdict::Warn]
+        );
     }
 
     #[test]
@@ -272,12 +304,25 @@ mod tests {
             Dmi { vendor, product, asset_tag, firmware: String::new() }.machine(None, "")
         };
         assert_eq!(machine("Amazon EC2", "m7i.large", ""), "Amazon EC2");
-        assert_eq!(machine("Microsoft Corporation", "Virtual Machine", "7783-7084-3265-9085-8269-3286-77"), "Microsoft Azure");
+        assert_eq!(
+            machine("Microsoft Corporation", "Virtual Machine", "7783-7084-3265-9085-8269-3286-77"),
+            "Microsoft Azure"
+        );
         assert_eq!(machine("Microsoft Corporation", "Virtual Machine", ""), "a Hyper-V virtual machine");
         assert_eq!(machine("QEMU", "Standard PC", ""), "a QEMU or KVM virtual machine");
         assert_eq!(machine("Dell Inc.", "PowerEdge R650", ""), "a physical machine");
         assert_eq!(Dmi::default().machine(None, "flags\t\t: fpu hypervisor lahf_lm"), "a virtual machine");
-        let stat = Stat { kind: Kind::File, mode: 0, uid: 0, gid: 0, size: 0, allocated: 0, modified: 0, device: 0, inode: 0 };
+        let stat = Stat {
+            kind: Kind::File,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            size: 0,
+            allocated: 0,
+            modified: 0,
+            device: 0,
+            inode: 0,
+        };
         let docker = host("").with(Request::Stat { path: "/.dockerenv".to_owned() }, Data::Stat(stat));
         assert_eq!(container(&docker.host()).unwrap().as_deref(), Some("docker"));
     }

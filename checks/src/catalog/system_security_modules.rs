@@ -4,7 +4,9 @@ use crate::host::{Host, IfAny, LogLine, LogText};
 use crate::iggy::{self, Runtime};
 use crate::proc::field;
 use crate::quantity::count;
-use crate::{Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Table, Value, Verdict, shape};
+use crate::{
+    Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Table, Value, Verdict, shape,
+};
 
 pub const CHECK: Check = Check {
     id: "system-security-modules",
@@ -46,25 +48,45 @@ fn run(host: &Host) -> Result<Finding> {
     let pids: Vec<u32> = processes.iter().map(|process| process.pid).collect();
 
     let (log, kernel_log) = (audit_log(host), host.kernel_log());
-    let lines: Vec<&LogLine> =
-        log.iter().chain(kernel_log.iter()).flat_map(|log| shape::newest(log, clock, WINDOW_SECONDS)).filter(|line| Event::of(&line.text).is_some()).collect();
+    let lines: Vec<&LogLine> = log
+        .iter()
+        .chain(kernel_log.iter())
+        .flat_map(|log| shape::newest(log, clock, WINDOW_SECONDS))
+        .filter(|line| Event::of(&line.text).is_some())
+        .collect();
     let of_runtimes = |event: Event| -> Vec<&LogLine> {
-        lines.iter().copied().filter(|line| Event::of(&line.text) == Some(event) && is_of_runtime(&line.text, &pids)).collect()
+        lines
+            .iter()
+            .copied()
+            .filter(|line| Event::of(&line.text) == Some(event) && is_of_runtime(&line.text, &pids))
+            .collect()
     };
     let (denied, allowed) = (of_runtimes(Event::Denied), of_runtimes(Event::WouldBeDenied));
 
     let confining = confining(selinux.as_deref(), apparmor, modules.as_deref());
-    let mut finding = Finding::new(format!("{confining}; {} of the runtimes in 24 h", count(denied.len() as u64, "denial", "denials")));
+    let mut finding = Finding::new(format!(
+        "{confining}; {} of the runtimes in 24 h",
+        count(denied.len() as u64, "denial", "denials")
+    ));
     if let Some(newest) = denied.last() {
-        let text = format!("{} of the runtimes in 24 h, the newest: {}", count(denied.len() as u64, "denial", "denials"), newest.text);
+        let text = format!(
+            "{} of the runtimes in 24 h, the newest: {}",
+            count(denied.len() as u64, "denial", "denials"),
+            newest.text
+        );
         finding.warn(text, Advice::run(CHECK.advice, "ausearch -m AVC,SECCOMP -ts today 2>/dev/null || journalctl -k --since=-24h | grep -E 'DENIED|avc: |type=1326'"));
     }
     if let Some(newest) = allowed.last() {
-        let text = format!("{} of the runtimes would be denied if the policy were enforced, the newest: {}", count(allowed.len() as u64, "call", "calls"), newest.text);
+        let text = format!(
+            "{} of the runtimes would be denied if the policy were enforced, the newest: {}",
+            count(allowed.len() as u64, "call", "calls"),
+            newest.text
+        );
         finding.note(text, Advice::text(CHECK.advice));
     }
     if let (Err(error), None) = (&kernel_log, &log) {
-        let advice = Advice::text("Run Warden as root, or give it CAP_DAC_READ_SEARCH and the group systemd-journal.");
+        let advice =
+            Advice::text("Run Warden as root, or give it CAP_DAC_READ_SEARCH and the group systemd-journal.");
         finding.note(format!("denials cannot be seen: {error}"), advice);
     }
 
@@ -75,7 +97,11 @@ fn run(host: &Host) -> Result<Finding> {
             .row("SELinux", selinux.map_or_else(|| "not active".into(), Value::Text))
             .row("AppArmor", apparmor)
             .row("lockdown", code(lockdown))
-            .row("denials of other programs in 24 h", lines.iter().filter(|line| Event::of(&line.text) == Some(Event::Denied)).count() - denied.len()),
+            .row(
+                "denials of other programs in 24 h",
+                lines.iter().filter(|line| Event::of(&line.text) == Some(Event::Denied)).count()
+                    - denied.len(),
+            ),
     ));
     if let Some(table) = confinement(host, &processes) {
         finding.show(Evidence::Table(table));
@@ -124,7 +150,9 @@ impl Event {
     /// AVC and seccomp records of the kernel's audit subsystem.
     fn of(text: &str) -> Option<Event> {
         let is_seccomp = text.contains("type=1326") || text.contains("type=SECCOMP");
-        if text.contains("avc:  denied") && text.contains("permissive=1") || text.contains("apparmor=\"ALLOWED\"") {
+        if text.contains("avc:  denied") && text.contains("permissive=1")
+            || text.contains("apparmor=\"ALLOWED\"")
+        {
             Some(Event::WouldBeDenied)
         } else if text.contains("avc:  denied") || text.contains("apparmor=\"DENIED\"") || is_seccomp {
             Some(Event::Denied)
@@ -137,7 +165,9 @@ impl Event {
 /// By program, or by process: a thread is named `shard-0`.
 fn is_of_runtime(text: &str, pids: &[u32]) -> bool {
     // The kernel keeps 15 bytes of a name.
-    let by_name = Runtime::ALL.iter().any(|runtime| text.contains(&runtime.program()[..runtime.program().len().min(15)]));
+    let by_name = Runtime::ALL
+        .iter()
+        .any(|runtime| text.contains(&runtime.program()[..runtime.program().len().min(15)]));
     let pid = text.split_ascii_whitespace().find_map(|word| word.strip_prefix("pid=")?.parse().ok());
     by_name || pid.is_some_and(|pid: u32| pids.contains(&pid))
 }
@@ -145,7 +175,12 @@ fn is_of_runtime(text: &str, pids: &[u32]) -> bool {
 /// With auditd, records go to its log and not to the kernel's. Without it there is no such file.
 fn audit_log(host: &Host) -> Option<LogText> {
     let content = host.tail(AUDIT_LOG).ok()?;
-    let lines = content.text.lines().map(|line| LogLine { at_us: audit_time(line), level: None, origin: "audit".to_owned(), text: line.to_owned() });
+    let lines = content.text.lines().map(|line| LogLine {
+        at_us: audit_time(line),
+        level: None,
+        origin: "audit".to_owned(),
+        text: line.to_owned(),
+    });
     Some(LogText { lines: lines.collect(), cut: content.cut_from.is_some(), source: AUDIT_LOG.to_owned() })
 }
 
@@ -159,7 +194,10 @@ fn audit_time(line: &str) -> Option<i64> {
 
 /// How each runtime is confined; none when none runs.
 fn confinement(host: &Host, processes: &[iggy::Process]) -> Option<Table> {
-    let mut table = Table::new("Runtimes", ["program", "pid", "label or profile", "seccomp", "no new privileges", "capabilities"]);
+    let mut table = Table::new(
+        "Runtimes",
+        ["program", "pid", "label or profile", "seccomp", "no new privileges", "capabilities"],
+    );
     for process in processes {
         let label = host.value(&format!("/proc/{}/attr/current", process.pid)).ok();
         let status = host.read(&format!("/proc/{}/status", process.pid)).unwrap_or_default();
@@ -192,10 +230,19 @@ mod tests {
     const SECCOMP: &str = "audit: type=1326 audit(1799999990.100:9): auid=1 uid=1 pid=99 comm=\"iggy-server\" exe=\"/usr/bin/iggy-server\" sig=31 syscall=425";
 
     fn host(lines: &[&str]) -> Recorded {
-        let lines = lines.iter().map(|text| LogLine { at_us: Some((NOW - 10) * 1_000_000), level: None, origin: String::new(), text: (*text).to_owned() });
+        let lines = lines.iter().map(|text| LogLine {
+            at_us: Some((NOW - 10) * 1_000_000),
+            level: None,
+            origin: String::new(),
+            text: (*text).to_owned(),
+        });
         let log = LogText { lines: lines.collect(), cut: false, source: "journal".to_owned() };
         let stat = "12 (iggy-server) S 1 7 7 0 -1 4194560 0 0 0 0 11 22 0 0 20 0 3 0 4567 1000 250 0";
-        Recorded::complete().at(NOW, 9).log(Request::KernelLog, log).file("/proc/12/stat", stat).file("/sys/module/apparmor/parameters/enabled", "Y\n")
+        Recorded::complete()
+            .at(NOW, 9)
+            .log(Request::KernelLog, log)
+            .file("/proc/12/stat", stat)
+            .file("/sys/module/apparmor/parameters/enabled", "Y\n")
     }
 
     fn problems(lines: &[&str]) -> Vec<(Verdict, String)> {
@@ -205,17 +252,28 @@ mod tests {
 
     #[test]
     fn no_denials_pass_and_the_confinement_is_shown() {
-        let confined = host(&["some line"]).file("/proc/12/status", "Seccomp:\t2\nNoNewPrivs:\t1\nCapEff:\t00000000\n").file("/proc/12/attr/current", "iggy (enforce)\n");
+        let confined = host(&["some line"])
+            .file("/proc/12/status", "Seccomp:\t2\nNoNewPrivs:\t1\nCapEff:\t00000000\n")
+            .file("/proc/12/attr/current", "iggy (enforce)\n");
         let finding = run(&confined.host()).unwrap();
-        assert_eq!((finding.verdict(), finding.summary.as_str()), (Verdict::Pass, "AppArmor is active; 0 denials of the runtimes in 24 h"));
+        assert_eq!(
+            (finding.verdict(), finding.summary.as_str()),
+            (Verdict::Pass, "AppArmor is active; 0 denials of the runtimes in 24 h")
+        );
         let Evidence::Table(table) = &finding.evidence[1] else { panic!("no table") };
-        assert_eq!(table.rows[0].cells[2..5], [Value::Code("iggy (enforce)".to_owned()), "filter".into(), true.into()]);
+        assert_eq!(
+            table.rows[0].cells[2..5],
+            [Value::Code("iggy (enforce)".to_owned()), "filter".into(), true.into()]
+        );
     }
 
     #[test]
     fn a_denial_of_a_runtime_warns_whichever_module_it_was() {
         for line in [APPARMOR, SELINUX, SECCOMP] {
-            assert_eq!(problems(&[line]), [(Verdict::Warn, format!("1 denial of the runtimes in 24 h, the newest: {line}"))]);
+            assert_eq!(
+                problems(&[line]),
+                [(Verdict::Warn, format!("1 denial of the runtimes in 24 h, the newest: {line}"))]
+            );
         }
     }
 
@@ -224,7 +282,9 @@ mod tests {
         let other = APPARMOR.replace("pid=12", "pid=13");
         let finding = run(&host(&[other.as_str()]).host()).unwrap();
         assert_eq!(finding.verdict(), Verdict::Pass);
-        assert!(matches!(&finding.evidence[0], Evidence::Fields(fields) if fields.rows[4].1 == Value::Count(1)));
+        assert!(
+            matches!(&finding.evidence[0], Evidence::Fields(fields) if fields.rows[4].1 == Value::Count(1))
+        );
     }
 
     #[test]
@@ -247,8 +307,13 @@ mod tests {
 
     #[test]
     fn selinux_tells_of_the_next_boot() {
-        let host = host(&[]).file("/sys/fs/selinux/enforce", "0").file("/etc/selinux/config", "# SELINUX=x\nSELINUX=enforcing\n");
-        assert_eq!(run(&host.host()).unwrap().summary, "SELinux is permissive, enforcing after the next boot; 0 denials of the runtimes in 24 h");
+        let host = host(&[])
+            .file("/sys/fs/selinux/enforce", "0")
+            .file("/etc/selinux/config", "# SELINUX=x\nSELINUX=enforcing\n");
+        assert_eq!(
+            run(&host.host()).unwrap().summary,
+            "SELinux is permissive, enforcing after the next boot; 0 denials of the runtimes in 24 h"
+        );
     }
 
     #[test]

@@ -48,18 +48,27 @@ struct State {
 fn run(host: &Host) -> Result<Finding> {
     let state = state(host)?;
     let Some(synchronised) = state.synchronised else {
-        return Err(Error::parse("the state of the clock", "neither timedatectl nor chronyc answers and timesyncd left no mark"));
+        return Err(Error::parse(
+            "the state of the clock",
+            "neither timedatectl nor chronyc answers and timesyncd left no mark",
+        ));
     };
     let source = host.value("/sys/devices/system/clocksource/clocksource0/current_clocksource").if_any()?;
-    let available = host.value("/sys/devices/system/clocksource/clocksource0/available_clocksource").if_any()?;
+    let available =
+        host.value("/sys/devices/system/clocksource/clocksource0/available_clocksource").if_any()?;
 
     let whether = if synchronised { "synchronised" } else { "not synchronised" };
     let mut finding = Finding::new(match state.offset {
-        Some(offset) => format!("the clock is {whether} and off by {} ({})", duration(offset.abs()), state.service),
+        Some(offset) => {
+            format!("the clock is {whether} and off by {} ({})", duration(offset.abs()), state.service)
+        }
         None => format!("the clock is {whether} ({})", state.service),
     });
     if !synchronised {
-        let advice = Advice::run(CHECK.advice, "timedatectl set-ntp true; timedatectl timesync-status || chronyc tracking");
+        let advice = Advice::run(
+            CHECK.advice,
+            "timedatectl set-ntp true; timedatectl timesync-status || chronyc tracking",
+        );
         finding.warn("the clock is not synchronised with any time server", advice);
     }
     if let Some(offset) = state.offset.map(f64::abs).filter(|offset| *offset > WARN_OFFSET_SECONDS) {
@@ -68,43 +77,68 @@ fn run(host: &Host) -> Result<Finding> {
         finding.problem(severity, format!("the clock is off by {}", duration(offset)), advice);
     }
     if let Some(source) = source.as_deref().filter(|source| SLOW_SOURCES.contains(source)) {
-        let advice = Advice::run("See why the kernel gave up the processor's own counter.", "journalctl -k -b | grep -iE 'clocksource|tsc'");
+        let advice = Advice::run(
+            "See why the kernel gave up the processor's own counter.",
+            "journalctl -k -b | grep -iE 'clocksource|tsc'",
+        );
         finding.warn(format!("the kernel reads the time from {source}, a slow clock source"), advice);
     }
     let complaint = unstable_source(host);
     if let Some(line) = &complaint {
-        let advice = Advice::text("On a virtual machine tell its provider; on a physical one update the firmware.");
+        let advice =
+            Advice::text("On a virtual machine tell its provider; on a physical one update the firmware.");
         finding.warn(format!("the kernel found its clock source unstable: {line}"), advice);
     }
-    let rtc_is_local = state.local_rtc.or(host.read("/etc/adjtime").if_any()?.map(|text| text.lines().nth(2) == Some("LOCAL")));
+    let rtc_is_local = state
+        .local_rtc
+        .or(host.read("/etc/adjtime").if_any()?.map(|text| text.lines().nth(2) == Some("LOCAL")));
     if rtc_is_local == Some(true) {
-        let advice = Advice::run("Keep it in UTC, or the clock is wrong for an hour twice a year.", "timedatectl set-local-rtc 0");
+        let advice = Advice::run(
+            "Keep it in UTC, or the clock is wrong for an hour twice a year.",
+            "timedatectl set-local-rtc 0",
+        );
         finding.note("the hardware clock is kept in local time", advice);
     }
 
     let code = |value: Option<String>| value.map_or(Value::Nothing, Value::Code);
     let mut fields = state.fields;
-    fields = fields.row("clock source", code(source)).row("clock sources there are", code(available)).row("hardware clock in local time", rtc_is_local);
+    fields = fields
+        .row("clock source", code(source))
+        .row("clock sources there are", code(available))
+        .row("hardware clock in local time", rtc_is_local);
     finding.show(Evidence::Fields(fields.row("time", Value::Time(host.clock()?.seconds()))));
     Ok(finding)
 }
 
 fn state(host: &Host) -> Result<State> {
-    let mut state = State { synchronised: None, offset: None, local_rtc: None, service: "no time service found", fields: Fields::new("Clock") };
+    let mut state = State {
+        synchronised: None,
+        offset: None,
+        local_rtc: None,
+        service: "no time service found",
+        fields: Fields::new("Clock"),
+    };
     // Without systemd, or while its bus is down, timedatectl ends with an error: the others may still know.
     if let Some(output) = host.run("timedatectl").ok().filter(|output| output.status == Some(0)) {
-        let values: HashMap<&str, &str> = output.stdout.lines().filter_map(|line| line.split_once('=')).collect();
+        let values: HashMap<&str, &str> =
+            output.stdout.lines().filter_map(|line| line.split_once('=')).collect();
         let flag = |name| values.get(name).map(|value| *value == "yes");
         state.synchronised = flag("NTPSynchronized");
         state.local_rtc = flag("LocalRTC");
-        state.service = if flag("NTP") == Some(true) { "kept by a time service" } else { "no time service is enabled" };
+        state.service =
+            if flag("NTP") == Some(true) { "kept by a time service" } else { "no time service is enabled" };
         state.fields = state
             .fields
             .row("time service enabled", flag("NTP"))
             .row("synchronised, by timedatectl", flag("NTPSynchronized"))
             .row("time zone", values.get("Timezone").map(|zone| (*zone).to_owned()));
     }
-    if let Some(tracking) = host.run("chronyc-tracking").ok().filter(|output| output.status == Some(0)).and_then(|output| Tracking::parse(&output.stdout)) {
+    if let Some(tracking) = host
+        .run("chronyc-tracking")
+        .ok()
+        .filter(|output| output.status == Some(0))
+        .and_then(|output| Tracking::parse(&output.stdout))
+    {
         state.synchronised = Some(tracking.synchronised);
         state.offset = Some(tracking.offset);
         state.service = "chrony";
@@ -136,7 +170,8 @@ struct Tracking {
 impl Tracking {
     fn parse(line: &str) -> Option<Tracking> {
         let fields: Vec<&str> = line.lines().next()?.split(',').collect();
-        let number = |index: usize| fields.get(index)?.parse::<f64>().ok().filter(|number| number.is_finite());
+        let number =
+            |index: usize| fields.get(index)?.parse::<f64>().ok().filter(|number| number.is_finite());
         let (reference, leap) = (*fields.first()?, fields.get(13)?.trim());
         Some(Tracking {
             server: (*fields.get(1)?).to_owned(),
@@ -154,7 +189,8 @@ impl Tracking {
 fn unstable_source(host: &Host) -> Option<String> {
     let log = host.kernel_log().ok()?;
     let found = log.lines.iter().rev().find(|line| {
-        line.text.contains("Marking clocksource") && line.text.contains("unstable") || line.text.contains("Marking TSC unstable")
+        line.text.contains("Marking clocksource") && line.text.contains("unstable")
+            || line.text.contains("Marking TSC unstable")
     })?;
     Some(found.text.clone())
 }
@@ -170,20 +206,28 @@ mod tests {
     }
 
     fn host(synchronised: &str) -> Recorded {
-        let text = format!("Timezone=Etc/UTC\nLocalRTC=no\nCanNTP=yes\nNTP=yes\nNTPSynchronized={synchronised}\n");
-        let host = Recorded::complete().at(1_795_262_400, 9).file("/sys/devices/system/clocksource/clocksource0/current_clocksource", "tsc\n");
+        let text =
+            format!("Timezone=Etc/UTC\nLocalRTC=no\nCanNTP=yes\nNTP=yes\nNTPSynchronized={synchronised}\n");
+        let host = Recorded::complete()
+            .at(1_795_262_400, 9)
+            .file("/sys/devices/system/clocksource/clocksource0/current_clocksource", "tsc\n");
         command(host, "timedatectl", &text)
     }
 
     fn chrony(offset: &str, leap: &str) -> Finding {
-        let line = format!("A9FEA97B,169.254.169.123,4,1795262000.1,{offset},0.000001,0.000010,-3.1,0.0,0.02,0.0004,0.0002,16.2,{leap}\n");
+        let line = format!(
+            "A9FEA97B,169.254.169.123,4,1795262000.1,{offset},0.000001,0.000010,-3.1,0.0,0.02,0.0004,0.0002,16.2,{leap}\n"
+        );
         run(&command(host("yes"), "chronyc-tracking", &line).host()).unwrap()
     }
 
     #[test]
     fn a_synchronised_clock_passes() {
         let finding = run(&host("yes").host()).unwrap();
-        assert_eq!((finding.verdict(), finding.summary.as_str()), (Verdict::Pass, "the clock is synchronised (kept by a time service)"));
+        assert_eq!(
+            (finding.verdict(), finding.summary.as_str()),
+            (Verdict::Pass, "the clock is synchronised (kept by a time service)")
+        );
     }
 
     #[test]
@@ -196,7 +240,8 @@ mod tests {
 
     #[test]
     fn an_offset_warns_over_100_ms_and_fails_over_a_second() {
-        let verdicts = ["-0.000020", "0.1", "-0.101", "1.0", "1.001"].map(|offset| chrony(offset, "Normal").verdict());
+        let verdicts =
+            ["-0.000020", "0.1", "-0.101", "1.0", "1.001"].map(|offset| chrony(offset, "Normal").verdict());
         assert_eq!(verdicts, [Verdict::Pass, Verdict::Pass, Verdict::Warn, Verdict::Warn, Verdict::Fail]);
         let off = chrony("-2.5", "Normal");
         assert_eq!(off.problems[0].text, "the clock is off by 2.5 s");
@@ -205,8 +250,12 @@ mod tests {
 
     #[test]
     fn slow_and_unstable_sources_warn() {
-        let slow = host("yes").file("/sys/devices/system/clocksource/clocksource0/current_clocksource", "hpet\n");
-        assert_eq!(run(&slow.host()).unwrap().problems[0].text, "the kernel reads the time from hpet, a slow clock source");
+        let slow =
+            host("yes").file("/sys/devices/system/clocksource/clocksource0/current_clocksource", "hpet\n");
+        assert_eq!(
+            run(&slow.host()).unwrap().problems[0].text,
+            "the kernel reads the time from hpet, a slow clock source"
+        );
         let text = "clocksource: timekeeping watchdog on CPU1: Marking clocksource 'tsc' as unstable because the skew is too large:".to_owned();
         let line = LogLine { at_us: None, level: None, origin: String::new(), text };
         let log = LogText { lines: vec![line], cut: false, source: "journal".to_owned() };

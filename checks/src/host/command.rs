@@ -37,8 +37,6 @@ pub static COMMANDS: &[Command] = &[
             "--simulate",
             "-qq",
             "-oDebug::NoLocking=true",
-            "-oDir::Cache::pkgcache=",
-            "-oDir::Cache::srcpkgcache=",
             "dist-upgrade",
         ],
     ),
