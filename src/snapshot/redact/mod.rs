@@ -1,36 +1,237 @@
-//! Stub.
+//! Masks secrets before anything is written.
+//!
+//! Three layers find them: what a document's keys say, what a text shows by its form or by the names beside it, and
+//! long random words next to telling names. Each becomes a token, the same for the same value anywhere in a bundle.
+
+mod arguments;
+mod entropy;
+mod environment;
+mod json;
+mod named;
+mod names;
+mod patterns;
+mod pem;
+mod receipt;
+mod scan;
+mod span;
+mod structured;
+mod tokens;
+mod toml;
+mod url;
+mod value;
+mod vault;
+mod view;
+mod yaml;
+
+#[cfg(test)]
+mod corpus;
+#[cfg(test)]
+mod robust;
+#[cfg(test)]
+mod tests;
+
 use std::borrow::Cow;
-pub struct Redactor;
-#[derive(Clone, Copy)]
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+pub use receipt::Receipt;
+
+use scan::Scanner;
+use span::{Span, keep_tokens, merge, replace};
+use tokens::{OPENING, Tokens};
+use vault::Vault;
+
+/// Times a text is read at most until nothing more is found: one more than ordinary texts need, and a bound for others.
+const PASSES: usize = 5;
+
+/// What kind of text is masked, and so what tells of secrets in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     Log,
     Plain,
+    Toml,
     Json,
+    Yaml,
+    /// `NAME=value`, each ended by NUL or a line end: only values of names known to be harmless stay.
+    Environ,
+    /// Arguments ended by NUL, or a command line.
+    Arguments,
+    /// Properties of a systemd unit as JSON.
     UnitProperties,
 }
+
 impl Shape {
-    pub fn of_path(_: &str) -> Shape {
-        Shape::Plain
+    /// By the name of the file the text is from.
+    pub fn of_path(path: &str) -> Shape {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        let lower = name.to_ascii_lowercase();
+        let ends = |endings: &[&str]| endings.iter().any(|ending| lower.ends_with(ending));
+        if path.starts_with("/proc/") && name == "environ"
+            || lower == ".env"
+            || lower.starts_with(".env.")
+            || ends(&[".env"])
+        {
+            Shape::Environ
+        } else if path.starts_with("/proc/") && name == "cmdline" {
+            Shape::Arguments
+        } else if ends(&[".toml"]) {
+            Shape::Toml
+        } else if ends(&[".json", ".ndjson", ".jsonl"]) {
+            Shape::Json
+        } else if ends(&[".yaml", ".yml"]) {
+            Shape::Yaml
+        } else if ends(&[".log"]) || lower.contains(".log.") || path.starts_with("/var/log/") {
+            Shape::Log
+        } else {
+            Shape::Plain
+        }
     }
 }
-#[derive(Default)]
-pub struct Receipt {
-    pub counts: std::collections::BTreeMap<String, u64>,
+
+/// Masks texts of one bundle; threads share it.
+pub struct Redactor {
+    tokens: Tokens,
+    vault: Vault,
+    scanner: Option<Scanner>,
+    masked: Mutex<BTreeMap<&'static str, u64>>,
+    swept: Mutex<u64>,
 }
+
 impl Redactor {
-    pub fn new(_: [u8; 32]) -> Self {
-        Redactor
+    /// `key` makes the tokens of this bundle differ from those of others: random, and thrown away afterwards.
+    pub fn new(key: [u8; 32]) -> Redactor {
+        Redactor {
+            tokens: Tokens::new(key),
+            vault: Vault::default(),
+            scanner: Scanner::new(),
+            masked: Mutex::default(),
+            swept: Mutex::default(),
+        }
     }
-    pub fn redact<'a>(&self, _: Shape, t: &'a str) -> Cow<'a, str> {
-        t.into()
+
+    /// The text with every secret replaced that its shape, its form or its neighbours give away. What is already
+    /// masked stays as it is. Lines stay lines, TOML stays TOML and JSON stays JSON.
+    pub fn redact<'a>(&self, shape: Shape, text: &'a str) -> Cow<'a, str> {
+        let Some(scanner) = &self.scanner else {
+            // Without its patterns nothing could be vouched for.
+            let lines = text.bytes().filter(|byte| *byte == b'\n').count();
+            return Cow::Owned(format!("{}{}", self.tokens.token("withheld", text), "\n".repeat(lines)));
+        };
+        let spans = find(scanner, shape, text);
+        if spans.is_empty() {
+            return Cow::Borrowed(text);
+        }
+        let mut masked = replace(text, &spans, |span, value| self.mask(span, value)).into_owned();
+        // A token ends what stood before it, and so may bare a secret that was part of a longer word.
+        for _ in 1..PASSES {
+            let logged = matches!(shape, Shape::Log | Shape::Plain);
+            if logged && find(scanner, shape, &lines_with_tokens(&masked)).is_empty() {
+                break;
+            }
+            let spans = find(scanner, shape, &masked);
+            if spans.is_empty() {
+                break;
+            }
+            masked = replace(&masked, &spans, |span, value| self.mask(span, value)).into_owned();
+        }
+        Cow::Owned(masked)
     }
-    pub fn sweep<'a>(&self, t: &'a str) -> Cow<'a, str> {
-        t.into()
+
+    /// The text without any value seen so far, wherever and however encoded it stands. Best called when all has been
+    /// through [`Redactor::redact`]: the search is built anew after each new value.
+    pub fn sweep<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let Some(search) = self.vault.search() else { return Cow::Borrowed(text) };
+        let places = search.places(text.as_bytes());
+        let spans: Vec<Span> = places.iter().map(|(span, _)| *span).collect();
+        *lock(&self.swept) += spans.len() as u64;
+        let mut values = places.iter();
+        replace(text, &spans, |span, _| {
+            values.next().map_or_else(String::new, |(_, value)| self.tokens.token(span.rule, value))
+        })
     }
-    pub fn hits(&self, _: &[u8]) -> usize {
-        0
+
+    /// How often a value seen so far still stands in `bytes`, in any encoded form.
+    pub fn hits(&self, bytes: &[u8]) -> usize {
+        self.vault.search().map_or(0, |search| search.places(bytes).len())
     }
+
     pub fn receipt(&self) -> Receipt {
-        Receipt::default()
+        let (values, values_not_kept) = self.vault.counts();
+        let counts = lock(&self.masked).iter().map(|(rule, count)| ((*rule).to_owned(), *count)).collect();
+        Receipt { counts, swept: *lock(&self.swept), values, values_not_kept }
     }
+
+    fn mask(&self, span: &Span, value: &str) -> String {
+        let plain = plain(value, span.rule);
+        if span.known {
+            self.vault.remember(&plain, span.rule);
+        }
+        *lock(&self.masked).entry(span.rule).or_default() += 1;
+        self.tokens.token(span.rule, &plain)
+    }
+}
+
+/// What is to be masked in a text, in order and without overlap; nothing of it is masked already.
+fn find(scanner: &Scanner, shape: Shape, text: &str) -> Vec<Span> {
+    let mut spans = Vec::new();
+    match shape {
+        Shape::Log | Shape::Plain => {}
+        Shape::Toml => toml::toml(text, &mut spans),
+        Shape::Json => json::json(text, false, &mut spans),
+        Shape::UnitProperties => json::json(text, true, &mut spans),
+        Shape::Yaml => yaml::yaml(text, &mut spans),
+        Shape::Environ => environment::environment(text, &mut spans),
+        Shape::Arguments => arguments::arguments(text, 0, text.len(), &mut spans),
+    }
+    scanner.text(text, false, &mut spans);
+    merge(&mut spans);
+    keep_tokens(text, &mut spans);
+    spans
+}
+
+fn lines_with_tokens(text: &str) -> String {
+    text.split_inclusive('\n').filter(|line| line.contains(OPENING)).collect()
+}
+
+/// Neither the key nor a value is ever shown.
+impl fmt::Debug for Redactor {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Redactor").field("receipt", &self.receipt()).finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The value itself, without colours and without the escapes of the text it stood in, so that equal secrets are equal.
+fn plain<'a>(value: &'a str, rule: &str) -> Cow<'a, str> {
+    let shown = view::visible(value);
+    let unescaped =
+        shown.contains('\\').then(|| serde_json::from_str::<String>(&format!("\"{shown}\"")).ok()).flatten();
+    let shown = unescaped.map_or(shown, Cow::Owned);
+    let decoded = (rule == "url-userinfo" && shown.contains('%')).then(|| percent_decoded(&shown)).flatten();
+    let shown = decoded.map_or(shown, Cow::Owned);
+    shown
+}
+
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let digits =
+            after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok()).filter(|_| *first == b'%');
+        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8(bytes).ok()
 }

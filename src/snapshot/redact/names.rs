@@ -1,0 +1,298 @@
+//! Which names tell that their value is a secret.
+
+/// How sure a name makes it that its value is a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Certainty {
+    /// Whatever the value is.
+    Sure,
+    /// Unless the value is a path, a short number or a placeholder.
+    Likely,
+    /// Only if the value looks like one.
+    Possible,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Telling {
+    pub(super) rule: &'static str,
+    pub(super) certainty: Certainty,
+}
+
+use Certainty::{Likely, Possible, Sure};
+
+/// Last words that say nothing about whether the words before them name a secret.
+const DECORATIONS: [&str; 20] = [
+    "value",
+    "val",
+    "plain",
+    "plaintext",
+    "text",
+    "hash",
+    "hashed",
+    "encrypted",
+    "enc",
+    "base64",
+    "b64",
+    "raw",
+    "str",
+    "data",
+    "current",
+    "old",
+    "new",
+    "previous",
+    "static",
+    "string",
+];
+/// Words that make a secret of the "key" after them.
+const KEYS: [&str; 36] = [
+    "api",
+    "access",
+    "secret",
+    "private",
+    "encryption",
+    "decryption",
+    "encoding",
+    "decoding",
+    "signing",
+    "sign",
+    "account",
+    "master",
+    "shared",
+    "auth",
+    "session",
+    "hmac",
+    "aes",
+    "jwt",
+    "root",
+    "license",
+    "app",
+    "application",
+    "deploy",
+    "admin",
+    "subscription",
+    "ingest",
+    "integration",
+    "webhook",
+    "cipher",
+    "fernet",
+    "cookie",
+    "gpg",
+    "age",
+    "client",
+    "crypto",
+    "psk",
+];
+/// Words before "key" of keys that open nothing.
+const PUBLIC_KEYS: [&str; 14] = [
+    "public",
+    "pub",
+    "primary",
+    "partition",
+    "foreign",
+    "sort",
+    "cache",
+    "row",
+    "routing",
+    "group",
+    "hot",
+    "message",
+    "host",
+    "idempotency",
+];
+/// Words before "token" of tokens that open nothing: positions in a listing or in a text.
+const OPEN_TOKENS: [&str; 12] = [
+    "next",
+    "page",
+    "continuation",
+    "cancellation",
+    "cancel",
+    "sync",
+    "unexpected",
+    "expected",
+    "max",
+    "min",
+    "fencing",
+    "num",
+];
+const PASSWORDS: [&str; 8] =
+    ["password", "passwd", "passwort", "kennwort", "passphrase", "passcode", "userpasswords", "passwords"];
+const SHORT_PASSWORDS: [&str; 20] = [
+    "pw",
+    "psw",
+    "pwd",
+    "userpwd",
+    "rootpw",
+    "dbpw",
+    "dbpwd",
+    "bindpw",
+    "requirepass",
+    "masterauth",
+    "userpass",
+    "dbpass",
+    "keypass",
+    "storepass",
+    "rootpass",
+    "adminpass",
+    "smtppass",
+    "mypass",
+    "sshpass",
+    "mypwd",
+];
+const JOINED_KEYS: [(&str, &str); 10] = [
+    ("apikey", "api-key"),
+    ("secretkey", "secret-key"),
+    ("privatekey", "private-key"),
+    ("accesskey", "access-key"),
+    ("accountkey", "secret-key"),
+    ("sharedkey", "secret-key"),
+    ("encryptionkey", "encryption-key"),
+    ("signingkey", "secret-key"),
+    ("masterkey", "secret-key"),
+    ("authkey", "secret-key"),
+];
+
+/// What `name` tells, in any spelling: `api_key`, `Api-Key`, `apiKey`, `http.api_key`, `APIKEY`.
+pub(super) fn telling(name: &str) -> Option<Telling> {
+    let words = words(name);
+    let iggy = words.first().is_some_and(|word| word == "iggy");
+    if iggy && words.windows(2).any(|pair| pair[0] == "plugin" && pair[1] == "config") {
+        return Some(Telling { rule: "connector-config", certainty: Sure });
+    }
+    let mut end = words.len();
+    while end > 1 && (DECORATIONS.contains(&words[end - 1].as_str()) || words[end - 1].is_empty()) {
+        end -= 1;
+    }
+    let last = words.get(end.checked_sub(1)?)?.as_str();
+    let before = end.checked_sub(2).and_then(|at| words.get(at)).map_or("", String::as_str);
+    let tells = |rule, certainty| Some(Telling { rule, certainty });
+    if PASSWORDS.iter().any(|password| last.ends_with(password)) || SHORT_PASSWORDS.contains(&last) {
+        return tells(if iggy { "iggy-password" } else { "password" }, Sure);
+    }
+    let written_apart = before == "pass" && matches!(last, "word" | "words" | "phrase" | "code");
+    if written_apart {
+        return tells(if iggy { "iggy-password" } else { "password" }, Sure);
+    }
+    if last == "pass" {
+        return tells("password", Likely);
+    }
+    if last.ends_with("token") {
+        return if OPEN_TOKENS.contains(&before) {
+            None
+        } else {
+            tells(if iggy { "iggy-token" } else { "token" }, Likely)
+        };
+    }
+    if last.ends_with("secret") {
+        return tells(if iggy { "iggy-secret" } else { "secret" }, Likely);
+    }
+    if let Some((_, rule)) = JOINED_KEYS.iter().find(|(joined, _)| last.ends_with(joined)) {
+        return tells(rule, Likely);
+    }
+    if last == "key" && KEYS.contains(&before) {
+        return match before {
+            "api" | "app" | "application" => tells("api-key", Likely),
+            "private" => tells("private-key", Likely),
+            "encryption" => tells("encryption-key", Likely),
+            "access" => tells("access-key", Likely),
+            _ => tells("secret-key", Likely),
+        };
+    }
+    if last == "id" && before == "key" && end >= 3 && words[end - 3] == "access" {
+        return tells("access-key", Likely);
+    }
+    match last {
+        "credential" | "credentials" | "creds" => tells("credentials", Likely),
+        "tokens" | "secrets" | "jwt" => tells("token", Possible),
+        "key" if PUBLIC_KEYS.contains(&before) => None,
+        "key" | "auth" => tells("secret-key", Possible),
+        "signature" | "sig" | "hmac" => tells("signature", Possible),
+        "session" | "sessionid" | "phpsessid" | "jsessionid" | "sid" | "cookie" => tells("session", Possible),
+        "id" if before == "session" => tells("session", Possible),
+        _ => None,
+    }
+}
+
+/// Lower-case words of a name, split at separators and at the humps of camelCase, without trailing digits.
+fn words(name: &str) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    let characters: Vec<char> = name.chars().collect();
+    let mut word = String::new();
+    for (at, character) in characters.iter().enumerate() {
+        let hump = character.is_uppercase()
+            && at > 0
+            && (characters[at - 1].is_lowercase()
+                || (characters[at - 1].is_uppercase()
+                    && characters.get(at + 1).is_some_and(|next| next.is_lowercase())));
+        if !character.is_alphanumeric() || hump {
+            finish(&mut word, &mut words);
+        }
+        if character.is_alphanumeric() {
+            word.extend(character.to_lowercase());
+        }
+    }
+    finish(&mut word, &mut words);
+    words
+}
+
+fn finish(word: &mut String, words: &mut Vec<String>) {
+    if !word.is_empty() {
+        let kept = word.trim_end_matches(|character: char| character.is_ascii_digit());
+        // base64 and b64 are words of their own; a number is a word that says nothing.
+        words.push(if matches!(word.as_str(), "base64" | "b64") { word.clone() } else { kept.to_owned() });
+        word.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spelling_makes_no_difference() {
+        for name in
+            ["api_key", "API-KEY", "apiKey", "http.api_key", "APIKEY", "x-Api-Key", "api_key_2", "ApiKey"]
+        {
+            assert_eq!(telling(name), Some(Telling { rule: "api-key", certainty: Likely }), "{name}");
+        }
+        for name in [
+            "password",
+            "PGPASSWORD",
+            "sslPassword",
+            "db.passwd",
+            "MYSQL_PWD",
+            "new_password1",
+            "passwordHash",
+        ] {
+            assert_eq!(telling(name), Some(Telling { rule: "password", certainty: Sure }), "{name}");
+        }
+        assert_eq!(telling("IGGY_ROOT_PASSWORD").map(|telling| telling.rule), Some("iggy-password"));
+        assert_eq!(
+            telling("IGGY_CONNECTORS_SINK_PG_PLUGIN_CONFIG_HOST").map(|telling| telling.rule),
+            Some("connector-config")
+        );
+    }
+
+    #[test]
+    fn a_name_about_secrets_is_not_a_name_of_one() {
+        for name in [
+            "password_min_length",
+            "token_count",
+            "secret_manager",
+            "key_file",
+            "monkey",
+            "author",
+            "passed",
+            "public_key",
+            "partition_key",
+            "next_token",
+            "access_token_expiry",
+            "bypass",
+            "passwordPolicy",
+            "secretName",
+            "",
+            "-",
+            "1",
+        ] {
+            assert_eq!(telling(name), None, "{name}");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What a place in a TOML, JSON or YAML document says about the values in it.
+
+use super::entropy::is_secretish;
+use super::environment;
+use super::names::{Certainty, telling};
+use super::span::{Quoting, Span};
+use super::tokens::is_token;
+use super::value::is_harmless;
+use super::view::visible;
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Parent {
+    #[default]
+    Other,
+    Encryption,
+    Value,
+    Environment,
+    Command,
+}
+
+/// A place in a document: what its keys, from the root on, say.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Place {
+    pub(super) rule: Option<&'static str>,
+    /// `None` masks whatever is there.
+    certainty: Option<Certainty>,
+    parent: Parent,
+}
+
+impl Place {
+    /// The place under `key`, which may be dotted where the format allows it.
+    pub(super) fn enter(self, key: &str, unit: bool) -> Place {
+        let key = visible(key);
+        let key = key.trim();
+        if self.rule.is_some() {
+            return self;
+        }
+        let masked = |rule| Place { rule: Some(rule), ..Place::default() };
+        let lower = key.to_ascii_lowercase().replace('-', "_");
+        match lower.as_str() {
+            "plugin_config" | "pluginconfig" => return masked("connector-config"),
+            "request_headers" | "headers" | "stringdata" => return masked("header"),
+            "static" if self.parent == Parent::Value => return masked("connector-config"),
+            "value.static" => return masked("connector-config"),
+            "key" if self.parent == Parent::Encryption => return masked("encryption-key"),
+            "encryption.key" => return masked("encryption-key"),
+            "setcredential" | "setcredentialencrypted" => return masked("credentials"),
+            _ => {}
+        }
+        if self.parent == Parent::Environment {
+            return Place {
+                rule: environment::rule(key),
+                certainty: Some(Certainty::Sure),
+                parent: Parent::Other,
+            };
+        }
+        let telling = telling(key).filter(|telling| telling.certainty != Certainty::Possible);
+        let parent = match lower.as_str() {
+            "encryption" => Parent::Encryption,
+            "value" => Parent::Value,
+            "environment" | "env" => Parent::Environment,
+            "cmd" | "command" | "args" | "entrypoint" => Parent::Command,
+            _ if unit && lower.starts_with("exec") => Parent::Command,
+            // Lists in lists, as D-Bus gives them, stay what they are.
+            "" => self.parent,
+            _ => Parent::Other,
+        };
+        Place {
+            rule: telling.map(|telling| telling.rule),
+            certainty: telling.map(|telling| telling.certainty),
+            parent,
+        }
+    }
+
+    pub(super) fn is_environment(self) -> bool {
+        self.parent == Parent::Environment
+    }
+
+    pub(super) fn is_command(self) -> bool {
+        self.parent == Parent::Command
+    }
+
+    /// The mask of a scalar that stands in this place, if it needs one.
+    pub(super) fn scalar(self, text: &str, start: usize, end: usize, quoted: bool) -> Option<Span> {
+        let rule = self.rule?;
+        let value = text.get(start..end)?;
+        let shown = match self.certainty {
+            Some(certainty) => is_harmless(value, certainty, quoted),
+            None => value.trim().is_empty() || (!quoted && matches!(value, "null" | "~")),
+        };
+        if shown || is_token(value) {
+            return None;
+        }
+        let known = self.certainty.is_some() || is_secretish(value);
+        let quoting = if quoted { Quoting::None } else { Quoting::Double };
+        Some(Span::new(start, end, rule).quoting(quoting).known(known))
+    }
+}

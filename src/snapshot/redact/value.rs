@@ -1,0 +1,345 @@
+//! Where the value of a name begins and ends, and whether it is worth masking.
+
+use super::entropy::is_secretish;
+use super::names::Certainty;
+use super::span::Quoting;
+
+/// Blanks between a name, its separator and its value: aligned columns are not wider.
+const BLANKS: usize = 64;
+
+pub(super) struct Value {
+    pub(super) start: usize,
+    pub(super) end: usize,
+    pub(super) quoted: bool,
+}
+
+/// How a name and its value are held together.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Joint {
+    Equals,
+    Colon,
+    /// `<password>value</password>`
+    Element,
+}
+
+pub(super) struct Joined {
+    pub(super) joint: Joint,
+    /// Where the value (or its quote) begins.
+    pub(super) at: usize,
+    /// How the name was quoted, backslashes included: `"`, `\"`.
+    pub(super) name_quote: Quoting,
+}
+
+/// What follows a name that ends at `at`: its closing quote, a separator, blanks.
+pub(super) fn joined(line: &str, mut at: usize) -> Option<Joined> {
+    let bytes = line.as_bytes();
+    let (quote, backslashes) = quote_length(bytes, at);
+    let name_quote = match (quote, bytes.get(at + quote.saturating_sub(1))) {
+        (0, _) => Quoting::None,
+        (_, Some(b'"')) if backslashes == 0 => Quoting::Double,
+        (_, Some(b'"')) if backslashes == 1 => Quoting::Escaped,
+        _ => Quoting::None,
+    };
+    at += quote;
+    at += usize::from(quote > 0 && bytes.get(at) == Some(&b']'));
+    at = skip_blanks(bytes, at);
+    let rest = bytes.get(at..)?;
+    let separators: [(&str, Joint); 11] = [
+        ("=>", Joint::Equals),
+        (":=", Joint::Equals),
+        ("->", Joint::Equals),
+        ("==", Joint::Equals),
+        ("::", Joint::Element),
+        ("=", Joint::Equals),
+        (":", Joint::Colon),
+        ("%3D", Joint::Equals),
+        ("%3A", Joint::Equals),
+        ("%3d", Joint::Equals),
+        (">", Joint::Element),
+    ];
+    let (separator, joint) =
+        separators.iter().find(|(separator, _)| rest.starts_with(separator.as_bytes()))?;
+    let scheme = *joint == Joint::Colon && rest.starts_with(b"://");
+    if *separator == "::" || scheme {
+        return None;
+    }
+    Some(Joined { joint: *joint, at: skip_blanks(bytes, at + separator.len()), name_quote })
+}
+
+pub(super) fn skip_blanks(bytes: &[u8], at: usize) -> usize {
+    at + bytes.iter().skip(at).take(BLANKS).take_while(|byte| matches!(byte, b' ' | b'\t')).count()
+}
+
+/// Length of a quote with its backslashes, and how many backslashes; `%22` and `&quot;` are quotes too.
+fn quote_length(bytes: &[u8], at: usize) -> (usize, usize) {
+    let rest = bytes.get(at..).unwrap_or_default();
+    for written in ["%22", "%27", "&quot;", "&#34;", "&#x27;", "\\u0022"] {
+        if rest.starts_with(written.as_bytes()) {
+            return (written.len(), 0);
+        }
+    }
+    let backslashes = rest.iter().take(16).take_while(|byte| **byte == b'\\').count();
+    match rest.get(backslashes) {
+        Some(b'"' | b'\'' | b'`') => (backslashes + 1, backslashes),
+        Some(_) | None => (0, 0),
+    }
+}
+
+/// The value that begins at `at`, without its quotes.
+pub(super) fn value(line: &str, at: usize, joint: Joint) -> Option<Value> {
+    let bytes = line.as_bytes();
+    let at = skip_wrapper(bytes, at);
+    let (quote, backslashes) = quote_length(bytes, at);
+    if quote > 0 {
+        let start = at + quote;
+        let end = closing(bytes, start, &bytes[at..start], backslashes);
+        return Some(Value { start, end, quoted: true });
+    }
+    let end = if joint == Joint::Element { at + line[at..].find('<')? } else { word_end(bytes, at) };
+    (end > at).then_some(Value { start: at, end, quoted: false })
+}
+
+/// `Some(`, `SecretString(`, `b`, `r#`: what may stand between a separator and the quote.
+fn skip_wrapper(bytes: &[u8], at: usize) -> usize {
+    let name =
+        bytes[at..].iter().take(32).take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_').count();
+    let opening = bytes.get(at + name);
+    let next = at + name + 1;
+    let quoted = |at: usize| quote_length(bytes, at).0 > 0;
+    match opening {
+        Some(b'(') if quoted(next) => next,
+        Some(b'#') if name == 1 && quoted(next) => next,
+        Some(b'"' | b'\'') if name == 1 && matches!(bytes[at], b'b' | b'u' | b'r' | b'f') => at + 1,
+        Some(b'(') if name > 0 => skip_wrapper_once(bytes, next),
+        Some(b'[') if name == 0 && (quoted(next) || bytes.get(next).is_some_and(u8::is_ascii_digit)) => next,
+        Some(_) | None => at,
+    }
+}
+
+/// One wrapper inside another: `Some(SecretString("`.
+fn skip_wrapper_once(bytes: &[u8], at: usize) -> usize {
+    let name = bytes[at..].iter().take(32).take_while(|byte| byte.is_ascii_alphanumeric()).count();
+    if bytes.get(at + name) == Some(&b'(') { at + name + 1 } else { at }
+}
+
+/// Where the quote that was opened is closed; the end of the text if it never is.
+fn closing(bytes: &[u8], start: usize, quote: &[u8], backslashes: usize) -> usize {
+    let last = quote[quote.len() - 1];
+    let written = !matches!(last, b'"' | b'\'' | b'`');
+    let mut at = start;
+    while at < bytes.len() {
+        if bytes[at] == b'\n' {
+            return at;
+        }
+        if written {
+            if bytes[at..].starts_with(quote) {
+                return at;
+            }
+            at += 1;
+            continue;
+        }
+        let escapes = bytes[at..].iter().take_while(|byte| **byte == b'\\').count();
+        match bytes.get(at + escapes) {
+            // Fewer backslashes than the opening one: the string around this one ends here.
+            Some(byte) if *byte == last && escapes <= backslashes => return at,
+            Some(b'"') if escapes < backslashes => return at,
+            // An odd number of further backslashes escapes the quote; an even one are backslashes of the value.
+            Some(byte) if *byte == last && backslashes == 0 && escapes % 2 == 0 => return at + escapes,
+            Some(_) => at += escapes + 1,
+            None => return bytes.len(),
+        }
+    }
+    bytes.len()
+}
+
+/// The end of an unquoted value in running text.
+pub(super) fn word_end(bytes: &[u8], start: usize) -> usize {
+    let (mut at, mut open) = (start, 0_usize);
+    while at < bytes.len() {
+        let byte = bytes[at];
+        open += usize::from(matches!(byte, b'(' | b'{' | b'['));
+        let ends = match byte {
+            b'"' | b'`' => true,
+            b'<' => at > start && bytes.get(at + 1) == Some(&b'/'),
+            b'\'' => !bytes.get(at + 1).is_some_and(u8::is_ascii_alphanumeric),
+            b',' | b';' | b'&' | b'|' => at > start && (at + 1 == bytes.len() || name_follows(bytes, at + 1)),
+            b')' | b'}' | b']' if open > 0 => {
+                open -= 1;
+                false
+            }
+            b')' | b'}' | b']' => !word_goes_on(bytes, at),
+            b'\\' => {
+                matches!(bytes.get(at + 1), Some(b'"'))
+                    || (matches!(bytes.get(at + 1), Some(b'n' | b'r' | b't')) && name_follows(bytes, at + 2))
+            }
+            b'%' => bytes[at..].starts_with(b"%22") || bytes[at..].starts_with(b"%26"),
+            // A carriage return inside a word is a trick to hide the rest of it.
+            b'\r' => !bytes.get(at + 1).is_some_and(u8::is_ascii_alphanumeric),
+            _ => byte == b' ' || byte.is_ascii_control(),
+        };
+        if ends {
+            break;
+        }
+        at += 1;
+    }
+    while at > start + 1 && matches!(bytes[at - 1], b',' | b';' | b'.') {
+        at -= 1;
+    }
+    at
+}
+
+fn word_goes_on(bytes: &[u8], at: usize) -> bool {
+    let next = bytes[at..].iter().take(16).find(|byte| !b")}],;.".contains(byte));
+    next.is_some_and(|byte| !byte.is_ascii_whitespace() && !b"\"'\\\0".contains(byte))
+}
+
+/// Whether the text goes on with something that is not part of the value: blanks, a quote, or the next name.
+fn name_follows(bytes: &[u8], at: usize) -> bool {
+    let rest = bytes.get(at..).unwrap_or_default();
+    let name = rest
+        .iter()
+        .take(64)
+        .take_while(|byte| byte.is_ascii_alphanumeric() || b"_-. ".contains(byte))
+        .count();
+    match rest.first() {
+        None => true,
+        Some(first) if first.is_ascii_whitespace() || b"\"'\\\0".contains(first) => true,
+        Some(_) => name > 0 && matches!(rest.get(name), Some(b'=' | b':')),
+    }
+}
+
+const NOTHING: [&str; 46] = [
+    "|",
+    ">",
+    "|-",
+    ">-",
+    "|+",
+    ">+",
+    "",
+    "true",
+    "false",
+    "null",
+    "none",
+    "nil",
+    "undefined",
+    "yes",
+    "no",
+    "on",
+    "off",
+    "enabled",
+    "disabled",
+    "(none)",
+    "n/a",
+    "unset",
+    "empty",
+    "required",
+    "missing",
+    "-",
+    "~",
+    "{}",
+    "[]",
+    "[redacted]",
+    "<redacted>",
+    "redacted",
+    "(null)",
+    "(redacted)",
+    "<hidden>",
+    "[hidden]",
+    "<secret>",
+    "<unset>",
+    "<none>",
+    "some",
+    "string",
+    "&str",
+    "option<string>",
+    "is",
+    "prompt",
+    "ask",
+];
+/// Words of a sentence about a password or token, in the place where a value could stand.
+const PROSE: [&str; 34] = [
+    "must",
+    "was",
+    "were",
+    "not",
+    "should",
+    "cannot",
+    "can",
+    "could",
+    "expired",
+    "incorrect",
+    "invalid",
+    "wrong",
+    "the",
+    "a",
+    "an",
+    "for",
+    "to",
+    "from",
+    "and",
+    "or",
+    "at",
+    "in",
+    "with",
+    "try",
+    "too",
+    "reset",
+    "authentication",
+    "failed",
+    "include",
+    "omit",
+    "same-origin",
+    "of",
+    "changed",
+    "please",
+];
+
+/// Whether masking this value would hide nothing but what a reader needs.
+pub(super) fn is_harmless(value: &str, certainty: Certainty, quoted: bool) -> bool {
+    let lower = value.trim().to_ascii_lowercase();
+    if NOTHING.contains(&lower.as_str()) || (!quoted && PROSE.contains(&lower.as_str())) || is_masked(value) {
+        return true;
+    }
+    if is_placeholder(value) {
+        return true;
+    }
+    match certainty {
+        Certainty::Sure => value.starts_with('/') && is_path(value) && value.split('/').count() > 2,
+        Certainty::Likely => {
+            is_path(value) || (value.len() <= 4 && value.bytes().all(|byte| byte.is_ascii_digit()))
+        }
+        Certainty::Possible => is_path(value) || !is_secretish(value),
+    }
+}
+
+/// Stars or crosses that somebody else put there.
+fn is_masked(value: &str) -> bool {
+    value.chars().all(|c| "*•.".contains(c))
+        || (value.len() >= 4 && value.bytes().all(|byte| matches!(byte, b'x' | b'X')))
+}
+
+/// `${NAME}`, `$NAME`, `{{ .Values.x }}`, `%s`, `<your token>`: the name of a value, not the value.
+pub(super) fn is_placeholder(value: &str) -> bool {
+    let shell = value.strip_prefix('$').is_some_and(|name| {
+        let name = name.strip_prefix('{').and_then(|name| name.strip_suffix('}')).unwrap_or(name);
+        name.len() > 1 && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
+            || (value.starts_with("${") && value.ends_with('}') && value.len() < 64 && !value.contains(":-"))
+    });
+    shell
+        || (value.starts_with("{{") && value.ends_with("}}"))
+        || matches!(value, "%s" | "%d" | "{}" | "{:?}" | "%v" | "?")
+        || (value.starts_with('<') && value.ends_with('>') && value.len() < 32)
+}
+
+/// An absolute path below a usual root, or a name that ends as files of keys and certificates do.
+fn is_path(value: &str) -> bool {
+    const ROOTS: [&str; 16] = [
+        "/etc/", "/var/", "/run/", "/usr/", "/home/", "/opt/", "/srv/", "/tmp/", "/root", "/proc/", "/dev/",
+        "/mnt/", "/data/", "/app/", "./", "~/",
+    ];
+    const ENDINGS: [&str; 9] = [".pem", ".key", ".crt", ".txt", ".json", ".toml", ".yaml", ".pub", ".p12"];
+    let plain = value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-~@:".contains(&byte));
+    plain
+        && (ROOTS.iter().any(|root| value.starts_with(root))
+            || ENDINGS.iter().any(|ending| value.ends_with(ending)))
+}
