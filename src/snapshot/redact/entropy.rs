@@ -16,7 +16,7 @@ pub(super) fn is_random(word: &str) -> bool {
     let plain = bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"+/=_-.~!@#$%^&*".contains(byte));
     let kinds = [u8::is_ascii_lowercase, u8::is_ascii_uppercase, u8::is_ascii_digit]
         .iter()
-        .filter(|kind| bytes.iter().any(|byte| kind(byte)))
+        .filter(|kind| bytes.iter().any(kind))
         .count();
     // A path or a dotted name is words, however many they are.
     let breaks = bytes.iter().filter(|byte| b"/.-_".contains(byte)).count();

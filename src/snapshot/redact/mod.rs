@@ -212,8 +212,7 @@ fn plain<'a>(value: &'a str, rule: &str) -> Cow<'a, str> {
         shown.contains('\\').then(|| serde_json::from_str::<String>(&format!("\"{shown}\"")).ok()).flatten();
     let shown = unescaped.map_or(shown, Cow::Owned);
     let decoded = (rule == "url-userinfo" && shown.contains('%')).then(|| percent_decoded(&shown)).flatten();
-    let shown = decoded.map_or(shown, Cow::Owned);
-    shown
+    decoded.map_or(shown, Cow::Owned)
 }
 
 fn percent_decoded(text: &str) -> Option<String> {

@@ -161,7 +161,7 @@ fn nearby(line: &str, last: usize, telling: Telling) -> Option<Span> {
             .take_while(|byte| byte.is_ascii_whitespace() || b"\"'(:=[,".contains(byte))
             .count();
         let end = word_end(bytes, at).min(at + 512);
-        let Some(word) = line.get(at..end) else { return None };
+        let word = line.get(at..end)?;
         if token_length(word.as_bytes()).is_some() {
             return None;
         }

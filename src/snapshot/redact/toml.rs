@@ -125,7 +125,7 @@ impl Reader<'_, '_> {
             let closed = self.bytes.get(end) == Some(&quote);
             return (start, end, end + usize::from(closed));
         }
-        let bare = |byte: &u8| !b",]}#\r\n".contains(byte) && !(in_table && *byte == b'=');
+        let bare = |byte: &u8| !(b",]}#\r\n".contains(byte) || in_table && *byte == b'=');
         let length = self.bytes[at..].iter().take_while(|byte| bare(byte)).count();
         let end = at + self.text.get(at..at + length).map_or(length, |word| word.trim_end().len());
         (at, end, at + length)

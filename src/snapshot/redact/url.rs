@@ -64,7 +64,8 @@ fn credentials(line: &str, start: usize, end: usize, spans: &mut Vec<Span>) {
     }
     let Some(password) = password else { return };
     let shown = password.is_empty() || holds_only_tokens(password) || password.chars().all(|c| c == '*');
-    if !shown && !(password.starts_with("${") && password.ends_with('}')) {
+    let placeholder = password.starts_with("${") && password.ends_with('}');
+    if !(shown || placeholder) {
         spans.push(Span::new(end - password.len(), end, "url-userinfo"));
     }
 }

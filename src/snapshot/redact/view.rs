@@ -72,7 +72,7 @@ fn sequence_length(text: &str) -> usize {
             .filter(|end| *end < 2048)
             .map_or(1, |end| if text[end..].starts_with("\u{1b}\\") { end + 2 } else { end + 1 }),
         Some(b'(' | b')') if text.as_bytes().get(1).is_some_and(u8::is_ascii_alphanumeric) => 2,
-        Some(byte) if matches!(byte, b'=' | b'>' | b'7' | b'8' | b'c' | b'M') => 1,
+        Some(b'=' | b'>' | b'7' | b'8' | b'c' | b'M') => 1,
         Some(_) | None => 0,
     }
 }
