@@ -103,8 +103,5 @@ fn mask_failure(redactor: &Redactor, failure: &Failure) -> Failure {
 }
 
 fn path_of(request: &Request) -> Option<&str> {
-    match request {
-        Request::File { path } | Request::Tail { path } => Some(path),
-        _ => None,
-    }
+    if let Request::File { path } | Request::Tail { path } = request { Some(path) } else { None }
 }

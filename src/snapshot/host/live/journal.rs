@@ -30,7 +30,11 @@ pub fn read(of: Of<'_>, since_seconds: u64, deadline: Instant) -> Result<LogText
         Cause::Absent => {
             Cause::Unavailable("no journal on this host (journalctl is not installed)".to_owned())
         }
-        other => other,
+        other @ (Cause::Denied
+        | Cause::TimedOut
+        | Cause::Unavailable(_)
+        | Cause::Unrecorded
+        | Cause::Other(_)) => other,
     })?;
     understand(&output)
 }

@@ -45,9 +45,12 @@ fn complete(
     started: Instant,
     limit: Duration,
 ) -> Result<(), Cause> {
-    let failed = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut => Cause::TimedOut,
-        _ => Cause::Other(format!("the TLS handshake failed: {error}")),
+    let failed = |error: std::io::Error| {
+        if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) {
+            Cause::TimedOut
+        } else {
+            Cause::Other(format!("the TLS handshake failed: {error}"))
+        }
     };
     while connection.is_handshaking() {
         if started.elapsed() > limit {
@@ -71,10 +74,12 @@ fn complete(
 }
 
 fn protocol_name(version: rustls::ProtocolVersion) -> &'static str {
-    match version {
-        rustls::ProtocolVersion::TLSv1_3 => "TLSv1.3",
-        rustls::ProtocolVersion::TLSv1_2 => "TLSv1.2",
-        _ => "unknown",
+    if version == rustls::ProtocolVersion::TLSv1_3 {
+        "TLSv1.3"
+    } else if version == rustls::ProtocolVersion::TLSv1_2 {
+        "TLSv1.2"
+    } else {
+        "unknown"
     }
 }
 
