@@ -3,6 +3,8 @@
 //!
 //! cargo bench --bench snapshot -- --against 'sos report --batch --tmp-dir /tmp'
 
+#![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
+
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::time::Instant;
