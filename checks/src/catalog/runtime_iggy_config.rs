@@ -6,6 +6,7 @@ use toml::{Table as Toml, Value as TomlValue};
 
 use crate::host::{Cause, Host, IfAny};
 use crate::iggy::{self, Configuration, ConfigurationFile, Runtime};
+use crate::quantity::count;
 use crate::{Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Table, Value, Verdict};
 
 pub const CHECK: Check = Check {
@@ -70,7 +71,8 @@ const SHOWN: [&str; 10] = [
 fn summary(known: &Configuration) -> String {
     let file = known.file.as_ref().map_or("no configuration file".to_owned(), |file| file.path.clone());
     let variables = known.environment().map_or(0, |all| all.keys().filter(|name| is_iggys(name)).count());
-    format!("configured by {file} and {variables} environment variables; the rest is default")
+    let variables = count(variables as u64, "environment variable", "environment variables");
+    format!("configured by {file} and {variables}; the rest is default")
 }
 
 fn is_iggys(name: &str) -> bool {
@@ -381,7 +383,7 @@ mod tests {
         assert_eq!(finding.verdict(), Verdict::Pass);
         assert_eq!(
             finding.summary,
-            "configured by /srv/core/server/config.toml and 1 environment variables; the rest is default"
+            "configured by /srv/core/server/config.toml and 1 environment variable; the rest is default"
         );
     }
 

@@ -2,6 +2,7 @@
 
 use crate::host::{Host, IfAny, Output};
 use crate::iggy;
+use crate::quantity::count;
 use crate::{Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Table, Value, Verdict};
 
 pub const CHECK: Check = Check {
@@ -72,7 +73,10 @@ fn run(host: &Host) -> Result<Finding> {
 
     named.truncate(PROGRAMS.len());
     finding.summary = match (named.is_empty(), finding.verdict()) {
-        (true, _) => format!("no installed program told its version; {} processes run", running.rows.len()),
+        (true, _) => format!(
+            "no installed program told its version; {}",
+            count(running.rows.len() as u64, "process runs", "processes run")
+        ),
         (false, Verdict::Warn) => format!("{} installed; something needs a look", named.join(", ")),
         (false, _) => format!("{} installed", named.join(", ")),
     };
@@ -225,7 +229,7 @@ mod tests {
             finding.problems[0].text,
             "iggy-server did not tell its version: command iggy-server-version: no answer in time"
         );
-        assert_eq!(finding.summary, "no installed program told its version; 1 processes run");
+        assert_eq!(finding.summary, "no installed program told its version; 1 process runs");
         let odd = of(printed(installed("0.8.0"), "iggy-server-version", 1, "segfault 11"));
         assert_eq!(odd.verdict(), Verdict::Pass);
     }

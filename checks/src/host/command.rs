@@ -33,12 +33,7 @@ pub static COMMANDS: &[Command] = &[
     row(
         "apt-pending",
         &["/usr/bin/apt-get"],
-        &[
-            "--simulate",
-            "-qq",
-            "-oDebug::NoLocking=true",
-            "dist-upgrade",
-        ],
+        &["--simulate", "-qq", "-oDebug::NoLocking=true", "dist-upgrade"],
     ),
     row("chronyc-tracking", &["/usr/bin/chronyc"], &["-c", "-n", "tracking"]),
     row("coredumpctl", &["/usr/bin/coredumpctl"], &["list", "--no-pager", "--json=short", "--since=-7d"]),
