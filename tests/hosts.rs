@@ -73,9 +73,7 @@ fn every_check_passes_somewhere_and_warns_somewhere_else() {
 #[test]
 fn what_a_check_asks_is_what_its_row_declares() {
     for (name, path) in all() {
-        for request in undeclared(&path) {
-            panic!("on {name}, {request}");
-        }
+        assert_eq!(undeclared(&path), Vec::<String>::new(), "on {name}");
     }
 }
 

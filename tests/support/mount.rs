@@ -55,7 +55,7 @@ impl DeadMount {
 fn answer_init(mut device: &std::fs::File) {
     use std::io::{Read, Write};
     let mut question = vec![0; 1 << 20];
-    device.read(&mut question).unwrap();
+    assert!(device.read(&mut question).unwrap() >= 16, "a request begins with its header");
     let mut answer = [0_u8; 16 + 64];
     answer[0..4].copy_from_slice(&80_u32.to_le_bytes());
     answer[8..16].copy_from_slice(&question[8..16]);
