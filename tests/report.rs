@@ -273,6 +273,8 @@ fn a_log_shows_its_newest_lines_and_filters_by_level() {
     in_browser("#logs-iggy", async |browser| {
         let visible = "return [...document.querySelectorAll('#logs-iggy .lines p')].filter(line => line.checkVisibility({ contentVisibilityAuto: false })).length";
         assert_eq!(browser.run(visible).await, 80);
+        let at_end = "const lines = document.querySelector('#logs-iggy .lines'); return lines.scrollTop > 0 && lines.scrollTop + lines.clientHeight >= lines.scrollHeight - 2";
+        assert_eq!(browser.run(at_end).await, true, "the newest lines are in sight");
         browser.click("#logs-iggy .choices label:nth-child(3)").await;
         let levels = "return [...new Set([...document.querySelectorAll('#logs-iggy .lines p')].filter(line => line.checkVisibility()).map(line => line.className))].sort()";
         assert_eq!(browser.run(levels).await, json!(["c", "e"]));

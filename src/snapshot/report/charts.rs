@@ -65,11 +65,11 @@ fn sound(value: f64) -> f64 {
 }
 
 fn round_up(highest: f64, unit: Unit) -> f64 {
+    if matches!(unit, Unit::Bytes | Unit::BytesPerSecond) {
+        return highest.max(1024.0).log2().ceil().exp2();
+    }
     if highest <= 0.0 {
         return 1.0;
-    }
-    if matches!(unit, Unit::Bytes | Unit::BytesPerSecond) {
-        return highest.log2().ceil().exp2();
     }
     let power = 10f64.powf(highest.log10().floor());
     [1.0, 2.0, 4.0, 5.0, 8.0, 10.0]
@@ -206,6 +206,7 @@ mod tests {
         assert_eq!(round_up(37.0, Unit::Count), 40.0);
         assert_eq!(round_up(0.0, Unit::Count), 1.0);
         assert_eq!(round_up(1500.0, Unit::Bytes), 2048.0);
+        assert_eq!(round_up(0.0, Unit::BytesPerSecond), 1024.0);
     }
 
     #[test]

@@ -152,6 +152,7 @@ fn holds_numbers(rows: &[(Option<Outcome>, Vec<CellView>)], column: usize) -> bo
 fn cell(value: &Value) -> CellView {
     let number = |sort: String| (CellKind::Number, Some(sort), None);
     let (kind, sort, meter) = match value {
+        Value::Text(text) | Value::Code(text) if text.is_empty() => return cell(&Value::Nothing),
         Value::Text(_) | Value::Flag(_) => (CellKind::Text, None, None),
         Value::Code(_) => (CellKind::Code, None, None),
         Value::Count(count) => number(count.to_string()),
