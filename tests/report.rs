@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use warden::snapshot::report::{Report, page};
+use warden_checks::Evidence;
 
 use crate::support::browser::{Browser, Script, open};
 use crate::support::sample_report::{HOSTILE, sample_report};
@@ -31,6 +32,24 @@ const SHOWN: &str =
 fn the_page_of_an_ordinary_host_is_under_two_megabytes() {
     let bytes = std::fs::metadata(sample_page()).unwrap().len();
     assert!(bytes < 2_000_000, "{bytes} bytes");
+}
+
+#[test]
+fn logs_that_are_too_much_for_a_page_keep_their_newest_lines_and_say_where_the_rest_is() {
+    let mut report = sample_report();
+    let mut logs = 0;
+    for evidence in report.checks.iter_mut().flat_map(|check| &mut check.evidence) {
+        let Evidence::Log(log) = evidence else { continue };
+        logs += 1;
+        for line in &mut log.lines {
+            line.text = "z".repeat(3_000);
+        }
+        log.lines.last_mut().unwrap().text = format!("the newest of log {logs}");
+    }
+    let page = page(&report).unwrap();
+    assert!(page.len() < 3_000_000, "{} bytes", page.len());
+    assert!(page.contains("the newest of log 1") && page.contains("the newest of log 2"));
+    assert!(page.contains("earlier ones are in report.json"));
 }
 
 fn schema() -> jsonschema::Validator {

@@ -1,7 +1,8 @@
 //! A made-up report of an ailing node: every outcome, every kind of evidence, and text that means harm.
 
-mod ailing;
 mod blind;
+mod machine;
+mod runtimes;
 mod well;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,8 @@ use warden_checks::{Area, Finding};
 /// 2026-11-21T12:00:00Z, when the sample's evidence was read.
 const NOW_US: i64 = 1_795_262_400_000_000;
 
+const GIB: u64 = 1 << 30;
+
 /// Text that closes elements, opens attributes, hides and turns around.
 pub const HOSTILE: [&str; 6] = [
     "</script><script>alert(1)</script>",
@@ -26,8 +29,12 @@ pub const HOSTILE: [&str; 6] = [
 ];
 
 pub fn sample_report() -> Report {
-    let mut checks: Vec<CheckReport> =
-        ailing::checks().into_iter().chain(blind::checks()).chain(well::checks()).collect();
+    let mut checks: Vec<CheckReport> = machine::checks()
+        .into_iter()
+        .chain(runtimes::checks())
+        .chain(blind::checks())
+        .chain(well::checks())
+        .collect();
     checks.sort_by_key(|check| check.area);
     report_of(checks)
 }

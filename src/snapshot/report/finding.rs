@@ -1,6 +1,6 @@
 //! One finding as the page shows it.
 
-use warden_checks::{Evidence, quantity};
+use warden_checks::{Evidence, Log, quantity};
 
 use super::evidence::{EvidenceView, pair_up};
 use super::model::{Asked, CheckReport, Outcome, Report};
@@ -11,6 +11,9 @@ const ASKED: usize = 100;
 
 /// Log lines on the whole page: enough for three full logs, and a browser still scrolls and searches at once.
 const LOG_LINES: usize = 6_000;
+
+/// Characters of log on the whole page; with everything else the page stays in the order of two megabytes.
+const LOG_CHARACTERS: usize = 1_500_000;
 
 pub struct FindingView {
     pub id: String,
@@ -95,27 +98,48 @@ pub struct LogLines {
 }
 
 impl LogLines {
-    /// The largest share for each log with which all of them together stay within [`LOG_LINES`]: short logs are
-    /// whole, long ones give way.
+    /// The largest share for each log with which all of them together stay within [`LOG_LINES`] and
+    /// [`LOG_CHARACTERS`]: short logs are whole, long ones give way.
     pub fn share(report: &Report) -> LogLines {
-        let mut lengths: Vec<usize> = report
-            .checks
-            .iter()
-            .flat_map(|check| &check.evidence)
-            .filter_map(
-                |evidence| if let Evidence::Log(log) = evidence { Some(log.lines.len()) } else { None },
-            )
-            .collect();
-        lengths.sort_unstable();
-        let (mut left, mut each) = (LOG_LINES, LOG_LINES);
-        for (done, length) in lengths.iter().enumerate() {
-            each = left / (lengths.len() - done);
-            if *length > each {
-                break;
-            }
-            left -= length;
-            each = LOG_LINES;
+        let evidence = report.checks.iter().flat_map(|check| &check.evidence);
+        let logs =
+            evidence.filter_map(|evidence| if let Evidence::Log(log) = evidence { Some(log) } else { None });
+        let logs: Vec<&Log> = logs.collect();
+        let mut each = fair_share(logs.iter().map(|log| log.lines.len()).collect());
+        while each > 1 && logs.iter().map(|log| characters(log, each)).sum::<usize>() > LOG_CHARACTERS {
+            each /= 2;
         }
         LogLines { each, drawn: 0 }
+    }
+}
+
+fn fair_share(mut lengths: Vec<usize>) -> usize {
+    lengths.sort_unstable();
+    let mut left = LOG_LINES;
+    for (done, length) in lengths.iter().enumerate() {
+        let each = left / (lengths.len() - done);
+        if *length > each {
+            return each;
+        }
+        left -= length;
+    }
+    LOG_LINES
+}
+
+/// What the newest `count` lines of a log come to on the page.
+fn characters(log: &Log, count: usize) -> usize {
+    let newest = log.lines.iter().rev().take(count);
+    newest.map(|line| line.text.len().min(visible::LINE) + line.origin.len().min(visible::LINE)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_logs_are_whole_and_long_ones_share_the_rest() {
+        assert_eq!(fair_share(vec![2000, 2000, 2000]), 6000, "all of it fits");
+        assert_eq!(fair_share(vec![1000, 9000, 2000, 9000]), 1666);
+        assert_eq!(fair_share(Vec::new()), 6000);
     }
 }

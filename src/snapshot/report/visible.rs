@@ -4,7 +4,7 @@ use std::iter::Peekable;
 use std::str::Chars;
 
 /// Characters of one cell, sentence or log line that the page shows: forty lines of a screen, more is not read.
-const LINE: usize = 4_000;
+pub const LINE: usize = 4_000;
 
 /// Characters of one passage that the page shows: a long configuration file.
 const PASSAGE: usize = 60_000;

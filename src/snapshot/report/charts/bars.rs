@@ -12,17 +12,20 @@ const DENSE: f64 = 18.0;
 const DENSE_FROM: usize = 17;
 
 /// Pixels that a character of a label takes at most, in a chart of [`NARROW`] pixels.
-const CHARACTER: f64 = 7.3;
-const NARROW: f64 = 460.0;
-
-/// Percent of a bar's room that a segment needs to carry its own number.
-const OWN_NUMBER: f64 = 13.0;
+const CHARACTER: f64 = 6.7;
+const NARROW: f64 = 350.0;
 
 /// Where labels, bars and values stand, in percent of the width.
 struct Columns {
     bars: f64,
     values: f64,
     label_room: usize,
+}
+
+impl Columns {
+    fn bar_room(&self) -> f64 {
+        100.0 - self.bars - self.values
+    }
 }
 
 pub fn draw(series: &Series) -> String {
@@ -78,7 +81,7 @@ fn total_text(series: &Series, point: &Point) -> String {
 
 /// The room of the bars is an image of its own, so that a bar's length in percent is its value.
 fn open_plot(columns: &Columns, y: f64, height: f64) -> String {
-    let width = 100.0 - columns.bars - columns.values;
+    let width = columns.bar_room();
     format!(r#"<svg class="plot" x="{:.2}%" y="{y}" width="{width:.2}%" height="{height}">"#, columns.bars)
 }
 
@@ -138,12 +141,13 @@ fn bar(
             trimmed(x),
             trimmed(width)
         );
-        if series.keys.len() > 1 && width >= OWN_NUMBER && step == ROOMY {
+        let own = value_text(*value, series.unit);
+        let room = width / 100.0 * columns.bar_room() / 100.0 * NARROW;
+        if series.keys.len() > 1 && step == ROOMY && room >= own.chars().count() as f64 * CHARACTER {
             let _ = write!(
                 svg,
-                r#"<text class="in" x="{:.2}%" y="{base}" text-anchor="middle">{}</text>"#,
-                x + width / 2.0,
-                value_text(*value, series.unit)
+                r#"<text class="in" x="{:.2}%" y="{base}" text-anchor="middle">{own}</text>"#,
+                x + width / 2.0
             );
         }
         x += width;
