@@ -95,7 +95,7 @@ fn memory_oom() -> CheckReport {
     );
     let mut table = Table::new("Killed", ["at", "process", "pid", "resident", "cgroup"]);
     let killed = [
-        (29_000, "iggy-server", 1187, 41 * GIB),
+        (31_636, "iggy-server", 1187, 41 * GIB),
         (54_000, "python3", 22_871, 3 * GIB),
         (54_900, "python3", 22_990, 2 * GIB),
     ];
