@@ -103,6 +103,29 @@ impl Finding {
     pub fn show(&mut self, evidence: Evidence) {
         self.evidence.push(evidence);
     }
+
+    /// Without numbers that are none (a share of nothing, an overflow): JSON has no form for them, and one would
+    /// make the whole report unreadable.
+    #[must_use]
+    pub fn finite(mut self) -> Finding {
+        for evidence in &mut self.evidence {
+            match evidence {
+                Evidence::Fields(fields) => fields.rows.iter_mut().for_each(|(_, value)| value.make_finite()),
+                Evidence::Table(table) => {
+                    table.rows.iter_mut().flat_map(|row| &mut row.cells).for_each(Value::make_finite);
+                }
+                Evidence::Series(series) => {
+                    series.points.iter_mut().flat_map(|point| &mut point.values).for_each(|value| {
+                        *value = if value.is_finite() { *value } else { 0.0 };
+                    });
+                    series.top = series.top.filter(|top| top.is_finite());
+                    series.limit = series.limit.filter(|limit| limit.is_finite());
+                }
+                Evidence::Text(_) | Evidence::Log(_) => {}
+            }
+        }
+        self
+    }
 }
 
 /// What a finding was judged by, in a form that a report can draw.
@@ -285,6 +308,16 @@ pub enum Value {
     Nothing,
 }
 
+impl Value {
+    fn make_finite(&mut self) {
+        if let Value::Number(number) | Value::Percent(number) | Value::Seconds(number) = self
+            && !number.is_finite()
+        {
+            *self = Value::Nothing;
+        }
+    }
+}
+
 impl std::fmt::Display for Value {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         use crate::quantity as q;
@@ -347,5 +380,29 @@ impl From<f64> for Value {
 impl<T: Into<Value>> From<Option<T>> for Value {
     fn from(value: Option<T>) -> Value {
         value.map_or(Value::Nothing, Into::into)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_is_none_becomes_a_dash() {
+        let mut finding = Finding::new("");
+        finding.show(Evidence::Fields(
+            Fields::new("x").row("a", f64::NAN).row("b", Value::Percent(f64::INFINITY)).row("c", 1.5),
+        ));
+        let mut series = Series::bars("y", Unit::Percent, ["share"]);
+        series.point("z", [f64::NAN]);
+        finding.show(Evidence::Series(series));
+        let finding = finding.finite();
+        let json = serde_json::to_string(&finding).unwrap();
+        assert_eq!(serde_json::from_str::<Finding>(&json).unwrap(), finding);
+        let Evidence::Fields(fields) = &finding.evidence[0] else { panic!("{finding:?}") };
+        assert_eq!(
+            fields.rows.iter().map(|(_, value)| value.to_string()).collect::<Vec<_>>(),
+            ["–", "–", "1.5"]
+        );
     }
 }

@@ -117,7 +117,7 @@ fn begin(
     let report = sender.clone();
     let work = move || {
         let end = match catch_unwind(AssertUnwindSafe(|| (check.run)(&host))) {
-            Ok(Ok(finding)) => End::Found(finding),
+            Ok(Ok(finding)) => End::Found(finding.finite()),
             Ok(Err(error)) => End::Unknown(error),
             Err(payload) => End::Panicked(message_of(payload.as_ref())),
         };
