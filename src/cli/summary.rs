@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use serde::Serialize;
+use warden_checks::host::Cause;
 use warden_checks::quantity;
 
 use super::snapshot::Written;
@@ -49,13 +50,12 @@ fn text(report: &Report, written: &Written, paint: Painter) -> String {
         lines.push(String::new());
     }
     lines.push(format!("{:>9}  {}", "", counts(report, paint)));
-    if !report.run.privileged && !report.unseen.is_empty() {
-        let seen_less = format!(
-            "{:>11}{} could not be seen; run it as root to see all",
-            "",
-            quantity::count(report.unseen.len() as u64, "thing", "things")
+    let denied = report.unseen.iter().filter(|unseen| unseen.why == Cause::Denied.to_string()).count();
+    if !report.run.privileged && denied > 0 {
+        let things = quantity::count(denied as u64, "thing was", "things were");
+        lines.push(
+            paint.paint(Style::Dim, &format!("{:>11}{things} closed to this user; as root it sees all", "")),
         );
-        lines.push(paint.paint(Style::Dim, &seen_less));
     }
     lines.push(String::new());
     let path = paint.paint(Style::Bold, &harmless(&written.path.display().to_string()));
@@ -71,7 +71,8 @@ fn headline(report: &Report, paint: Painter) -> String {
         about.chain(host.cores.map(|cores| quantity::count(cores.into(), "core", "cores"))).collect();
     let name = paint.paint(Style::Bold, &harmless(&host.name));
     let took = quantity::duration(report.run.wall_ms as f64 / 1e3);
-    format!("{name} ({}): {} checks in {took}", about.join(", "), report.checks.len())
+    let checks = quantity::count(report.checks.len() as u64, "check", "checks");
+    format!("{name} ({}): {checks} in {took}", about.join(", "))
 }
 
 fn counts(report: &Report, paint: Painter) -> String {
