@@ -21,6 +21,7 @@ pub const CHECK: Check = Check {
         Read::Path("/run/log/journal"),
         Read::Path("/etc/systemd/journald.conf"),
         Read::Path("/etc/systemd/journald.conf.d/*.conf"),
+        Read::Path("/run/systemd/journald.conf.d/*.conf"),
         Read::Path("/usr/lib/systemd/journald.conf.d/*.conf"),
         Read::Journal,
         Read::Units,
@@ -72,7 +73,7 @@ fn run(host: &Host) -> Result<Finding> {
     let settings = settings(host)?;
     let mut finding = Finding::new("");
     let usage = usage.map_or_else(String::new, |output| output.stdout.trim().to_owned());
-    storage(&mut finding, place, settings.get("Storage").map(String::as_str));
+    storage(&mut finding, place, on_disk.is_some(), settings.get("Storage").map(String::as_str));
     let damaged = on_disk.as_ref().map_or(Ok(Vec::new()), |machines| damaged_files(host, machines))?;
     if !damaged.is_empty() {
         let files = count(damaged.len() as u64, "journal file was", "journal files were");
@@ -106,24 +107,19 @@ fn is_machine(entry: &Entry) -> bool {
     id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// The last word wins: packaged fragments, then journald.conf, then the administrator's fragments.
+/// The last word wins: journald.conf, then the fragments by their names, wherever they lie; of two with one name
+/// that of the administrator counts (journald.conf(5)).
 fn settings(host: &Host) -> Result<BTreeMap<&'static str, String>> {
-    let mut texts: Vec<String> = Vec::new();
-    texts.extend(
-        host.read_all("/usr/lib/systemd/journald.conf.d/*.conf")
-            .if_any()?
-            .into_iter()
-            .flatten()
-            .map(|file| file.text),
-    );
-    texts.extend(host.read("/etc/systemd/journald.conf").if_any()?);
-    texts.extend(
-        host.read_all("/etc/systemd/journald.conf.d/*.conf")
-            .if_any()?
-            .into_iter()
-            .flatten()
-            .map(|file| file.text),
-    );
+    let mut fragments: BTreeMap<String, String> = BTreeMap::new();
+    for directory in ["/usr/lib", "/run", "/etc"] {
+        let found = host.read_all(&format!("{directory}/systemd/journald.conf.d/*.conf")).if_any()?;
+        for file in found.unwrap_or_default() {
+            let name = file.path.rsplit('/').next().unwrap_or_default().to_owned();
+            fragments.insert(name, file.text);
+        }
+    }
+    let main = host.read("/etc/systemd/journald.conf").if_any()?;
+    let texts: Vec<String> = main.into_iter().chain(fragments.into_values()).collect();
     let mut settings = BTreeMap::new();
     for (key, value) in
         texts.iter().flat_map(|text| text.lines()).filter_map(|line| line.trim().split_once('='))
@@ -135,7 +131,7 @@ fn settings(host: &Host) -> Result<BTreeMap<&'static str, String>> {
     Ok(settings)
 }
 
-fn storage(finding: &mut Finding, place: &str, storage: Option<&str>) {
+fn storage(finding: &mut Finding, place: &str, directory_exists: bool, storage: Option<&str>) {
     let command = "mkdir -p /etc/systemd/journald.conf.d && printf '[Journal]\\nStorage=persistent\\n' > \
                    /etc/systemd/journald.conf.d/persistent.conf && systemctl restart systemd-journald && \
                    journalctl --flush";
@@ -143,8 +139,11 @@ fn storage(finding: &mut Finding, place: &str, storage: Option<&str>) {
     match (storage, place) {
         (Some("none"), _) => finding.warn("Storage=none: the journal throws away all it is told", advice),
         (_, "in memory only") => {
-            let why = storage
-                .map_or_else(|| format!("{DISK} does not exist"), |storage| format!("Storage={storage}"));
+            let why = match storage {
+                Some(storage) => format!("Storage={storage}"),
+                None if directory_exists => format!("{DISK} holds no journal"),
+                None => format!("{DISK} does not exist"),
+            };
             finding
                 .warn(format!("the journal is kept in memory only and is lost at a reboot ({why})"), advice);
         }
