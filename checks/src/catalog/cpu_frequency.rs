@@ -14,7 +14,7 @@ pub const CHECK: Check = Check {
     area: Area::Cpu,
     title: "Do the cores run at full speed?",
     why: "A core that is held at a low frequency, or that slows itself down because it is hot, serves its shard more \
-          slowly at the same load, and latency grows without any other sign.",
+          slowly at the same load. Latency then grows without any other sign.",
     reads: &[
         Read::Path("/sys/devices/system/cpu/cpufreq/*/*"),
         Read::Path("/sys/devices/system/cpu/cpufreq/boost"),

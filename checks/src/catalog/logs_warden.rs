@@ -10,7 +10,7 @@ pub const CHECK: Check = Check {
     area: Area::Logs,
     title: "What did Warden's agent complain of?",
     why: "An agent that cannot reach its Supervisor or may not manage a unit says so in its own log long before \
-          somebody misses it.",
+          somebody misses it. What it says is also what explains a command that was never carried out.",
     reads: &[Read::Journal],
     thresholds: &[
         "fails for a panic",

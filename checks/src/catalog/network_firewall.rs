@@ -14,7 +14,7 @@ pub const CHECK: Check = Check {
     id: "network-firewall",
     area: Area::Network,
     title: "Does the firewall let Iggy's clients in?",
-    why: "A rule that drops a port of Iggy looks to its clients like a server that is down, while the server itself \
+    why: "A rule that drops a port of Iggy looks to its clients like a server that is down. The server itself \
           answers on the host and logs nothing.",
     reads: &[Read::Command("nft-ruleset"), Read::Command("iptables-save"), Read::Iggy],
     thresholds: &[

@@ -11,8 +11,8 @@ pub const CHECK: Check = Check {
     id: "network-shaping",
     area: Area::Network,
     title: "Is traffic shaped?",
-    why: "A rate limit or an artificial delay left behind by a test slows every producer and consumer, and looks from \
-          inside Iggy like slow clients.",
+    why: "A rate limit or an artificial delay left behind by a test slows every producer and consumer. From \
+          inside Iggy it looks like slow clients.",
     reads: &[Read::Command("tc-qdisc"), Read::Command(IP_ADDRESS)],
     thresholds: &[
         "warns when an interface delays or loses packets (netem) or limits its rate (tbf)",
