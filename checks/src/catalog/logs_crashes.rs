@@ -128,7 +128,16 @@ fn judge(host: &Host, runtimes: &Runtimes) -> Result<Finding> {
         finding.note(text, Advice::run("See what crashes.", "coredumpctl list --since=-7d --no-pager"));
     }
     let pattern = host.value("/proc/sys/kernel/core_pattern").if_any()?;
-    without_core(host, &mut finding, runtimes, pattern.as_deref().unwrap_or_default())?;
+    let pattern_text = pattern.as_deref().unwrap_or_default();
+    let kept_here =
+        looked_at.iter().any(|place| place == "coredumpctl" || DIRECTORIES.contains(&place.as_str()));
+    if let Some(program) = pattern_text.strip_prefix('|').filter(|_| !kept_here) {
+        let program = program.split(' ').next().unwrap_or_default();
+        let text =
+            format!("cores are given to {program}, which keeps none here (in a container: on its host)");
+        finding.note(text, Advice::text("Look for cores on the host of this container."));
+    }
+    without_core(host, &mut finding, runtimes, pattern_text)?;
 
     finding.summary = match (runtime.len(), other.len()) {
         (0, 0) => "nothing dumped core in the last 7 days".to_owned(),
@@ -428,7 +437,12 @@ mod tests {
         let limits = "Max core file size        0                    unlimited            bytes\n";
         let runtimes = Runtimes::from([(9, Runtime::Iggy)]);
         let host = quiet().file("/proc/9/limits", limits);
-        assert_eq!(judge(&host.clone().host(), &runtimes).unwrap().verdict(), Verdict::Pass);
+        let handled = judge(&host.clone().host(), &runtimes).unwrap();
+        assert_eq!(
+            handled.problems[0].text,
+            "cores are given to /usr/lib/systemd/systemd-coredump, which keeps none here (in a container: on its host)"
+        );
+        assert_eq!(handled.problems.len(), 1);
         let finding = judge(&host.file("/proc/sys/kernel/core_pattern", "core\n").host(), &runtimes).unwrap();
         assert_eq!(
             finding.problems[0].text,

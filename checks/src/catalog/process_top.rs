@@ -107,8 +107,8 @@ fn judge(host: &Host, runtimes: &Runtimes) -> Result<Finding> {
     Ok(finding)
 }
 
-/// The largest users of CPU and of memory and every runtime, busiest first. This process is left out: it works
-/// hardest while it looks.
+/// The largest users of CPU and of memory and every runtime, busiest first. This process and the
+/// programs that it runs are left out: they work hardest while it looks.
 fn top<'a>(
     host: &Host,
     sampled: &'a process::Sampled,
@@ -116,7 +116,11 @@ fn top<'a>(
     own: Option<u32>,
 ) -> Result<Vec<User<'a>>> {
     let cpu = |seen: &Seen| seen.cpu_percent(sampled.seconds);
-    let mut by_cpu: Vec<&Seen> = sampled.processes.iter().filter(|seen| Some(seen.now.pid) != own).collect();
+    let mut by_cpu: Vec<&Seen> = sampled
+        .processes
+        .iter()
+        .filter(|seen| own.is_none_or(|own| seen.now.pid != own && seen.now.parent != own))
+        .collect();
     let mut by_memory = by_cpu.clone();
     by_cpu.sort_by(|a, b| cpu(b).total_cmp(&cpu(a)).then(a.now.pid.cmp(&b.now.pid)));
     by_memory.sort_by_key(|seen| (std::cmp::Reverse(seen.now.resident_pages), seen.now.pid));
