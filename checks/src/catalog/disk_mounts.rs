@@ -79,6 +79,13 @@ fn examine(host: &Host, data: Option<DataDirectory>) -> Result<Finding> {
             "the filesystem of the data directory was not found".to_owned()
         }
         (None, None) => {
+            if let Some(error) = iggy::hidden_data_directory(host) {
+                let text = format!("where Iggy keeps its data could not be seen: {error}");
+                finding.note(
+                    text,
+                    Advice::text("Run as root or give Warden CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH."),
+                );
+            }
             "no data directory of Iggy was found, so only the state of the mounts was judged".to_owned()
         }
     };

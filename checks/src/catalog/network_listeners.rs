@@ -180,7 +180,7 @@ fn judge(
     }
     let Some(&at) = there.first() else {
         if pid.is_some() {
-            missing(finding, configuration, listener, &port);
+            missing(host, finding, configuration, listener, &port);
         }
         return false;
     };
@@ -200,19 +200,23 @@ fn judge(
     false
 }
 
-fn missing(finding: &mut Finding, configuration: &Configuration, listener: &Listener, port: &str) {
-    let written = [&configuration.current, &configuration.file];
-    let is_known = written.into_iter().flatten().any(|file| file.content.is_ok())
-        || configuration.environment().is_some_and(|environment| !environment.is_empty());
+fn missing(
+    host: &Host,
+    finding: &mut Finding,
+    configuration: &Configuration,
+    listener: &Listener,
+    port: &str,
+) {
     let advice = Advice::run("Look in its log for the bind that failed.", "journalctl -u iggy -n 100");
-    if is_known {
+    if configuration.hidden(host).is_none() {
         finding.fail(
             format!("nothing listens on {port}, although it runs and is configured to, at {}", listener.host),
             advice,
         );
     } else {
         let text = format!("nothing listens on {port}, its default; its configuration could not be read");
-        finding.warn(text, advice);
+        let advice = Advice::text("Run as root, or give Warden CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH.");
+        finding.note(text, advice);
     }
 }
 

@@ -83,6 +83,11 @@ fn run(host: &Host) -> Result<Finding> {
     let Some(known) = known.filter(|_| is_running) else { return not_running(host) };
 
     let mut finding = Finding::new("");
+    if known.hidden(host).is_some() {
+        let text = "the configuration of the runtime could not be read: a connector that should run and is not loaded goes unseen";
+        finding
+            .note(text, Advice::text("Run as root, or give Warden CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH."));
+    }
     let configured = configured(host, &known, &mut finding);
     match known.listeners().first() {
         None => {

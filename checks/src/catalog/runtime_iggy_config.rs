@@ -31,7 +31,7 @@ fn run(host: &Host) -> Result<Finding> {
     let Some(known) = iggy::configuration(host, Runtime::Iggy) else {
         return Ok(Finding::skip("there is no Iggy server on this host"));
     };
-    let mut finding = Finding::new(summary(&known));
+    let mut finding = Finding::new(summary(host, &known));
     judge_sight(host, &known, &mut finding);
     judge_files(host, &known, &mut finding);
     judge_credentials(host, &known, &mut finding);
@@ -68,7 +68,10 @@ const SHOWN: [&str; 10] = [
     "telemetry.enabled",
 ];
 
-fn summary(known: &Configuration) -> String {
+fn summary(host: &Host, known: &Configuration) -> String {
+    if known.hidden(host).is_some() {
+        return "what the server is configured with could not be seen".to_owned();
+    }
     let file = known.file.as_ref().map_or("no configuration file".to_owned(), |file| file.path.clone());
     let variables = known.environment().map_or(0, |all| all.keys().filter(|name| is_iggys(name)).count());
     let variables = count(variables as u64, "environment variable", "environment variables");

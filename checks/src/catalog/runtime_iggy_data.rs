@@ -38,7 +38,8 @@ pub const CHECK: Check = Check {
 
 fn run(host: &Host) -> Result<Finding> {
     let Some(data) = iggy::data_directory(host) else {
-        return Ok(Finding::skip("there is no data directory of Iggy on this host"));
+        let none = Finding::skip("there is no data directory of Iggy on this host");
+        return iggy::hidden_data_directory(host).map_or(Ok(none), Err);
     };
     let server = iggy::processes(host).into_iter().find(|process| process.runtime == Runtime::Iggy);
     let generation = Generation::of(host, &data.path)?;

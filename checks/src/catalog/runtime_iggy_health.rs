@@ -48,13 +48,15 @@ const LINES: usize = 20;
 fn run(host: &Host) -> Result<Finding> {
     let process = iggy::processes(host).into_iter().find(|process| process.runtime == Runtime::Iggy);
     let Some(process) = process else { return Ok(Finding::skip("no Iggy server runs on this host")) };
-    let listeners =
-        iggy::configuration(host, Runtime::Iggy).map(|known| known.listeners()).unwrap_or_default();
+    let known = iggy::configuration(host, Runtime::Iggy);
+    let listeners = known.as_ref().map(|known| known.listeners()).unwrap_or_default();
+    // Without its configuration only its defaults can be tried, and it may well listen elsewhere.
+    let guessed = known.is_some_and(|known| known.hidden(host).is_some());
     let network = |whose: &str| host.link(&format!("/proc/{whose}/ns/net")).ok();
     let (own, its) = (network("self"), network(&process.pid.to_string()));
     // Behind a network of its own only published ports can be reached: no answer proves nothing.
     let apart = own.is_some() && its.is_some() && own != its;
-    let silence = if apart { Verdict::Note } else { Verdict::Fail };
+    let silence = if apart || guessed { Verdict::Note } else { Verdict::Fail };
 
     let mut finding = Finding::new("");
     let mut table = Table::new("Answers", ["listener", "address", "asked", "answer", "time"]);
@@ -78,7 +80,7 @@ fn run(host: &Host) -> Result<Finding> {
             None => table.row(cells),
             Some(severity) => {
                 table.marked_row(severity, cells);
-                let (text, advice) = problem(listener, asked, answer, apart);
+                let (text, advice) = problem(listener, asked, answer, apart, guessed);
                 finding.problem(severity, text, advice);
             }
         }
@@ -117,7 +119,13 @@ fn connect(host: &Host, listener: &Listener) -> Result<Answer> {
     Ok(Answer { good: true, text: "accepted".to_owned(), millis })
 }
 
-fn problem(listener: &Listener, asked: &str, answer: Result<Answer>, apart: bool) -> (String, Advice) {
+fn problem(
+    listener: &Listener,
+    asked: &str,
+    answer: Result<Answer>,
+    apart: bool,
+    guessed: bool,
+) -> (String, Advice) {
     let (name, address) = (listener.name, listener.address());
     match answer {
         Ok(answer) if answer.good => {
@@ -135,6 +143,12 @@ fn problem(listener: &Listener, asked: &str, answer: Result<Answer>, apart: bool
                 answer.text
             );
             (text, Advice::run("See who listens there.", format!("ss -ltnp 'sport = :{}'", listener.port)))
+        }
+        Err(error) if guessed => {
+            let text = format!(
+                "nothing answers at {address}, the default of the {name} listener; where it listens could not be read: {error}"
+            );
+            (text, Advice::text("Run as root or give Warden CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH."))
         }
         Err(error) if apart => {
             let text = format!(

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use toml::{Table, Value};
 
 use super::{Launch, Runtime, current_configuration, data_directory, launches};
-use crate::host::{Host, IfAny};
+use crate::host::{Cause, Host, IfAny};
 use crate::{Error, Result};
 
 /// A configuration file, and its content or why that cannot be told.
@@ -119,6 +119,19 @@ impl Configuration {
         self.text(key).as_deref() == Some("true")
     }
 
+    /// Why nothing that decides could be read: every value is then a guess at the default.
+    pub fn hidden(&self, host: &Host) -> Option<Error> {
+        let pid = self.launch.as_ref()?.pid?;
+        let mut written = [&self.current, &self.file].into_iter().flatten();
+        if written.any(|file| file.content.is_ok()) {
+            return None;
+        }
+        let written = [&self.current, &self.file].into_iter().flatten();
+        let mut denied =
+            written.filter_map(|file| file.content.as_ref().err()).filter(|error| is_denied(error));
+        denied.next().cloned().or_else(|| host.read(&format!("/proc/{pid}/environ")).if_any().err())
+    }
+
     pub fn environment(&self) -> Option<&BTreeMap<String, String>> {
         self.launch.as_ref().map(|launch| &launch.environment)
     }
@@ -212,6 +225,15 @@ impl Listener {
             host => format!("{host}:{}", self.port),
         }
     }
+}
+
+fn is_denied(error: &Error) -> bool {
+    matches!(error, Error::Host(failure) if failure.cause == Cause::Denied)
+}
+
+/// Why the configuration of a running runtime could not be read; [`listeners`] are guesses then.
+pub fn hidden_configuration(host: &Host) -> Option<Error> {
+    Runtime::ALL.into_iter().find_map(|runtime| configuration(host, runtime)?.hidden(host))
 }
 
 /// Every listener that a runtime on this host is configured to have; none when there is no Iggy.

@@ -5,12 +5,14 @@ pub mod data;
 mod launch;
 pub mod log;
 
-pub use configuration::{Configuration, ConfigurationFile, Listener, configuration, listeners};
+pub use configuration::{
+    Configuration, ConfigurationFile, Listener, configuration, hidden_configuration, listeners,
+};
 pub use launch::{Launch, launches};
 
-use crate::Read;
-use crate::host::{Host, Settings};
+use crate::host::{Host, IfAny, Settings};
 use crate::proc::ProcessStat;
+use crate::{Error, Read};
 
 /// What looking for Iggy may ask of the host; [`Read::Iggy`] stands for all of it. Files are limited by their
 /// names: anybody can start a process called `iggy-server` whose environment points at any path.
@@ -112,6 +114,15 @@ pub fn data_directory(host: &Host) -> Option<DataDirectory> {
         let path = WELL_KNOWN.into_iter().find(|path| is_data_directory(host, path))?;
         Some(DataDirectory { path: path.to_owned(), found_by: "its usual place".to_owned() })
     })
+}
+
+/// Why nobody can say that there is no data directory when [`data_directory`] found none: what would tell may
+/// not be seen.
+pub fn hidden_data_directory(host: &Host) -> Option<Error> {
+    let servers = processes(host).into_iter().filter(|process| process.runtime == Runtime::Iggy);
+    let environments = servers.map(|process| host.read(&format!("/proc/{}/environ", process.pid)).err());
+    let places = WELL_KNOWN.iter().map(|path| host.stat(&format!("{path}/streams")).err());
+    environments.chain(places).flatten().find(|error| Err::<(), _>(error.clone()).if_any().is_err())
 }
 
 fn of_open_file(host: &Host, launch: &Launch) -> Option<DataDirectory> {
