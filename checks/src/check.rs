@@ -106,7 +106,7 @@ pub enum Read {
     /// Journal entries of units.
     Journal,
     KernelLog,
-    /// HTTP GET to a local service.
+    /// HTTP GET to a local service or the Supervisor.
     Http,
     /// TLS handshake with a listener.
     Tls,

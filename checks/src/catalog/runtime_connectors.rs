@@ -336,7 +336,7 @@ mod tests {
     const BASE: &str = "http://127.0.0.1:8081";
 
     fn http(recorded: Recorded, path: &str, status: u16, body: &str) -> Recorded {
-        let answer = HttpAnswer { status, body: body.to_owned(), millis: 2.0 };
+        let answer = HttpAnswer { status, body: body.to_owned(), millis: 2.0, date: None };
         recorded.with(Request::Http { url: format!("{BASE}/{path}") }, Data::Http(answer))
     }
 

@@ -268,7 +268,7 @@ mod tests {
     const PING: &str = "http://127.0.0.1:3000/ping";
 
     fn ping_answer(status: u16, body: &str, millis: f64) -> Data {
-        Data::Http(HttpAnswer { status, body: body.to_owned(), millis })
+        Data::Http(HttpAnswer { status, body: body.to_owned(), millis, date: None })
     }
 
     fn with_log(text: &str) -> Recorded {

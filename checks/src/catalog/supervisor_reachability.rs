@@ -15,14 +15,15 @@ pub const CHECK: Check = Check {
     title: "Can this node reach its Supervisor?",
     why: "The node dials its Supervisor; nothing dials the node. While it cannot, Iggy runs on untouched, and the node \
           takes no requests and delivers no snapshots.",
-    reads: &[Read::Resolve, Read::Connect, Read::Tls],
+    reads: &[Read::Resolve, Read::Connect, Read::Tls, Read::Http],
     thresholds: &[
-        "fails at the first step (name, connection, TLS) that does not work",
+        "fails at the first step (name, connection, TLS, HTTP) that does not work",
         "warns when a step takes over 1 s",
+        "warns when its clock and this one differ by more than 5 s, and fails above 5 min",
         "notes a Supervisor without TLS",
     ],
     advice: "Follow the failing step: name server, route and firewall, then certificate and protocol.",
-    // Three steps, each of which may take a timeout of its own.
+    // Four steps, each of which may take a timeout of its own.
     deadline: Duration::from_secs(30),
     run,
 };
@@ -75,11 +76,55 @@ fn run(host: &Host) -> Result<Finding> {
             Advice::run("See what it offers; a proxy on the way may answer in its place.", command),
         )?;
     }
+    if way.is_open {
+        ask_for_health(host, &endpoint, &mut way)?;
+    }
     if !endpoint.tls {
         let advice = "Serve it over https: requests and snapshots cross the network readable.";
         way.finding.note(format!("the Supervisor at {address} is reached without TLS"), Advice::text(advice));
     }
     Ok(way.finding(&endpoint))
+}
+
+/// What a signed request or a presigned URL forgives is counted in minutes.
+const CLOCK_WARN_SECONDS: i64 = 5;
+const CLOCK_FAIL_SECONDS: i64 = 300;
+
+fn ask_for_health(host: &Host, endpoint: &Endpoint, way: &mut Way) -> Result<()> {
+    let scheme = if endpoint.tls { "https" } else { "http" };
+    let url = format!("{scheme}://{}/health", endpoint.address());
+    let answer = host.http(&url);
+    let date = answer.as_ref().ok().and_then(|answer| answer.date);
+    let healthy = answer.and_then(|answer| match answer.status {
+        200 => Ok((answer.millis, "GET /health: 200".to_owned())),
+        status => {
+            let cause = Cause::Other(format!("GET /health answered {status}"));
+            Err(Failure { what: url.clone(), cause }.into())
+        }
+    });
+    let advice = "See the Supervisor's own log; a proxy on the way may answer in its place.";
+    way.step("HTTP", healthy, Advice::run(advice, format!("curl -sv '{url}'")))?;
+
+    let Some(date) = date else { return Ok(()) };
+    let ahead = host.clock()?.seconds().saturating_sub(date);
+    let off = ahead.saturating_abs();
+    let direction = if ahead > 0 { "ahead of" } else { "behind" };
+    let text = || {
+        let off = quantity::duration(off as f64);
+        format!("this host's clock is {off} {direction} that of the Supervisor at {}", way.address)
+    };
+    let advice = Advice::run(
+        "Let both follow a time server; see system-time.",
+        "timedatectl timesync-status || chronyc tracking",
+    );
+    if off > CLOCK_FAIL_SECONDS {
+        let text = text();
+        way.finding.fail(text, advice);
+    } else if off > CLOCK_WARN_SECONDS {
+        let text = text();
+        way.finding.warn(text, advice);
+    }
+    Ok(())
 }
 
 /// The steps taken so far; the first that fails ends it.
@@ -163,15 +208,24 @@ impl Way<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::{Data, Recorded, Request, TlsAnswer};
+    use crate::host::{Data, HttpAnswer, Recorded, Request, TlsAnswer};
     use crate::iggy::tests::settings;
 
+    const NOW: i64 = 1_795_262_400;
     const ADDRESS: &str = "warden.example:443";
 
     fn configured(url: &str) -> Recorded {
         let mut settings = settings();
         settings.supervisor_url = Some(url.to_owned());
-        Recorded::complete().settings(settings)
+        Recorded::complete().settings(settings).at(NOW, 90_000)
+    }
+
+    fn health(base: &str) -> Request {
+        Request::Http { url: format!("{base}/health") }
+    }
+
+    fn healthy(status: u16, date: i64) -> Data {
+        Data::Http(HttpAnswer { status, body: String::new(), millis: 3.0, date: Some(date) })
     }
 
     fn resolve() -> Request {
@@ -199,6 +253,7 @@ mod tests {
             .with(resolve(), Data::Addresses { addresses: vec![word("192.0.2.9")], millis: name })
             .with(connect(), Data::Connected { millis: connection })
             .with(handshake(), Data::Tls(answer))
+            .with(health("https://warden.example:443"), healthy(200, NOW))
     }
 
     fn examined(recorded: Recorded) -> (Verdict, String, Vec<String>) {
@@ -215,7 +270,7 @@ mod tests {
     #[test]
     fn a_supervisor_that_answers_passes_and_each_step_is_timed() {
         let (verdict, summary, _) = examined(reached(URL, 2.0, 20.0, 45.0));
-        let expected = "warden.example:443 was reached: name 2 ms, connection 20 ms, TLS 45 ms";
+        let expected = "warden.example:443 was reached: name 2 ms, connection 20 ms, TLS 45 ms, HTTP 3 ms";
         assert_eq!((verdict, summary.as_str()), (Verdict::Pass, expected));
     }
 
@@ -249,11 +304,37 @@ mod tests {
     }
 
     #[test]
+    fn a_supervisor_that_is_not_well_fails() {
+        let unwell =
+            reached(URL, 2.0, 20.0, 45.0).with(health("https://warden.example:443"), healthy(503, NOW));
+        let (verdict, _, texts) = examined(unwell);
+        let text =
+            "the way to the Supervisor at warden.example:443 ends at its HTTP: GET /health answered 503";
+        assert_eq!((verdict, texts), (Verdict::Fail, vec![text.to_owned()]));
+    }
+
+    #[test]
+    fn clocks_that_differ_warn_then_fail() {
+        let off_by = |seconds| {
+            let answer = healthy(200, NOW - seconds);
+            examined(reached(URL, 2.0, 20.0, 45.0).with(health("https://warden.example:443"), answer))
+        };
+        assert_eq!((off_by(5).0, off_by(-5).0), (Verdict::Pass, Verdict::Pass));
+        let text = "this host's clock is 6 s ahead of that of the Supervisor at warden.example:443";
+        assert_eq!((off_by(6).0, off_by(6).2), (Verdict::Warn, vec![text.to_owned()]));
+        assert_eq!(off_by(-301).0, Verdict::Fail);
+    }
+
+    #[test]
     fn an_address_needs_no_lookup_and_plain_http_is_noted() {
         let recorded = configured("http://user:secret@10.0.0.1:81")
-            .with(Request::Connect { address: "10.0.0.1:81".to_owned() }, Data::Connected { millis: 1.0 });
+            .with(Request::Connect { address: "10.0.0.1:81".to_owned() }, Data::Connected { millis: 1.0 })
+            .with(health("http://10.0.0.1:81"), healthy(200, NOW));
         let (verdict, summary, texts) = examined(recorded);
-        assert_eq!((verdict, summary.as_str()), (Verdict::Note, "10.0.0.1:81 was reached: connection 1 ms"));
+        assert_eq!(
+            (verdict, summary.as_str()),
+            (Verdict::Note, "10.0.0.1:81 was reached: connection 1 ms, HTTP 3 ms")
+        );
         assert_eq!(texts, ["the Supervisor at 10.0.0.1:81 is reached without TLS"]);
     }
 

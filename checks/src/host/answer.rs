@@ -324,6 +324,9 @@ pub struct HttpAnswer {
     pub status: u16,
     pub body: String,
     pub millis: f64,
+    /// The server's clock by its `Date` header, in Unix seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub date: Option<i64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -165,7 +165,7 @@ impl Host {
         expect!(self, Request::KernelLog, Data::Log(log) => log.clone())
     }
 
-    /// HTTP GET of a local service, without credentials.
+    /// HTTP GET of a local service or the Supervisor, without credentials.
     pub fn http(&self, url: &str) -> Result<HttpAnswer> {
         expect!(self, Request::Http { url: url.to_owned() }, Data::Http(answer) => answer.clone())
     }

@@ -39,7 +39,7 @@ pub enum Request {
     Journal { unit: String },
     /// The kernel's log, at most [`LOG_LINES`] newest.
     KernelLog,
-    /// HTTP GET without credentials, to loopback or an address of this host only.
+    /// HTTP GET without credentials, to loopback, an address of this host, or the Supervisor only.
     Http { url: String },
     /// TLS handshake that accepts any certificate and tells what was offered.
     Tls { address: String, name: String },

@@ -76,9 +76,10 @@ impl Live {
             Request::KernelLog => {
                 kernel_log::read(&clock()?, self.settings.since_seconds, deadline).map(Data::Log)
             }
-            Request::Http { url } => {
-                self.runtime.block_on(network::get(url, remaining(deadline))).map(Data::Http)
-            }
+            Request::Http { url } => self
+                .runtime
+                .block_on(network::get(url, self.settings.supervisor_url.as_deref(), remaining(deadline)))
+                .map(Data::Http),
             Request::Tls { address, name } => {
                 tls::handshake(address, name, remaining(deadline)).map(Data::Tls)
             }

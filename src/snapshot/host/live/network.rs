@@ -46,12 +46,15 @@ pub(super) fn millis(since: Instant) -> f64 {
     (since.elapsed().as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// GET without credentials, redirects or proxies, and only to an address of this host: a configuration file
-/// cannot make us call somebody else.
-pub async fn get(url: &str, limit: Duration) -> Result<HttpAnswer, Cause> {
+/// GET without credentials, redirects or proxies, and only to an address of this host or to the Supervisor: a
+/// configuration file of a runtime cannot make us call somebody else.
+pub async fn get(url: &str, supervisor: Option<&str>, limit: Duration) -> Result<HttpAnswer, Cause> {
     let parsed = reqwest::Url::parse(url).map_err(|error| Cause::Other(error.to_string()))?;
-    if !is_local(&parsed) {
-        return Err(Cause::Other("is not an address of this host".to_owned()));
+    let is_supervisor = supervisor
+        .and_then(|supervisor| supervisor.parse::<reqwest::Url>().ok())
+        .is_some_and(|supervisor| supervisor.origin() == parsed.origin());
+    if !is_local(&parsed) && !is_supervisor {
+        return Err(Cause::Other("is neither an address of this host nor the Supervisor".to_owned()));
     }
     let client = reqwest::Client::builder()
         .tls_backend_preconfigured(super::tls::accepting_any_certificate())
@@ -64,6 +67,8 @@ pub async fn get(url: &str, limit: Duration) -> Result<HttpAnswer, Cause> {
     let started = Instant::now();
     let mut response = client.get(parsed).send().await.map_err(explain)?;
     let status = response.status().as_u16();
+    let date =
+        response.headers().get(reqwest::header::DATE).and_then(|date| unix_seconds(date.to_str().ok()?));
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(explain)? {
         body.extend_from_slice(&chunk);
@@ -72,7 +77,12 @@ pub async fn get(url: &str, limit: Duration) -> Result<HttpAnswer, Cause> {
             break;
         }
     }
-    Ok(HttpAnswer { status, body: lossy(body), millis: millis(started) })
+    Ok(HttpAnswer { status, body: lossy(body), millis: millis(started), date })
+}
+
+/// RFC 9110, section 5.6.7: `Sun, 06 Nov 1994 08:49:37 GMT`.
+fn unix_seconds(date: &str) -> Option<i64> {
+    jiff::fmt::rfc2822::parse(date).ok().map(|at| at.timestamp().as_second())
 }
 
 fn is_local(url: &reqwest::Url) -> bool {
@@ -112,6 +122,12 @@ fn explain(error: reqwest::Error) -> Cause {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_date_header_is_read() {
+        assert_eq!(unix_seconds("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
+        assert_eq!(unix_seconds("yesterday"), None);
+    }
 
     #[test]
     fn only_addresses_of_this_host_are_called() {
