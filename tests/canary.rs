@@ -2,7 +2,7 @@
 
 use std::io::Read;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use base64::Engine;
 
@@ -24,17 +24,8 @@ fn canary(place: &str) -> &'static str {
     CANARIES.iter().find(|(name, _)| *name == place).unwrap().1
 }
 
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Something that looks like a running Iggy to whoever reads /proc, with secrets everywhere.
-fn plant(folder: &Path) -> Server {
+/// Files that look like those of a running Iggy, with secrets everywhere.
+fn plant(folder: &Path) {
     let write = |path: &str, text: String| {
         let path = folder.join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -81,43 +72,39 @@ fn plant(folder: &Path) -> Server {
     // The name of a process is the name of its program.
     let program = folder.join("iggy-server");
     std::fs::copy("/bin/bash", &program).unwrap();
-    let child = Command::new(&program)
-        .args([
-            "-c",
-            "exec 3>>data/logs/iggy-server.log; while :; do read -t 60 <> <(:); done",
-            "iggy-server",
-        ])
-        .args(["--password", canary("argument"), &format!("--token={}", canary("token"))])
-        .env_clear()
-        .env("PATH", "/usr/bin:/bin")
-        .env("IGGY_CONFIG_PATH", "config.toml")
-        .env("IGGY_SYSTEM_PATH", "data")
-        .env("IGGY_ROOT_PASSWORD", canary("environment"))
-        .env("IGGY_CONNECTORS_SINK_PG_PLUGIN_CONFIG_URI", canary("plugin"))
+}
+
+/// Starts the server and diagnoses, in a process namespace of their own: there is no other Iggy to be found.
+const SCRIPT: &str = r#"
+env -i PATH=/usr/bin:/bin IGGY_CONFIG_PATH=config.toml IGGY_SYSTEM_PATH=data "IGGY_ROOT_PASSWORD=$1" \
+    "IGGY_CONNECTORS_SINK_PG_PLUGIN_CONFIG_URI=$2" \
+    ./iggy-server -c 'exec 3>>data/logs/iggy-server.log; while :; do read -t 60 <> <(:); done' iggy-server \
+    --password "$3" "--token=$4" </dev/null >/dev/null 2>&1 &
+echo "pid $!"
+sleep 0.3
+exec "$5" snapshot --fail-on=never -o out.zip
+"#;
+
+fn diagnose(folder: &Path) -> Output {
+    Command::new("unshare")
+        .args(["--pid", "--fork", "--mount-proc", "--kill-child", "bash", "-c", SCRIPT, "canary"])
+        .args([canary("environment"), canary("plugin"), canary("argument"), canary("token")])
+        .arg(env!("CARGO_BIN_EXE_warden"))
         .current_dir(folder)
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    Server(child)
+        .output()
+        .unwrap()
 }
 
 #[test]
 fn no_planted_secret_is_in_the_finished_archive() {
     let folder = tempfile::tempdir().unwrap();
-    let server = plant(folder.path());
-    std::thread::sleep(std::time::Duration::from_millis(300));
-    let archive = folder.path().join("out.zip");
-    let output = Command::new(env!("CARGO_BIN_EXE_warden"))
-        .args(["snapshot", "--fail-on=never", "-o"])
-        .arg(&archive)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    plant(folder.path());
+    let output = diagnose(folder.path());
+    assert!(output.status.success(), "this test needs root: {}", String::from_utf8_lossy(&output.stderr));
 
-    let mut archive = zip::ZipArchive::new(std::fs::File::open(&archive).unwrap()).unwrap();
+    let mut archive =
+        zip::ZipArchive::new(std::fs::File::open(folder.path().join("out.zip")).unwrap()).unwrap();
     let mut everything = String::new();
     for index in 0..archive.len() {
         let mut entry = archive.by_index(index).unwrap();
@@ -139,7 +126,8 @@ fn no_planted_secret_is_in_the_finished_archive() {
         assert!(!CANARIES.iter().any(|(_, secret)| printed.contains(secret)));
     }
     // The places themselves were read: it is the mask that kept the secrets, not blindness.
-    let pid = server.0.id();
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let pid = printed.lines().find_map(|line| line.strip_prefix("pid ")).unwrap();
     for evidence in [
         "Generated root user password: [secret:",
         "IGGY_ROOT_PASSWORD=[secret:",
