@@ -12,6 +12,7 @@ mod conformance;
 mod hangs;
 mod hosts;
 mod report;
+mod same_bytes;
 mod scale;
 mod support;
 mod walls;

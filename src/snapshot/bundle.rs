@@ -39,8 +39,9 @@ pub struct Item {
     /// Why there is no verdict, for one that was skipped or could not tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// What it cost, in microseconds of wall time.
-    pub wall_us: u64,
+    /// What it cost, in microseconds of wall time; absent when a recording was judged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wall_us: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,7 +121,7 @@ fn manifest(report: &report::Report, files: &[(String, Vec<u8>)]) -> Manifest {
             id: check.id.clone(),
             outcome: check.outcome,
             reason: reason.then(|| check.summary.clone()),
-            wall_us: check.cost.wall_us,
+            wall_us: check.cost.map(|cost| cost.wall_us),
         }
     });
     let entry = |(path, content): &(String, Vec<u8>)| FileEntry {

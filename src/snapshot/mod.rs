@@ -49,7 +49,11 @@ pub fn collect(order: &Order, observe: &mut dyn FnMut(Event)) -> anyhow::Result<
     let began = Instant::now();
     let checks = order.selection.checks()?;
     let (inner, redactor, kind) = source(order, &checks)?;
-    let recording = Arc::new(Recording::new(inner, Arc::clone(&redactor)));
+    let recording = match kind {
+        SourceKind::Live => Recording::new,
+        SourceKind::Recording => Recording::replay,
+    };
+    let recording = Arc::new(recording(inner, Arc::clone(&redactor)));
     let source: Arc<dyn Source> = recording.clone();
     let facts_host = Host::new(Arc::clone(&source), began + config::RUN_LIMIT);
     let clock = facts_host.clock().map_err(|error| anyhow!("cannot tell the time: {error}"))?;
@@ -142,7 +146,7 @@ fn assemble(
     let answers: BTreeMap<&Request, &Answer> =
         answers.iter().map(|(request, answer)| (request, &**answer)).collect();
     let checks: Vec<CheckReport> =
-        ended.into_iter().map(|ended| check_report(ended, &answers, redactor)).collect();
+        ended.into_iter().map(|ended| check_report(ended, source, &answers, redactor)).collect();
     let mut counts = BTreeMap::new();
     for check in &checks {
         *counts.entry(check.outcome).or_default() += 1;
@@ -154,7 +158,7 @@ fn assemble(
         host,
         run: Run {
             started_at: warden_checks::quantity::time(clock.seconds()),
-            wall_ms: wall.as_millis() as u64,
+            wall_ms: (source == SourceKind::Live).then_some(wall.as_millis() as u64),
             sample_ms: config::SAMPLE_PAUSE.as_millis() as u64,
             source,
             privileged: settings.effective_uid == 0 || (has("CAP_DAC_READ_SEARCH") && has("CAP_SYS_PTRACE")),
@@ -171,7 +175,12 @@ fn assemble(
     }
 }
 
-fn check_report(ended: Ended, answers: &BTreeMap<&Request, &Answer>, redactor: &Redactor) -> CheckReport {
+fn check_report(
+    ended: Ended,
+    source: SourceKind,
+    answers: &BTreeMap<&Request, &Answer>,
+    redactor: &Redactor,
+) -> CheckReport {
     let Ended { check, end, asked, wall } = ended;
     let (outcome, summary, problems, evidence) = match end {
         End::Found(finding) => {
@@ -221,7 +230,7 @@ fn check_report(ended: Ended, answers: &BTreeMap<&Request, &Answer>, redactor: &
         problems,
         evidence,
         asked: asked.iter().map(told).collect(),
-        cost: Cost { wall_us: wall.as_micros() as u64 },
+        cost: (source == SourceKind::Live).then_some(Cost { wall_us: wall.as_micros() as u64 }),
     }
 }
 

@@ -63,7 +63,7 @@ pub fn report_of(checks: Vec<CheckReport>) -> Report {
         },
         run: Run {
             started_at: "2026-11-21T12:00:00Z".to_owned(),
-            wall_ms: 4_312,
+            wall_ms: Some(4_312),
             sample_ms: 1_000,
             source: SourceKind::Live,
             privileged: true,
@@ -127,7 +127,7 @@ impl Question {
             evidence: Vec::new(),
             asked,
             // Unlike from check to check, and the same in every run.
-            cost: Cost { wall_us: self.id.bytes().map(u64::from).sum::<u64>() * 7 },
+            cost: Some(Cost { wall_us: self.id.bytes().map(u64::from).sum::<u64>() * 7 }),
         }
     }
 }

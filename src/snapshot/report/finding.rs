@@ -30,7 +30,7 @@ pub struct FindingView {
     pub asked_count: String,
     pub asked_left_out: usize,
     pub unanswered: usize,
-    pub cost: String,
+    pub cost: Option<String>,
 }
 
 pub struct ProblemView {
@@ -61,7 +61,7 @@ impl FindingView {
         pair_up(&mut evidence);
         let (unanswered, answered): (Vec<&Asked>, Vec<&Asked>) =
             check.asked.iter().partition(|asked| asked.failure.is_some());
-        let cost = quantity::duration(check.cost.wall_us as f64 / 1e6);
+        let cost = check.cost.map(|cost| quantity::duration(cost.wall_us as f64 / 1e6));
         FindingView {
             id: visible::line(&check.id),
             area: check.area.name(),

@@ -230,7 +230,6 @@ fn run(report: &Report) -> Vec<(&'static str, String)> {
     let list = |names: &[String]| visible::line(&names.join(", "));
     let mut rows = vec![
         ("Evidence read at", visible::line(&run.started_at)),
-        ("Took", quantity::duration(run.wall_ms as f64 / 1e3)),
         ("Sampling pause", quantity::duration(run.sample_ms as f64 / 1e3)),
         ("Looked back", quantity::duration(run.since_seconds as f64)),
         ("Source", source.to_owned()),
@@ -241,6 +240,7 @@ fn run(report: &Report) -> Vec<(&'static str, String)> {
         ("Warden", visible::line(&report.warden)),
         ("Report format", report.version.to_string()),
     ];
+    rows.extend(run.wall_ms.map(|wall_ms| ("Took", quantity::duration(wall_ms as f64 / 1e3))));
     rows.extend(host.machine_id.as_deref().map(|id| ("Machine id", visible::line(id))));
     rows.extend(host.boot_id.as_deref().map(|id| ("Boot id", visible::line(id))));
     if !run.only.is_empty() {

@@ -54,8 +54,10 @@ pub struct HostFacts {
 pub struct Run {
     /// RFC 3339 UTC: the host's clock when the evidence was read.
     pub started_at: String,
-    /// Milliseconds, the sampling pause included.
-    pub wall_ms: u64,
+    /// Milliseconds, the sampling pause included. Absent when a recording was judged: it says nothing of the host,
+    /// and the same recording makes the same report.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wall_ms: Option<u64>,
     pub sample_ms: u64,
     /// `live`, or `recording` when the evidence came from an earlier run.
     pub source: SourceKind,
@@ -158,7 +160,9 @@ pub struct CheckReport {
     pub evidence: Vec<Evidence>,
     /// What it was judged by: one entry a question to the host.
     pub asked: Vec<Asked>,
-    pub cost: Cost,
+    /// Absent when a recording was judged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Cost>,
 }
 
 /// A question to the host and what became of it.
