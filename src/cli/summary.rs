@@ -70,15 +70,10 @@ fn headline(report: &Report, paint: Painter) -> String {
     let about: Vec<String> =
         about.chain(host.cores.map(|cores| quantity::count(cores.into(), "core", "cores"))).collect();
     let name = paint.paint(Style::Bold, &harmless(&host.name));
-<<<<<<< HEAD
-    let took = quantity::duration(report.run.wall_ms as f64 / 1e3);
-    let checks = quantity::count(report.checks.len() as u64, "check", "checks");
-    format!("{name} ({}): {checks} in {took}", about.join(", "))
-=======
     let took = report.run.wall_ms.map(|wall_ms| format!(" in {}", quantity::duration(wall_ms as f64 / 1e3)));
     let took = took.unwrap_or_default();
-    format!("{name} ({}): {} checks{took}", about.join(", "), report.checks.len())
->>>>>>> 0252358 (Write the same bytes when the same recording is judged again)
+    let checks = quantity::count(report.checks.len() as u64, "check", "checks");
+    format!("{name} ({}): {checks}{took}", about.join(", "))
 }
 
 fn counts(report: &Report, paint: Painter) -> String {
