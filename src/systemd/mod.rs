@@ -42,11 +42,13 @@ pub struct Manager {
 
 impl Manager {
     pub async fn connect() -> Result<Manager, Error> {
-        let no_bus = |error: zbus::Error| match &error {
-            zbus::Error::InputOutput(_) | zbus::Error::Connection(..) => {
-                Error::Unavailable("no D-Bus system bus on this host".to_owned())
-            }
-            other => Error::Unavailable(format!("the D-Bus system bus does not take us: {other}")),
+        let no_bus = |error: zbus::Error| {
+            let absent = matches!(&error, zbus::Error::InputOutput(_) | zbus::Error::Connection(..));
+            Error::Unavailable(if absent {
+                "no D-Bus system bus on this host".to_owned()
+            } else {
+                format!("the D-Bus system bus does not take us: {error}")
+            })
         };
         let connection = zbus::Connection::system().await.map_err(no_bus)?;
         let proxy = SystemdManagerProxy::new(&connection).await.map_err(explain)?;
