@@ -108,6 +108,8 @@ pub enum Read {
     KernelLog,
     /// HTTP GET to a local service or the Supervisor.
     Http,
+    /// HTTP GET of a local Iggy's statistics, with the access token that the run was given.
+    IggyApi,
     /// TLS handshake with a listener.
     Tls,
     /// Name lookup.
@@ -142,6 +144,7 @@ impl Read {
             | (Read::Journal, Request::Journal { .. })
             | (Read::KernelLog, Request::KernelLog)
             | (Read::Http, Request::Http { .. })
+            | (Read::IggyApi, Request::IggyApi { .. })
             | (Read::Tls, Request::Tls { .. })
             | (Read::Resolve, Request::Resolve { .. })
             | (Read::Connect, Request::Connect { .. })

@@ -103,6 +103,9 @@ fn describe(read: Read) -> Option<(&'static str, String, u64)> {
         Read::Space => ask("statvfs of every filesystem that stores data", 128),
         Read::Units => ask("systemd over D-Bus: units and their properties", host::FILE_BYTES),
         Read::Http => ask("HTTP GET without credentials, local addresses only", host::BODY_BYTES),
+        Read::IggyApi => {
+            ask("HTTP GET of Iggy's /stats and /clients, if --iggy-token-file is given", host::BODY_BYTES)
+        }
         Read::Tls => ask("TLS handshake with the runtimes' listeners", 64 << 10),
         Read::Resolve => ask("lookup of the host's own name and the Supervisor's", 4 << 10),
         Read::Connect => ask("TCP connect to the Supervisor", 128),

@@ -44,6 +44,10 @@ pub struct Arguments {
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = parse_since)]
     since: Duration,
 
+    /// File with a personal access token of an Iggy user who may only read_servers: adds Iggy's own statistics
+    #[arg(long, value_name = "FILE", env = "WARDEN_IGGY_TOKEN_FILE")]
+    iggy_token_file: Option<PathBuf>,
+
     /// Judge a recorded host instead of this one: a bundle, or a folder with its host/ folder
     #[arg(long, value_name = "DIR|ZIP")]
     host: Option<PathBuf>,
@@ -105,7 +109,12 @@ fn diagnose(arguments: &Arguments, selection: Selection) -> anyhow::Result<u8> {
 
     let mut progress = Progress::new(arguments.quiet || arguments.json);
     progress.expect(checks.len());
-    let order = Order { selection, since: Some(arguments.since), recording: arguments.host.clone() };
+    let order = Order {
+        selection,
+        since: Some(arguments.since),
+        iggy_token_file: arguments.iggy_token_file.clone(),
+        recording: arguments.host.clone(),
+    };
     let snapshot = collect(&order, &mut |event| progress.observe(event))?;
     progress.say("writing the report");
     let written = write(&snapshot, &destination);

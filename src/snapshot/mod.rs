@@ -18,7 +18,8 @@ use warden_checks::host::{Answer, Cause, Clock, Request, Settings, Source};
 use warden_checks::{Check, Host, Read, proc};
 
 use crate::config;
-use host::{Recording, folder, live::Live};
+use host::live::{Live, Secret};
+use host::{Recording, folder};
 use redact::Redactor;
 use report::{Asked, CheckReport, Cost, HostFacts, Outcome, Report, Run, SourceKind, Unseen};
 use run::{Bounds, End, Ended, Event};
@@ -30,6 +31,8 @@ pub struct Order {
     pub selection: Selection,
     /// How far back logs are read; the default is [`config::SINCE`].
     pub since: Option<Duration>,
+    /// File with an access token for Iggy's statistics; without it only what needs no rights is asked.
+    pub iggy_token_file: Option<PathBuf>,
     /// A recording to judge instead of this host.
     pub recording: Option<PathBuf>,
 }
@@ -78,7 +81,8 @@ fn source(order: &Order, checks: &[&Check]) -> anyhow::Result<(Arc<dyn Source>, 
         .secure_random
         .fill(&mut key)
         .map_err(|_| anyhow!("the system gives no random bytes for the redaction key"))?;
-    let live = Live::new(settings(order.since.unwrap_or(config::SINCE)))?;
+    let iggy_token = order.iggy_token_file.as_deref().map(Secret::read).transpose()?;
+    let live = Live::new(settings(order.since.unwrap_or(config::SINCE)), iggy_token)?;
     let mut sampled: Vec<&str> = checks
         .iter()
         .flat_map(|check| check.reads)

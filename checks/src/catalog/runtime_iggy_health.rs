@@ -7,6 +7,8 @@ use crate::{
     Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Log, Read, Result, Table, Value, Verdict,
 };
 
+mod statistics;
+
 pub const CHECK: Check = Check {
     id: "runtime-iggy-health",
     area: Area::Runtime,
@@ -17,7 +19,9 @@ pub const CHECK: Check = Check {
     reads: &[
         Read::Iggy,
         Read::Http,
+        Read::IggyApi,
         Read::Connect,
+        Read::Path("/proc/[pid]/status"),
         Read::Space,
         Read::Journal,
         Read::Tail("/**/iggy-server.log"),
@@ -27,6 +31,7 @@ pub const CHECK: Check = Check {
     thresholds: &[
         "fails when /ping or a configured TCP listener does not answer",
         "warns when an answer takes more than 500 ms",
+        "fails when a shard does not answer: GET /clients takes over 2.5 s (asked only with an access token)",
         "fails when the log of this run tells of a dead shard or of a full disk",
         "fails when less than 64 MiB is left where the data is",
     ],
@@ -95,6 +100,9 @@ fn run(host: &Host) -> Result<Finding> {
         };
     }
     finding.show(Evidence::Table(table));
+    if let Some(http) = listeners.iter().find(|listener| listener.name == "http") {
+        statistics::judge(host, &process, http, &mut finding)?;
+    }
     judge_log(host, &mut finding)?;
     judge_room(host, &mut finding)?;
     Ok(finding)

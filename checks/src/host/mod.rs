@@ -170,6 +170,11 @@ impl Host {
         expect!(self, Request::Http { url: url.to_owned() }, Data::Http(answer) => answer.clone())
     }
 
+    /// `/stats` or `/clients` of a local Iggy; `Unavailable` when the run was given no access token.
+    pub fn iggy_api(&self, url: &str) -> Result<HttpAnswer> {
+        expect!(self, Request::IggyApi { url: url.to_owned() }, Data::Http(answer) => answer.clone())
+    }
+
     /// What a TLS listener at `address` (`host:port`) offers to a client that asks for `name`.
     pub fn tls(&self, address: &str, name: &str) -> Result<TlsAnswer> {
         let request = Request::Tls { address: address.to_owned(), name: name.to_owned() };

@@ -41,6 +41,9 @@ pub enum Request {
     KernelLog,
     /// HTTP GET without credentials, to loopback, an address of this host, or the Supervisor only.
     Http { url: String },
+    /// HTTP GET of `/stats` or `/clients` of a local Iggy, with the access token that the run was given. Of the
+    /// clients only their number is told.
+    IggyApi { url: String },
     /// TLS handshake that accepts any certificate and tells what was offered.
     Tls { address: String, name: String },
     /// Lookup of a host name with the system's resolver.
@@ -87,6 +90,7 @@ impl Request {
             Request::Journal { unit } => ("journal", unit.clone()),
             Request::KernelLog => ("fact", "kernel-log".to_owned()),
             Request::Http { url } => ("http", url.clone()),
+            Request::IggyApi { url } => ("iggy-api", url.clone()),
             Request::Tls { address, name } => ("tls", format!("{address} {name}")),
             Request::Resolve { name } => ("resolve", name.clone()),
             Request::Connect { address } => ("connect", address.clone()),

@@ -1,5 +1,6 @@
 //! Where Iggy is on this host: its processes, its data directory, its configuration.
 
+pub mod api;
 mod configuration;
 pub mod data;
 mod launch;

@@ -6,6 +6,7 @@ mod journal;
 mod kernel_log;
 mod keys;
 mod network;
+mod secret;
 mod tls;
 
 use std::collections::HashMap;
@@ -20,8 +21,11 @@ use warden_checks::host::{
 use crate::config;
 use crate::systemd;
 
+pub use secret::Secret;
+
 pub struct Live {
     settings: Settings,
+    iggy_token: Option<Secret>,
     /// Drives D-Bus and HTTP; everything else blocks the thread that asked.
     runtime: tokio::runtime::Runtime,
     manager: tokio::sync::OnceCell<Result<systemd::Manager, Cause>>,
@@ -30,14 +34,21 @@ pub struct Live {
 }
 
 impl Live {
-    pub fn new(settings: Settings) -> anyhow::Result<Live> {
+    /// `iggy_token` opens Iggy's statistics; no check ever sees it.
+    pub fn new(settings: Settings, iggy_token: Option<Secret>) -> anyhow::Result<Live> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("snapshot-io")
             .enable_all()
             .build()
             .context("cannot start the I/O thread")?;
-        Ok(Live { settings, runtime, manager: tokio::sync::OnceCell::new(), first_samples: Mutex::default() })
+        Ok(Live {
+            settings,
+            iggy_token,
+            runtime,
+            manager: tokio::sync::OnceCell::new(),
+            first_samples: Mutex::default(),
+        })
     }
 
     /// Takes the first sample of each pattern: the one pause of the run begins now.
@@ -80,6 +91,13 @@ impl Live {
                 .runtime
                 .block_on(network::get(url, self.settings.supervisor_url.as_deref(), remaining(deadline)))
                 .map(Data::Http),
+            Request::IggyApi { url } => match &self.iggy_token {
+                None => Err(Cause::Unavailable("no access token was given".to_owned())),
+                Some(token) => self
+                    .runtime
+                    .block_on(network::iggy_api(url, token.expose(), remaining(deadline)))
+                    .map(Data::Http),
+            },
             Request::Tls { address, name } => {
                 tls::handshake(address, name, remaining(deadline)).map(Data::Tls)
             }

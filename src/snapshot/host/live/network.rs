@@ -56,6 +56,32 @@ pub async fn get(url: &str, supervisor: Option<&str>, limit: Duration) -> Result
     if !is_local(&parsed) && !is_supervisor {
         return Err(Cause::Other("is neither an address of this host nor the Supervisor".to_owned()));
     }
+    send(parsed, None, limit).await
+}
+
+/// GET of what `token`, an access token with the right `read_servers`, may see of a local Iggy.
+pub async fn iggy_api(url: &str, token: &str, limit: Duration) -> Result<HttpAnswer, Cause> {
+    let parsed = reqwest::Url::parse(url).map_err(|error| Cause::Other(error.to_string()))?;
+    if !is_local(&parsed) {
+        return Err(Cause::Other("is not an address of this host".to_owned()));
+    }
+    match parsed.path() {
+        "/stats" => send(parsed, Some(token), limit).await,
+        "/clients" => {
+            let answer = send(parsed, Some(token), limit).await?;
+            Ok(HttpAnswer { body: without_addresses(&answer.body), ..answer })
+        }
+        _ => Err(Cause::Other("is not asked: only /stats and /clients are".to_owned())),
+    }
+}
+
+/// Who the clients are is nobody's business; how many is.
+fn without_addresses(body: &str) -> String {
+    let clients = serde_json::from_str::<Vec<serde::de::IgnoredAny>>(body).map(|clients| clients.len());
+    clients.map_or_else(|_| "{}".to_owned(), |count| format!("{{\"clients\":{count}}}"))
+}
+
+async fn send(url: reqwest::Url, token: Option<&str>, limit: Duration) -> Result<HttpAnswer, Cause> {
     let client = reqwest::Client::builder()
         .tls_backend_preconfigured(super::tls::accepting_any_certificate())
         .redirect(reqwest::redirect::Policy::none())
@@ -65,7 +91,9 @@ pub async fn get(url: &str, supervisor: Option<&str>, limit: Duration) -> Result
         .build()
         .map_err(|error| Cause::Other(error.to_string()))?;
     let started = Instant::now();
-    let mut response = client.get(parsed).send().await.map_err(explain)?;
+    let request = client.get(url);
+    let request = token.into_iter().fold(request, |request, token| request.bearer_auth(token));
+    let mut response = request.send().await.map_err(explain)?;
     let status = response.status().as_u16();
     let date =
         response.headers().get(reqwest::header::DATE).and_then(|date| unix_seconds(date.to_str().ok()?));
@@ -127,6 +155,13 @@ mod tests {
     fn the_date_header_is_read() {
         assert_eq!(unix_seconds("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
         assert_eq!(unix_seconds("yesterday"), None);
+    }
+
+    #[test]
+    fn of_the_clients_only_their_number_stays() {
+        let body = r#"[{"client_id":2,"user_id":0,"address":"127.0.0.1:51670","transport":"TCP"}]"#;
+        assert_eq!(without_addresses(body), r#"{"clients":1}"#);
+        assert_eq!(without_addresses("127.0.0.1:51670"), "{}");
     }
 
     #[test]
