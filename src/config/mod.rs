@@ -23,6 +23,8 @@ pub const FILE_PATIENCE: Duration = Duration::from_secs(3);
 pub const COMMAND_LIMIT: Duration = Duration::from_secs(5);
 /// One exchange with a local service or name server.
 pub const NETWORK_LIMIT: Duration = Duration::from_secs(3);
+/// One answer of Iggy's API: the server itself waits 3 s for a shard that is dead.
+pub const IGGY_API_LIMIT: Duration = Duration::from_secs(5);
 /// One call to the service manager.
 pub const DBUS_LIMIT: Duration = Duration::from_secs(3);
 
