@@ -158,8 +158,7 @@ struct Group {
 fn groups(host: &Host, settings: Option<&Settings>) -> Result<Vec<Group>> {
     let mut paths: Vec<(String, String)> = Vec::new();
     let mut add = |name: String, path: String| {
-        // The root group counts the whole machine.
-        if path != "/" && paths.iter().all(|(_, known)| *known != path) {
+        if paths.iter().all(|(_, known)| *known != path) {
             paths.push((name, path));
         }
     };
@@ -179,7 +178,7 @@ fn groups(host: &Host, settings: Option<&Settings>) -> Result<Vec<Group>> {
     let mut groups = Vec::new();
     for (name, path) in paths {
         let files = [
-            format!("/sys/fs/cgroup{path}/memory.events"),
+            format!("/sys/fs/cgroup{}/memory.events", path.trim_end_matches('/')),
             format!("/sys/fs/cgroup/memory{path}/memory.oom_control"),
         ];
         for file in files {
@@ -191,13 +190,18 @@ fn groups(host: &Host, settings: Option<&Settings>) -> Result<Vec<Group>> {
     Ok(groups)
 }
 
-/// Of /proc/PID/cgroup: the line of the memory controller (version 1), or else that of version 2.
+/// Of /proc/PID/cgroup: the line of the memory controller (version 1), or else that of version 2. The top of
+/// version 1 counts the whole machine and is nobody's; that of version 2 is a container's own, and the machine's
+/// has no counter.
 fn memory_group(text: &str) -> Option<&str> {
     let lines = || text.lines().filter_map(|line| line.splitn(3, ':').collect::<Vec<_>>().try_into().ok());
     let of = |wanted: fn(&str) -> bool| {
         lines().find(|[_, controllers, _]: &[&str; 3]| wanted(controllers)).map(|[_, _, path]| path)
     };
-    of(|controllers| controllers.split(',').any(|name| name == "memory")).or_else(|| of(str::is_empty))
+    match of(|controllers| controllers.split(',').any(|name| name == "memory")) {
+        Some(path) => Some(path).filter(|&path| path != "/"),
+        None => of(str::is_empty),
+    }
 }
 
 /// `Killed process` lines, with the control group that the `oom-kill:` line before them names.
@@ -365,6 +369,17 @@ mod tests {
         let finding = run(&host.host()).unwrap();
         assert_eq!(finding.verdict(), Verdict::Fail);
         assert_eq!(finding.problems[0].text, "1 kill in the control group of iggy-server (pid 7)");
+    }
+
+    #[test]
+    fn a_container_remembers_in_its_own_group_which_it_sees_as_the_top() {
+        let stat = "1 (iggy-server) S 0 1 1 0 -1 4194560 0 0 0 0 11 22 0 0 20 0 3 0 4567 1000 250 0";
+        let host = host(1, &[])
+            .file("/proc/1/stat", stat)
+            .file("/proc/1/cgroup", "0::/\n")
+            .file("/sys/fs/cgroup/memory.events", "oom 2\noom_kill 2\n");
+        let finding = run(&host.host()).unwrap();
+        assert_eq!(finding.problems[0].text, "2 kills in the control group of iggy-server (pid 1)");
     }
 
     #[test]
