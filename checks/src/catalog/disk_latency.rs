@@ -62,14 +62,12 @@ fn examine(host: &Host, data: Option<DataDirectory>) -> Result<Finding> {
     let schedulers = host.read_all("/sys/block/*/queue/scheduler")?;
     let rotational = host.read_all("/sys/block/*/queue/rotational")?;
     let depths = host.read_all("/sys/block/*/queue/nr_requests")?;
-    let data_mount = data
-        .as_ref()
-        .map(|data| {
-            let mounts = Mount::parse_all(&host.read("/proc/self/mountinfo")?);
-            data_mount(host, data, &mounts)
-        })
-        .transpose()
-        .map(Option::flatten);
+    let data_mount = match &data {
+        Some(data) => host
+            .read("/proc/self/mountinfo")
+            .and_then(|mountinfo| data_mount(host, data, &Mount::parse_all(&mountinfo))),
+        None => iggy::hidden_data_directory(host).map_or(Ok(None), Err),
+    };
     let data_disk = data_mount.as_ref().ok().and_then(|mount| Disk::holding(&disks, mount.as_ref()?));
 
     let before = Work::parse_all(&first);
