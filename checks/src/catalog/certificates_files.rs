@@ -342,4 +342,10 @@ mod tests {
         let missing = problem(with(&leaf, &leaf.pem).without(key(), Cause::Absent));
         assert_eq!(missing, (Verdict::Fail, format!("the key {KEY} does not exist")));
     }
+
+    #[test]
+    fn a_hidden_configuration_is_unknown_and_not_skipped() {
+        let error = run(&running(70).denied("/proc/70/environ").host()).unwrap_err();
+        assert_eq!(error.to_string(), "/proc/70/environ: permission denied");
+    }
 }

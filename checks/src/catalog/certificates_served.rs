@@ -255,4 +255,9 @@ mod tests {
         assert_eq!(of(running(70)).verdict(), Verdict::Skip);
         assert_eq!(of(Recorded::complete().settings(settings())).verdict(), Verdict::Skip);
     }
+
+    #[test]
+    fn a_hidden_configuration_is_unknown_and_not_skipped() {
+        assert!(run(&running(70).denied("/proc/70/environ").host()).is_err());
+    }
 }

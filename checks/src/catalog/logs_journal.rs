@@ -395,4 +395,15 @@ mod tests {
         let idle = idle.without(unit, Cause::Unavailable("no system bus".to_owned()));
         assert_eq!(run(&idle.host()).unwrap(), Finding::skip("journald does not run here: no system bus"));
     }
+
+    #[test]
+    fn a_fragment_outranks_the_main_file_and_etc_its_namesake() {
+        let host = Recorded::complete()
+            .file("/etc/systemd/journald.conf", "[Journal]\nStorage=auto\nSystemMaxUse=1G\n")
+            .file("/usr/lib/systemd/journald.conf.d/10-a.conf", "Storage=none\n")
+            .file("/etc/systemd/journald.conf.d/10-a.conf", "Storage=persistent\n")
+            .file("/run/systemd/journald.conf.d/05-b.conf", "Storage=volatile\nSystemMaxUse=2G\n");
+        let settings = settings(&host.host()).unwrap();
+        assert_eq!((settings["Storage"].as_str(), settings["SystemMaxUse"].as_str()), ("persistent", "2G"));
+    }
 }

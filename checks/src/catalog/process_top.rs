@@ -119,7 +119,7 @@ fn top<'a>(
     let mut by_cpu: Vec<&Seen> = sampled
         .processes
         .iter()
-        .filter(|seen| own.is_none_or(|own| seen.now.pid != own && seen.now.parent != own))
+        .filter(|seen| own.is_none_or(|own| seen.now.pid != own && (seen.now.parent != own || own == 1)))
         .collect();
     let mut by_memory = by_cpu.clone();
     by_cpu.sort_by(|a, b| cpu(b).total_cmp(&cpu(a)).then(a.now.pid.cmp(&b.now.pid)));
@@ -241,5 +241,19 @@ mod tests {
         let host = with(0, 0).file("/proc/meminfo", "MemFree: 1 kB\n").host();
         let error = judge(&host, &Runtimes::new()).unwrap_err();
         assert_eq!(error.to_string(), "cannot understand /proc/meminfo: no MemTotal");
+    }
+
+    #[test]
+    fn programs_that_this_process_runs_are_left_out() {
+        let pair = |pid, name: &str, parent| {
+            (Some(stat(pid, name, 'S', parent, 0)), Some(stat(pid, name, 'S', parent, 90)))
+        };
+        let processes = [pair(1, "systemd", 0), pair(40, "warden", 1), pair(41, "apt-get", 40)];
+        let host = with_processes(with(0, 1), &processes);
+        let run_by = |own_pid| crate::host::Settings { own_pid, ..crate::iggy::tests::settings() };
+        let summary = |own_pid| judged(host.clone().settings(run_by(own_pid))).summary;
+        assert!(summary(40).ends_with("besides the runtimes, systemd, takes 90 % of a core"));
+        // In a container Warden may be process 1, and everybody its child.
+        assert!(summary(1).contains("besides the runtimes"));
     }
 }

@@ -478,4 +478,13 @@ mod tests {
         );
         assert_eq!(of(running(70)).verdict(), Verdict::Skip);
     }
+
+    #[test]
+    fn a_server_whose_data_directory_may_not_be_seen_is_unknown() {
+        let error = run(&running(70).denied("/proc/70/environ").host()).unwrap_err();
+        assert_eq!(error.to_string(), "/proc/70/environ: permission denied");
+        let closed = Request::Stat { path: "/var/lib/iggy/streams".to_owned() };
+        let without_server = Recorded::complete().settings(settings()).without(closed, Cause::Denied);
+        assert!(run(&without_server.host()).is_err());
+    }
 }

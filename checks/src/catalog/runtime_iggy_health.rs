@@ -367,4 +367,12 @@ mod tests {
         assert!(finding.problems[0].text.contains("permission denied"));
         assert_eq!(of(Recorded::complete().settings(settings())).verdict(), Verdict::Skip);
     }
+
+    #[test]
+    fn silence_at_a_default_address_is_noted_when_the_configuration_is_hidden() {
+        let refused = Request::Connect { address: "127.0.0.1:8090".to_owned() };
+        let finding = of(with_log(START).denied("/proc/70/environ").without(refused, Cause::Absent));
+        assert_eq!(finding.verdict(), Verdict::Note);
+        assert!(finding.problems[0].text.starts_with("nothing answers at 127.0.0.1:8090, the default of"));
+    }
 }
