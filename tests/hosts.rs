@@ -1,6 +1,8 @@
 //! Every check on every recorded host: one reviewable expectation a host (`tests/hosts/NAME.snap`).
 //!
-//! After a deliberate change: `INSTA_UPDATE=always cargo test --test tests hosts`, then read the difference.
+//! `healthy-debian`, `sick-debian`, `sick-rhel` and `container` are written by hand (they hold `.host/complete`: what
+//! is not in them does not exist); `unprivileged` is the healthy one as a user without rights sees it;
+//! `real-debian` was recorded on a booted systemd. After a deliberate change: `INSTA_UPDATE=always cargo test --test tests hosts`, then read the difference.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -47,6 +49,53 @@ fn every_recorded_host_is_judged_as_expected() {
         settings.set_prepend_module_to_snapshot(false);
         settings.set_omit_expression(true);
         settings.bind(|| insta::assert_snapshot!(name.as_str(), expectation(&replay(&path).report)));
+    }
+}
+
+fn outcomes(name: &str) -> BTreeMap<String, Outcome> {
+    let checks = replay(&all()[name]).report.checks;
+    checks.into_iter().map(|check| (check.id, check.outcome)).collect()
+}
+
+#[test]
+fn the_healthy_host_is_healthy_and_each_check_finds_fault_with_a_sick_one() {
+    let worst = outcomes("healthy-debian").into_values().max();
+    assert_eq!(worst, Some(Outcome::Note));
+    let (debian, rhel) = (outcomes("sick-debian"), outcomes("sick-rhel"));
+    let is_bad = |outcome: &Outcome| matches!(outcome, Outcome::Warn | Outcome::Fail);
+    let blind: Vec<_> =
+        debian.iter().filter(|(id, outcome)| !is_bad(outcome) && !is_bad(&rhel[*id])).collect();
+    assert!(blind.is_empty(), "{blind:?}");
+}
+
+#[test]
+fn what_a_user_may_not_see_is_never_called_fine() {
+    let seen = outcomes("unprivileged");
+    for id in [
+        "system-security-modules",
+        "disk-mounts",
+        "disk-latency",
+        "disk-health",
+        "network-listeners",
+        "network-firewall",
+        "process-limits",
+        "runtime-versions",
+        "runtime-iggy-process",
+        "runtime-iggy-health",
+        "runtime-iggy-config",
+        "runtime-iggy-data",
+        "runtime-connectors",
+        "kernel-log",
+        "certificates-files",
+        "certificates-served",
+        "logs-iggy",
+        "logs-connectors",
+        "logs-warden",
+        "logs-journal",
+        "logs-crashes",
+        "warden-self",
+    ] {
+        assert!(matches!(seen[id], Outcome::Note | Outcome::Unknown), "{id}: {:?}", seen[id]);
     }
 }
 
