@@ -149,11 +149,10 @@ fn patience(request: &Request) -> Duration {
         Request::Sample { .. } => config::SAMPLE_PAUSE + config::FILE_PATIENCE,
         Request::Command { .. } | Request::Journal { .. } | Request::KernelLog => config::COMMAND_LIMIT,
         Request::UnitList | Request::Unit { .. } => config::DBUS_LIMIT,
-        Request::Http { .. }
-        | Request::IggyApi { .. }
-        | Request::Tls { .. }
-        | Request::Resolve { .. }
-        | Request::Connect { .. } => config::NETWORK_LIMIT,
+        Request::IggyApi { .. } => config::IGGY_API_LIMIT,
+        Request::Http { .. } | Request::Tls { .. } | Request::Resolve { .. } | Request::Connect { .. } => {
+            config::NETWORK_LIMIT
+        }
     }
 }
 

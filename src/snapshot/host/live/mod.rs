@@ -95,7 +95,11 @@ impl Live {
                 None => Err(Cause::Unavailable("no access token was given".to_owned())),
                 Some(token) => self
                     .runtime
-                    .block_on(network::iggy_api(url, token.expose(), remaining(deadline)))
+                    .block_on(network::iggy_api(
+                        url,
+                        token.expose(),
+                        left(deadline).min(config::IGGY_API_LIMIT),
+                    ))
                     .map(Data::Http),
             },
             Request::Tls { address, name } => {
@@ -168,7 +172,11 @@ impl Source for Live {
 }
 
 fn remaining(deadline: Instant) -> Duration {
-    deadline.saturating_duration_since(Instant::now()).min(config::NETWORK_LIMIT)
+    left(deadline).min(config::NETWORK_LIMIT)
+}
+
+fn left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
 }
 
 /// Both sides are sorted by path.
