@@ -25,6 +25,10 @@ pub fn judge(host: &Host, process: &Process, listener: &Listener, finding: &mut 
             cause: Cause::Unavailable(_) | Cause::Unrecorded | Cause::Absent,
             ..
         })) => return Ok(()),
+        Err(Error::Host(Failure { cause: Cause::TimedOut, .. })) => {
+            dead_shard("GET /stats has no answer in time", finding);
+            return Ok(());
+        }
         Err(error) => {
             let advice =
                 Advice::text("See what else this check says; the server may be overloaded or half dead.");
@@ -94,11 +98,15 @@ fn judge_shards(host: &Host, base: &str, finding: &mut Finding) {
         Err(Error::Host(Failure { cause: Cause::TimedOut, .. })) => "has no answer in time".to_owned(),
         Err(_) => return,
     };
+    dead_shard(&format!("GET /clients {took}"), finding);
+}
+
+fn dead_shard(what: &str, finding: &mut Finding) {
     let advice = Advice::run(
         "Make room if the disk is full, then restart the server: a dead shard does not come back by itself.",
         "systemctl restart iggy",
     );
-    finding.fail(format!("GET /clients {took}: a shard does not answer, though /ping does"), advice);
+    finding.fail(format!("{what}: a shard does not answer, though /ping does"), advice);
 }
 
 #[cfg(test)]
@@ -162,6 +170,16 @@ mod tests {
             "GET /clients took 3 s: a shard does not answer, though /ping does"
         );
         assert_eq!(judged(with_token().without(api("/clients"), Cause::TimedOut)).verdict(), Verdict::Fail);
+    }
+
+    #[test]
+    fn statistics_that_do_not_come_fail_too() {
+        let silent = judged(with_token().without(api("/stats"), Cause::TimedOut));
+        assert_eq!(
+            silent.problems[0].text,
+            "GET /stats has no answer in time: a shard does not answer, though /ping does"
+        );
+        assert_eq!(silent.verdict(), Verdict::Fail);
     }
 
     #[test]
