@@ -31,9 +31,11 @@ fn a_dead_mount_is_named_the_report_comes_and_the_command_ends() {
     let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&report).unwrap()).unwrap();
     let space =
         report["checks"].as_array().unwrap().iter().find(|check| check["id"] == "disk-space").unwrap();
-    assert_eq!(space["outcome"], "warn", "{space:#}");
-    let problem = space["problems"][0]["text"].as_str().unwrap();
-    assert_eq!(problem, format!("{0} could not be measured: space {0}: no answer in time", dead.display()));
+    // The machine that runs this may have a full disk of its own.
+    let told = format!("{0} could not be measured: space {0}: no answer in time", dead.display());
+    let problems = space["problems"].as_array().unwrap();
+    let problem = problems.iter().find(|problem| problem["text"] == told);
+    assert_eq!(problem.unwrap_or_else(|| panic!("{space:#}"))["severity"], "warn");
     drop(mounted);
     let output = receiver.recv_timeout(Duration::from_secs(20)).unwrap().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
