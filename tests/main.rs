@@ -15,4 +15,5 @@ mod report;
 mod same_bytes;
 mod scale;
 mod support;
+mod verify;
 mod walls;

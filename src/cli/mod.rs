@@ -8,6 +8,7 @@ mod progress;
 mod snapshot;
 mod summary;
 mod terminal;
+mod verify;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -26,6 +27,7 @@ struct Command {
 enum Verb {
     Snapshot(snapshot::Arguments),
     Checks(checks::Arguments),
+    Verify(verify::Arguments),
 }
 
 /// It ran, and this is what it found or failed at. Usage errors are 2 as well.
@@ -37,6 +39,7 @@ pub fn run() -> ExitCode {
     let result = match &command.verb {
         Verb::Snapshot(arguments) => snapshot::run(arguments),
         Verb::Checks(arguments) => checks::run(arguments),
+        Verb::Verify(arguments) => verify::run(arguments),
     };
     let result = result.and_then(|code| std::io::stdout().flush().map(|()| code).map_err(Into::into));
     let code = match result {

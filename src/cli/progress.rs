@@ -1,4 +1,4 @@
-//! The bar on stderr while checks run: how many are done, and which are running.
+//! Bars on stderr: how many checks are done and which are running, or how many bytes were read.
 
 use std::time::Duration;
 
@@ -44,4 +44,13 @@ impl Progress {
     pub fn finish(&self) {
         self.bar.finish_and_clear();
     }
+}
+
+/// A count of bytes that grows; draws nothing when stderr is no terminal, or when `quiet`.
+pub fn of_bytes(quiet: bool) -> ProgressBar {
+    let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+    let bar = ProgressBar::with_draw_target(None, target);
+    let style = ProgressStyle::with_template("{binary_bytes} read {elapsed} {binary_bytes_per_sec}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar
 }

@@ -8,11 +8,12 @@ use anyhow::{Context, ensure};
 use clap::ValueEnum;
 
 use super::progress::Progress;
-use super::{front, output, plan, summary};
+use super::{front, output, plan, summary, verify};
 use crate::config;
 use crate::snapshot::bundle::Bundle;
 use crate::snapshot::report::{Outcome, Report};
 use crate::snapshot::select::Selection;
+use crate::snapshot::signature::SigningKey;
 use crate::snapshot::{Order, Snapshot, collect};
 
 /// Diagnose this host and write a report
@@ -51,6 +52,10 @@ pub struct Arguments {
     /// Judge a recorded host instead of this one: a bundle, or a folder with its host/ folder
     #[arg(long, value_name = "DIR|ZIP")]
     host: Option<PathBuf>,
+
+    /// Sign the bundle with this Ed25519 private key, as `openssl genpkey -algorithm ed25519` writes it
+    #[arg(long, value_name = "KEY.PEM")]
+    sign: Option<PathBuf>,
 
     /// Print what would be read and run and how large it can get, and collect nothing
     #[arg(long)]
@@ -105,6 +110,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
 fn diagnose(arguments: &Arguments, selection: Selection) -> anyhow::Result<u8> {
     let checks = selection.checks()?;
     let destination = Destination::of(arguments);
+    let key = arguments.sign.as_deref().map(|path| signing_key(path, &destination)).transpose()?;
     destination.ensure_writable()?;
 
     let mut progress = Progress::new(arguments.quiet || arguments.json);
@@ -117,7 +123,7 @@ fn diagnose(arguments: &Arguments, selection: Selection) -> anyhow::Result<u8> {
     };
     let snapshot = collect(&order, &mut |event| progress.observe(event))?;
     progress.say("writing the report");
-    let written = write(&snapshot, &destination);
+    let written = write(&snapshot, key.as_ref(), &destination);
     progress.finish();
     let written = written?;
 
@@ -186,8 +192,22 @@ impl Destination {
     }
 }
 
-fn write(snapshot: &Snapshot, destination: &Destination) -> anyhow::Result<Option<Written>> {
-    let bundle = Bundle::new(snapshot)?;
+/// Read before the work begins: what cannot sign must not be found out a minute later.
+fn signing_key(path: &Path, destination: &Destination) -> anyhow::Result<SigningKey> {
+    ensure!(
+        destination.format == Format::Zip,
+        "only a whole bundle is signed; leave --sign out, or write a .zip"
+    );
+    let key = verify::read_small(path).and_then(|text| SigningKey::from_pem(&text));
+    key.with_context(|| format!("cannot sign with {}", path.display()))
+}
+
+fn write(
+    snapshot: &Snapshot,
+    key: Option<&SigningKey>,
+    destination: &Destination,
+) -> anyhow::Result<Option<Written>> {
+    let bundle = Bundle::signed(snapshot, key)?;
     let part = |path: &str| {
         bundle.file(path).map(<[u8]>::to_vec).with_context(|| format!("the bundle has no {path}"))
     };

@@ -11,9 +11,19 @@ use zip::write::SimpleFileOptions;
 
 use super::Snapshot;
 use super::report::{self, Outcome};
+use super::signature::{PublicKey, SigningKey};
 
 /// Changes when a reader of the previous version could misread this one.
 pub const MANIFEST_VERSION: u32 = 1;
+
+/// What was expected and what is here.
+pub const MANIFEST: &str = "manifest.json";
+
+/// 64 bytes: the Ed25519 signature over the bytes of [`MANIFEST`].
+pub const SIGNATURE: &str = "manifest.sig";
+
+/// What Ed25519 is called in [`Signer`].
+pub const ED25519: &str = "ed25519";
 
 /// `manifest.json`: what was expected against what is here.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,9 +37,23 @@ pub struct Manifest {
     pub complete: bool,
     /// Every check that was expected, in the order of the catalogue.
     pub items: Vec<Item>,
-    /// Every file but this one, in the order of the archive.
+    /// Every file but this one and its signature, in the order of the archive.
     pub files: Vec<FileEntry>,
     pub redaction: Redaction,
+    /// Whose signature over this file's bytes [`SIGNATURE`] is; absent when nobody signed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signature: Option<Signer>,
+}
+
+/// The key that signed. It comes with what it signed, and so proves nothing to those who do not know it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signer {
+    /// `ed25519`.
+    pub algorithm: String,
+    /// SubjectPublicKeyInfo in base64: what stands in a PEM file.
+    pub public_key: String,
+    /// SHA-256 of the SubjectPublicKeyInfo, in hex.
+    pub fingerprint: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -70,6 +94,11 @@ pub struct Bundle {
 impl Bundle {
     /// Renders and masks everything, and scans it once more. Fails when a known secret is still in it.
     pub fn new(snapshot: &Snapshot) -> anyhow::Result<Bundle> {
+        Bundle::signed(snapshot, None)
+    }
+
+    /// The same with `key`'s signature over the manifest, and so over everything that it lists.
+    pub fn signed(snapshot: &Snapshot, key: Option<&SigningKey>) -> anyhow::Result<Bundle> {
         let sweep = |text: &str| snapshot.redactor.sweep(text).into_owned();
         // Masked as the structure it is, not as JSON text: a token must not break the syntax.
         let report: report::Report = serde_json::from_str(&sweep(&serde_json::to_string(&snapshot.report)?))
@@ -81,8 +110,11 @@ impl Bundle {
         for (path, content) in &snapshot.evidence {
             files.push((format!("host/{}", sweep(path)), sweep(content).into_bytes()));
         }
-        let manifest = serde_json::to_vec_pretty(&manifest(&report, &files))?;
-        files.insert(2, ("manifest.json".to_owned(), manifest));
+        let manifest = serde_json::to_vec_pretty(&manifest(&report, &files, key.map(SigningKey::public)))?;
+        if let Some(key) = key {
+            files.insert(2, (SIGNATURE.to_owned(), key.sign(&manifest)));
+        }
+        files.insert(2, (MANIFEST.to_owned(), manifest));
 
         for (path, content) in &files {
             let hits = snapshot.redactor.hits(path.as_bytes()) + snapshot.redactor.hits(content);
@@ -114,7 +146,7 @@ impl Bundle {
     }
 }
 
-fn manifest(report: &report::Report, files: &[(String, Vec<u8>)]) -> Manifest {
+fn manifest(report: &report::Report, files: &[(String, Vec<u8>)], signer: Option<PublicKey>) -> Manifest {
     let items = report.checks.iter().map(|check| {
         let reason = could_not_tell(check.outcome) || check.outcome == Outcome::Skip;
         Item {
@@ -138,6 +170,11 @@ fn manifest(report: &report::Report, files: &[(String, Vec<u8>)]) -> Manifest {
         items: items.collect(),
         files: files.iter().map(entry).collect(),
         redaction: Redaction { masked: report.masked.clone(), found_by_second_scan: 0 },
+        signature: signer.map(|key| Signer {
+            algorithm: ED25519.to_owned(),
+            public_key: key.to_base64(),
+            fingerprint: key.fingerprint(),
+        }),
     }
 }
 

@@ -1,11 +1,14 @@
 //! Diagnoses a host: asks, judges, masks, reports.
 
+mod archive_end;
 pub mod bundle;
 pub mod host;
 pub mod redact;
 pub mod report;
 pub mod run;
 pub mod select;
+pub mod signature;
+pub mod verify;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
