@@ -332,7 +332,7 @@ fn is_safe(path: &str) -> bool {
     !path.is_empty()
         && !path.contains('\\')
         && !path.chars().any(char::is_control)
-        && !path.get(1..2).is_some_and(|second| second == ":")
+        && path.get(1..2).is_none_or(|second| second != ":")
         && !path.split('/').any(|part| matches!(part, "" | "." | ".."))
 }
 
