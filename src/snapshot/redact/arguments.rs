@@ -38,8 +38,17 @@ const PROGRAMS: &[Program] = &[
         attached: false,
     },
     Program { names: &["sqlcmd"], options: &["-P"], attached: true },
-    Program { names: &["curl", "http", "https"], options: &["-u", "-a"], attached: true },
+    Program { names: &["ipmitool"], options: &["-P"], attached: false },
+    // `docker login -p`: elsewhere docker's -p is a port.
+    Program { names: &["login"], options: &["-p"], attached: false },
+    Program { names: ARCHIVERS, options: &["-p", "-P"], attached: true },
+    Program { names: &["curl", "http", "https"], options: &["-u", "-U", "-a"], attached: true },
+    Program { names: &["smbclient", "rpcclient", "smbget"], options: &["-U"], attached: true },
 ];
+/// Without an attached password these ask for one.
+const ARCHIVERS: &[&str] = &["7z", "7za", "7zr", "7zz"];
+/// Subcommands that take a user and then a password.
+const USER_COMMANDS: [&str; 3] = ["add_user", "change_password", "authenticate_user"];
 /// How far before an option in running text its program may stand, in bytes.
 const PROGRAM_BYTES: usize = 512;
 
@@ -50,7 +59,23 @@ pub(super) fn arguments(text: &str, from: usize, to: usize, spans: &mut Vec<Span
     let mut rule: Option<(&'static str, Certainty)> = None;
     for (at, (start, end)) in words.iter().enumerate() {
         let word = &text[*start..*end];
-        program = known_program(word).or(program);
+        let previous = |back: usize| at.checked_sub(back).map(|at| &text[words[at].0..words[at].1]);
+        // `top -u iggy` runs no iggy.
+        let argument = program.is_none() && at > 1 && previous(1).is_some_and(|word| word.starts_with('-'));
+        program = known_program(word).filter(|_| !argument).or(program);
+        if previous(2).is_some_and(|word| USER_COMMANDS.contains(&word)) && !is_token(word) {
+            spans.push(Span::new(*start, *end, "password"));
+            continue;
+        }
+        let user = matches!(previous(1), Some("--user" | "--proxy-user"));
+        if user
+            && let Some((_, password)) = word.split_once(':')
+            && !is_token(password)
+            && !is_harmless(password, Certainty::Sure, false)
+        {
+            spans.push(Span::new(*end - password.len(), *end, "password"));
+            continue;
+        }
         if let Some((rule, certainty)) = rule.take() {
             let option = word.starts_with('-') && certainty != Certainty::Sure;
             let long = word.starts_with("--");
@@ -129,13 +154,14 @@ fn short(
         return None;
     }
     let next = next?;
-    if letter == "-u" {
+    if matches!(letter, "-u" | "-U") {
         // curl's `user:password`; for others -u is a user name.
-        let password = next.split_once(':').filter(|_| known)?;
-        return (!is_token(password.1)).then_some(("password", Certainty::Sure));
+        let (_, password) = next.split_once([':', '%']).filter(|_| known)?;
+        return (!is_token(password)).then_some(("password", Certainty::Sure));
     }
     // mysql's -p alone asks for the password.
-    if known && program.is_some_and(|program| program.names.contains(&"mysql")) {
+    if known && program.is_some_and(|program| program.names.contains(&"mysql") || program.names == ARCHIVERS)
+    {
         return None;
     }
     let port = next.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b':' | b'-' | b'/' | b','))
@@ -149,7 +175,8 @@ fn short(
 }
 
 fn user_length(letter: &str, attached: &str) -> usize {
-    if letter == "-u" { attached.find(':').map_or(0, |colon| colon + 1) } else { 0 }
+    let user = matches!(letter, "-u" | "-U");
+    if user { attached.find([':', '%']).map_or(0, |end| end + 1) } else { 0 }
 }
 
 fn known_program(word: &str) -> Option<&'static Program> {
@@ -161,6 +188,8 @@ fn known_program(word: &str) -> Option<&'static Program> {
 #[derive(Default)]
 pub(super) struct Programs {
     read: usize,
+    /// Whether the last word was an option.
+    option: bool,
     last: Option<(usize, &'static Program)>,
 }
 
@@ -169,7 +198,11 @@ impl Programs {
     fn before(&mut self, line: &str, at: usize) -> Option<&'static Program> {
         let mut start = self.read;
         for word in line.get(self.read..at)?.split([' ', '\t', '=', '"', '\'', '`', '(']) {
-            self.last = known_program(word).map(|program| (start, program)).or(self.last);
+            // `top -u iggy` runs no iggy.
+            let argument = self.last.is_none() && self.option;
+            self.last =
+                known_program(word).filter(|_| !argument).map(|program| (start, program)).or(self.last);
+            self.option = word.starts_with('-');
             start += word.len() + 1;
         }
         self.read = at;

@@ -5,7 +5,22 @@ use super::names::telling;
 use super::span::Span;
 use super::tokens::is_token;
 
-const HARMLESS: [&str; 44] = [
+const HARMLESS: [&str; 59] = [
+    "LD_LIBRARY_PATH",
+    "LD_PRELOAD",
+    "MALLOC_ARENA_MAX",
+    "MALLOC_CONF",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "TOKIO_WORKER_THREADS",
+    "GOMAXPROCS",
+    "GOMEMLIMIT",
+    "RUST_MIN_STACK",
+    "NO_PROXY",
+    "no_proxy",
+    "KUBERNETES_SERVICE_HOST",
+    "KUBERNETES_SERVICE_PORT",
+    "OTEL_SERVICE_NAME",
     "PATH",
     "LANG",
     "LANGUAGE",

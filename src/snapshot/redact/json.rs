@@ -37,6 +37,8 @@ enum Pair {
 pub(super) fn json(text: &str, unit: bool, spans: &mut Vec<Span>) {
     let bytes = text.as_bytes();
     let mut open: Vec<Container> = vec![Container::default()];
+    // The kind of a Kubernetes object may stand behind its data.
+    let secret = ["\"kind\":\"Secret\"", "\"kind\": \"Secret\""].iter().any(|kind| text.contains(kind));
     let mut at = 0;
     while at < bytes.len() {
         let depth = open.len() - 1;
@@ -77,6 +79,9 @@ pub(super) fn json(text: &str, unit: bool, spans: &mut Vec<Span>) {
             b'"' => {
                 let end = string_end(bytes, at + 1);
                 string(text, at + 1, end, &mut open[depth], unit, spans);
+                if secret && open[depth].key && matches!(&text[at..end], "\"data" | "\"stringData") {
+                    open[depth].value = Place::default().enter("stringData", false);
+                }
                 at = end + 1;
             }
             byte if byte.is_ascii_whitespace() => at += 1,

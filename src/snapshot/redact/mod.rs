@@ -11,6 +11,7 @@ mod named;
 mod names;
 mod patterns;
 mod pem;
+mod providers;
 mod receipt;
 mod scan;
 mod span;
@@ -25,6 +26,8 @@ mod yaml;
 
 #[cfg(test)]
 mod corpus;
+#[cfg(test)]
+mod draws;
 #[cfg(test)]
 mod robust;
 #[cfg(test)]

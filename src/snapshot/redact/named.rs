@@ -13,7 +13,7 @@ const NAME_BYTES: usize = 256;
 /// Shortest hexadecimal signature or session identifier: PHP's.
 const CODE_BYTES: usize = 26;
 /// How far behind a telling name a high-entropy word still belongs to it.
-const NEAR_WORDS: usize = 3;
+const NEAR_WORDS: usize = 4;
 
 /// Reads the name around `start..end`; says where to go on.
 pub(super) fn read(line: &str, floor: usize, start: usize, end: usize, spans: &mut Vec<Span>) -> usize {
@@ -68,6 +68,12 @@ fn find(line: &str, first: usize, last: usize) -> Option<Span> {
     }
     if option || lower == "identified by" || is_directive(line, first, &lower) {
         return next_word(line, last, telling);
+    }
+    if telling.certainty == Certainty::Sure
+        && let [b' ' | b'(', b'"' | b'\'', ..] = bytes[last..]
+    {
+        // SQL: `PASSWORD 'x'`, `PASSWORD('x')`.
+        return quoted_word(line, last + 1, telling);
     }
     nearby(line, last, telling)
 }
@@ -130,10 +136,14 @@ fn in_prose(line: &str, first: usize) -> bool {
 /// Directives whose value follows a blank: netrc(5), redis.conf, and `password is X`.
 fn is_directive(line: &str, first: usize, lower: &str) -> bool {
     match lower {
-        "requirepass" | "masterauth" => true,
+        "requirepass" | "masterauth" | "bindpw" | "auth_pass" | "rocommunity" | "rwcommunity" => true,
         "password" => {
             let words: Vec<&str> = line[..first].split_whitespace().rev().take(2).collect();
-            words.get(1) == Some(&"login")
+            let alone = words.is_empty() && {
+                let mut words = line[first..].split_whitespace().skip(1);
+                words.next().is_some_and(is_secretish) && words.next().is_none()
+            };
+            alone || words.get(1) == Some(&"login")
         }
         _ => false,
     }
@@ -142,7 +152,11 @@ fn is_directive(line: &str, first: usize, lower: &str) -> bool {
 fn next_word(line: &str, last: usize, telling: Telling) -> Option<Span> {
     let bytes = line.as_bytes();
     let at = skip_blanks(bytes, last + usize::from(bytes.get(last) == Some(&0)));
-    let value = (at > last).then(|| value(line, at, Joint::Equals))??;
+    if at > last { quoted_word(line, at, telling) } else { None }
+}
+
+fn quoted_word(line: &str, at: usize, telling: Telling) -> Option<Span> {
+    let value = value(line, at, Joint::Equals)?;
     let text = &line[value.start..value.end];
     let shown = text.starts_with('-') && !value.quoted
         || is_token(text)
@@ -152,6 +166,10 @@ fn next_word(line: &str, last: usize, telling: Telling) -> Option<Span> {
 
 /// A high-entropy word soon after a telling name.
 fn nearby(line: &str, last: usize, telling: Telling) -> Option<Span> {
+    // The names of signature algorithms look drawn.
+    if telling.rule == "signature" {
+        return None;
+    }
     let bytes = line.as_bytes();
     let mut at = last;
     for _ in 0..NEAR_WORDS {

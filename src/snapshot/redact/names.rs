@@ -43,7 +43,8 @@ const DECORATIONS: [&str; 20] = [
     "string",
 ];
 /// Words that make a secret of the "key" after them.
-const KEYS: [&str; 36] = [
+const KEYS: [&str; 37] = [
+    "global",
     "api",
     "access",
     "secret",
@@ -98,8 +99,11 @@ const PUBLIC_KEYS: [&str; 14] = [
     "host",
     "idempotency",
 ];
+/// Words before "credential" of settings that say where one is read from.
+const READ_CREDENTIALS: [&str; 2] = ["load", "import"];
 /// Words before "token" of tokens that open nothing: positions in a listing or in a text.
-const OPEN_TOKENS: [&str; 12] = [
+const OPEN_TOKENS: [&str; 13] = [
+    "automountserviceaccount",
     "next",
     "page",
     "continuation",
@@ -171,7 +175,7 @@ pub(super) fn telling(name: &str) -> Option<Telling> {
     if written_apart {
         return tells(if iggy { "iggy-password" } else { "password" }, Sure);
     }
-    if last == "pass" {
+    if matches!(last, "pass" | "psk" | "rocommunity" | "rwcommunity") {
         return tells("password", Likely);
     }
     if last.ends_with("token") {
@@ -182,6 +186,10 @@ pub(super) fn telling(name: &str) -> Option<Telling> {
         };
     }
     if last.ends_with("secret") {
+        // `existingSecret`: the name of an object that holds one.
+        if before == "existing" {
+            return None;
+        }
         return tells(if iggy { "iggy-secret" } else { "secret" }, Likely);
     }
     if let Some((_, rule)) = JOINED_KEYS.iter().find(|(joined, _)| last.ends_with(joined)) {
@@ -200,8 +208,10 @@ pub(super) fn telling(name: &str) -> Option<Telling> {
         return tells("access-key", Likely);
     }
     match last {
+        "credential" | "credentials" if READ_CREDENTIALS.contains(&before) => None,
         "credential" | "credentials" | "creds" => tells("credentials", Likely),
         "tokens" | "secrets" | "jwt" => tells("token", Possible),
+        "login" if before == "sonar" => tells("token", Likely),
         "key" if PUBLIC_KEYS.contains(&before) => None,
         "key" | "auth" => tells("secret-key", Possible),
         "signature" | "sig" | "hmac" => tells("signature", Possible),

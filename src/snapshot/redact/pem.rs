@@ -14,7 +14,7 @@ pub(super) fn private_label(text: &str) -> Option<usize> {
     let label = text.strip_prefix("-----BEGIN ").or_else(|| text.strip_prefix("-----END "))?;
     let opening = text.len() - label.len();
     let end = label.as_bytes().iter().take(64).position(|byte| *byte == b'-')?;
-    let private = label[..end].contains("PRIVATE KEY");
+    let private = label[..end].contains("PRIVATE KEY") || label[..end].contains("Static key");
     (private && label[end..].starts_with("-----")).then_some(opening + end + 5)
 }
 

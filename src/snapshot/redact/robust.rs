@@ -4,6 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::corpus::{LOOKALIKES, secrets};
+use super::draws::Draws;
 use super::*;
 
 const SHAPES: [Shape; 8] = [
@@ -19,18 +20,6 @@ const SHAPES: [Shape; 8] = [
 
 fn redactor() -> Redactor {
     Redactor::new([9; 32])
-}
-
-/// xorshift64: the same texts in every run.
-struct Draws(u64);
-
-impl Draws {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % bound.max(1) as u64) as usize
-    }
 }
 
 #[test]
@@ -88,7 +77,7 @@ fn no_text_makes_it_panic_and_masking_twice_is_masking_once() {
         "null",
         "12345678",
     ];
-    let mut draws = Draws(0x9e37_79b9_7f4a_7c15);
+    let mut draws = Draws::new(0x9e37_79b9_7f4a_7c15);
     let redactor = redactor();
     for round in 0..1500 {
         let count = 1 + draws.below(14);

@@ -1,11 +1,14 @@
 //! Finds secrets in running text: one pass looks for what could begin or name one, and only there is read closer.
 
+use std::ops::Range;
+
 use aho_corasick::{AhoCorasick, AhoCorasickKind, Input, MatchKind};
 
-use super::patterns::{self, HASHES, PROVIDERS};
+use super::patterns::{self, HASHES};
+use super::providers::{self, INFIXES, PROVIDERS};
 use super::span::Span;
 use super::view::{INVISIBLE, View, WRITTEN_ESCAPES};
-use super::{arguments, named, pem, tokens, url};
+use super::{arguments, named, pem, tokens, url, value};
 
 #[derive(Clone, Copy)]
 enum Trigger {
@@ -14,7 +17,7 @@ enum Trigger {
     GoAddress,
     Jwt,
     Provider(usize),
-    AzureSecret,
+    Infix(usize),
     TelegramBot,
     Hash(usize),
     Pem,
@@ -23,6 +26,10 @@ enum Trigger {
     ShortOption,
     Shadow,
     ValueChanged,
+    PasswordFile,
+    AccessList,
+    PlainLogin,
+    KeyBelow,
     Token,
     Hidden,
 }
@@ -32,8 +39,10 @@ pub(super) struct Scanner {
     triggers: Vec<Trigger>,
 }
 
+/// `NUL user NUL password` in base64, for one letter each.
+const PLAIN_LOGIN_BYTES: usize = 6;
 /// Beginnings and parts of names that tell of a secret.
-const NAMES: [&str; 24] = [
+const NAMES: [&str; 27] = [
     "pass",
     "pwd",
     "secret",
@@ -58,6 +67,9 @@ const NAMES: [&str; 24] = [
     "psw",
     "hmac",
     "creds",
+    "psk",
+    "community",
+    "sonar.login",
 ];
 
 impl Scanner {
@@ -75,11 +87,13 @@ impl Scanner {
         for (at, provider) in PROVIDERS.iter().enumerate() {
             row(provider.prefix, Trigger::Provider(at));
         }
+        for (at, infix) in INFIXES.iter().enumerate() {
+            row(infix.part, Trigger::Infix(at));
+        }
         for (at, hash) in HASHES.iter().enumerate() {
             row(hash, Trigger::Hash(at));
         }
         for (text, trigger) in [
-            ("8Q~", Trigger::AzureSecret),
             (":AA", Trigger::TelegramBot),
             ("-----BEGIN ", Trigger::Pem),
             ("-----END ", Trigger::Pem),
@@ -93,6 +107,12 @@ impl Scanner {
             (" -w ", Trigger::ShortOption),
             (":::", Trigger::Shadow),
             ("value changed to: ", Trigger::ValueChanged),
+            (":5432:", Trigger::PasswordFile),
+            (":*:*:", Trigger::PasswordFile),
+            (" on >", Trigger::AccessList),
+            ("auth plain ", Trigger::PlainLogin),
+            ("$ANSIBLE_VAULT;", Trigger::KeyBelow),
+            ("Private-Lines: ", Trigger::KeyBelow),
             (tokens::OPENING, Trigger::Token),
         ] {
             row(text, trigger);
@@ -120,13 +140,12 @@ impl Scanner {
         if in_key {
             (at, in_key) = pem::inside(text, 0, spans);
         }
+        let mut view = View::default();
         while let Some(found) = self.finder.find(Input::new(bytes).span(at..bytes.len())) {
-            let start = bytes[at..found.start()]
-                .iter()
-                .rposition(|byte| *byte == b'\n')
-                .map_or(at, |end| at + end + 1);
-            let end = text[found.start()..].find('\n').map_or(bytes.len(), |end| found.start() + end);
-            let key_lines = self.line(text, start, end, spans);
+            let start = memchr::memrchr(b'\n', &bytes[at..found.start()]).map_or(at, |end| at + end + 1);
+            let end =
+                memchr::memchr(b'\n', &bytes[found.start()..]).map_or(bytes.len(), |end| found.start() + end);
+            let key_lines = self.line(text, start..end, found.start() - start, &mut view, spans);
             at = (end + 1).min(bytes.len());
             if key_lines {
                 (at, in_key) = pem::inside(text, at, spans);
@@ -135,35 +154,48 @@ impl Scanner {
         in_key
     }
 
-    /// One line; whether a private key goes on below it.
-    fn line(&self, text: &str, start: usize, end: usize, spans: &mut Vec<Span>) -> bool {
-        let line = &text[start..end];
-        let hidden = WRITTEN_ESCAPES.iter().any(|escape| line.contains(escape)) || line.contains(INVISIBLE);
-        let mut found = Vec::new();
-        let key_lines;
-        if hidden {
-            let view = View::of(line);
-            key_lines = self.visible(&view.text, &mut found);
-            spans.extend(found.drain(..).map(|span| {
-                let (first, last) = view.place(span.start, span.end);
-                Span { start: start + first, end: start + last, ..span }
-            }));
-        } else {
-            key_lines = self.visible(line, &mut found);
-            spans.extend(found.drain(..).map(|span| span.moved(start)));
-        }
-        if line.contains("-----END ") {
-            let place = line.find("-----END ").filter(|place| pem::private_label(&line[*place..]).is_some());
-            if let Some(place) = place.filter(|place| !line[..*place].contains("-----BEGIN ")) {
-                pem::before_end(text, start + place, 0, spans);
+    /// One line, in which nothing is telling before `from`; whether a private key goes on below it.
+    fn line(
+        &self,
+        text: &str,
+        place: Range<usize>,
+        from: usize,
+        view: &mut View,
+        spans: &mut Vec<Span>,
+    ) -> bool {
+        let line = &text[place.clone()];
+        let before = spans.len();
+        let key_lines = match self.visible(line, from, true, spans) {
+            Some(key_lines) => {
+                spans[before..].iter_mut().for_each(|span| *span = span.moved(place.start));
+                key_lines
             }
+            None => {
+                spans.truncate(before);
+                view.read(line);
+                let key_lines = self.visible(&view.text, 0, false, spans).unwrap_or(false);
+                for span in &mut spans[before..] {
+                    let (first, last) = view.place(span.start, span.end);
+                    *span = Span { start: place.start + first, end: place.start + last, ..*span };
+                }
+                key_lines
+            }
+        };
+        if let Some(end) = line.find("-----END ")
+            && pem::private_label(&line[end..]).is_some()
+            && !line[..end].contains("-----BEGIN ")
+        {
+            pem::before_end(text, place.start + end, 0, spans);
         }
         key_lines
     }
 
-    fn visible(&self, line: &str, spans: &mut Vec<Span>) -> bool {
+    /// Secrets of a line as it shows, from `from` on; whether a private key goes on below it. `None` if characters
+    /// that do not show stand in it and `watch` asks for that.
+    fn visible(&self, line: &str, from: usize, watch: bool, spans: &mut Vec<Span>) -> Option<bool> {
         let bytes = line.as_bytes();
-        let (mut at, mut key_lines) = (0, false);
+        // A name may begin before the part of it that tells, but not before what was read already.
+        let (mut at, mut floor, mut key_lines) = (from, 0, false);
         let mut programs = arguments::Programs::default();
         while let Some(found) = self.finder.find(Input::new(bytes).span(at..bytes.len())) {
             let start = found.start();
@@ -171,8 +203,14 @@ impl Scanner {
                 spans.push(Span::new(start, end, rule));
                 end
             };
+            let whole = |range: Option<(usize, usize)>, rule, spans: &mut Vec<Span>| {
+                range.map(|(first, last)| {
+                    spans.push(Span::new(first, last, rule));
+                    last
+                })
+            };
             let next = match self.triggers[found.pattern().as_usize()] {
-                Trigger::Name => Some(named::read(line, at, start, found.end(), spans)),
+                Trigger::Name => Some(named::read(line, floor, start, found.end(), spans)),
                 Trigger::Url => {
                     url::userinfo(line, start, spans);
                     Some(spans.last().map_or(found.end(), |span| span.end.max(found.end())))
@@ -183,13 +221,18 @@ impl Scanner {
                 }
                 Trigger::Jwt => patterns::jwt_end(bytes, start).map(|end| mask(end, "jwt", spans)),
                 Trigger::Provider(row) => {
-                    let range = patterns::provider_range(bytes, start, &PROVIDERS[row]);
-                    range.map(|(first, last)| {
-                        spans.push(Span::new(first, last, PROVIDERS[row].rule));
-                        last
+                    let provider = &PROVIDERS[row];
+                    let range = providers::provider_range(bytes, start, provider);
+                    whole(range, provider.rule, spans).or_else(|| {
+                        // What begins like a provider's token may be a name.
+                        let name = NAMES.iter().find(|name| provider.prefix.starts_with(**name))?;
+                        Some(named::read(line, floor, start, start + name.len(), spans))
                     })
                 }
-                Trigger::AzureSecret => azure_secret(bytes, start, spans),
+                Trigger::Infix(row) => {
+                    let range = providers::infix_range(bytes, floor, start, &INFIXES[row]);
+                    whole(range, INFIXES[row].rule, spans)
+                }
                 Trigger::TelegramBot => telegram_bot(bytes, start, spans),
                 Trigger::Hash(row) => {
                     patterns::hash_end(bytes, start, HASHES[row]).map(|end| mask(end, "password-hash", spans))
@@ -209,32 +252,34 @@ impl Scanner {
                     arguments::short_option(line, start, &mut programs, spans);
                     Some(found.end() - 1)
                 }
-                Trigger::Shadow => {
-                    spans.extend(
-                        patterns::shadow_hash(line)
-                            .map(|(first, last)| Span::new(first, last, "password-hash")),
-                    );
+                Trigger::Shadow => whole(patterns::shadow_hash(line), "password-hash", spans),
+                Trigger::ValueChanged => Some(named::value_changed(line, start, found.end(), spans)),
+                Trigger::PasswordFile => whole(patterns::password_file(line), "password", spans),
+                Trigger::AccessList => {
+                    let end = value::word_end(bytes, found.end());
+                    let user = line[..start].trim_start().starts_with("user ");
+                    whole(Some((found.end(), end)).filter(|_| user && end > found.end()), "password", spans)
+                }
+                Trigger::PlainLogin => {
+                    let end = value::word_end(bytes, found.end());
+                    let long = end >= found.end() + PLAIN_LOGIN_BYTES;
+                    whole(Some((found.end(), end)).filter(|_| long), "password", spans)
+                }
+                Trigger::KeyBelow => {
+                    key_lines = true;
                     None
                 }
-                Trigger::ValueChanged => Some(named::value_changed(line, start, found.end(), spans)),
                 Trigger::Token => tokens::token_length(&bytes[start..]).map(|length| start + length),
+                Trigger::Hidden if watch => return None,
                 Trigger::Hidden => None,
             };
             at = next.unwrap_or(start + 1).max(start + 1).min(bytes.len());
+            if next.is_some() {
+                floor = at;
+            }
         }
-        key_lines
+        Some(key_lines)
     }
-}
-
-/// A client secret of Entra: three characters, `8Q~`, and 34 more.
-fn azure_secret(bytes: &[u8], at: usize, spans: &mut Vec<Span>) -> Option<usize> {
-    let start = at.checked_sub(3)?;
-    let end = at + 3 + 31;
-    let word = |byte: &u8| byte.is_ascii_alphanumeric() || b"_~.-".contains(byte);
-    bytes.get(start..end).filter(|secret| secret.iter().all(word))?;
-    let end = end + bytes[end..].iter().take(6).take_while(|byte| word(byte)).count();
-    spans.push(Span::new(start, end, "azure-secret"));
-    Some(end)
 }
 
 /// `123456789:AA` and 33 more characters.

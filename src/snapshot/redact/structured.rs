@@ -33,7 +33,7 @@ impl Place {
         let key = visible(key);
         let key = key.trim();
         if self.rule.is_some() {
-            return self;
+            return self.within(key);
         }
         let masked = |rule| Place { rule: Some(rule), ..Place::default() };
         let lower = key.to_ascii_lowercase().replace('-', "_");
@@ -69,6 +69,21 @@ impl Place {
             rule: telling.map(|telling| telling.rule),
             certainty: telling.map(|telling| telling.certainty),
             parent,
+        }
+    }
+
+    /// The place under a key that is named by what it holds: settings of a token are none.
+    fn within(self, key: &str) -> Place {
+        const ITSELF: [&str; 6] = ["value", "raw", "plain", "data", "text", "current"];
+        let token = matches!(self.rule, Some("token" | "iggy-token")) && self.certainty.is_some();
+        if !token || ITSELF.contains(&key.to_ascii_lowercase().as_str()) {
+            return self;
+        }
+        let own = telling(key).filter(|telling| telling.certainty != Certainty::Possible);
+        Place {
+            rule: own.map(|telling| telling.rule).or(self.rule),
+            certainty: Some(own.map_or(Certainty::Possible, |telling| telling.certainty)),
+            parent: Parent::Other,
         }
     }
 

@@ -41,6 +41,9 @@ pub(super) fn joined(line: &str, mut at: usize) -> Option<Joined> {
         _ => Quoting::None,
     };
     at += quote;
+    if let Some(next) = (quote > 0).then(|| next_attribute(bytes, at)).flatten() {
+        return Some(Joined { joint: Joint::Equals, at: next, name_quote });
+    }
     at += usize::from(quote > 0 && bytes.get(at) == Some(&b']'));
     at = skip_blanks(bytes, at);
     let rest = bytes.get(at..)?;
@@ -64,6 +67,16 @@ pub(super) fn joined(line: &str, mut at: usize) -> Option<Joined> {
         return None;
     }
     Some(Joined { joint: *joint, at: skip_blanks(bytes, at + separator.len()), name_quote })
+}
+
+/// `key="Password" value="x"` of XML, and `a1="--password" a2="x"` of the audit log.
+fn next_attribute(bytes: &[u8], at: usize) -> Option<usize> {
+    let rest = bytes.get(at..)?;
+    if rest.starts_with(b" value=") {
+        return Some(at + 7);
+    }
+    let digits = rest.strip_prefix(b" a")?.iter().take(3).take_while(|byte| byte.is_ascii_digit()).count();
+    (digits > 0 && rest.get(2 + digits) == Some(&b'=')).then_some(at + 3 + digits)
 }
 
 pub(super) fn skip_blanks(bytes: &[u8], at: usize) -> usize {
@@ -208,7 +221,18 @@ fn name_follows(bytes: &[u8], at: usize) -> bool {
     }
 }
 
-const NOTHING: [&str; 46] = [
+const NOTHING: [&str; 55] = [
+    // nsswitch.conf: where `passwd:` is looked up.
+    "files",
+    "compat",
+    "sss",
+    "systemd",
+    "winbind",
+    // Packages are named `libsecret-1-0:amd64`, rights `id-token: write`.
+    "amd64",
+    "arm64",
+    "read",
+    "write",
     "|",
     ">",
     "|-",
@@ -326,7 +350,8 @@ pub(super) fn is_placeholder(value: &str) -> bool {
             || (value.starts_with("${") && value.ends_with('}') && value.len() < 64 && !value.contains(":-"))
     });
     shell
-        || (value.starts_with("{{") && value.ends_with("}}"))
+        || ((value.starts_with("{{") || value.starts_with("${{")) && value.ends_with("}}"))
+        || matches!(value, "{{" | "${{")
         || matches!(value, "%s" | "%d" | "{}" | "{:?}" | "%v" | "?")
         || (value.starts_with('<') && value.ends_with('>') && value.len() < 32)
 }

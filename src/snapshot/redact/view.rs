@@ -7,37 +7,79 @@ pub(super) const WRITTEN_ESCAPES: [&str; 5] = ["#033[", "\\u001b[", "\\x1b[", "\
 pub(super) const INVISIBLE: [char; 9] =
     ['\u{1b}', '\u{9b}', '\u{feff}', '\u{200b}', '\u{200c}', '\u{200d}', '\u{2060}', '\u{ad}', '\u{8}'];
 
-/// Visible text, and for each of its bytes where it stands in the line.
+/// Visible text, and where its pieces stand in the line.
+#[derive(Default)]
 pub(super) struct View {
     pub(super) text: String,
-    places: Vec<usize>,
+    /// Where a piece begins in the text and in the line.
+    pieces: Vec<(usize, usize)>,
 }
 
 impl View {
     pub(super) fn of(line: &str) -> View {
-        let mut view =
-            View { text: String::with_capacity(line.len()), places: Vec::with_capacity(line.len()) };
-        let mut at = 0;
-        while let Some(character) = line[at..].chars().next() {
-            let hidden = hidden_length(&line[at..], character);
-            if hidden == 0 {
-                view.text.push(character);
-                view.places.extend(at..at + character.len_utf8());
-                at += character.len_utf8();
-            } else {
-                at += hidden;
+        let mut view = View::default();
+        view.read(line);
+        view
+    }
+
+    /// The same buffers for another line.
+    pub(super) fn read(&mut self, line: &str) {
+        self.text.clear();
+        self.pieces.clear();
+        let bytes = line.as_bytes();
+        let (mut at, mut shown) = (0, 0);
+        while at < bytes.len() {
+            if !MAY_HIDE[usize::from(bytes[at])] {
+                at += 1;
+                continue;
+            }
+            let hidden = line.get(at..).and_then(|rest| Some(hidden_length(rest, rest.chars().next()?)));
+            match hidden {
+                Some(hidden) if hidden > 0 => {
+                    self.show(line, shown, at);
+                    at += hidden;
+                    shown = at;
+                }
+                Some(_) | None => at += 1,
             }
         }
-        view
+        self.show(line, shown, bytes.len());
+    }
+
+    fn show(&mut self, line: &str, from: usize, to: usize) {
+        if from < to {
+            self.pieces.push((self.text.len(), from));
+            self.text.push_str(&line[from..to]);
+        }
     }
 
     /// The range of the line that shows as `start..end` of the view.
     pub(super) fn place(&self, start: usize, end: usize) -> (usize, usize) {
-        let first = self.places.get(start).copied().unwrap_or(0);
-        let last = end.checked_sub(1).and_then(|last| self.places.get(last)).map_or(first, |last| last + 1);
-        (first, last)
+        let first = self.line_place(start);
+        let last = end.checked_sub(1).map_or(first, |last| self.line_place(last) + 1);
+        (first, last.max(first))
+    }
+
+    fn line_place(&self, at: usize) -> usize {
+        let piece = self.pieces.partition_point(|(text, _)| *text <= at);
+        piece
+            .checked_sub(1)
+            .and_then(|piece| self.pieces.get(piece))
+            .map_or(0, |(text, line)| line + at - text)
     }
 }
+
+/// First bytes of what may not show.
+const MAY_HIDE: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut at = 0;
+    let firsts = [0x1b, 0x08, b'#', b'\\', b'^', 0xc2, 0xe2, 0xef];
+    while at < firsts.len() {
+        table[firsts[at] as usize] = true;
+        at += 1;
+    }
+    table
+};
 
 pub(super) fn visible(text: &str) -> Cow<'_, str> {
     let written = WRITTEN_ESCAPES.iter().any(|escape| text.contains(escape));
