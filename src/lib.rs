@@ -2,5 +2,6 @@
 
 pub mod cli;
 pub mod config;
+pub mod iggy;
 pub mod snapshot;
 pub mod systemd;

@@ -2,6 +2,8 @@
 
 mod checks;
 mod front;
+mod inspect;
+mod inspected;
 mod output;
 mod plan;
 mod progress;
@@ -26,6 +28,7 @@ struct Command {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Snapshot(snapshot::Arguments),
+    Inspect(inspect::Arguments),
     Checks(checks::Arguments),
     Verify(verify::Arguments),
 }
@@ -38,6 +41,7 @@ pub fn run() -> ExitCode {
     let command = Command::parse();
     let result = match &command.verb {
         Verb::Snapshot(arguments) => snapshot::run(arguments),
+        Verb::Inspect(arguments) => inspect::run(arguments),
         Verb::Checks(arguments) => checks::run(arguments),
         Verb::Verify(arguments) => verify::run(arguments),
     };

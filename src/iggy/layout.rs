@@ -1,0 +1,159 @@
+//! Sorts the files of a data directory into what they are, by their names alone.
+
+use std::collections::BTreeMap;
+
+use super::superblock;
+use super::tree::{Entry, Kind, Listing};
+
+/// What is where.
+#[derive(Default)]
+pub struct Layout {
+    /// By stream, topic, partition.
+    pub partitions: BTreeMap<(u64, u64, u64), Partition>,
+    /// Streams and topics that were seen, with or without anything in them.
+    pub topics: BTreeMap<u64, BTreeMap<u64, ()>>,
+    /// Metadata, by its path.
+    pub metadata: BTreeMap<&'static str, Entry>,
+    /// Segments that the server moved aside, by folder: files and bytes.
+    pub fenced: BTreeMap<String, (u64, u64)>,
+    /// Remains of a transfer between replicas.
+    pub staging: Vec<String>,
+    /// Links, fifos and the like, where files should be.
+    pub odd: Vec<(String, Kind)>,
+    /// What no server puts there.
+    pub unknown: Vec<String>,
+    pub other_bytes: u64,
+    /// Whether there is anything of Iggy's at all.
+    pub is_ours: bool,
+}
+
+#[derive(Default)]
+pub struct Partition {
+    pub segments: BTreeMap<u64, Segment>,
+    pub consumers: Vec<Entry>,
+    pub groups: Vec<Entry>,
+    pub superblock: [Option<Entry>; 2],
+    /// The newer server keeps what is not yet committed in folders of its own.
+    pub has_prepares: bool,
+}
+
+#[derive(Clone, Default)]
+pub struct Segment {
+    pub log: Option<Entry>,
+    pub index: Option<Entry>,
+}
+
+/// Metadata that is looked at.
+const METADATA: [&str; 7] = [
+    "metadata/journal.wal",
+    "metadata/snapshot.bin",
+    "metadata/superblock.a",
+    "metadata/superblock.b",
+    "state/log",
+    "state/info",
+    "state/tokens",
+];
+/// Digits of a segment's name.
+const DIGITS: usize = 20;
+
+pub fn path_of(stream: u64, topic: u64, partition: u64) -> String {
+    format!("streams/{stream}/topics/{topic}/partitions/{partition}")
+}
+
+impl Layout {
+    pub fn of(listing: &Listing) -> Layout {
+        let mut layout = Layout::default();
+        for entry in &listing.entries {
+            layout.sort(entry);
+        }
+        layout
+    }
+
+    fn sort(&mut self, entry: &Entry) {
+        let parts: Vec<&str> = entry.path.split('/').collect();
+        self.is_ours |= matches!(parts[0], "streams" | "metadata" | "state");
+        if matches!(entry.kind, Kind::Link | Kind::Special) {
+            self.odd.push((entry.path.clone(), entry.kind));
+            return;
+        }
+        if let Some(name) = METADATA.into_iter().find(|&name| name == entry.path) {
+            self.metadata.insert(name, entry.clone());
+        }
+        let known = match parts[..] {
+            ["streams", ref rest @ ..] => self.stream(rest, entry),
+            _ => false,
+        };
+        if !known && entry.kind == Kind::File {
+            self.other_bytes += entry.bytes;
+            if parts[0] == "streams" {
+                self.unknown.push(entry.path.clone());
+            }
+        }
+    }
+
+    /// Whether `entry`, which lies below `streams/`, is a file of a partition.
+    fn stream(&mut self, parts: &[&str], entry: &Entry) -> bool {
+        let id = |part: Option<&&str>| part.and_then(|part| part.parse::<u64>().ok());
+        let Some(stream) = id(parts.first()) else { return false };
+        let topics = self.topics.entry(stream).or_default();
+        let Some(topic) = id(parts.get(2)).filter(|_| parts[1] == "topics") else { return false };
+        topics.insert(topic, ());
+        let Some(name) = parts.get(4).filter(|_| parts[3] == "partitions") else { return false };
+        if let Some((_, number)) = name.split_once(".fenced.")
+            && number.parse::<u64>().is_ok()
+        {
+            let folder = parts[..5].join("/");
+            let (files, bytes) = self.fenced.entry(format!("streams/{folder}")).or_default();
+            if entry.kind == Kind::File {
+                *files += 1;
+                *bytes += entry.bytes;
+            }
+            return true;
+        }
+        let Ok(number) = name.parse::<u64>() else { return false };
+        let partition = self.partitions.entry((stream, topic, number)).or_default();
+        let is_staging = partition.sort(&parts[5..], entry);
+        if is_staging == Some(Found::Staging) {
+            self.staging.push(entry.path.clone());
+        }
+        is_staging.is_some()
+    }
+}
+
+#[derive(PartialEq)]
+enum Found {
+    Known,
+    Staging,
+}
+
+impl Partition {
+    fn sort(&mut self, parts: &[&str], entry: &Entry) -> Option<Found> {
+        if entry.kind == Kind::Folder {
+            self.has_prepares |= matches!(parts, [name] if name.starts_with("prepares-"));
+            return Some(Found::Known);
+        }
+        match parts {
+            ["offsets", "consumers", _] => self.consumers.push(entry.clone()),
+            ["offsets", "groups", _] => self.groups.push(entry.clone()),
+            ["purge.gen"] => {}
+            [folder, ..] if folder.starts_with("prepares-") => {}
+            [name] if name.ends_with(".staging") => return Some(Found::Staging),
+            [name] if superblock::FILES.contains(name) => {
+                self.superblock[usize::from(*name == superblock::FILES[1])] = Some(entry.clone());
+            }
+            [name] => {
+                let (stem, ending) = name.split_once('.')?;
+                let digits = stem.len() == DIGITS && stem.bytes().all(|byte| byte.is_ascii_digit());
+                let start = stem.parse().ok().filter(|_| digits)?;
+                let file = match ending {
+                    "log" => &mut self.segments.entry(start).or_default().log,
+                    "index" => &mut self.segments.entry(start).or_default().index,
+                    _ => return None,
+                };
+                *file = Some(entry.clone());
+            }
+            _ => return None,
+        }
+        Some(Found::Known)
+    }
+}

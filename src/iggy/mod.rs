@@ -1,0 +1,24 @@
+//! What we know of Iggy's data directory as it lies on disk. It is read as found, hostile or not: every length in it
+//! is a claim, nothing it says asks for memory, and no byte of a message comes out.
+
+mod archive;
+mod batch;
+mod bytes;
+mod gentle;
+mod index;
+mod inspect;
+mod journal;
+mod layout;
+mod message;
+mod metadata;
+mod offsets;
+mod partitions;
+mod problems;
+pub mod report;
+mod scan;
+mod segment;
+mod superblock;
+mod tree;
+mod window;
+
+pub use inspect::{Order, Progress, inspect};
