@@ -11,6 +11,7 @@ mod cli;
 mod conformance;
 mod hangs;
 mod hosts;
+mod inspect;
 mod report;
 mod same_bytes;
 mod scale;

@@ -20,8 +20,10 @@ use crate::iggy::{Order, inspect};
 /// A running server may be writing to the directory; what it has not finished is noted, and is no damage. Reads stay
 /// behind everybody else's, and the page cache is left as found where the filesystem tells what is in it.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit status: 0 when what was looked at is sound, 1 when something is damaged, 2 when it could \
-                        not run.")]
+#[command(
+    after_help = "Exit status: 0 when what was looked at is sound, 1 when something is damaged, 2 when it could \
+                        not run."
+)]
 pub struct Arguments {
     /// The data directory, `iggy.zip`, or a bundle that holds one
     #[arg(value_name = "DIR|ZIP")]
@@ -77,6 +79,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
 fn bar(quiet: bool) -> ProgressBar {
     let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
     let bar = ProgressBar::with_draw_target(None, target);
-    let template = "{bar:24} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {elapsed} (eta {eta})";
+    let template =
+        "{bar:24} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {elapsed} (eta {eta})";
     bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
 }

@@ -32,7 +32,9 @@ impl Archive {
         let zip = ZipArchive::new(whole.clone()).with_context(not_ours)?;
         let zip = match nested(&zip, &whole)? {
             None => zip,
-            Some(inner) => ZipArchive::new(inner).with_context(|| format!("cannot read {NESTED} in {shown}"))?,
+            Some(inner) => {
+                ZipArchive::new(inner).with_context(|| format!("cannot read {NESTED} in {shown}"))?
+            }
         };
         let prefix = prefix(&zip);
         Ok(Archive { zip, prefix })

@@ -57,7 +57,8 @@ pub fn inspect(order: Order<'_>, observe: &(dyn Fn(Progress) -> bool + Sync)) ->
     let mut problems = Vec::new();
     metadata::of_layout(&layout, &listing, generation, tree.is_archive(), &mut problems);
     drop(listing);
-    let superblocks = ["metadata/superblock.a", "metadata/superblock.b"].map(|path| layout.metadata.get(path));
+    let superblocks =
+        ["metadata/superblock.a", "metadata/superblock.b"].map(|path| layout.metadata.get(path));
     let superblock = metadata::superblock(&tree, "metadata", superblocks, &mut problems);
     let journal = metadata::journal(&tree, &layout, &mut problems);
 

@@ -72,7 +72,12 @@ pub fn superblock(
     })
 }
 
-pub fn of_partition(tree: &Tree, folder: &str, partition: &Partition, problems: &mut Vec<Problem>) -> Option<Superblock> {
+pub fn of_partition(
+    tree: &Tree,
+    folder: &str,
+    partition: &Partition,
+    problems: &mut Vec<Problem>,
+) -> Option<Superblock> {
     let [a, b] = &partition.superblock;
     superblock(tree, folder, [a.as_ref(), b.as_ref()], problems)
 }
@@ -90,7 +95,8 @@ pub fn journal(tree: &Tree, layout: &Layout, problems: &mut Vec<Problem>) -> Opt
         End::Whole => {}
         End::Torn { position, bytes } => {
             let text = format!("its last {bytes} bytes from byte {position} on are no whole entry");
-            let advice = "Nothing to do: a running server is writing it, and after a crash the server drops it.";
+            let advice =
+                "Nothing to do: a running server is writing it, and after a crash the server drops it.";
             problems.push(Problem::new(Severity::Note, "torn-journal", &entry.path, text, advice));
         }
         End::Damaged { position, why } => {
@@ -116,7 +122,13 @@ pub fn of_layout(
         Generation::Mixed => {
             let advice = "Copy the directory aside, and start the version that wrote the streams: a 0.9 server sees \
                           nothing of the data of 0.8, and says nothing.";
-            add(Severity::Damage, "mixed-generations", "metadata", "the metadata of 0.8 and of 0.9 lie side by side".to_owned(), advice);
+            add(
+                Severity::Damage,
+                "mixed-generations",
+                "metadata",
+                "the metadata of 0.8 and of 0.9 lie side by side".to_owned(),
+                advice,
+            );
         }
         Generation::Unknown if !layout.topics.is_empty() && !is_archive => {
             let advice = "Bring state/ or metadata/ back from a backup: without it the server does not know the streams.";
@@ -138,11 +150,23 @@ pub fn of_layout(
     for (path, kind) in &layout.odd {
         let what = if *kind == Kind::Link { "a link" } else { "a fifo, socket or device" };
         let advice = "Find out who put it there. It was not followed and not opened.";
-        add(Severity::Warning, "no-file", path, format!("this is {what}, where only files and folders belong"), advice);
+        add(
+            Severity::Warning,
+            "no-file",
+            path,
+            format!("this is {what}, where only files and folders belong"),
+            advice,
+        );
     }
     for path in &layout.unknown {
         let advice = "Find out who put it there. The server takes no notice of it, or stumbles over it.";
-        add(Severity::Warning, "unknown-file", path, "no server writes a file of this name".to_owned(), advice);
+        add(
+            Severity::Warning,
+            "unknown-file",
+            path,
+            "no server writes a file of this name".to_owned(),
+            advice,
+        );
     }
     for (path, error) in &listing.closed {
         problems.push(unreadable(path, error));

@@ -45,7 +45,10 @@ fn partition(
     let (consumers, groups) = (offsets(&files.consumers), offsets(&files.groups));
     Partition {
         id: key.2,
-        first_offset: segments.iter().find(|segment| segment.log_bytes > Some(0)).map(|segment| segment.start),
+        first_offset: segments
+            .iter()
+            .find(|segment| segment.log_bytes > Some(0))
+            .map(|segment| segment.start),
         next_offset,
         first_at: segments.iter().find_map(|segment| segment.first_at),
         last_at: segments.iter().rev().find_map(|segment| segment.last_at),
@@ -61,11 +64,17 @@ fn offset(tree: &Tree, entry: &Entry, next_offset: Option<u64>, problems: &mut V
     let mut add = |severity, kind, text: String, advice| {
         problems.push(Problem::new(severity, kind, &entry.path, text, advice));
     };
-    let again = "Nothing to do, or set the offset by hand: without it the consumer reads from its start again.";
+    let again =
+        "Nothing to do, or set the offset by hand: without it the consumer reads from its start again.";
     let stored = match tree.beginning(&entry.place, RECORD + 1) {
         Ok((bytes, size)) => {
             if size > RECORD as u64 {
-                add(Severity::Warning, "long-offset", format!("it has {size} bytes, and {RECORD} are meant"), again);
+                add(
+                    Severity::Warning,
+                    "long-offset",
+                    format!("it has {size} bytes, and {RECORD} are meant"),
+                    again,
+                );
             }
             Stored::read(&bytes)
         }

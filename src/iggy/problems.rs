@@ -48,11 +48,24 @@ pub struct About {
 impl About {
     pub fn new(tree: &Tree, job: &Job<'_>) -> About {
         let is_archive = tree.is_archive();
-        About { log: path(job, "log"), index: path(job, "index"), start: job.start, next: job.next, is_archive }
+        About {
+            log: path(job, "log"),
+            index: path(job, "index"),
+            start: job.start,
+            next: job.next,
+            is_archive,
+        }
     }
 }
 
-fn add(looked: &mut Looked, severity: Severity, kind: &'static str, file: &str, text: String, advice: &'static str) {
+fn add(
+    looked: &mut Looked,
+    severity: Severity,
+    kind: &'static str,
+    file: &str,
+    text: String,
+    advice: &'static str,
+) {
     looked.problems.push(Problem::new(severity, kind, file, text, advice));
 }
 
@@ -71,6 +84,10 @@ pub fn of_files(about: &About, looked: &mut Looked) {
         (Some(0), _) if about.next.is_some() => {
             let text = "the log is empty, and a later segment exists".to_owned();
             add(looked, Severity::Damage, "empty-segment", &about.log, text, REFUSED);
+        }
+        (Some(0), Some(1..)) => {
+            let text = "the log is empty, and its index is not".to_owned();
+            add(looked, Severity::Damage, "index-behind-log", &about.index, text, REFUSED);
         }
         (Some(log @ 1..), None) if about.is_archive => {
             let text = format!("the archive has no index for this log of {}", bytes(log));
@@ -101,15 +118,19 @@ pub fn of_index(about: &About, wrong: Wrong, looked: &mut Looked) {
         }
         Wrong::Start(entry) => (
             "index-start",
-            format!("entry {entry} of the index does not lead to offset {} at the log's first byte", about.start),
+            format!(
+                "entry {entry} of the index does not lead to offset {} at the log's first byte",
+                about.start
+            ),
         ),
         Wrong::Behind(entry) => (
             "index-behind-log",
             format!("entry {entry} of the index leads behind the log, which ends at {}", bytes(log)),
         ),
-        Wrong::Astray(entry) => {
-            ("index-astray", format!("entry {entry} of the index leads to where no batch with its offset begins"))
-        }
+        Wrong::Astray(entry) => (
+            "index-astray",
+            format!("entry {entry} of the index leads to where no batch with its offset begins"),
+        ),
     };
     add(looked, Severity::Damage, kind, &about.index, text, REFUSED);
 }
@@ -180,7 +201,9 @@ pub fn of_end(about: &About, entries: &[Entry], looked: &mut Looked) {
 /// A file that could not be read: of a disk, that is damage; of rights, it is not.
 pub fn unreadable(file: &str, error: &io::Error) -> Problem {
     let (severity, advice) = match error.kind() {
-        io::ErrorKind::PermissionDenied => (Severity::Warning, "Run it again as root or as the server's user."),
+        io::ErrorKind::PermissionDenied => {
+            (Severity::Warning, "Run it again as root or as the server's user.")
+        }
         io::ErrorKind::NotFound => (Severity::Note, "Nothing to do if the server removed it meanwhile."),
         _ => (Severity::Damage, DISK),
     };
@@ -211,19 +234,32 @@ fn sentence(fault: &Fault) -> String {
         Some(batch) => format!("batch {batch} at byte {}", fault.position),
         None => format!("the batch at byte {}", fault.position),
     };
-    let offset = fault.offset.map_or_else(|| "an unknown offset".to_owned(), |offset| format!("offset {offset}"));
+    let offset =
+        fault.offset.map_or_else(|| "an unknown offset".to_owned(), |offset| format!("offset {offset}"));
     let messages = fault.messages.map(|messages| count(messages, "message", "messages"));
-    let span = fault.bytes.map_or_else(|| "to the end of the log".to_owned(), |span| format!("over {}", bytes(span)));
+    let span = fault
+        .bytes
+        .map_or_else(|| "to the end of the log".to_owned(), |span| format!("over {}", bytes(span)));
     let how_many = messages.as_ref().map_or_else(String::new, |messages| format!(" ({messages})"));
     match fault.what {
         What::Message if fault.messages.is_none_or(|messages| messages == 1) => {
             format!("the message at {offset} does not fit its checksum, in {place}")
         }
-        What::Message => format!("messages do not fit their checksums, from {offset} on{how_many}, in {place}"),
-        What::BatchHeader => format!("the header of {place} is damaged; its messages begin with {offset}{how_many}"),
+        What::Message => {
+            format!("messages do not fit their checksums, from {offset} on{how_many}, in {place}")
+        }
+        What::BatchHeader => {
+            format!("the header of {place} is damaged; its messages begin with {offset}{how_many}")
+        }
         What::Layout => format!("{place} cannot be read from {offset} on, {span}{how_many}"),
-        What::NoBatch => format!("no batch begins at byte {}, where {offset} should follow, {span}{how_many}", fault.position),
-        What::Zeros => format!("there are only zeros from byte {} on, where {offset} should follow, {span}{how_many}", fault.position),
+        What::NoBatch => format!(
+            "no batch begins at byte {}, where {offset} should follow, {span}{how_many}",
+            fault.position
+        ),
+        What::Zeros => format!(
+            "there are only zeros from byte {} on, where {offset} should follow, {span}{how_many}",
+            fault.position
+        ),
         What::Offset => format!("{place} begins with {offset}, which does not follow on the one before"),
         What::Partition => format!("{place} belongs to another partition; it says {offset}{how_many}"),
     }

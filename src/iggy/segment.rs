@@ -84,9 +84,10 @@ fn look_inside(
     let (beginning, _) = tree.beginning(&log.place, BEGINNING)?;
     let is_old = is_old(&beginning, job);
     // The index first: what a server adds meanwhile then only makes the log longer than the index knows.
+    let mut written = 0;
     let entries = match &job.files.index {
         Some(index) if index.bytes > 0 && is_old => {
-            dense(tree, index, log, about, looked);
+            written = dense(tree, index, log, about, looked);
             Vec::new()
         }
         Some(index) if index.bytes > 0 => sparse(tree, job, index, log, about, looked),
@@ -100,6 +101,7 @@ fn look_inside(
         until: size,
         size,
         partition: (!is_old).then_some(job.key.2),
+        written,
         next_segment: job.next,
     };
     let plan = plan(&entries, whole, depth, tree.is_archive());
@@ -179,7 +181,11 @@ fn verify(
         let stretch = Stretch { size: size.min(stretch.size), ..stretch };
         source.skip(stretch.from)?;
         let report = |position: u64| progress(position.saturating_sub(stretch.from));
-        if is_old { scan::messages(source, stretch, &report) } else { scan::batches(source, stretch, &report) }
+        if is_old {
+            scan::messages(source, stretch, &report)
+        } else {
+            scan::batches(source, stretch, &report)
+        }
     })
 }
 
@@ -214,7 +220,7 @@ fn walk_tail(
         source.skip(from)?;
         let partition = Some(job.key.2);
         let stretch =
-            Stretch { from, offset: None, until: size, size, partition, next_segment: job.next };
+            Stretch { from, offset: None, until: size, size, partition, written: 0, next_segment: job.next };
         let found = scan::tail(source, stretch)?;
         let first_at = looked.segment.first_at.or(entries.first().map(|entry| entry.timestamp));
         take(&found, true, looked);
@@ -281,7 +287,8 @@ fn astray(tree: &Tree, log: &Entry, entries: &[index::Entry]) -> Option<Wrong> {
     None
 }
 
-fn dense(tree: &Tree, file: &Entry, log: &Entry, about: &About, looked: &mut Looked) {
+/// Where the last message ends, by an index that can be believed.
+fn dense(tree: &Tree, file: &Entry, log: &Entry, about: &About, looked: &mut Looked) -> u64 {
     let checked = tree.read(&file.place, |source, size| {
         let mut dense = Dense::default();
         let mut buffer = vec![0; BLOCK];
@@ -304,9 +311,14 @@ fn dense(tree: &Tree, file: &Entry, log: &Entry, about: &About, looked: &mut Loo
             problems::of_index_size(about, size, index::DENSE as u64, looked);
             if let Some(wrong) = dense.wrong {
                 problems::of_index(about, wrong, looked);
+                return 0;
             }
+            dense.end
         }
-        Err(error) => looked.problems.push(problems::unreadable(&file.path, &error)),
+        Err(error) => {
+            looked.problems.push(problems::unreadable(&file.path, &error));
+            0
+        }
     }
 }
 

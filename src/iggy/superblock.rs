@@ -21,11 +21,15 @@ pub const LONGEST: usize = HEADER + MOST_PAYLOAD + CHECKSUM;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Slot {
     Absent,
-    Valid { sequence: u64 },
+    Valid {
+        sequence: u64,
+    },
     /// The server refuses to start: the lost sequence may have been the newer.
     Corrupt,
     /// Written by a version that this reader does not know.
-    Foreign { version: u16 },
+    Foreign {
+        version: u16,
+    },
 }
 
 impl Slot {

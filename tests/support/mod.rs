@@ -3,3 +3,4 @@
 pub mod browser;
 pub mod mount;
 pub mod sample_report;
+pub mod segments;

@@ -14,8 +14,14 @@ pub fn batches<S: Source>(source: S, stretch: Stretch, report: Report<'_>) -> io
     let window = Window::new(source, stretch.from, stretch.size);
     let first = (stretch.from == 0).then_some(0);
     let checksums = Checksums::default();
-    let mut scan =
-        Scan { window, stretch, batch: first, expected: stretch.offset, checksums, found: Scanned::default() };
+    let mut scan = Scan {
+        window,
+        stretch,
+        batch: first,
+        expected: stretch.offset,
+        checksums,
+        found: Scanned::default(),
+    };
     scan.run(report)?;
     scan.found.bytes = scan.window.position() - stretch.from;
     Ok(scan.found)
@@ -38,8 +44,8 @@ struct Walk {
     /// The first message that does not fit its checksum, counted from 0, and how many do not.
     bad: Option<u64>,
     bad_count: u64,
-    /// Whether the frames end where the batch does.
-    is_exact: bool,
+    /// Bytes of the batch behind the last frame.
+    left: u64,
     /// Whether a frame goes on behind the end of the file.
     is_short: bool,
 }
@@ -107,7 +113,7 @@ impl<S: Source> Scan<S> {
         self.window.consume(HEADER);
         let walk = self.walk(header, body, !fits)?;
 
-        if fits && walk.is_exact {
+        if fits && walk.left == 0 && walk.frames == u64::from(header.count) {
             self.whole(header, &walk, position);
             return Ok(Next::Follows);
         }
@@ -115,14 +121,15 @@ impl<S: Source> Scan<S> {
         if is_torn {
             return Ok(Next::Unclear { torn: true });
         }
-        // Every message is whole, so it is the header that lies about where they end.
-        let all_there = walk.bad.is_none() && walk.frames == u64::from(header.count) && header.count > 0;
+        // Where all messages are whole, it is the header that lies about where they end.
+        let ended = !fits || walk.left == 0 || walk.frames == u64::from(header.count);
+        let header_lies = walk.bad.is_none() && walk.frames > 0 && ended;
         let what = match () {
-            () if all_there => What::BatchHeader,
+            () if header_lies => What::BatchHeader,
             () if walk.frames == 0 && walk.bad.is_none() => What::NoBatch,
             () => What::Layout,
         };
-        let first = walk.bad.unwrap_or(if all_there { 0 } else { walk.frames });
+        let first = walk.bad.unwrap_or(if header_lies { 0 } else { walk.frames });
         // Where no batch is, what stands in the place of its offset says nothing.
         let base = self.expected.or((what != What::NoBatch).then_some(header.base_offset));
         self.fault(what, position, base.map(|base| base.saturating_add(first)), None);
@@ -145,8 +152,7 @@ impl<S: Source> Scan<S> {
         }
         // The header is believed where its checksum holds, else the count is.
         let sealed = walk.bad.is_none() && seal_holds;
-        let next =
-            if sealed { header.next_offset() } else { base.saturating_add(u64::from(header.count)) };
+        let next = if sealed { header.next_offset() } else { base.saturating_add(u64::from(header.count)) };
         self.expected = Some(next);
         self.found.next_offset = Some(next);
         self.found.batches += 1;
@@ -161,16 +167,15 @@ impl<S: Source> Scan<S> {
     /// does not fit its checksum ends it, before it.
     fn walk(&mut self, header: &Header, body: u64, strictly: bool) -> io::Result<Walk> {
         self.checksums.begin(header);
-        let mut walk = Walk { frames: 0, bad: None, bad_count: 0, is_exact: false, is_short: false };
-        let mut left = body;
+        let mut walk = Walk { frames: 0, bad: None, bad_count: 0, left: body, is_short: false };
         while walk.frames < u64::from(header.count) {
             let at_hand = self.window.fill(FRAME)?;
-            if left < FRAME as u64 || at_hand < FRAME {
+            if walk.left < FRAME as u64 || at_hand < FRAME {
                 walk.is_short = true;
                 return Ok(walk);
             }
             let frame = Frame::read(self.window.data());
-            if frame.length > left {
+            if frame.length > walk.left {
                 walk.is_short = frame.reserved_is_zero;
                 return Ok(walk);
             }
@@ -182,7 +187,7 @@ impl<S: Source> Scan<S> {
                 walk.is_short = true;
                 return Ok(walk);
             };
-            left -= frame.length;
+            walk.left -= frame.length;
             if hash != frame.checksum || !frame.reserved_is_zero {
                 walk.bad.get_or_insert(walk.frames);
                 walk.bad_count += 1;
@@ -192,7 +197,6 @@ impl<S: Source> Scan<S> {
             }
             walk.frames += 1;
         }
-        walk.is_exact = left == 0;
         Ok(walk)
     }
 

@@ -41,8 +41,14 @@ fn run<S: Source>(
         }
         let head = &window.data()[..at_hand.min(HEADER)];
         let room = stretch.size - position;
-        let mut fault =
-            Fault { what: What::NoBatch, position, batch: None, offset: expected, messages: None, bytes: None };
+        let mut fault = Fault {
+            what: What::NoBatch,
+            position,
+            batch: None,
+            offset: expected,
+            messages: None,
+            bytes: None,
+        };
         if head.iter().all(|&byte| byte == 0) {
             if window.only_zeros_follow()? {
                 found.end = End::Zeros { at: position };
@@ -85,7 +91,8 @@ fn run<S: Source>(
                 found.next_offset = expected.or(found.next_offset);
                 continue;
             }
-            let could_be_torn = header.reserved_is_zero && continues && header.length > room;
+            let could_be_torn =
+                header.reserved_is_zero && continues && header.length > room && position >= stretch.written;
             if could_be_torn {
                 window.consume(HEADER);
                 if !resume(window, stretch, last_seen)? {

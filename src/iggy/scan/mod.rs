@@ -35,6 +35,8 @@ pub struct Stretch {
     /// Bytes of the file.
     pub size: u64,
     pub partition: Option<u64>,
+    /// Up to here the index of 0.8 says that messages are whole.
+    pub written: u64,
     /// First offset of the next segment.
     pub next_segment: Option<u64>,
 }
