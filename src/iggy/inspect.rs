@@ -184,9 +184,9 @@ fn depths(jobs: &[Job<'_>], mode: Mode) -> Vec<Depth> {
     let budget = share.max(SAMPLE_LEAST);
     let every = usize::try_from(budget.div_ceil(share.max(1))).unwrap_or(usize::MAX);
     let chosen = |number: usize, job: &Job<'_>| number.is_multiple_of(every) || job.next.is_none();
-    let depth = |(number, job): (usize, &Job<'_>)| match mode {
-        Mode::Sampled if !chosen(number, job) => Depth { mode: Mode::None, budget: 0 },
-        mode => Depth { mode, budget },
+    let depth = |(number, job): (usize, &Job<'_>)| {
+        let left_out = mode == Mode::Sampled && !chosen(number, job);
+        Depth { mode: if left_out { Mode::None } else { mode }, budget }
     };
     jobs.iter().enumerate().map(depth).collect()
 }

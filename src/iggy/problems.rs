@@ -200,12 +200,12 @@ pub fn of_end(about: &About, entries: &[Entry], looked: &mut Looked) {
 
 /// A file that could not be read: of a disk, that is damage; of rights, it is not.
 pub fn unreadable(file: &str, error: &io::Error) -> Problem {
-    let (severity, advice) = match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            (Severity::Warning, "Run it again as root or as the server's user.")
-        }
-        io::ErrorKind::NotFound => (Severity::Note, "Nothing to do if the server removed it meanwhile."),
-        _ => (Severity::Damage, DISK),
+    let (severity, advice) = if error.kind() == io::ErrorKind::PermissionDenied {
+        (Severity::Warning, "Run it again as root or as the server's user.")
+    } else if error.kind() == io::ErrorKind::NotFound {
+        (Severity::Note, "Nothing to do if the server removed it meanwhile.")
+    } else {
+        (Severity::Damage, DISK)
     };
     Problem::new(severity, "unreadable", file, format!("it cannot be read: {error}"), advice)
 }

@@ -263,7 +263,7 @@ fn sparse(
 /// The first of some entries, evenly spread, that does not lead to a batch with its offset.
 fn astray(tree: &Tree, log: &Entry, entries: &[index::Entry]) -> Option<Wrong> {
     let step = entries.len().div_ceil(ENTRIES_CHECKED).max(1);
-    let chosen = entries.iter().enumerate().step_by(step).chain(entries.iter().enumerate().last());
+    let chosen = entries.iter().enumerate().step_by(step).chain(entries.iter().enumerate().next_back());
     for (number, entry) in chosen {
         let header = tree.read(&log.place, |source, _| {
             source.skip(entry.position)?;
