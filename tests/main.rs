@@ -9,6 +9,7 @@
 mod canary;
 mod cli;
 mod conformance;
+mod diff;
 mod hangs;
 mod hosts;
 mod inspect;

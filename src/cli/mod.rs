@@ -1,6 +1,7 @@
 //! The command line: one file a verb. The only place that prints.
 
 mod checks;
+mod diff;
 mod front;
 mod inspect;
 mod inspected;
@@ -31,6 +32,7 @@ enum Verb {
     Inspect(inspect::Arguments),
     Checks(checks::Arguments),
     Verify(verify::Arguments),
+    Diff(diff::Arguments),
 }
 
 /// It ran, and this is what it found or failed at. Usage errors are 2 as well.
@@ -44,6 +46,7 @@ pub fn run() -> ExitCode {
         Verb::Inspect(arguments) => inspect::run(arguments),
         Verb::Checks(arguments) => checks::run(arguments),
         Verb::Verify(arguments) => verify::run(arguments),
+        Verb::Diff(arguments) => diff::run(arguments),
     };
     let result = result.and_then(|code| std::io::stdout().flush().map(|()| code).map_err(Into::into));
     let code = match result {

@@ -10,6 +10,11 @@ use anyhow::Context;
 /// Writes `content` to `path` with mode 0600. It is written beside its place and moved there when it is on
 /// disk, so whoever looks sees the old file or the new one, never a part.
 pub fn write(path: &Path, content: &[u8]) -> anyhow::Result<()> {
+    write_for(path, content, "--output")
+}
+
+/// The same for another `option` that named the place.
+pub fn write_for(path: &Path, content: &[u8], option: &str) -> anyhow::Result<()> {
     let partial = beside(path);
     let result = write_partial(&partial, content).and_then(|()| std::fs::rename(&partial, path));
     if result.is_err() {
@@ -17,7 +22,7 @@ pub fn write(path: &Path, content: &[u8]) -> anyhow::Result<()> {
     }
     result.with_context(|| {
         let size = warden_checks::quantity::bytes(content.len() as u64);
-        format!("cannot write {} ({size}); choose another place with --output", path.display())
+        format!("cannot write {} ({size}); choose another place with {option}", path.display())
     })?;
     sync_folder(path);
     Ok(())

@@ -2,6 +2,7 @@
 
 mod archive_end;
 pub mod bundle;
+pub mod diff;
 pub mod host;
 pub mod redact;
 pub mod report;

@@ -128,7 +128,7 @@ fn policy() -> String {
 }
 
 /// A dot in the colour of the verdict, so that open tabs can be told apart.
-fn icon(verdict: Outcome) -> String {
+pub(in crate::snapshot) fn icon(verdict: Outcome) -> String {
     let colour = match verdict {
         Outcome::Fail => "d1382c",
         Outcome::Warn => "e5a000",

@@ -5,7 +5,8 @@ mod evidence;
 mod finding;
 mod html;
 mod model;
-mod visible;
+pub(in crate::snapshot) mod visible;
 
+pub(in crate::snapshot) use html::icon;
 pub use html::page;
 pub use model::*;
