@@ -1,8 +1,10 @@
 //! Every check on every recorded host: one reviewable expectation a host (`tests/hosts/NAME.snap`).
 //!
-//! `healthy-debian`, `sick-debian`, `sick-rhel` and `container` are written by hand (they hold `.host/complete`: what
-//! is not in them does not exist); `unprivileged` is the healthy one as a user without rights sees it;
-//! `real-debian` was recorded on a booted systemd. After a deliberate change: `INSTA_UPDATE=always cargo test --test tests hosts`, then read the difference.
+//! Written by hand (they hold `.host/complete`: what is not in them does not exist) are `healthy-debian`,
+//! `strained-debian` (on its way to trouble), `sick-debian`, `sick-rhel`, `notable-ubuntu` (a lab machine where a lot
+//! is worth knowing and nothing is wrong), `bare-board` (booted into memory, without Iggy) and `container`.
+//! `unprivileged` is the healthy one as a user without rights sees it; `real-debian` was recorded on a booted systemd.
+//! After a deliberate change: `INSTA_UPDATE=always cargo test --test tests hosts`, then read the difference.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -94,19 +96,32 @@ fn what_a_user_may_not_see_is_never_called_fine() {
         "logs-journal",
         "logs-crashes",
         "warden-self",
+        "warden-setup",
     ] {
         assert!(matches!(seen[id], Outcome::Note | Outcome::Unknown), "{id}: {:?}", seen[id]);
     }
 }
 
 #[test]
-fn every_check_passes_somewhere_and_warns_somewhere_else() {
+fn a_strained_host_is_warned_of_and_a_notable_one_only_noted() {
+    let worst = |name| outcomes(name).into_values().max();
+    assert_eq!(
+        (worst("strained-debian"), worst("notable-ubuntu")),
+        (Some(Outcome::Warn), Some(Outcome::Note))
+    );
+}
+
+fn outcomes_of_all_hosts() -> BTreeMap<String, BTreeSet<Outcome>> {
     let mut seen: BTreeMap<String, BTreeSet<Outcome>> = BTreeMap::new();
-    for path in all().values() {
-        for check in replay(path).report.checks {
-            seen.entry(check.id).or_default().insert(check.outcome);
-        }
+    for check in all().values().flat_map(|path| replay(path).report.checks) {
+        seen.entry(check.id).or_default().insert(check.outcome);
     }
+    seen
+}
+
+#[test]
+fn every_check_passes_somewhere_and_warns_somewhere_else() {
+    let seen = outcomes_of_all_hosts();
     let good =
         |outcomes: &BTreeSet<Outcome>| outcomes.contains(&Outcome::Pass) || outcomes.contains(&Outcome::Note);
     let bad =
@@ -117,6 +132,39 @@ fn every_check_passes_somewhere_and_warns_somewhere_else() {
         never_good.is_empty() && never_bad.is_empty(),
         "never pass: {never_good:?}\nnever warn: {never_bad:?}"
     );
+}
+
+#[test]
+fn every_verdict_of_every_check_is_the_outcome_on_some_host() {
+    let seen = outcomes_of_all_hosts();
+    let mut missing = Vec::new();
+    for check in warden_checks::CHECKS {
+        let source = product_source(check.id);
+        let can_be =
+            SIGNS_OF_A_VERDICT.iter().filter(|(_, signs)| signs.iter().any(|sign| source.contains(sign)));
+        let never_is = can_be.filter(|(outcome, _)| !seen[check.id].contains(outcome));
+        missing.extend(never_is.map(|(outcome, _)| format!("{}: {}", check.id, outcome.name())));
+    }
+    assert!(missing.is_empty(), "no recorded host has these outcomes:\n{}", missing.join("\n"));
+}
+
+/// What the source of a check holds when it can come to a verdict; it can always pass.
+const SIGNS_OF_A_VERDICT: [(Outcome, &[&str]); 5] = [
+    (Outcome::Pass, &[""]),
+    (Outcome::Skip, &["Finding::skip("]),
+    (Outcome::Note, &[".note(", "Verdict::Note"]),
+    (Outcome::Warn, &[".warn(", "Verdict::Warn"]),
+    (Outcome::Fail, &[".fail(", "Verdict::Fail"]),
+];
+
+/// The file of a check, and those of the folder of its name, without their tests.
+fn product_source(id: &str) -> String {
+    let name = id.replace('-', "_");
+    let catalog = Path::new(env!("CARGO_MANIFEST_DIR")).join("checks/src/catalog");
+    let below = std::fs::read_dir(catalog.join(&name)).into_iter().flatten();
+    let files = below.map(|entry| entry.unwrap().path()).chain([catalog.join(format!("{name}.rs"))]);
+    let texts = files.map(|file| std::fs::read_to_string(file).unwrap());
+    texts.map(|text| text.split("#[cfg(test)]").next().unwrap().to_owned()).collect()
 }
 
 #[test]
