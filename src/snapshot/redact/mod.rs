@@ -15,6 +15,7 @@ mod providers;
 mod receipt;
 mod scan;
 mod span;
+mod stream;
 mod structured;
 mod tokens;
 mod toml;
@@ -39,6 +40,7 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use receipt::Receipt;
+pub use stream::Copied;
 
 use scan::Scanner;
 use span::{Span, keep_tokens, merge, replace};
@@ -116,12 +118,18 @@ impl Redactor {
     /// The text with every secret replaced that its shape, its form or its neighbours give away. What is already
     /// masked stays as it is. Lines stay lines, TOML stays TOML and JSON stays JSON.
     pub fn redact<'a>(&self, shape: Shape, text: &'a str) -> Cow<'a, str> {
+        self.redact_on(shape, text, &mut false)
+    }
+
+    /// The same for a part of a text: `in_key` says, before and after, whether it goes on inside a private key.
+    fn redact_on<'a>(&self, shape: Shape, text: &'a str, in_key: &mut bool) -> Cow<'a, str> {
         let Some(scanner) = &self.scanner else {
             // Without its patterns nothing could be vouched for.
             let lines = text.bytes().filter(|byte| *byte == b'\n').count();
             return Cow::Owned(format!("{}{}", self.tokens.token("withheld", text), "\n".repeat(lines)));
         };
-        let spans = find(scanner, shape, text);
+        let began_in_key = *in_key;
+        let spans = find(scanner, shape, text, in_key);
         if spans.is_empty() {
             return Cow::Borrowed(text);
         }
@@ -129,10 +137,10 @@ impl Redactor {
         // A token ends what stood before it, and so may bare a secret that was part of a longer word.
         for _ in 1..PASSES {
             let logged = matches!(shape, Shape::Log | Shape::Plain);
-            if logged && find(scanner, shape, &lines_with_tokens(&masked)).is_empty() {
+            if logged && find(scanner, shape, &lines_with_tokens(&masked), &mut false).is_empty() {
                 break;
             }
-            let spans = find(scanner, shape, &masked);
+            let spans = find(scanner, shape, &masked, &mut { began_in_key });
             if spans.is_empty() {
                 break;
             }
@@ -176,7 +184,7 @@ impl Redactor {
 }
 
 /// What is to be masked in a text, in order and without overlap; nothing of it is masked already.
-fn find(scanner: &Scanner, shape: Shape, text: &str) -> Vec<Span> {
+fn find(scanner: &Scanner, shape: Shape, text: &str, in_key: &mut bool) -> Vec<Span> {
     let mut spans = Vec::new();
     match shape {
         Shape::Log | Shape::Plain => {}
@@ -187,7 +195,7 @@ fn find(scanner: &Scanner, shape: Shape, text: &str) -> Vec<Span> {
         Shape::Environ => environment::environment(text, &mut spans),
         Shape::Arguments => arguments::arguments(text, 0, text.len(), &mut spans),
     }
-    scanner.text(text, false, &mut spans);
+    *in_key = scanner.text(text, *in_key, &mut spans);
     merge(&mut spans);
     keep_tokens(text, &mut spans);
     spans

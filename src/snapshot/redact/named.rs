@@ -70,6 +70,7 @@ fn find(line: &str, first: usize, last: usize) -> Option<Span> {
         return next_word(line, last, telling);
     }
     if telling.certainty == Certainty::Sure
+        && !line[..first].ends_with('/')
         && let [b' ' | b'(', b'"' | b'\'', ..] = bytes[last..]
     {
         // SQL: `PASSWORD 'x'`, `PASSWORD('x')`.

@@ -129,6 +129,25 @@ pub(super) fn before_end(text: &str, at: usize, floor: usize, spans: &mut Vec<Sp
     }
 }
 
+/// Length of a text of whole lines without the lines at its end that may belong to a key whose end is still to come.
+pub(super) fn without_open_end(text: &str) -> usize {
+    let mut end = text.len();
+    for _ in 0..LINES {
+        let start = text[..end.saturating_sub(1)].rfind('\n').map_or(0, |start| start + 1);
+        let line = text[start..end].trim_end_matches(['\n', '\r', ' ']);
+        let key = matches!(content(line, None), Content::Key(place) if line.len() - place >= WORD_BYTES);
+        if !key {
+            return end;
+        }
+        end = start;
+        if end == 0 {
+            break;
+        }
+    }
+    // More lines than a key has.
+    text.len()
+}
+
 enum Content {
     /// A part of the key begins at this column.
     Key(usize),
