@@ -31,7 +31,7 @@ impl Log {
         self.number += 1;
         let n = self.number;
         let target_and_text = match n % 9 {
-            _ if n % SECRET_EVERY == 0 => {
+            _ if n.is_multiple_of(SECRET_EVERY) => {
                 ("server::bootstrap", format!("Generated root user password: pw{n}xYz"))
             }
             0 => (
