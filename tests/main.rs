@@ -10,6 +10,7 @@ mod canary;
 mod cli;
 mod conformance;
 mod diff;
+mod encryption;
 mod hangs;
 mod hosts;
 mod inspect;

@@ -8,6 +8,7 @@ mod inspected;
 mod output;
 mod plan;
 mod progress;
+mod seal;
 mod snapshot;
 mod summary;
 mod terminal;

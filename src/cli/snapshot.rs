@@ -8,12 +8,12 @@ use anyhow::{Context, ensure};
 use clap::ValueEnum;
 
 use super::progress::Progress;
-use super::{front, output, plan, summary, verify};
+use super::seal::{Seal, without_ending};
+use super::{front, output, plan, summary};
 use crate::config;
 use crate::snapshot::bundle::Bundle;
 use crate::snapshot::report::{Outcome, Report};
 use crate::snapshot::select::Selection;
-use crate::snapshot::signature::SigningKey;
 use crate::snapshot::{Order, Snapshot, collect};
 
 /// Diagnose this host and write a report
@@ -56,6 +56,12 @@ pub struct Arguments {
     /// Sign the bundle with this Ed25519 private key, as `openssl genpkey -algorithm ed25519` writes it
     #[arg(long, value_name = "KEY.PEM")]
     sign: Option<PathBuf>,
+
+    /// Encrypt what is written so that only this age recipient reads it, `age1...` (repeat for several)
+    ///
+    /// The name gets the ending `.age`, and nothing is written in the clear.
+    #[arg(long, value_name = "RECIPIENT")]
+    encrypt_to: Vec<String>,
 
     /// Print what would be read and run and how large it can get, and collect nothing
     #[arg(long)]
@@ -110,8 +116,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
 fn diagnose(arguments: &Arguments, selection: Selection) -> anyhow::Result<u8> {
     let checks = selection.checks()?;
     let destination = Destination::of(arguments);
-    let key = arguments.sign.as_deref().map(|path| signing_key(path, &destination)).transpose()?;
-    destination.ensure_writable()?;
+    let whole_bundle = destination.format == Format::Zip;
+    let seal = Seal::new(arguments.sign.as_deref(), &arguments.encrypt_to, whole_bundle)?;
+    destination.ensure_writable(&seal)?;
 
     let mut progress = Progress::new(arguments.quiet || arguments.json);
     progress.expect(checks.len());
@@ -123,7 +130,7 @@ fn diagnose(arguments: &Arguments, selection: Selection) -> anyhow::Result<u8> {
     };
     let snapshot = collect(&order, &mut |event| progress.observe(event))?;
     progress.say("writing the report");
-    let written = write(&snapshot, key.as_ref(), &destination);
+    let written = write(&snapshot, &seal, &destination);
     progress.finish();
     let written = written?;
 
@@ -159,7 +166,8 @@ enum Place {
 
 impl Destination {
     fn of(arguments: &Arguments) -> Destination {
-        let ending = arguments.output.as_deref().and_then(Path::extension).and_then(|ending| ending.to_str());
+        let named = arguments.output.as_deref().map(without_ending);
+        let ending = named.as_deref().and_then(Path::extension).and_then(|ending| ending.to_str());
         let by_ending = match ending {
             Some("html" | "htm") => Format::Html,
             Some("json") => Format::Json,
@@ -174,12 +182,12 @@ impl Destination {
         Destination { format: arguments.format.unwrap_or(by_ending), place }
     }
 
-    fn ensure_writable(&self) -> anyhow::Result<()> {
+    fn ensure_writable(&self, seal: &Seal) -> anyhow::Result<()> {
         match &self.place {
             Place::StandardOutput => {
                 let stdout = std::io::stdout();
-                let archive_on_terminal =
-                    self.format == Format::Zip && std::io::IsTerminal::is_terminal(&stdout);
+                let bytes = self.format == Format::Zip || seal.encrypts();
+                let archive_on_terminal = bytes && std::io::IsTerminal::is_terminal(&stdout);
                 ensure!(
                     !archive_on_terminal,
                     "an archive does not belong on a terminal; redirect it, or give --format json"
@@ -192,22 +200,8 @@ impl Destination {
     }
 }
 
-/// Read before the work begins: what cannot sign must not be found out a minute later.
-fn signing_key(path: &Path, destination: &Destination) -> anyhow::Result<SigningKey> {
-    ensure!(
-        destination.format == Format::Zip,
-        "only a whole bundle is signed; leave --sign out, or write a .zip"
-    );
-    let key = verify::read_small(path).and_then(|text| SigningKey::from_pem(&text));
-    key.with_context(|| format!("cannot sign with {}", path.display()))
-}
-
-fn write(
-    snapshot: &Snapshot,
-    key: Option<&SigningKey>,
-    destination: &Destination,
-) -> anyhow::Result<Option<Written>> {
-    let bundle = Bundle::signed(snapshot, key)?;
+fn write(snapshot: &Snapshot, seal: &Seal, destination: &Destination) -> anyhow::Result<Option<Written>> {
+    let bundle = Bundle::signed(snapshot, seal.key.as_ref())?;
     let part = |path: &str| {
         bundle.file(path).map(<[u8]>::to_vec).with_context(|| format!("the bundle has no {path}"))
     };
@@ -216,6 +210,7 @@ fn write(
         Format::Html => part("report.html")?,
         Format::Json => part("report.json")?,
     };
+    let content = seal.encrypt(content)?;
     let path = match &destination.place {
         Place::StandardOutput => {
             std::io::stdout().write_all(&content)?;
@@ -224,9 +219,11 @@ fn write(
         Place::File(path) => path.clone(),
         Place::Folder(folder) => folder.join(name(&snapshot.report, destination.format)),
     };
+    let path = seal.name(path);
     output::write(&path, &content)?;
     let path = path.canonicalize().unwrap_or(path);
-    Ok(Some(Written { path, bytes: content.len() as u64, is_archive: destination.format == Format::Zip }))
+    let is_archive = destination.format == Format::Zip && !seal.encrypts();
+    Ok(Some(Written { path, bytes: content.len() as u64, is_archive }))
 }
 
 /// `warden-node1-20261121-120000.zip`

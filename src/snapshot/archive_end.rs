@@ -5,6 +5,8 @@ use std::io::{Read, Seek, SeekFrom};
 use anyhow::{Context, bail, ensure};
 use zip::ZipArchive;
 
+use super::encryption;
+
 /// Entries of an archive: a bundle has some thousand, and a directory of so many takes some 100 MiB.
 const FILES: u64 = 200_000;
 
@@ -22,11 +24,26 @@ const RECORD: [u8; 4] = *b"PK\x06\x06";
 /// Opens an archive of which nothing stands before its first and behind its last byte, and whose directory, which
 /// is held in memory, is no larger than one of ours can be.
 pub fn open_archive<R: Read + Seek>(mut source: R) -> anyhow::Result<ZipArchive<R>> {
+    if is_encrypted(&mut source)? {
+        bail!(Encrypted);
+    }
     const NOT_WHOLE: &str = "this is no whole ZIP archive";
     let claimed = entries(&mut source).context(NOT_WHOLE)?;
     ensure!(claimed <= FILES, "the archive claims {claimed} entries; a bundle has at most {FILES}");
     source.rewind()?;
     ZipArchive::new(source).context(NOT_WHOLE)
+}
+
+/// Nobody but its recipients can tell what is in it.
+#[derive(Debug, thiserror::Error)]
+#[error("it is encrypted; `age --decrypt` with the recipient's key opens it")]
+pub struct Encrypted;
+
+fn is_encrypted<R: Read + Seek>(source: &mut R) -> std::io::Result<bool> {
+    source.rewind()?;
+    let mut first = Vec::new();
+    source.take(encryption::BEGINNING.len() as u64).read_to_end(&mut first)?;
+    Ok(first == encryption::BEGINNING)
 }
 
 /// How many entries the archive claims. Its directory must end where its end record begins: then every reader finds

@@ -3,6 +3,7 @@
 mod archive_end;
 pub mod bundle;
 pub mod diff;
+pub mod encryption;
 pub mod host;
 pub mod redact;
 pub mod report;

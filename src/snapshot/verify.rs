@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use warden_checks::quantity;
 use zip::{ZipArchive, ZipReadOptions};
 
-use super::archive_end::open_archive;
+use super::archive_end::{Encrypted, open_archive};
 use super::bundle::{ED25519, FileEntry, MANIFEST, MANIFEST_VERSION, SIGNATURE, Signer};
 use super::signature::{PublicKey, SIGNATURE_BYTES};
 
@@ -151,9 +151,11 @@ struct TooNew(u32);
 
 fn is_of_the_content(error: &anyhow::Error) -> bool {
     let from_disk = |error: &std::io::Error| error.raw_os_error().is_some();
-    !error
-        .chain()
-        .any(|cause| cause.is::<TooNew>() || cause.downcast_ref::<std::io::Error>().is_some_and(from_disk))
+    !error.chain().any(|cause| {
+        cause.is::<TooNew>()
+            || cause.is::<Encrypted>()
+            || cause.downcast_ref::<std::io::Error>().is_some_and(from_disk)
+    })
 }
 
 fn examine<R: Read + Seek>(

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use warden_checks::{Evidence, quantity};
 use zip::ZipArchive;
 
-use crate::snapshot::archive_end::open_archive;
+use crate::snapshot::archive_end::{Encrypted, open_archive};
 use crate::snapshot::report::{Outcome, VERSION};
 use crate::snapshot::{Order, collect};
 
@@ -101,8 +101,11 @@ impl Side {
         if is_json {
             return Side::of_json(bounded(file)?).with_context(|| format!("{shown} is no report"));
         }
-        let what = || format!("{shown} is neither a bundle nor a report");
-        let mut archive: ZipArchive<_> = open_archive(file).with_context(what)?;
+        let mut archive: ZipArchive<_> =
+            open_archive(file).map_err(|error| match error.is::<Encrypted>() {
+                true => error.context(format!("cannot read {shown}")),
+                false => error.context(format!("{shown} is neither a bundle nor a report")),
+            })?;
         let Some(index) = archive.index_for_name(REPORT) else { return Side::of_recording(path) };
         let content = archive.by_index(index).map_err(anyhow::Error::from).and_then(bounded);
         let content = content.with_context(|| format!("cannot read {REPORT} of {shown}"))?;
