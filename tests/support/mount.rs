@@ -3,11 +3,20 @@
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+
+/// Gives this test's thread, and what it starts, mounts of its own: no other test sees them.
+fn apart() {
+    unshare(CloneFlags::CLONE_NEWNS).expect("this test mounts a filesystem: run it as root");
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
+}
 
 pub struct Tmpfs(PathBuf);
 
 impl Tmpfs {
     pub fn new(at: &Path, bytes: u64) -> Tmpfs {
+        apart();
         let options = format!("size={bytes},mode=0755");
         mount(Some("none"), at, Some("tmpfs"), MsFlags::empty(), Some(options.as_str()))
             .expect("this test mounts a filesystem: run it as root");
@@ -32,6 +41,7 @@ pub struct DeadMount {
 impl DeadMount {
     pub fn new(at: &Path) -> DeadMount {
         use std::os::fd::AsRawFd;
+        apart();
         let device = std::fs::File::options()
             .read(true)
             .write(true)
