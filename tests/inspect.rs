@@ -216,7 +216,21 @@ fn reading_goes_on_behind_damage_and_says_what_was_lost() {
     );
     assert_eq!((at.batch, at.offset, at.messages), (Some(1), Some(2), Some(2)));
     assert_eq!(seen.scan.verified_messages, 12, "the batches behind it were read");
-    assert!(problem.advice.starts_with("Stop the server and copy the data directory aside"));
+    assert!(problem.advice.starts_with("Copy the data directory aside before the server is restarted"));
+}
+
+#[test]
+fn a_length_that_lies_is_damage_of_the_header() {
+    let directory = Directory::edge();
+    for length in [256 + 50, BATCH - 1, BATCH + 1, BATCH + 100, 1 << 40] {
+        let lie = |bytes: &mut Vec<u8>| {
+            bytes[BATCH + 32..BATCH + 40].copy_from_slice(&(length as u64).to_le_bytes())
+        };
+        let seen = directory.changed(&log(0), lie, || full(directory.path()));
+        let told =
+            "the header of batch 1 at byte 398 is damaged; its messages begin with offset 2 (2 messages)";
+        assert_eq!(only(&seen).text, told, "{length}");
+    }
 }
 
 #[test]
@@ -281,6 +295,12 @@ fn what_is_missing_between_and_beside_segments_is_named() {
         only(&seen).text,
         "it ends before offset 6 and the next segment begins at 8: 2 messages are missing"
     );
+    let emptied = directory.changed(&index(0), Vec::clear, || full(directory.path()));
+    assert_eq!(
+        (only(&emptied).kind, emptied.verdict),
+        ("empty-index", Verdict::Sound),
+        "the server walks the log"
+    );
     std::fs::remove_file(directory.file(&index(0))).unwrap();
     assert_eq!((only(&full(directory.path())).kind), "log-without-index");
     std::fs::remove_file(directory.file(&log(0))).unwrap();
@@ -288,6 +308,9 @@ fn what_is_missing_between_and_beside_segments_is_named() {
     std::fs::remove_file(directory.file(&log(8))).unwrap();
     assert_eq!(kinds(&full(directory.path())), ["index-without-log"]);
     directory.write(&log(8), b"");
+    directory.write(&index(8), b"");
+    let seen = full(directory.path());
+    assert_eq!((seen.problems.len(), seen.streams[0].topics[0].partitions[0].next_offset), (1, Some(8)));
     directory.write(&log(20), &batch(3, 20, &[PAYLOAD]));
     directory.write(&index(20), &index_entry(20, 0));
     assert_eq!(kinds(&full(directory.path()))[0], "empty-segment");

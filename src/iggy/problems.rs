@@ -10,11 +10,19 @@ use super::scan::{End, Fault, Scanned, What};
 use super::segment::{Job, Looked, path};
 use super::tree::Tree;
 
-const REPLACE: &str = "Stop the server and copy the data directory aside before anything else. Bring the segment back \
-                       from a backup or a replica; without either, these messages are lost, and consumers must be \
-                       moved past them.";
-const REFUSED: &str = "The server refuses this partition at its next start. Stop it in peace, copy the data directory \
-                       aside, and bring the segment back from a backup or a replica.";
+// What a server does with each of these was seen on 0.9.0-edge.5.
+const REPLACE: &str = "Copy the data directory aside before the server is restarted: one that cannot follow the batches \
+                       of a segment moves the whole partition aside and goes on with an empty one. Then bring the \
+                       segment back from a backup or a replica. Without either, these messages are lost, and consumers \
+                       must be moved past them.";
+const REFUSED: &str = "Do not restart the server: it would move the whole partition aside (P.fenced.N) and go on with an \
+                       empty one. Copy the data directory aside, and bring the segment back from a backup or a replica.";
+const EMPTY_INDEX: &str = "The server refuses to start on it. Keep a copy and empty it (`truncate -s 0 FILE`): a 0.9 server \
+                           then walks the log instead.";
+const NEW_INDEX: &str = "The server refuses to start without it. Put an empty file there that belongs to the server's user: \
+                         a 0.9 server then walks the log instead.";
+const OLD_INDEX: &str = "The server may refuse to start, or find no messages. Copy the data directory aside, and bring the \
+                         index back from a backup.";
 const DISK: &str = "Look at the disk first (`warden snapshot --only disk`, `dmesg`): damage like this comes from it. \
                     Then bring the segment back from a backup or a replica.";
 const LEFTOVER: &str = "Nothing to do: the server removes it at its next start.";
@@ -43,6 +51,7 @@ pub struct About {
     start: u64,
     next: Option<u64>,
     is_archive: bool,
+    is_old: bool,
 }
 
 impl About {
@@ -54,6 +63,7 @@ impl About {
             start: job.start,
             next: job.next,
             is_archive,
+            is_old: job.is_old,
         }
     }
 }
@@ -87,16 +97,22 @@ pub fn of_files(about: &About, looked: &mut Looked) {
         }
         (Some(0), Some(1..)) => {
             let text = "the log is empty, and its index is not".to_owned();
-            add(looked, Severity::Damage, "index-behind-log", &about.index, text, REFUSED);
+            let advice = if about.is_old { OLD_INDEX } else { EMPTY_INDEX };
+            add(looked, Severity::Damage, "index-behind-log", &about.index, text, advice);
         }
         (Some(log @ 1..), None) if about.is_archive => {
             let text = format!("the archive has no index for this log of {}", bytes(log));
             add(looked, absent, "index-left-out", &about.log, text, NOTHING);
         }
+        (Some(log @ 1..), Some(0)) if !about.is_old => {
+            let text = format!("the index for this log of {} is empty", bytes(log));
+            let advice = "Nothing to do: the server walks the log instead, which takes longer.";
+            add(looked, Severity::Warning, "empty-index", &about.index, text, advice);
+        }
         (Some(log @ 1..), None | Some(0)) => {
-            let lost = bytes(log);
-            let text = format!("no index leads to this log of {lost}");
-            add(looked, Severity::Damage, "log-without-index", &about.log, text, REFUSED);
+            let text = format!("no index leads to this log of {}", bytes(log));
+            let advice = if about.is_old { OLD_INDEX } else { NEW_INDEX };
+            add(looked, Severity::Damage, "log-without-index", &about.log, text, advice);
         }
         _ => {}
     }
@@ -132,7 +148,8 @@ pub fn of_index(about: &About, wrong: Wrong, looked: &mut Looked) {
             format!("entry {entry} of the index leads to where no batch with its offset begins"),
         ),
     };
-    add(looked, Severity::Damage, kind, &about.index, text, REFUSED);
+    let advice = if about.is_old { OLD_INDEX } else { EMPTY_INDEX };
+    add(looked, Severity::Damage, kind, &about.index, text, advice);
 }
 
 /// What the checksums told. `to_the_end` when the end of the log was among what was looked at.
@@ -181,7 +198,7 @@ pub fn of_end(about: &About, entries: &[Entry], looked: &mut Looked) {
             "the last entry of the index leads to byte {}, and the last whole batch ends at {whole}",
             last.position
         );
-        add(looked, Severity::Damage, "index-behind-log", &about.index, text, REFUSED);
+        add(looked, Severity::Damage, "index-behind-log", &about.index, text, EMPTY_INDEX);
     }
     let damaged = looked.problems.iter().any(Problem::is_damage);
     if let (Some(end), Some(next), false) = (looked.segment.next_offset, about.next, damaged)

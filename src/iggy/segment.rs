@@ -62,6 +62,9 @@ pub fn look(tree: &Tree, job: &Job<'_>, depth: Depth, progress: &dyn Fn(u64) -> 
     };
     let about = About::new(tree, job);
     problems::of_files(&about, &mut looked);
+    if looked.segment.log_bytes == Some(0) {
+        looked.segment.next_offset = Some(job.start);
+    }
     if let Some(log) = &job.files.log
         && log.bytes > 0
         && let Err(error) = look_inside(tree, job, &about, log, depth, progress, &mut looked)
@@ -158,7 +161,10 @@ fn plan(entries: &[index::Entry], whole: Stretch, depth: Depth, is_archive: bool
         let at = if last { whole.size.saturating_sub(STRETCH) } else { whole.size / pieces * piece };
         let number = entries.partition_point(|entry| entry.position <= at).saturating_sub(1);
         let Some(entry) = entries.get(number) else { continue };
-        let until = if last { whole.size } else { entry.position.saturating_add(STRETCH).min(whole.size) };
+        // An index without entries near the end leads too far from it.
+        let to_the_end = last && whole.size.saturating_sub(entry.position) <= depth.budget;
+        let until =
+            if to_the_end { whole.size } else { entry.position.saturating_add(STRETCH).min(whole.size) };
         let behind = stretches.last().is_none_or(|before| entry.position >= before.until);
         if behind && entry.position < whole.size {
             stretches.push(Stretch { from: entry.position, offset: Some(entry.offset), until, ..whole });
@@ -325,4 +331,59 @@ fn dense(tree: &Tree, file: &Entry, log: &Entry, about: &About, looked: &mut Loo
 pub fn path(job: &Job<'_>, ending: &str) -> String {
     let (stream, topic, partition) = job.key;
     format!("{}/{:020}.{ending}", layout::path_of(stream, topic, partition), job.start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    /// A log with an entry for each MiB, two offsets apart.
+    fn entries(mib: u64) -> Vec<index::Entry> {
+        (0..mib)
+            .map(|number| index::Entry { offset: number * 2, timestamp: 0, position: number * MIB })
+            .collect()
+    }
+
+    fn stretches(entries: &[index::Entry], size: u64, depth: Depth, is_archive: bool) -> Vec<(u64, u64)> {
+        let whole = Stretch {
+            from: 0,
+            offset: Some(0),
+            until: size,
+            size,
+            partition: None,
+            written: 0,
+            next_segment: None,
+        };
+        plan(entries, whole, depth, is_archive).iter().map(|stretch| (stretch.from, stretch.until)).collect()
+    }
+
+    #[test]
+    fn a_sample_is_spread_from_the_front_to_the_end_and_stays_within_its_budget() {
+        let depth = Depth { mode: Mode::Sampled, budget: 4 * MIB };
+        let size = 100 * MIB;
+        let spread = [(0, 1), (25, 26), (50, 51), (99, 100)].map(|(from, until)| (from * MIB, until * MIB));
+        assert_eq!(stretches(&entries(100), size, depth, false), spread);
+        assert_eq!(
+            stretches(&entries(100), size, depth, true),
+            [(0, 4 * MIB)],
+            "an archive is read from its front"
+        );
+        assert_eq!(stretches(&[], size, depth, false), [(0, 4 * MIB)], "nothing says where batches begin");
+        assert_eq!(
+            stretches(&entries(4), 4 * MIB, depth, false),
+            [(0, 4 * MIB)],
+            "a small one is read whole"
+        );
+        let full = Depth { mode: Mode::Full, budget: MIB };
+        assert_eq!(stretches(&entries(100), size, full, false), [(0, size)]);
+        assert_eq!(stretches(&entries(100), size, Depth { mode: Mode::None, budget: MIB }, false), []);
+    }
+
+    #[test]
+    fn an_index_with_one_entry_does_not_make_a_sample_larger() {
+        let depth = Depth { mode: Mode::Sampled, budget: 4 * MIB };
+        assert_eq!(stretches(&entries(1), 100 * MIB, depth, false), [(0, MIB)]);
+    }
 }

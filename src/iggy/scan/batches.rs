@@ -13,13 +13,14 @@ use crate::iggy::window::{Source, Window};
 pub fn batches<S: Source>(source: S, stretch: Stretch, report: Report<'_>) -> io::Result<Scanned> {
     let window = Window::new(source, stretch.from, stretch.size);
     let first = (stretch.from == 0).then_some(0);
-    let checksums = Checksums::default();
+    let (checksums, claimed) = (Checksums::default(), None);
     let mut scan = Scan {
         window,
         stretch,
         batch: first,
         expected: stretch.offset,
         checksums,
+        claimed,
         found: Scanned::default(),
     };
     scan.run(report)?;
@@ -35,6 +36,8 @@ struct Scan<S> {
     /// Offset that the next batch should begin with.
     expected: Option<u64>,
     checksums: Checksums,
+    /// The length that the last unclear batch claims, and its first offset.
+    claimed: Option<(u64, u64)>,
     found: Scanned,
 }
 
@@ -132,6 +135,11 @@ impl<S: Source> Scan<S> {
         let first = walk.bad.unwrap_or(if header_lies { 0 } else { walk.frames });
         // Where no batch is, what stands in the place of its offset says nothing.
         let base = self.expected.or((what != What::NoBatch).then_some(header.base_offset));
+        // A header that is as expected but for its length: where the next batch begins will tell.
+        let as_expected =
+            header.reserved_is_zero && self.expected.is_none_or(|offset| offset == header.base_offset);
+        self.claimed =
+            (fits && walk.bad.is_none() && as_expected).then_some((header.length, header.base_offset));
         self.fault(what, position, base.map(|base| base.saturating_add(first)), None);
         Ok(Next::Unclear { torn: false })
     }
@@ -217,6 +225,12 @@ impl<S: Source> Scan<S> {
         let bytes = self.window.position() - from;
         if let Some(fault) = self.found.faults.last_mut().filter(|fault| fault.position == from) {
             fault.bytes = Some(bytes);
+            // Every message up to the claimed end is whole, and the next batch begins elsewhere.
+            if let Some((length, base)) = self.claimed.take()
+                && length != bytes
+            {
+                (fault.what, fault.offset) = (What::BatchHeader, Some(base));
+            }
             if let (Some(first), Some(header)) = (fault.offset, self.window.data().get(..HEADER)) {
                 let next = Header::read(header).base_offset;
                 fault.messages = next.checked_sub(first).filter(|&messages| messages > 0);
