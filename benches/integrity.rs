@@ -6,7 +6,7 @@
 #![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
 
 #[path = "../tests/support/segments.rs"]
-#[expect(dead_code, reason = "the tests use the rest of it")]
+#[expect(dead_code, clippy::unwrap_used, reason = "it is of the tests, which use the rest of it")]
 mod segments;
 
 use std::path::{Path, PathBuf};

@@ -14,6 +14,9 @@ use super::window::Source;
 /// The lowest there is. The disk follows: without a class of its own a thread's requests rank by its niceness.
 const NICE: i32 = 19;
 
+/// Bytes of the smallest page there is.
+const PAGE: u64 = 4096;
+
 /// Puts the calling thread behind all others.
 pub fn step_back() {
     // A thread that may not is as it was before.
@@ -74,7 +77,9 @@ impl Source for Gentle {
                 result => break result?,
             }
         };
-        if let (true, Some(length)) = (self.tells, NonZeroU64::new(read as u64)) {
+        // The kernel keeps a page of which only a part is named: at the end of a file, the last.
+        let pages = (read as u64).next_multiple_of(PAGE);
+        if let (true, Some(length)) = (self.tells, NonZeroU64::new(pages)) {
             let _ = fadvise(&self.file, self.position, Some(length), Advice::DontNeed);
         }
         self.position += read as u64;
