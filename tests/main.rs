@@ -6,6 +6,7 @@
     reason = "a test that cannot go on says where, and speaks of the few cases it is about"
 )]
 
+mod archive;
 mod canary;
 mod cli;
 mod conformance;

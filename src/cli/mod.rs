@@ -6,6 +6,7 @@ mod front;
 mod inspect;
 mod inspected;
 mod output;
+mod packing;
 mod plan;
 mod progress;
 mod seal;

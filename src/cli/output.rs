@@ -1,11 +1,13 @@
 //! Writes a result: readable by its owner only, whole or not at all.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+
+use crate::snapshot::archive;
 
 /// Writes `content` to `path` with mode 0600. It is written beside its place and moved there when it is on
 /// disk, so whoever looks sees the old file or the new one, never a part.
@@ -28,6 +30,65 @@ pub fn write_for(path: &Path, content: &[u8], option: &str) -> anyhow::Result<()
     Ok(())
 }
 
+/// Hands a new file to `fill`, and puts it to `path` when that is done, whole or not at all; says how large it got.
+/// It goes to disk as it grows, and does not stay in the page cache.
+pub fn write_with<T>(
+    path: &Path,
+    fill: impl FnOnce(Steady) -> anyhow::Result<T>,
+) -> anyhow::Result<(u64, T)> {
+    let partial = beside(path);
+    let filled = || -> anyhow::Result<(u64, T)> {
+        let file = create(&partial)?;
+        let told = fill(Steady { file: file.try_clone()?, waiting: 0 })?;
+        file.sync_all()?;
+        archive::forget(&file);
+        std::fs::rename(&partial, path)?;
+        Ok((file.metadata()?.len(), told))
+    };
+    let result = filled();
+    if result.is_err() {
+        let _ = std::fs::remove_file(&partial);
+    }
+    let result = result
+        .with_context(|| format!("cannot write {}; choose another place with --output", path.display()))?;
+    sync_folder(path);
+    Ok(result)
+}
+
+/// Bytes handed to the kernel at once.
+pub const WRITTEN_AT_ONCE: usize = 256 << 10;
+/// Bytes that may wait in memory for the disk: more at once would make others wait for theirs.
+const WAITING: usize = 64 << 20;
+
+/// A file that does not let its bytes pile up in memory.
+pub struct Steady {
+    file: File,
+    waiting: usize,
+}
+
+impl Write for Steady {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.waiting += written;
+        if self.waiting >= WAITING {
+            self.waiting = 0;
+            self.file.sync_data()?;
+            archive::forget(&self.file);
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Seek for Steady {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
+    }
+}
+
 /// Whether something can be written at `path` at all, found out before the work is done.
 pub fn ensure_writable(path: &Path) -> anyhow::Result<()> {
     let partial = beside(path);
@@ -38,9 +99,13 @@ pub fn ensure_writable(path: &Path) -> anyhow::Result<()> {
 }
 
 fn write_partial(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let mut file = create(path)?;
     file.write_all(content)?;
     file.sync_all()
+}
+
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
 fn beside(path: &Path) -> PathBuf {
@@ -48,7 +113,7 @@ fn beside(path: &Path) -> PathBuf {
     folder_of(path).join(format!(".{name}.{}.partial", std::process::id()))
 }
 
-fn folder_of(path: &Path) -> &Path {
+pub fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 

@@ -12,7 +12,7 @@ use super::terminal::{Painter, Style};
 
 #[derive(Serialize)]
 struct Planned {
-    /// `read`, `sample`, `log`, `run`, `ask`.
+    /// `read`, `sample`, `log`, `run`, `ask`, `pack`.
     how: &'static str,
     what: String,
     /// At most this many bytes, for each file where `what` is a pattern.
@@ -20,8 +20,20 @@ struct Planned {
     checks: Vec<&'static str>,
 }
 
-pub fn print(checks: &[&'static Check], since: Duration, json: bool) -> anyhow::Result<()> {
-    let planned = plan(checks);
+/// `packed` is the data directory, if it is wanted: what it is, and how large it can get in the archive.
+pub fn print(
+    checks: &[&'static Check],
+    packed: Option<(String, u64)>,
+    since: Duration,
+    json: bool,
+) -> anyhow::Result<()> {
+    let mut planned = plan(checks);
+    planned.extend(packed.map(|(what, at_most_bytes)| Planned {
+        how: "pack",
+        what,
+        at_most_bytes,
+        checks: Vec::new(),
+    }));
     let mut out = std::io::stdout().lock();
     if json {
         serde_json::to_writer_pretty(&mut out, &planned)?;
@@ -41,6 +53,7 @@ pub fn print(checks: &[&'static Check], since: Duration, json: bool) -> anyhow::
         ("log", "Newest lines of logs"),
         ("run", "Programs, without environment, killed after 5 s"),
         ("ask", "Services of this host"),
+        ("pack", "Iggy's data directory, into iggy.zip"),
     ] {
         let items: Vec<_> = planned.iter().filter(|item| item.how == how).collect();
         if items.is_empty() {

@@ -41,6 +41,18 @@ impl Progress {
         self.bar.set_message(what);
     }
 
+    /// From here on it counts bytes of the data directory; the answer is what to tell.
+    pub fn packing(&self, bytes: u64) -> ProgressBar {
+        let style = ProgressStyle::with_template(
+            "{bar:24} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {wide_msg}",
+        );
+        self.bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        self.bar.set_position(0);
+        self.bar.set_length(bytes);
+        self.bar.set_message("packing the data directory");
+        self.bar.clone()
+    }
+
     pub fn finish(&self) {
         self.bar.finish_and_clear();
     }

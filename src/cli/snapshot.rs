@@ -4,13 +4,14 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use clap::ValueEnum;
 
 use super::progress::Progress;
 use super::seal::{Seal, without_ending};
-use super::{front, output, plan, summary};
+use super::{front, output, packing, plan, summary};
 use crate::config;
+use crate::snapshot::archive::Inventory;
 use crate::snapshot::bundle::Bundle;
 use crate::snapshot::report::{Outcome, Report};
 use crate::snapshot::select::Selection;
@@ -63,6 +64,9 @@ pub struct Arguments {
     #[arg(long, value_name = "RECIPIENT")]
     encrypt_to: Vec<String>,
 
+    #[command(flatten)]
+    packing: packing::Arguments,
+
     /// Print what would be read and run and how large it can get, and collect nothing
     #[arg(long)]
     plan: bool,
@@ -102,7 +106,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let selection = Selection { only: arguments.only.clone(), skip: arguments.skip.clone() };
     let checks = selection.checks()?;
     if arguments.plan {
-        plan::print(&checks, arguments.since, arguments.json)?;
+        let packed = arguments.packing.wanted().then(|| arguments.packing.described()).transpose()?;
+        plan::print(&checks, packed, arguments.since, arguments.json)?;
         return Ok(0);
     }
     if arguments.in_child {
@@ -119,6 +124,11 @@ fn diagnose(arguments: &Arguments, selection: Selection) -> anyhow::Result<u8> {
     let whole_bundle = destination.format == Format::Zip;
     let seal = Seal::new(arguments.sign.as_deref(), &arguments.encrypt_to, whole_bundle)?;
     destination.ensure_writable(&seal)?;
+    if arguments.packing.wanted() {
+        destination.ensure_holds_iggy()?;
+        // Found out before the work is done, as is the rest.
+        arguments.packing.directory()?;
+    }
 
     let mut progress = Progress::new(arguments.quiet || arguments.json);
     progress.expect(checks.len());
@@ -130,7 +140,7 @@ fn diagnose(arguments: &Arguments, selection: Selection) -> anyhow::Result<u8> {
     };
     let snapshot = collect(&order, &mut |event| progress.observe(event))?;
     progress.say("writing the report");
-    let written = write(&snapshot, &seal, &destination);
+    let written = write(&snapshot, &seal, &destination, &arguments.packing, &progress);
     progress.finish();
     let written = written?;
 
@@ -150,6 +160,8 @@ pub struct Written {
     pub path: PathBuf,
     pub bytes: u64,
     pub is_archive: bool,
+    /// The data directory in it.
+    pub iggy: Option<Inventory>,
 }
 
 struct Destination {
@@ -182,6 +194,14 @@ impl Destination {
         Destination { format: arguments.format.unwrap_or(by_ending), place }
     }
 
+    fn ensure_holds_iggy(&self) -> anyhow::Result<()> {
+        ensure!(
+            self.format == Format::Zip && !matches!(self.place, Place::StandardOutput),
+            "the data directory is a part of a whole bundle in a file; leave --include-iggy out, or write a .zip"
+        );
+        Ok(())
+    }
+
     fn ensure_writable(&self, seal: &Seal) -> anyhow::Result<()> {
         match &self.place {
             Place::StandardOutput => {
@@ -200,7 +220,23 @@ impl Destination {
     }
 }
 
-fn write(snapshot: &Snapshot, seal: &Seal, destination: &Destination) -> anyhow::Result<Option<Written>> {
+fn write(
+    snapshot: &Snapshot,
+    seal: &Seal,
+    destination: &Destination,
+    packing: &packing::Arguments,
+    progress: &Progress,
+) -> anyhow::Result<Option<Written>> {
+    if packing.wanted() {
+        let path = match &destination.place {
+            Place::File(path) => path.clone(),
+            Place::Folder(folder) => folder.join(name(&snapshot.report, destination.format)),
+            Place::StandardOutput => bail!("an archive with the data directory goes to a file"),
+        };
+        let (bytes, inventory) = packing.write(snapshot, seal.key.as_ref(), &path, progress)?;
+        let path = path.canonicalize().unwrap_or(path);
+        return Ok(Some(Written { path, bytes, is_archive: true, iggy: Some(inventory) }));
+    }
     let bundle = Bundle::signed(snapshot, seal.key.as_ref())?;
     let part = |path: &str| {
         bundle.file(path).map(<[u8]>::to_vec).with_context(|| format!("the bundle has no {path}"))
@@ -223,7 +259,7 @@ fn write(snapshot: &Snapshot, seal: &Seal, destination: &Destination) -> anyhow:
     output::write(&path, &content)?;
     let path = path.canonicalize().unwrap_or(path);
     let is_archive = destination.format == Format::Zip && !seal.encrypts();
-    Ok(Some(Written { path, bytes: content.len() as u64, is_archive }))
+    Ok(Some(Written { path, bytes: content.len() as u64, is_archive, iggy: None }))
 }
 
 /// `warden-node1-20261121-120000.zip`

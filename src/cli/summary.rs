@@ -8,6 +8,7 @@ use warden_checks::quantity;
 
 use super::snapshot::Written;
 use super::terminal::{Painter, Style, harmless, style_of};
+use crate::snapshot::archive::Inventory;
 use crate::snapshot::report::{CheckReport, Outcome, Report};
 
 /// Findings shown; the rest is counted and stands in the report.
@@ -61,7 +62,18 @@ fn text(report: &Report, written: &Written, paint: Painter) -> String {
     let path = paint.paint(Style::Bold, &harmless(&written.path.display().to_string()));
     let hint = if written.is_archive { ": unpack it and open report.html" } else { "" };
     lines.push(format!("Report written to {path} ({}){hint}", quantity::bytes(written.bytes)));
+    lines.extend(written.iggy.as_ref().map(packed));
     lines.join("\n") + "\n"
+}
+
+fn packed(iggy: &Inventory) -> String {
+    let left_out: u64 = iggy.left_out_by_reason.values().map(|tally| tally.files).sum();
+    format!(
+        "In it, iggy.zip: {} of the data directory, {} packed to {}; {left_out} left out (warden-inventory.tsv)",
+        quantity::count(iggy.files, "file", "files"),
+        quantity::bytes(iggy.bytes),
+        quantity::bytes(iggy.archive_bytes),
+    )
 }
 
 fn headline(report: &Report, paint: Painter) -> String {
@@ -97,6 +109,8 @@ struct Summary<'a> {
     verdict: Outcome,
     counts: &'a std::collections::BTreeMap<Outcome, u32>,
     findings: Vec<SummaryFinding<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    iggy: Option<&'a Inventory>,
 }
 
 #[derive(Serialize)]
@@ -120,6 +134,7 @@ pub fn print_json(report: &Report, written: &Written) -> anyhow::Result<()> {
         verdict: report.verdict,
         counts: &report.counts,
         findings: findings.collect(),
+        iggy: written.iggy.as_ref(),
     };
     let mut out = io::stdout().lock();
     serde_json::to_writer_pretty(&mut out, &summary)?;

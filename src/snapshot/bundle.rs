@@ -1,7 +1,7 @@
 //! The finished snapshot as files: the page, its data, the evidence, and the manifest that holds them together.
 
 use std::collections::BTreeMap;
-use std::io::{Cursor, Write};
+use std::io::{self, BufWriter, Cursor, Seek, Write};
 
 use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
@@ -10,6 +10,8 @@ use warden_checks::host::Clock;
 use zip::write::SimpleFileOptions;
 
 use super::Snapshot;
+use super::archive::{self, Inventory};
+use super::redact::Redactor;
 use super::report::{self, Outcome};
 use super::signature::{PublicKey, SigningKey};
 
@@ -21,6 +23,9 @@ pub const MANIFEST: &str = "manifest.json";
 
 /// 64 bytes: the Ed25519 signature over the bytes of [`MANIFEST`].
 pub const SIGNATURE: &str = "manifest.sig";
+
+/// The data directory of Iggy, as an archive in the archive.
+pub const IGGY: &str = "iggy.zip";
 
 /// What Ed25519 is called in [`Signer`].
 pub const ED25519: &str = "ed25519";
@@ -40,6 +45,9 @@ pub struct Manifest {
     /// Every file but this one and its signature, in the order of the archive.
     pub files: Vec<FileEntry>,
     pub redaction: Redaction,
+    /// The data directory in [`IGGY`]: what is in it and what stayed behind. Absent when nobody asked for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub iggy: Option<Inventory>,
     /// Whose signature over this file's bytes [`SIGNATURE`] is; absent when nobody signed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signature: Option<Signer>,
@@ -89,6 +97,18 @@ pub struct Redaction {
 pub struct Bundle {
     files: Vec<(String, Vec<u8>)>,
     clock: Clock,
+    manifest: Manifest,
+}
+
+/// The data directory to be packed into a bundle, and what it is packed by.
+pub struct Packing<'a> {
+    pub plan: archive::Plan,
+    pub redactor: &'a Redactor,
+    pub key: Option<&'a SigningKey>,
+    /// Bytes that may still be written, `None` where that cannot be told.
+    pub room: &'a mut (dyn FnMut() -> Option<u64> + Send),
+    /// Told how many bytes have been read.
+    pub observe: &'a mut (dyn FnMut(u64) + Send),
 }
 
 impl Bundle {
@@ -110,17 +130,18 @@ impl Bundle {
         for (path, content) in &snapshot.evidence {
             files.push((format!("host/{}", sweep(path)), sweep(content).into_bytes()));
         }
-        let manifest = serde_json::to_vec_pretty(&manifest(&report, &files, key.map(SigningKey::public)))?;
+        let manifest = manifest(&report, &files, key.map(SigningKey::public));
+        let bytes = serde_json::to_vec_pretty(&manifest)?;
         if let Some(key) = key {
-            files.insert(2, (SIGNATURE.to_owned(), key.sign(&manifest)));
+            files.insert(2, (SIGNATURE.to_owned(), key.sign(&bytes)));
         }
-        files.insert(2, (MANIFEST.to_owned(), manifest));
+        files.insert(2, (MANIFEST.to_owned(), bytes));
 
         for (path, content) in &files {
             let hits = snapshot.redactor.hits(path.as_bytes()) + snapshot.redactor.hits(content);
             ensure!(hits == 0, "a masked secret shows up again in {}: nothing was written", sweep(path));
         }
-        Ok(Bundle { files, clock: snapshot.clock })
+        Ok(Bundle { files, clock: snapshot.clock, manifest })
     }
 
     /// One file of the bundle.
@@ -132,17 +153,86 @@ impl Bundle {
     /// the run began.
     pub fn zip(&self) -> anyhow::Result<Vec<u8>> {
         let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
-        let options = SimpleFileOptions::default()
-            .compression_method(zip::CompressionMethod::Deflated)
-            .last_modified_time(zip_time(self.clock.seconds()))
-            .unix_permissions(0o600);
         for (path, content) in &self.files {
-            archive
-                .start_file(path.as_str(), options)
-                .with_context(|| format!("cannot add {path} to the archive"))?;
-            archive.write_all(content)?;
+            self.add(&mut archive, path, content)?;
         }
         Ok(archive.finish()?.into_inner())
+    }
+
+    /// The same with the data directory as [`IGGY`], written to `out` as it is read. The manifest then comes last:
+    /// it tells what became of the files.
+    pub fn zip_with_iggy<W: Write + Seek + Send>(
+        &self,
+        out: W,
+        packing: Packing<'_>,
+    ) -> anyhow::Result<(W, Inventory)> {
+        let Packing { plan, redactor, key, room, observe } = packing;
+        let mut archive = zip::ZipWriter::new(out);
+        for (path, content) in &self.files {
+            if path != MANIFEST && path != SIGNATURE {
+                self.add(&mut archive, path, content)?;
+            }
+        }
+        let stored = self.options().compression_method(zip::CompressionMethod::Stored).large_file(true);
+        archive.start_file(IGGY, stored).with_context(|| format!("cannot add {IGGY} to the archive"))?;
+        let member = BufWriter::new(Hashed { out: &mut archive, hash: Sha256::new(), bytes: 0 });
+        let (inventory, member) = archive::write(plan, member, redactor, room, observe)?;
+        let member = member.into_inner().map_err(|error| error.into_error())?;
+        let entry =
+            FileEntry { path: IGGY.to_owned(), bytes: member.bytes, sha256: hex(&member.hash.finalize()) };
+
+        let mut manifest = self.manifest.clone();
+        manifest.files.push(entry);
+        manifest.iggy = Some(inventory.clone());
+        let manifest = serde_json::to_vec_pretty(&manifest)?;
+        ensure!(
+            redactor.hits(&manifest) == 0,
+            "a masked secret shows up again in {MANIFEST}: nothing was written"
+        );
+        self.add(&mut archive, MANIFEST, &manifest)?;
+        if let Some(key) = key {
+            self.add(&mut archive, SIGNATURE, &key.sign(&manifest))?;
+        }
+        Ok((archive.finish()?, inventory))
+    }
+
+    fn add<W: Write + Seek>(
+        &self,
+        archive: &mut zip::ZipWriter<W>,
+        path: &str,
+        content: &[u8],
+    ) -> anyhow::Result<()> {
+        archive
+            .start_file(path, self.options())
+            .with_context(|| format!("cannot add {path} to the archive"))?;
+        Ok(archive.write_all(content)?)
+    }
+
+    fn options(&self) -> SimpleFileOptions {
+        SimpleFileOptions::default()
+            .compression_method(zip::CompressionMethod::Deflated)
+            .last_modified_time(zip_time(self.clock.seconds()))
+            .unix_permissions(0o600)
+    }
+}
+
+/// What is written to a member, counted and hashed on its way.
+struct Hashed<'a, W: Write + Seek> {
+    out: &'a mut zip::ZipWriter<W>,
+    hash: Sha256,
+    bytes: u64,
+}
+
+impl<W: Write + Seek> Write for Hashed<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        self.hash.update(&bytes[..written]);
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 }
 
@@ -169,6 +259,7 @@ fn manifest(report: &report::Report, files: &[(String, Vec<u8>)], signer: Option
         complete: !report.checks.iter().any(|check| could_not_tell(check.outcome)),
         items: items.collect(),
         files: files.iter().map(entry).collect(),
+        iggy: None,
         redaction: Redaction { masked: report.masked.clone(), found_by_second_scan: 0 },
         signature: signer.map(|key| Signer {
             algorithm: ED25519.to_owned(),

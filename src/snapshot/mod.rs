@@ -1,5 +1,6 @@
 //! Diagnoses a host: asks, judges, masks, reports.
 
+pub mod archive;
 mod archive_end;
 pub mod bundle;
 pub mod diff;
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 use anyhow::anyhow;
 use warden_checks::host::IfAny;
 use warden_checks::host::{Answer, Cause, Clock, Request, Settings, Source};
+use warden_checks::iggy::{self, DataDirectory};
 use warden_checks::{Check, Host, Read, proc};
 
 use crate::config;
@@ -97,6 +99,13 @@ fn source(order: &Order, checks: &[&Check]) -> anyhow::Result<(Arc<dyn Source>, 
     sampled.dedup();
     live.begin_samples(sampled.into_iter());
     Ok((Arc::new(live), Arc::new(Redactor::new(key)), SourceKind::Live))
+}
+
+/// Where Iggy keeps its data on this host, by the running server, its configuration or its usual place.
+pub fn data_directory() -> anyhow::Result<Option<DataDirectory>> {
+    let live = Live::new(settings(config::SINCE), None)?;
+    let host = Host::new(Arc::new(live), Instant::now() + config::RUN_LIMIT);
+    Ok(iggy::data_directory(&host))
 }
 
 fn settings(since: Duration) -> Settings {

@@ -1,0 +1,111 @@
+//! `iggy.zip`: the data directory as an archive that every system opens, in bounded time, memory and space.
+
+mod choice;
+mod container;
+mod content;
+mod crew;
+mod deflate;
+mod gentle;
+mod inventory;
+mod masked;
+mod names;
+mod tree;
+mod writer;
+
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::{Context, anyhow, ensure};
+
+use super::redact::Redactor;
+pub use gentle::forget;
+pub use inventory::{Inventory, LeftOut, MEMBER as INVENTORY, Tally};
+pub use tree::Reason;
+use tree::Tree;
+use writer::Writer;
+
+/// Taken by default at most, before packing: what is still sent and opened with ease.
+pub const BUDGET: u64 = 2 << 30;
+/// Left free on the filesystem that the archive is written to, or a twentieth of it if that is more.
+const KEPT_FREE: u64 = 1 << 30;
+const KEPT_FREE_SHARE: u64 = 20;
+
+/// Room without which it is not worth beginning.
+pub const LEAST_ROOM: u64 = 64 << 20;
+
+/// What would be taken of a data directory, and what not.
+pub struct Plan {
+    tree: Tree,
+    at: i64,
+}
+
+impl Plan {
+    /// Looks at everything below `root` and chooses what `budget` bytes have room for. `at` is the time that the
+    /// archive says it was made, in Unix seconds.
+    pub fn new(root: &Path, budget: u64, at: i64) -> anyhow::Result<Plan> {
+        let mut tree = Tree::walk(root).with_context(|| {
+            format!("cannot open the data directory {}; is it there, and may you read it?", root.display())
+        })?;
+        choice::choose(&mut tree, budget);
+        Ok(Plan { tree, at })
+    }
+
+    /// Files and their bytes that would be taken, and those that would stay behind.
+    pub fn tallies(&self) -> (Tally, Tally) {
+        let tally = |left_out: bool| {
+            let entries = self.tree.entries.iter();
+            let those =
+                entries.filter(|entry| entry.left_out.is_some() == left_out && !entry.is_empty_folder);
+            those.fold(Tally::default(), |tally, entry| tally.and(entry.size))
+        };
+        (tally(false), tally(true))
+    }
+
+    /// Bytes that the archive may take at most.
+    pub fn worst(&self) -> u64 {
+        let taken = self.tree.entries.iter().filter(|entry| entry.left_out.is_none());
+        taken.map(choice::worst).sum()
+    }
+}
+
+/// Writes the archive front to back. `room` says how many bytes may still be written (asked now and then, `None` when
+/// it cannot tell); when they run out, the archive ends there, whole and readable, and names what is missing.
+/// `observe` is told how many bytes have been read.
+pub fn write<W: Write + Send>(
+    plan: Plan,
+    out: W,
+    redactor: &Redactor,
+    room: &mut (dyn FnMut() -> Option<u64> + Send),
+    observe: &mut (dyn FnMut(u64) + Send),
+) -> anyhow::Result<(Inventory, W)> {
+    let Plan { tree, at } = plan;
+    let root = tree.root.try_clone().context("cannot open the data directory a second time")?;
+    // A thread of its own, so that the caller's keeps its place at the disk and the cores.
+    std::thread::scope(|scope| {
+        let work = || {
+            gentle::be_gentle();
+            std::thread::scope(|scope| {
+                let crew = crew::Crew::start(scope, &root, redactor).context("cannot start threads")?;
+                let mut writer = Writer::new(tree, out, crew, redactor, at, room, observe);
+                writer.learn();
+                let values = redactor.receipt().values;
+                writer.write()?;
+                ensure!(
+                    redactor.receipt().values == values,
+                    "a secret appeared in a log while it was being packed: nothing was written; do it again"
+                );
+                writer.finish()
+            })
+        };
+        let joined = std::thread::Builder::new().name("archive".to_owned()).spawn_scoped(scope, work);
+        joined.context("cannot start a thread")?.join().map_err(|_| anyhow!("a defect while packing"))?
+    })
+}
+
+/// Bytes that may be written to the filesystem of `folder` without filling it; `None` if it cannot tell.
+pub fn room(folder: &Path) -> Option<u64> {
+    let stats = nix::sys::statvfs::statvfs(folder).ok()?;
+    let unit = stats.fragment_size();
+    let kept = KEPT_FREE.max(stats.blocks().saturating_mul(unit) / KEPT_FREE_SHARE);
+    Some(stats.blocks_available().saturating_mul(unit).saturating_sub(kept))
+}

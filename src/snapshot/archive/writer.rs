@@ -1,0 +1,383 @@
+//! Puts the archive together: gives pieces of files to the workers and writes what comes back, in order.
+
+mod labels;
+mod learn;
+mod tell;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use anyhow::Context;
+use crc32fast::Hasher;
+
+use super::container::Container;
+use super::content::{Content, shape};
+use super::crew::{Crew, Gently, Job, Piece, hole, open};
+use super::deflate::{BLOCK_BYTES, END, stored};
+use super::inventory::{Change, Inventory};
+use super::masked::{DOCUMENT_BYTES, Pieces, is_text};
+use super::tree::{Entry, Reason, Tree};
+use crate::snapshot::redact::{Redactor, Shape};
+
+/// How often the free space is looked at: nobody fills a disk by this much unseen.
+const SPACE_EVERY: u64 = 16 << 20;
+/// With less room than this the archive ends: the pieces under way and the list of members still fit.
+const SPACE_MARGIN: u64 = 32 << 20;
+/// In this order members are written, whatever the budget: if the disk fills meanwhile, the last ones are missing.
+const ORDER: [Content; 7] = [
+    Content::Metadata,
+    Content::Secret,
+    Content::Configuration,
+    Content::Index,
+    Content::Log,
+    Content::Other,
+    Content::Segment,
+];
+
+/// What is written next; those with a piece wait for a worker.
+enum Step {
+    Whole(u32),
+    Begin {
+        id: u32,
+        size: u64,
+    },
+    /// With the length that was asked for, if that is certain.
+    Piece(Option<u64>),
+    /// So many blocks of nothing but zeros.
+    Hole(u64),
+    End {
+        file: Arc<File>,
+        size: u64,
+    },
+}
+
+struct Open {
+    id: u32,
+    data_at: u64,
+    size: u64,
+    read: u64,
+    crc: Hasher,
+    /// Nothing follows any more.
+    ended: Option<Change>,
+}
+
+pub struct Writer<'a, W: Write> {
+    tree: Tree,
+    container: Container<W>,
+    crew: Crew,
+    redactor: &'a Redactor,
+    at: i64,
+    room: &'a mut (dyn FnMut() -> Option<u64> + Send),
+    observe: &'a mut (dyn FnMut(u64) + Send),
+    steps: VecDeque<Step>,
+    open: Option<Open>,
+    hole: Option<Piece>,
+    /// Labels that are not the path: a secret was in it.
+    masked_labels: BTreeMap<u32, String>,
+    masked_before: BTreeMap<String, u64>,
+    looked_at: u64,
+    is_full: bool,
+    read: u64,
+    inventory: Inventory,
+}
+
+impl<'a, W: Write> Writer<'a, W> {
+    pub fn new(
+        tree: Tree,
+        out: W,
+        crew: Crew,
+        redactor: &'a Redactor,
+        at: i64,
+        room: &'a mut (dyn FnMut() -> Option<u64> + Send),
+        observe: &'a mut (dyn FnMut(u64) + Send),
+    ) -> Writer<'a, W> {
+        Writer {
+            tree,
+            container: Container::new(out),
+            crew,
+            redactor,
+            at,
+            room,
+            observe,
+            steps: VecDeque::new(),
+            open: None,
+            hole: None,
+            masked_labels: BTreeMap::new(),
+            masked_before: BTreeMap::new(),
+            looked_at: 0,
+            is_full: false,
+            read: 0,
+            inventory: Inventory::default(),
+        }
+    }
+
+    pub fn write(&mut self) -> anyhow::Result<()> {
+        for id in 0..self.tree.entries.len() as u32 {
+            if self.entry(id).is_empty_folder {
+                let label = self.label(id);
+                self.container.directory(id, &label)?;
+            }
+        }
+        for content in ORDER {
+            for id in 0..self.tree.entries.len() as u32 {
+                let entry = *self.entry(id);
+                if entry.content != content || entry.left_out.is_some() || entry.is_empty_folder {
+                    continue;
+                }
+                self.look_for_room();
+                if self.is_full {
+                    self.tree.entries[id as usize].left_out = Some(Reason::Space);
+                    continue;
+                }
+                self.file(id, &entry).with_context(|| {
+                    format!("cannot write the archive after {} bytes", self.container.written())
+                })?;
+            }
+        }
+        while !self.steps.is_empty() {
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    /// Writes the inventory and the list of members.
+    pub fn finish(mut self) -> anyhow::Result<(Inventory, W)> {
+        self.tell()?;
+        let Writer { tree, container, masked_labels, at, mut inventory, .. } = self;
+        let label = |id: u32| labels::label(&tree, &masked_labels, at, id);
+        let (out, bytes) = container.finish(label).context("cannot write the end of the archive")?;
+        inventory.archive_bytes = bytes;
+        Ok((inventory, out))
+    }
+
+    fn file(&mut self, id: u32, entry: &Entry) -> anyhow::Result<()> {
+        let mask = self.mask(entry);
+        let in_pieces = mask.is_none_or(|(_, in_pieces)| in_pieces);
+        let small = if mask.is_some() { DOCUMENT_BYTES } else { BLOCK_BYTES as u64 };
+        let path = self.tree.path(entry);
+        if !in_pieces || entry.size <= small {
+            let job = Job::Whole { path, mask: mask.map(|(shape, _)| shape), must_be_text: mask.is_some() };
+            return self.give(job, Step::Whole(id));
+        }
+        let (file, size) = match open(&self.tree.root, &path) {
+            Ok(opened) => opened,
+            Err(reason) => {
+                self.tree.entries[id as usize].left_out = Some(reason);
+                return Ok(());
+            }
+        };
+        match mask {
+            Some((shape, _)) => self.lines(id, file, size.min(entry.size), shape),
+            None => self.blocks(id, file, size, entry.allocated < entry.size),
+        }
+    }
+
+    fn lines(&mut self, id: u32, file: File, size: u64, shape: Shape) -> anyhow::Result<()> {
+        let watched = Arc::new(file.try_clone()?);
+        let mut pieces = Pieces::new(Gently { file, at: 0, size });
+        let mut piece = pieces.next().ok().flatten();
+        if piece.as_deref().is_none_or(|text| !is_text(text)) {
+            self.tree.entries[id as usize].left_out = Some(Reason::Unknown);
+            return Ok(());
+        }
+        self.steps.push_back(Step::Begin { id, size });
+        while let Some(text) = piece {
+            self.give(Job::Lines { shape, text }, Step::Piece(None))?;
+            piece = pieces.next().ok().flatten();
+        }
+        self.steps.push_back(Step::End { file: watched, size });
+        Ok(())
+    }
+
+    fn blocks(&mut self, id: u32, file: File, size: u64, has_holes: bool) -> anyhow::Result<()> {
+        const BLOCK: u64 = BLOCK_BYTES as u64;
+        let file = Arc::new(file);
+        self.steps.push_back(Step::Begin { id, size });
+        let mut offset = 0;
+        // Without holes, data goes on to the end.
+        let mut data_end = if has_holes { 0 } else { size };
+        while offset < size && !self.is_full {
+            if has_holes && offset >= data_end {
+                let data;
+                (data, data_end) = next_data(&file, offset, size);
+                let blocks = (data - offset) / BLOCK;
+                if blocks > 0 {
+                    self.steps.push_back(Step::Hole(blocks));
+                    offset += blocks * BLOCK;
+                    continue;
+                }
+                // What is left of the hole is read like data.
+                data_end = data_end.max(offset + 1);
+            }
+            let length = BLOCK.min(size - offset);
+            let job = Job::Block { file: Arc::clone(&file), offset, length: length as usize };
+            self.give(job, Step::Piece(Some(length)))?;
+            offset += length;
+        }
+        self.steps.push_back(Step::End { file, size });
+        Ok(())
+    }
+
+    fn give(&mut self, job: Job, step: Step) -> anyhow::Result<()> {
+        while !self.crew.has_room() {
+            self.step()?;
+        }
+        self.crew.give(job, false);
+        self.steps.push_back(step);
+        Ok(())
+    }
+
+    fn step(&mut self) -> anyhow::Result<()> {
+        match self.steps.pop_front() {
+            None => {}
+            Some(Step::Whole(id)) => match self.crew.take() {
+                Ok(piece) => self.whole(id, piece)?,
+                Err(reason) => self.tree.entries[id as usize].left_out = Some(reason),
+            },
+            Some(Step::Begin { id, size }) => {
+                let label = self.label(id);
+                self.container.begin(id, &label, size)?;
+                let data_at = self.container.written();
+                self.open = Some(Open { id, data_at, size: 0, read: 0, crc: Hasher::new(), ended: None });
+            }
+            Some(Step::Piece(length)) => self.piece(length)?,
+            Some(Step::Hole(blocks)) => {
+                let piece = self.hole.take().unwrap_or_else(hole);
+                for _ in 0..blocks {
+                    self.look_for_room();
+                    if self.is_full {
+                        break;
+                    }
+                    self.append(&piece)?;
+                }
+                self.hole = Some(piece);
+            }
+            Some(Step::End { file, size }) => self.end(&file, size)?,
+        }
+        Ok(())
+    }
+
+    fn piece(&mut self, length: Option<u64>) -> anyhow::Result<()> {
+        match self.crew.take() {
+            Ok(piece) => {
+                self.append(&piece)?;
+                if let Some(open) = &mut self.open
+                    && length.is_some_and(|length| piece.read < length)
+                {
+                    open.ended.get_or_insert(Change::Shrank);
+                }
+                self.read += piece.read;
+                (self.observe)(self.read);
+                self.crew.done_with(piece);
+            }
+            Err(_) => {
+                if let Some(open) = &mut self.open {
+                    open.ended.get_or_insert(Change::Torn);
+                }
+            }
+        }
+        self.look_for_room();
+        Ok(())
+    }
+
+    fn append(&mut self, piece: &Piece) -> io::Result<()> {
+        let Some(open) = &mut self.open else { return Ok(()) };
+        if open.ended.is_some() {
+            return Ok(());
+        }
+        open.size += piece.size;
+        open.read += piece.read;
+        open.crc.combine(&Hasher::new_with_initial_len(piece.crc, piece.size));
+        put(&mut self.container, piece)
+    }
+
+    fn end(&mut self, file: &File, size: u64) -> anyhow::Result<()> {
+        let Some(open) = self.open.take() else { return Ok(()) };
+        self.container.put(&END)?;
+        self.container.end(open.size, open.crc.finalize(), open.data_at)?;
+        self.count(open.id, open.size);
+        let now = file.metadata().map_or(size, |metadata| metadata.len());
+        let cut = (self.is_full && open.read < size).then_some(Change::Cut);
+        let change = open.ended.or(cut).or(match now {
+            now if now < size || open.read < size => Some(Change::Shrank),
+            now if now > size => Some(Change::Grew),
+            _ => None,
+        });
+        if let Some(how) = change {
+            let path = self.label(open.id).name;
+            self.inventory.change(path, how);
+        }
+        Ok(())
+    }
+
+    fn whole(&mut self, id: u32, piece: Piece) -> anyhow::Result<()> {
+        let label = self.label(id);
+        let known = (piece.size, piece.crc);
+        let pays = piece.is_packed && piece.packed.len() + END.len() < piece.plain.len();
+        match pays {
+            true => self.container.whole(id, &label, true, known, &[&piece.packed, &END])?,
+            false => self.container.whole(id, &label, false, known, &[&piece.plain])?,
+        }
+        self.count(id, piece.size);
+        let listed = self.entry(id).size;
+        if piece.read != listed {
+            let how = if piece.read < listed { Change::Shrank } else { Change::Grew };
+            self.inventory.change(label.name, how);
+        }
+        self.read += piece.read;
+        (self.observe)(self.read);
+        self.crew.done_with(piece);
+        Ok(())
+    }
+
+    fn count(&mut self, id: u32, size: u64) {
+        self.inventory.files += 1;
+        self.inventory.bytes += size;
+        let entry = *self.entry(id);
+        self.inventory.renamed += u64::from(self.tree.is_renamed(&entry));
+    }
+
+    fn look_for_room(&mut self) {
+        if self.looked_at > 0 && self.container.written() < self.looked_at + SPACE_EVERY {
+            return;
+        }
+        self.looked_at = self.container.written().max(1);
+        self.is_full |= (self.room)().is_some_and(|room| room < SPACE_MARGIN);
+    }
+
+    fn entry(&self, id: u32) -> &Entry {
+        &self.tree.entries[id as usize]
+    }
+
+    /// How it is masked; `None` for what is taken as it is.
+    fn mask(&self, entry: &Entry) -> Option<(Shape, bool)> {
+        let is_masked = matches!(entry.content, Content::Configuration | Content::Log | Content::Other);
+        (is_masked && !entry.is_empty_folder).then(|| shape(entry.content, &self.tree.label(entry)))
+    }
+}
+
+fn put<W: Write>(container: &mut Container<W>, piece: &Piece) -> io::Result<()> {
+    if piece.is_packed {
+        return container.put(&piece.packed);
+    }
+    stored(&piece.plain).try_for_each(|(header, part)| {
+        container.put(&header)?;
+        container.put(part)
+    })
+}
+
+/// The next bytes that are on disk from `offset` on: where they begin and end. Filesystems without holes have data
+/// everywhere.
+fn next_data(file: &File, offset: u64, size: u64) -> (u64, u64) {
+    use rustix::fs::{SeekFrom, seek};
+    match seek(file, SeekFrom::Data(offset)) {
+        Ok(data) if data < size => {
+            let end = seek(file, SeekFrom::Hole(data)).unwrap_or(size);
+            (data, end.clamp(data + 1, size))
+        }
+        Ok(_) | Err(rustix::io::Errno::NXIO) => (size, size),
+        Err(_) => (offset, size),
+    }
+}
