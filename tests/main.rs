@@ -7,6 +7,7 @@
 )]
 
 mod archive;
+mod anonymize;
 mod canary;
 mod cli;
 mod conformance;

@@ -17,8 +17,26 @@ pub fn write(path: &Path, content: &[u8]) -> anyhow::Result<()> {
 
 /// The same for another `option` that named the place.
 pub fn write_for(path: &Path, content: &[u8], option: &str) -> anyhow::Result<()> {
+    write_checked(path, content, option, |_| Ok(()))
+}
+
+/// The same, if `check` agrees to what is on disk before it is moved to its place.
+pub fn write_checked(
+    path: &Path,
+    content: &[u8],
+    option: &str,
+    check: impl FnOnce(File) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let partial = beside(path);
-    let result = write_partial(&partial, content).and_then(|()| std::fs::rename(&partial, path));
+    let written = write_partial(&partial, content).and_then(|()| File::open(&partial));
+    let result = match written.map(check) {
+        Ok(Ok(())) => std::fs::rename(&partial, path),
+        Ok(Err(refused)) => {
+            let _ = std::fs::remove_file(&partial);
+            return Err(refused);
+        }
+        Err(error) => Err(error),
+    };
     if result.is_err() {
         let _ = std::fs::remove_file(&partial);
     }
@@ -139,6 +157,15 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_check_refuses_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("snapshot.zip");
+        let refused = write_checked(&path, b"x", "--output", |_| anyhow::bail!("no"));
+        assert_eq!(refused.unwrap_err().to_string(), "no");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
     #[test]

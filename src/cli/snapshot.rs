@@ -14,6 +14,7 @@ use crate::config;
 use crate::snapshot::archive::Inventory;
 use crate::snapshot::bundle::Bundle;
 use crate::snapshot::report::{Outcome, Report};
+use crate::snapshot::second_scan::SecondScan;
 use crate::snapshot::select::Selection;
 use crate::snapshot::{Order, Snapshot, collect};
 
@@ -66,6 +67,20 @@ pub struct Arguments {
 
     #[command(flatten)]
     packing: packing::Arguments,
+
+    /// Take addresses, host and user names, e-mail addresses and machine ids out, too
+    ///
+    /// Each becomes a token that tells its kind, [ip:0a1b2c3d], the same everywhere in one bundle. Done when all is
+    /// judged, so that the findings are the same. Loopback, wildcard and documentation addresses stay.
+    #[arg(long)]
+    anonymize: bool,
+
+    /// Mask also what this policy names, besides /etc/warden/policy.toml
+    ///
+    /// In TOML: a table [redaction] with also_mask, a list of texts or of regular expressions between slashes. A policy
+    /// can only mask more; one that is not understood stops the snapshot.
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
 
     /// Print what would be read and run and how large it can get, and collect nothing
     #[arg(long)]
@@ -137,6 +152,8 @@ fn diagnose(arguments: &Arguments, selection: Selection) -> anyhow::Result<u8> {
         since: Some(arguments.since),
         iggy_token_file: arguments.iggy_token_file.clone(),
         recording: arguments.host.clone(),
+        policy: arguments.policy.clone(),
+        anonymize: arguments.anonymize,
     };
     let snapshot = collect(&order, &mut |event| progress.observe(event))?;
     progress.say("writing the report");
@@ -246,6 +263,14 @@ fn write(
         Format::Html => part("report.html")?,
         Format::Json => part("report.json")?,
     };
+    let scan = SecondScan { redactor: &snapshot.redactor, anonymizer: snapshot.anonymizer.as_ref() };
+    // What leaves unreadable, or without touching the disk, is scanned before it goes.
+    if seal.encrypts() || matches!(destination.place, Place::StandardOutput) {
+        match destination.format {
+            Format::Zip => scan.archive(std::io::Cursor::new(&content))?,
+            Format::Html | Format::Json => scan.file("the report", &content)?,
+        }
+    }
     let content = seal.encrypt(content)?;
     let path = match &destination.place {
         Place::StandardOutput => {
@@ -256,7 +281,12 @@ fn write(
         Place::Folder(folder) => folder.join(name(&snapshot.report, destination.format)),
     };
     let path = seal.name(path);
-    output::write(&path, &content)?;
+    // What is on disk is what is scanned, before it gets its name.
+    output::write_checked(&path, &content, "--output", |file| match destination.format {
+        _ if seal.encrypts() => Ok(()),
+        Format::Zip => scan.archive(file),
+        Format::Html | Format::Json => scan.file("the report", &content),
+    })?;
     let path = path.canonicalize().unwrap_or(path);
     let is_archive = destination.format == Format::Zip && !seal.encrypts();
     Ok(Some(Written { path, bytes: content.len() as u64, is_archive, iggy: None }))
@@ -267,6 +297,7 @@ fn name(report: &Report, format: Format) -> String {
     let host: String = report
         .host
         .name
+        .trim_matches(['[', ']'])
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' })
         .collect();

@@ -1,5 +1,7 @@
 //! Every default and limit, with its unit and reason.
 
+pub mod policy;
+
 use std::time::Duration;
 
 /// systemd units of the runtimes, as the packages of the field name them.

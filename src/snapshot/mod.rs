@@ -9,16 +9,17 @@ pub mod host;
 pub mod redact;
 pub mod report;
 pub mod run;
+pub mod second_scan;
 pub mod select;
 pub mod signature;
 pub mod verify;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::anyhow;
+use anyhow::{Context, anyhow};
 use warden_checks::host::IfAny;
 use warden_checks::host::{Answer, Cause, Clock, Request, Settings, Source};
 use warden_checks::iggy::{self, DataDirectory};
@@ -27,7 +28,7 @@ use warden_checks::{Check, Host, Read, proc};
 use crate::config;
 use host::live::{Live, Secret};
 use host::{Recording, folder};
-use redact::Redactor;
+use redact::{Anonymizer, Known, Redactor};
 use report::{Asked, CheckReport, Cost, HostFacts, Outcome, Report, Run, SourceKind, Unseen};
 use run::{Bounds, End, Ended, Event};
 use select::Selection;
@@ -42,6 +43,10 @@ pub struct Order {
     pub iggy_token_file: Option<PathBuf>,
     /// A recording to judge instead of this host.
     pub recording: Option<PathBuf>,
+    /// A policy to follow besides this host's own.
+    pub policy: Option<PathBuf>,
+    /// Whether addresses and names are taken out when all is judged.
+    pub anonymize: bool,
 }
 
 /// A host, judged: the report and the evidence behind it, all of it masked.
@@ -50,6 +55,8 @@ pub struct Snapshot {
     /// Content of the bundle's `host/` folder, by path.
     pub evidence: BTreeMap<String, String>,
     pub redactor: Arc<Redactor>,
+    /// What took addresses and names out, if that was asked for.
+    pub anonymizer: Option<Anonymizer>,
     /// The host's clock when the run began.
     pub clock: Clock,
 }
@@ -59,6 +66,13 @@ pub fn collect(order: &Order, observe: &mut dyn FnMut(Event)) -> anyhow::Result<
     let began = Instant::now();
     let checks = order.selection.checks()?;
     let (inner, redactor, kind) = source(order, &checks)?;
+    if let Some(path) = order.policy.as_deref().filter(|path| !path.exists()) {
+        return Err(anyhow!("there is no policy {}", path.display()));
+    }
+    let mut policies = vec![Path::new(config::policy::PLACE)];
+    policies.extend(order.policy.as_deref());
+    let also = config::policy::also_mask(&policies)?;
+    let redactor = Arc::new(redactor.also_masking(also));
     let recording = match kind {
         SourceKind::Live => Recording::new,
         SourceKind::Recording => Recording::replay,
@@ -75,13 +89,38 @@ pub fn collect(order: &Order, observe: &mut dyn FnMut(Event)) -> anyhow::Result<
     let host = facts(&facts_host, &clock);
     let answers = recording.answers();
     let report = assemble(order, kind, &clock, &settings, host, ended, &answers, &redactor, began.elapsed());
-    Ok(Snapshot { report, evidence: folder::write(&answers)?, redactor, clock })
+    let evidence = folder::write(&answers)?;
+    let snapshot = Snapshot { report, evidence, redactor, anonymizer: None, clock };
+    if order.anonymize { anonymized(snapshot) } else { Ok(snapshot) }
 }
 
-fn source(order: &Order, checks: &[&Check]) -> anyhow::Result<(Arc<dyn Source>, Arc<Redactor>, SourceKind)> {
+/// The snapshot without addresses and names. All is judged by then, so that findings stay as they are.
+fn anonymized(snapshot: Snapshot) -> anyhow::Result<Snapshot> {
+    let Snapshot { report, evidence, redactor, clock, .. } = snapshot;
+    let machines =
+        [report.host.machine_id.clone(), report.host.boot_id.clone()].into_iter().flatten().collect();
+    let named =
+        ["etc/hostname", "proc/sys/kernel/hostname"].iter().filter_map(|path| evidence.get(*path).cloned());
+    let known = Known { hosts: named.chain([report.host.name.clone()]).collect(), machines };
+    let mut anonymizer = redactor.anonymizer(&known).context("addresses cannot be looked for")?;
+    let report = serde_json::to_string(&report)?;
+    for text in evidence.keys().chain(evidence.values()).chain([&report]) {
+        anonymizer.learn(text);
+    }
+    let anonymizer = anonymizer.ready();
+    let report =
+        serde_json::from_str(&anonymizer.text(&report)).context("a report without names is none any more")?;
+    let evidence = evidence
+        .iter()
+        .map(|(path, text)| (anonymizer.text(path).into_owned(), anonymizer.text(text).into_owned()))
+        .collect();
+    Ok(Snapshot { report, evidence, redactor, anonymizer: Some(anonymizer), clock })
+}
+
+fn source(order: &Order, checks: &[&Check]) -> anyhow::Result<(Arc<dyn Source>, Redactor, SourceKind)> {
     if let Some(path) = &order.recording {
         let (recorded, digest) = host::open(path)?;
-        return Ok((Arc::new(recorded), Arc::new(Redactor::new(digest)), SourceKind::Recording));
+        return Ok((Arc::new(recorded), Redactor::new(digest), SourceKind::Recording));
     }
     let mut key = [0; 32];
     rustls::crypto::ring::default_provider()
@@ -98,7 +137,7 @@ fn source(order: &Order, checks: &[&Check]) -> anyhow::Result<(Arc<dyn Source>, 
     sampled.sort_unstable();
     sampled.dedup();
     live.begin_samples(sampled.into_iter());
-    Ok((Arc::new(live), Arc::new(Redactor::new(key)), SourceKind::Live))
+    Ok((Arc::new(live), Redactor::new(key), SourceKind::Live))
 }
 
 /// Where Iggy keeps its data on this host, by the running server, its configuration or its usual place.

@@ -144,6 +144,8 @@ fn finish(
 }
 
 const THREAD_PREFIX: &str = "check ";
+/// Threads that ask the host; a panic there could show what was being masked.
+pub(super) const ASK_PREFIX: &str = "ask ";
 
 /// A panic of a check is a finding in the report; on the terminal it would only tear the progress bar.
 fn keep_panics_of_checks_quiet() {
@@ -151,7 +153,10 @@ fn keep_panics_of_checks_quiet() {
     ONCE.call_once(|| {
         let others = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            if !std::thread::current().name().is_some_and(|name| name.starts_with(THREAD_PREFIX)) {
+            if !std::thread::current()
+                .name()
+                .is_some_and(|name| [THREAD_PREFIX, ASK_PREFIX].iter().any(|prefix| name.starts_with(prefix)))
+            {
                 others(panic);
             }
         }));

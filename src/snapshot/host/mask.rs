@@ -1,10 +1,26 @@
 //! Masks an answer, whatever its kind, before anything else sees it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use warden_checks::host::{Answer, Cause, Content, Data, Failure, LogLine, Request};
 
 use crate::snapshot::redact::{Redactor, Shape};
 
+/// What stands in the place of an answer that could not be masked.
+const WITHHELD: &str = "withheld: the redactor failed";
+
+/// The answer without its secrets. An answer that the redactor fails on is withheld.
 pub fn mask(redactor: &Redactor, request: &Request, answer: &Answer) -> Answer {
+    guarded(&request.to_string(), || masked(redactor, request, answer))
+}
+
+/// A defect in the redactor costs the answer it met, never the bundle, and shows nothing of it.
+fn guarded(what: &str, work: impl FnOnce() -> Answer) -> Answer {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(Failure { what: what.to_owned(), cause: Cause::Other(WITHHELD.to_owned()) }))
+}
+
+fn masked(redactor: &Redactor, request: &Request, answer: &Answer) -> Answer {
     let text = |shape, text: &str| redactor.redact(shape, text).into_owned();
     match answer {
         Err(failure) => Err(mask_failure(redactor, failure)),
@@ -104,4 +120,33 @@ fn mask_failure(redactor: &Redactor, failure: &Failure) -> Failure {
 
 fn path_of(request: &Request) -> Option<&str> {
     if let Request::File { path } | Request::Tail { path } = request { Some(path) } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_the_redactor_fails_on_is_withheld_and_named() {
+        let request = Request::File { path: "/etc/odd".to_owned() };
+        let withheld = std::thread::Builder::new()
+            .name("ask odd".to_owned())
+            .spawn(move || guarded(&request.to_string(), || panic!("not a boundary of `hunter2`")))
+            .unwrap()
+            .join()
+            .unwrap();
+        let failure = withheld.unwrap_err();
+        assert_eq!(failure.what, "/etc/odd");
+        assert_eq!(failure.cause.to_string(), "withheld: the redactor failed");
+    }
+
+    #[test]
+    fn what_can_be_masked_is_answered() {
+        let answer = Ok(Data::Link { target: "postgres://bob:hunter2@db/x".to_owned() });
+        let request = Request::Link { path: "/here".to_owned() };
+        let masked = mask(&Redactor::new([1; 32]), &request, &answer).unwrap();
+        assert!(
+            matches!(masked, Data::Link { target } if target.starts_with("postgres://bob:[secret:url-userinfo:"))
+        );
+    }
 }

@@ -8,6 +8,7 @@ use warden_checks::host::{Answer, Cause, Failure, Request, Source};
 
 use crate::config;
 use crate::snapshot::redact::Redactor;
+use crate::snapshot::run::ASK_PREFIX;
 
 use super::mask::mask;
 
@@ -64,7 +65,7 @@ impl Recording {
             drop(answers);
             shared.answered.notify_all();
         };
-        let name = format!("ask {request}").chars().filter(|&c| c != '\0').take(15).collect();
+        let name = format!("{ASK_PREFIX}{request}").chars().filter(|&c| c != '\0').take(15).collect();
         if let Err(error) = std::thread::Builder::new().name(name).spawn(work) {
             let cause = Cause::Other(format!("cannot start a thread: {error}"));
             return self.settle(request, Arc::new(Err(Failure { what: request.to_string(), cause })));

@@ -3,6 +3,8 @@
 //! Three layers find them: what a document's keys say, what a text shows by its form or by the names beside it, and
 //! long random words next to telling names. Each becomes a token, the same for the same value anywhere in a bundle.
 
+mod also;
+mod anonymize;
 mod arguments;
 mod entropy;
 mod environment;
@@ -37,8 +39,11 @@ mod tests;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::{self, Read};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+pub use also::AlsoMask;
+pub use anonymize::{Anonymizer, Known};
 pub use receipt::Receipt;
 pub use stream::Copied;
 
@@ -49,6 +54,11 @@ use vault::Vault;
 
 /// Times a text is read at most until nothing more is found: one more than ordinary texts need, and a bound for others.
 const PASSES: usize = 5;
+
+/// How much is searched at once for known values.
+const WINDOW_BYTES: usize = 1 << 20;
+/// A value is kept up to 2 KiB; JSON in JSON writes a byte as seven at most.
+const OVERLAP_BYTES: usize = 16 << 10;
 
 /// What kind of text is masked, and so what tells of secrets in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +109,7 @@ pub struct Redactor {
     tokens: Tokens,
     vault: Vault,
     scanner: Option<Scanner>,
+    also: AlsoMask,
     masked: Mutex<BTreeMap<&'static str, u64>>,
     swept: Mutex<u64>,
 }
@@ -110,9 +121,20 @@ impl Redactor {
             tokens: Tokens::new(key),
             vault: Vault::default(),
             scanner: Scanner::new(),
+            also: AlsoMask::default(),
             masked: Mutex::default(),
             swept: Mutex::default(),
         }
+    }
+
+    /// Takes addresses and names out of what is masked, with tokens of this bundle.
+    pub fn anonymizer(&self, known: &Known) -> Option<Anonymizer> {
+        Anonymizer::new(self.tokens.clone(), known)
+    }
+
+    /// Masks what `also` finds too.
+    pub fn also_masking(self, also: AlsoMask) -> Redactor {
+        Redactor { also, ..self }
     }
 
     /// The text with every secret replaced that its shape, its form or its neighbours give away. What is already
@@ -129,7 +151,7 @@ impl Redactor {
             return Cow::Owned(format!("{}{}", self.tokens.token("withheld", text), "\n".repeat(lines)));
         };
         let began_in_key = *in_key;
-        let spans = find(scanner, shape, text, in_key);
+        let spans = self.find(scanner, shape, text, in_key);
         if spans.is_empty() {
             return Cow::Borrowed(text);
         }
@@ -137,10 +159,10 @@ impl Redactor {
         // A token ends what stood before it, and so may bare a secret that was part of a longer word.
         for _ in 1..PASSES {
             let logged = matches!(shape, Shape::Log | Shape::Plain);
-            if logged && find(scanner, shape, &lines_with_tokens(&masked), &mut false).is_empty() {
+            if logged && self.find(scanner, shape, &lines_with_tokens(&masked), &mut false).is_empty() {
                 break;
             }
-            let spans = find(scanner, shape, &masked, &mut { began_in_key });
+            let spans = self.find(scanner, shape, &masked, &mut { began_in_key });
             if spans.is_empty() {
                 break;
             }
@@ -167,10 +189,47 @@ impl Redactor {
         self.vault.search().map_or(0, |search| search.places(bytes).len())
     }
 
+    /// The same in all that `reader` gives, whatever its size.
+    pub fn hits_in(&self, mut reader: impl Read) -> io::Result<usize> {
+        let Some(search) = self.vault.search() else { return Ok(0) };
+        let (mut window, mut hits) = (Vec::with_capacity(WINDOW_BYTES), 0);
+        loop {
+            let missing = WINDOW_BYTES - window.len();
+            let read = reader.by_ref().take(missing as u64).read_to_end(&mut window)?;
+            let places = search.places(&window);
+            if read < missing {
+                return Ok(hits + places.len());
+            }
+            // What begins in the overlap is counted with the next window.
+            let next = WINDOW_BYTES - OVERLAP_BYTES;
+            hits += places.iter().filter(|(span, _)| span.start < next).count();
+            window.drain(..next);
+        }
+    }
+
     pub fn receipt(&self) -> Receipt {
         let (values, values_not_kept) = self.vault.counts();
         let counts = lock(&self.masked).iter().map(|(rule, count)| ((*rule).to_owned(), *count)).collect();
         Receipt { counts, swept: *lock(&self.swept), values, values_not_kept }
+    }
+
+    /// What is to be masked in a text, in order and without overlap; nothing of it is masked already.
+    fn find(&self, scanner: &Scanner, shape: Shape, text: &str, in_key: &mut bool) -> Vec<Span> {
+        let mut spans = Vec::new();
+        match shape {
+            Shape::Log | Shape::Plain => {}
+            Shape::Toml => toml::toml(text, &mut spans),
+            Shape::Json => json::json(text, false, &mut spans),
+            Shape::UnitProperties => json::json(text, true, &mut spans),
+            Shape::Yaml => yaml::yaml(text, &mut spans),
+            Shape::Environ => environment::environment(text, &mut spans),
+            Shape::Arguments => arguments::arguments(text, 0, text.len(), &mut spans),
+        }
+        *in_key = scanner.text(text, *in_key, &mut spans);
+        self.also.find(text, &mut spans);
+        merge(&mut spans);
+        keep_tokens(text, &mut spans);
+        spans
     }
 
     fn mask(&self, span: &Span, value: &str) -> String {
@@ -181,24 +240,6 @@ impl Redactor {
         *lock(&self.masked).entry(span.rule).or_default() += 1;
         self.tokens.token(span.rule, &plain)
     }
-}
-
-/// What is to be masked in a text, in order and without overlap; nothing of it is masked already.
-fn find(scanner: &Scanner, shape: Shape, text: &str, in_key: &mut bool) -> Vec<Span> {
-    let mut spans = Vec::new();
-    match shape {
-        Shape::Log | Shape::Plain => {}
-        Shape::Toml => toml::toml(text, &mut spans),
-        Shape::Json => json::json(text, false, &mut spans),
-        Shape::UnitProperties => json::json(text, true, &mut spans),
-        Shape::Yaml => yaml::yaml(text, &mut spans),
-        Shape::Environ => environment::environment(text, &mut spans),
-        Shape::Arguments => arguments::arguments(text, 0, text.len(), &mut spans),
-    }
-    *in_key = scanner.text(text, *in_key, &mut spans);
-    merge(&mut spans);
-    keep_tokens(text, &mut spans);
-    spans
 }
 
 fn lines_with_tokens(text: &str) -> String {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::io::{self, Read, Write};
 
 use super::span::{Span, replace};
-use super::{Redactor, Shape, find, pem};
+use super::{Redactor, Shape, pem};
 
 /// Lines are masked together up to this size: enough that a key which spans lines is rarely cut.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -118,8 +118,10 @@ impl Copy<'_> {
                 self.keep(text, &rest, &mut before);
                 continue;
             }
-            let scanner = self.redactor.scanner.as_ref();
-            let spans = scanner.map_or_else(Vec::new, |scanner| find(scanner, self.shape, &text, &mut false));
+            let spans = match &self.redactor.scanner {
+                Some(scanner) => self.redactor.find(scanner, self.shape, &text, &mut false),
+                None => Vec::new(),
+            };
             let cut = if last { text.len() } else { cut(&text, from, &spans) };
             let within: Vec<Span> = spans
                 .into_iter()

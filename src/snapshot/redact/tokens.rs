@@ -9,6 +9,7 @@ const DIGITS: usize = 8;
 /// Longest name of a rule, so that a token is recognized without looking far.
 const RULE_BYTES: usize = 24;
 
+#[derive(Clone)]
 pub(super) struct Tokens {
     key: [u8; 32],
 }
@@ -20,15 +21,25 @@ impl Tokens {
 
     /// Equal values have equal digits, whatever the rule that found them.
     pub(super) fn token(&self, rule: &str, value: &str) -> String {
+        format!("{OPENING}{rule}:{}]", self.digits(value))
+    }
+
+    pub(super) fn digits(&self, value: &str) -> String {
         // HMAC takes keys of any length; without one there is still a token, only not a keyed one.
-        let digits = match Hmac::<Sha256>::new_from_slice(&self.key) {
+        let mut digits = match Hmac::<Sha256>::new_from_slice(&self.key) {
             Ok(mut mac) => {
                 mac.update(value.as_bytes());
-                mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+                mac.finalize()
+                    .into_bytes()
+                    .iter()
+                    .take(DIGITS)
+                    .map(|byte| format!("{byte:02x}"))
+                    .collect::<String>()
             }
             Err(_) => "0".repeat(DIGITS),
         };
-        format!("{OPENING}{rule}:{}]", &digits[..DIGITS])
+        digits.truncate(DIGITS);
+        digits
     }
 }
 

@@ -1,0 +1,182 @@
+//! Reads a finished archive once more, members of archives in it included, for what must not be in it.
+
+use std::io::{self, Cursor, Read, Seek, SeekFrom};
+
+use anyhow::{Context, bail, ensure};
+
+use super::redact::{Anonymizer, Redactor};
+
+/// Archives in archives are looked into this deep.
+const DEPTH: usize = 3;
+/// A compressed archive inside an archive is unpacked into memory up to this many bytes.
+const UNPACKED_BYTES: u64 = 32 << 20;
+/// Text members are searched for addresses and names as a whole up to this many bytes; the bundle's own are smaller.
+const TEXT_BYTES: u64 = 64 << 20;
+
+/// What is looked for.
+pub struct SecondScan<'s> {
+    pub redactor: &'s Redactor,
+    pub anonymizer: Option<&'s Anonymizer>,
+}
+
+impl SecondScan<'_> {
+    /// Fails when a known secret, or what was to be made anonymous, stands in the archive: in a name, a member, or a
+    /// member of an archive inside it. Names where, never what.
+    pub fn archive(&self, archive: impl Read + Seek) -> anyhow::Result<()> {
+        let mut archive = archive;
+        self.look(&mut archive, "", DEPTH)
+    }
+
+    /// The same for a single file.
+    pub fn file(&self, name: &str, content: &[u8]) -> anyhow::Result<()> {
+        self.member(name, content)
+    }
+
+    fn look(&self, archive: &mut dyn ReadSeek, within: &str, depth: usize) -> anyhow::Result<()> {
+        ensure!(depth > 0, "{within} holds archives in archives deeper than the second scan looks");
+        let mut archive =
+            zip::ZipArchive::new(archive).with_context(|| format!("cannot read back {within}"))?;
+        ensure!(self.hits(archive.comment()) == 0, "a masked secret shows up in the comment of the archive");
+        for index in 0..archive.len() {
+            let member = archive.by_index(index)?;
+            let name = format!("{within}{}", member.name().context("a member without a readable name")?);
+            let (stored, bytes) = (member.compression() == zip::CompressionMethod::Stored, member.size());
+            if !name.to_ascii_lowercase().ends_with(".zip") {
+                self.member(&name, member)?;
+                continue;
+            }
+            ensure!(self.hits(name.as_bytes()) == 0, "a masked secret shows up in the name of a member");
+            let inner = format!("{name}!/");
+            if bytes <= UNPACKED_BYTES {
+                let mut content = Vec::new();
+                member.take(UNPACKED_BYTES + 1).read_to_end(&mut content)?;
+                self.look(&mut Cursor::new(content), &inner, depth - 1)?;
+            } else if stored {
+                let start = member.data_start().context("a member whose place is not known")?;
+                drop(member);
+                let outer = archive.into_inner();
+                self.look(&mut Part { inner: &mut *outer, start, length: bytes, at: 0 }, &inner, depth - 1)?;
+                archive = zip::ZipArchive::new(outer)?;
+            } else {
+                bail!("{name} is a compressed archive of {bytes} bytes, too large to be looked into");
+            }
+        }
+        Ok(())
+    }
+
+    fn member(&self, name: &str, content: impl Read) -> anyhow::Result<()> {
+        ensure!(self.hits(name.as_bytes()) == 0, "a masked secret shows up in the name of a member");
+        let Some(anonymizer) = self.anonymizer else {
+            let hits = self.redactor.hits_in(content).with_context(|| format!("cannot read back {name}"))?;
+            ensure!(hits == 0, "a masked secret shows up again in {name}: nothing was kept");
+            return Ok(());
+        };
+        let mut bytes = Vec::new();
+        content
+            .take(TEXT_BYTES + 1)
+            .read_to_end(&mut bytes)
+            .with_context(|| format!("cannot read back {name}"))?;
+        ensure!(bytes.len() as u64 <= TEXT_BYTES, "{name} is too large to be made anonymous");
+        ensure!(
+            self.redactor.hits(&bytes) == 0,
+            "a masked secret shows up again in {name}: nothing was kept"
+        );
+        let left = anonymizer.hits(&String::from_utf8_lossy(&bytes)) + anonymizer.hits(name);
+        ensure!(left == 0, "{left} addresses or names are left in {name}: nothing was kept");
+        Ok(())
+    }
+
+    fn hits(&self, bytes: &[u8]) -> usize {
+        self.redactor.hits(bytes)
+    }
+}
+
+trait ReadSeek: Read + Seek {}
+
+impl<T: Read + Seek> ReadSeek for T {}
+
+/// A stored member, read where it lies.
+struct Part<'f> {
+    inner: &'f mut dyn ReadSeek,
+    start: u64,
+    length: u64,
+    at: u64,
+}
+
+impl Read for Part<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.inner.seek(SeekFrom::Start(self.start + self.at))?;
+        let left = usize::try_from(self.length.saturating_sub(self.at)).unwrap_or(usize::MAX);
+        let most = left.min(buffer.len());
+        let read = self.inner.read(&mut buffer[..most])?;
+        self.at += read as u64;
+        Ok(read)
+    }
+}
+
+impl Seek for Part<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let at = match to {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::End(by) => self.length.checked_add_signed(by),
+            SeekFrom::Current(by) => self.at.checked_add_signed(by),
+        };
+        self.at = at.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        Ok(self.at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use zip::CompressionMethod::{self, Deflated, Stored};
+    use zip::write::SimpleFileOptions;
+
+    use super::super::redact::Shape;
+    use super::*;
+
+    fn zip(members: &[(&str, &[u8])], method: CompressionMethod) -> Vec<u8> {
+        let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
+        for (name, content) in members {
+            archive.start_file(*name, SimpleFileOptions::default().compression_method(method)).unwrap();
+            archive.write_all(content).unwrap();
+        }
+        archive.finish().unwrap().into_inner()
+    }
+
+    fn scan(archive: Vec<u8>) -> Result<(), String> {
+        let redactor = Redactor::new([1; 32]);
+        redactor.redact(Shape::Log, "password=canary-4711");
+        let scan = SecondScan { redactor: &redactor, anonymizer: None };
+        scan.archive(Cursor::new(archive)).map_err(|error| format!("{error:#}"))
+    }
+
+    #[test]
+    fn a_secret_is_found_in_members_names_and_archives_within() {
+        let again = |name: &str| Err(format!("a masked secret shows up again in {name}: nothing was kept"));
+        for method in [Stored, Deflated] {
+            assert_eq!(scan(zip(&[("a.txt", b"fine"), ("b", b"")], method)), Ok(()));
+            assert_eq!(scan(zip(&[("a.txt", b"x canary-4711 y")], method)), again("a.txt"));
+            assert!(scan(zip(&[("canary-4711.txt", b"fine")], method)).is_err());
+            let inner = zip(&[("deep/c.log", b"canary-4711")], Deflated);
+            assert_eq!(scan(zip(&[("iggy.zip", &inner)], method)), again("iggy.zip!/deep/c.log"));
+        }
+        let mut filler = vec![7; UNPACKED_BYTES as usize];
+        filler.extend(b"canary-4711");
+        let large = zip(&[("big.bin", &filler)], Stored);
+        assert_eq!(scan(zip(&[("iggy.zip", &large), ("z", b"")], Stored)), again("iggy.zip!/big.bin"));
+    }
+
+    #[test]
+    fn what_cannot_be_looked_into_is_not_kept() {
+        assert!(
+            scan(zip(&[("iggy.zip", b"no archive")], Deflated))
+                .unwrap_err()
+                .starts_with("cannot read back iggy.zip!/")
+        );
+        let nested =
+            (0..DEPTH).fold(zip(&[("x", b"")], Stored), |inner, _| zip(&[("n.zip", &inner)], Stored));
+        assert!(scan(nested).unwrap_err().contains("deeper than the second scan looks"));
+    }
+}
