@@ -1,8 +1,8 @@
 //! Takes addresses and names out of what is already masked: each becomes a token that tells its kind.
 
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use aho_corasick::{AhoCorasick, MatchKind};
 use regex::Regex;

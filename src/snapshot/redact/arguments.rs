@@ -2,10 +2,10 @@
 
 use super::entropy::is_secretish;
 use super::environment;
+use super::harmless::is_harmless;
 use super::names::{Certainty, Telling, telling};
 use super::span::Span;
 use super::tokens::is_token;
-use super::value::is_harmless;
 
 /// A program's one-letter options that take a secret, and whether it may be attached (`-pSECRET`).
 struct Program {

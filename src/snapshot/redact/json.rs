@@ -2,11 +2,11 @@
 
 use super::arguments;
 use super::environment;
+use super::harmless::is_harmless;
 use super::names::{Certainty, telling};
 use super::span::Span;
 use super::structured::Place;
 use super::tokens::is_token;
-use super::value::is_harmless;
 
 /// Deeper containers are read as if they were this deep: the state stays small whatever comes.
 const DEPTH: usize = 256;

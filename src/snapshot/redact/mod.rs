@@ -8,6 +8,7 @@ mod anonymize;
 mod arguments;
 mod entropy;
 mod environment;
+mod harmless;
 mod json;
 mod named;
 mod names;
@@ -32,6 +33,8 @@ mod corpus;
 #[cfg(test)]
 mod draws;
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod robust;
 #[cfg(test)]
 mod tests;
@@ -48,7 +51,7 @@ pub use receipt::Receipt;
 pub use stream::Copied;
 
 use scan::Scanner;
-use span::{Span, keep_tokens, merge, replace};
+use span::{Quoting, Span, keep_tokens, merge, replace};
 use tokens::{OPENING, Tokens};
 use vault::Vault;
 
@@ -176,7 +179,8 @@ impl Redactor {
     pub fn sweep<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let Some(search) = self.vault.search() else { return Cow::Borrowed(text) };
         let places = search.places(text.as_bytes());
-        let spans: Vec<Span> = places.iter().map(|(span, _)| *span).collect();
+        let spans: Vec<Span> =
+            places.iter().map(|(span, value)| span.quoting(quoting(text, span, value))).collect();
         *lock(&self.swept) += spans.len() as u64;
         let mut values = places.iter();
         replace(text, &spans, |span, _| {
@@ -225,7 +229,11 @@ impl Redactor {
             Shape::Environ => environment::environment(text, &mut spans),
             Shape::Arguments => arguments::arguments(text, 0, text.len(), &mut spans),
         }
+        let by_grammar = spans.len();
         *in_key = scanner.text(text, *in_key, &mut spans);
+        if matches!(shape, Shape::Toml | Shape::Json | Shape::UnitProperties) {
+            within_grammar(&mut spans, by_grammar);
+        }
         self.also.find(text, &mut spans);
         merge(&mut spans);
         keep_tokens(text, &mut spans);
@@ -239,6 +247,34 @@ impl Redactor {
         }
         *lock(&self.masked).entry(span.rule).or_default() += 1;
         self.tokens.token(span.rule, &plain)
+    }
+}
+
+/// A number that is a value of JSON becomes a string; elsewhere quotes do no harm.
+fn quoting(text: &str, span: &Span, value: &str) -> Quoting {
+    let before = text[..span.start].trim_end_matches(' ');
+    let after = text[span.end..].trim_start_matches([' ', '\r']);
+    let number = value.bytes().all(|byte| byte.is_ascii_digit());
+    if !(number
+        && before.ends_with([':', '[', ','])
+        && (after.is_empty() || after.starts_with([',', ']', '}', '\n'])))
+    {
+        return Quoting::None;
+    }
+    if before.ends_with("\\\":") { Quoting::Escaped } else { Quoting::Double }
+}
+
+/// Where a document's grammar says that a value ends, it ends, whatever its characters look like in running text.
+fn within_grammar(spans: &mut [Span], by_grammar: usize) {
+    let (grammar, text) = spans.split_at_mut(by_grammar);
+    grammar.sort_by_key(|span| span.start);
+    for span in text {
+        let place = grammar.partition_point(|value| value.start <= span.start);
+        if let Some(value) = place.checked_sub(1).map(|place| grammar[place])
+            && span.start < value.end
+        {
+            span.end = span.end.min(value.end);
+        }
     }
 }
 

@@ -2,11 +2,12 @@
 
 use super::entropy::{is_identifier, is_random, is_secretish};
 use super::environment;
+use super::harmless::is_harmless;
 use super::names::{Certainty, Telling, telling};
 use super::patterns::is_basic;
 use super::span::{Quoting, Span};
 use super::tokens::{is_token, token_length};
-use super::value::{Joined, Joint, is_harmless, joined, skip_blanks, value, word_end};
+use super::value::{Joined, Joint, joined, skip_blanks, value, word_end};
 
 /// Longest name that is read as one: longer runs of letters are data.
 const NAME_BYTES: usize = 256;

@@ -134,6 +134,24 @@ fn a_value_seen_once_is_swept_wherever_and_however_it_stands() {
 }
 
 #[test]
+fn a_number_that_is_swept_out_of_json_leaves_json() {
+    let redactor = redactor();
+    redactor.redact(Shape::Log, "password=4711471147");
+    for text in [
+        "{\"a\":4711471147,\"b\":[4711471147, 1]}",
+        "{\"t\":\"{\\\"n\\\": 4711471147}\"}",
+        "{\"t\":\"x 4711471147\"}",
+    ] {
+        let swept = redactor.sweep(text).into_owned();
+        let value: serde_json::Value = serde_json::from_str(&swept).unwrap();
+        if let Some(inner) = value["t"].as_str().filter(|inner| inner.starts_with('{')) {
+            assert!(serde_json::from_str::<serde_json::Value>(inner).is_ok(), "{swept}");
+        }
+        assert_eq!(redactor.hits(swept.as_bytes()), 0, "{swept}");
+    }
+}
+
+#[test]
 fn short_values_common_words_and_untelling_environments_are_not_swept() {
     let redactor = redactor();
     redactor.redact(
@@ -208,24 +226,4 @@ fn hostile_lines_take_linear_time() {
             let _ = redactor.redact(shape, &text);
         }
     }
-}
-
-#[test]
-fn speed_on_an_ordinary_log() {
-    let lines = [
-        "2026-11-21T11:09:24.599286Z  INFO main iggy_server: server running; waiting on shard threads\n",
-        "2026-11-21T11:09:24.484150Z  INFO main server_common::bootstrap: Initializing system, data will be stored at: /var/lib/iggy\n",
-        "2026-11-21T11:09:24.711564Z  INFO shard-0 server::bootstrap: server client listeners started shard=0 tcp=127.0.0.1:8090\n",
-        "2026-11-21T11:09:27.470877Z  INFO shard-1 shard: shutdown flush: draining committed journals to segment storage partitions=0\n",
-        "2026-11-21T11:09:51.963218Z  INFO shard-0 server::http: request method=GET path=/stats status=200 elapsed=113us\n",
-    ];
-    let mut text: String = lines.concat().repeat(20);
-    text.push_str("2026-11-21T11:09:24Z  WARN shard-0 server::http::jwt: generated a random secret: S1w***. JWT tokens will be invalidated\n");
-    let text = text.repeat((2 << 20) / text.len());
-    let redactor = redactor();
-    let start = std::time::Instant::now();
-    let masked = redactor.redact(Shape::Log, &text).into_owned();
-    let seconds = start.elapsed().as_secs_f64();
-    assert!(masked.len() > text.len());
-    println!("{:.0} MB/s over {} bytes", text.len() as f64 / 1e6 / seconds, text.len());
 }

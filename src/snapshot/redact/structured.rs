@@ -2,10 +2,10 @@
 
 use super::entropy::is_secretish;
 use super::environment;
+use super::harmless::is_harmless;
 use super::names::{Certainty, telling};
 use super::span::{Quoting, Span};
 use super::tokens::is_token;
-use super::value::is_harmless;
 use super::view::visible;
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]

@@ -1,11 +1,11 @@
 //! Masks values in YAML by the keys they stand under, line by line.
 
 use super::environment;
+use super::harmless::is_placeholder;
 use super::names::{Certainty, telling};
 use super::span::{Quoting, Span};
 use super::structured::Place;
 use super::tokens::is_token;
-use super::value::is_placeholder;
 
 /// Deeper nesting is read as if it were this deep.
 const DEPTH: usize = 128;
