@@ -6,8 +6,8 @@
     reason = "a test that cannot go on says where, and speaks of the few cases it is about"
 )]
 
-mod archive;
 mod anonymize;
+mod archive;
 mod canary;
 mod cli;
 mod conformance;

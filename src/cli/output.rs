@@ -10,12 +10,7 @@ use anyhow::Context;
 use crate::snapshot::archive;
 
 /// Writes `content` to `path` with mode 0600. It is written beside its place and moved there when it is on
-/// disk, so whoever looks sees the old file or the new one, never a part.
-pub fn write(path: &Path, content: &[u8]) -> anyhow::Result<()> {
-    write_for(path, content, "--output")
-}
-
-/// The same for another `option` that named the place.
+/// disk, so whoever looks sees the old file or the new one, never a part. `option` is what named the place.
 pub fn write_for(path: &Path, content: &[u8], option: &str) -> anyhow::Result<()> {
     write_checked(path, content, option, |_| Ok(()))
 }
@@ -48,17 +43,20 @@ pub fn write_checked(
     Ok(())
 }
 
-/// Hands a new file to `fill`, and puts it to `path` when that is done, whole or not at all; says how large it got.
+/// Hands a new file to `fill`, and puts it to `path` when that is done and `check` agrees to what is on disk, whole or
+/// not at all; says how large it got.
 /// It goes to disk as it grows, and does not stay in the page cache.
 pub fn write_with<T>(
     path: &Path,
     fill: impl FnOnce(Steady) -> anyhow::Result<T>,
+    check: impl FnOnce(File) -> anyhow::Result<()>,
 ) -> anyhow::Result<(u64, T)> {
     let partial = beside(path);
     let filled = || -> anyhow::Result<(u64, T)> {
         let file = create(&partial)?;
         let told = fill(Steady { file: file.try_clone()?, waiting: 0 })?;
         file.sync_all()?;
+        check(File::open(&partial)?)?;
         archive::forget(&file);
         std::fs::rename(&partial, path)?;
         Ok((file.metadata()?.len(), told))
@@ -153,7 +151,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("snapshot.zip");
         std::fs::write(&path, "old").unwrap();
-        write(&path, b"new").unwrap();
+        write_for(&path, b"new", "--output").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
@@ -170,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_place_that_cannot_be_written_is_a_clear_error() {
-        let error = write(Path::new("/proc/nowhere/snapshot.zip"), b"12345").unwrap_err();
+        let error = write_for(Path::new("/proc/nowhere/snapshot.zip"), b"12345", "--output").unwrap_err();
         assert_eq!(
             format!("{error:#}"),
             "cannot write /proc/nowhere/snapshot.zip (5 B); choose another place with --output: No such file or directory (os error 2)"

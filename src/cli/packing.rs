@@ -12,6 +12,7 @@ use super::terminal::harmless;
 use crate::snapshot::Snapshot;
 use crate::snapshot::archive::{self, Inventory, Plan};
 use crate::snapshot::bundle::{Bundle, Packing};
+use crate::snapshot::second_scan::SecondScan;
 use crate::snapshot::signature::SigningKey;
 
 #[derive(Debug, clap::Args)]
@@ -21,7 +22,7 @@ pub struct Arguments {
     ///
     /// Metadata and indexes come first, then logs, then the newest segments. What stays behind is named with the
     /// reason. See the size with --plan.
-    #[arg(long, conflicts_with_all = ["host", "encrypt_to"])]
+    #[arg(long, conflicts_with_all = ["host", "encrypt_to", "anonymize"])]
     include_iggy: bool,
 
     /// Room for the data directory, before packing: 500MiB, 2GiB, 64GiB
@@ -89,19 +90,23 @@ impl Arguments {
         );
         let (taken, _) = plan.tallies();
         let done = progress.packing(taken.bytes);
-        output::write_with(path, |file| {
-            let packing = Packing {
-                plan,
-                redactor: &snapshot.redactor,
-                key,
-                room: &mut || archive::room(&folder),
-                observe: &mut |bytes| done.set_position(bytes),
-            };
-            let out = BufWriter::with_capacity(output::WRITTEN_AT_ONCE, file);
-            let (out, inventory) = bundle.zip_with_iggy(out, packing)?;
-            out.into_inner().map_err(|error| error.into_error())?;
-            Ok(inventory)
-        })
+        output::write_with(
+            path,
+            |file| {
+                let packing = Packing {
+                    plan,
+                    redactor: &snapshot.redactor,
+                    key,
+                    room: &mut || archive::room(&folder),
+                    observe: &mut |bytes| done.set_position(bytes),
+                };
+                let out = BufWriter::with_capacity(output::WRITTEN_AT_ONCE, file);
+                let (out, inventory) = bundle.zip_with_iggy(out, packing)?;
+                out.into_inner().map_err(|error| error.into_error())?;
+                Ok(inventory)
+            },
+            |file| SecondScan { redactor: &snapshot.redactor, anonymizer: None }.archive(file),
+        )
     }
 }
 

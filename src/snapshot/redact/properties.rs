@@ -182,7 +182,13 @@ fn masked_json_and_toml_stay_what_they_are_and_lose_only_their_secrets() {
             let read: serde_json::Value = match shape {
                 Shape::Toml => ::toml::from_str(&masked)
                     .unwrap_or_else(|error| panic!("{round} {error}\n{text}\n{masked}")),
-                _ => serde_json::from_str(&masked)
+                Shape::Log
+                | Shape::Plain
+                | Shape::Json
+                | Shape::Yaml
+                | Shape::Environ
+                | Shape::Arguments
+                | Shape::UnitProperties => serde_json::from_str(&masked)
                     .unwrap_or_else(|error| panic!("{round} {error}\n{text}\n{masked}")),
             };
             let mut found = Vec::new();
