@@ -3,7 +3,7 @@
 use super::{Listener, SLOW_MILLIS};
 use crate::host::{Cause, Failure, Host, HttpAnswer, IfAny};
 use crate::iggy::api::Statistics;
-use crate::iggy::{Process, Runtime};
+use crate::iggy::{Process, Runtime, processes};
 use crate::proc::field;
 use crate::quantity::{duration, number};
 use crate::{Advice, Error, Evidence, Fields, Finding, Result, Value};
@@ -13,7 +13,7 @@ use crate::{Advice, Error, Evidence, Fields, Finding, Result, Value};
 const DEAD_SHARD_MILLIS: f64 = 2500.0;
 
 pub fn judge(host: &Host, process: &Process, listener: &Listener, finding: &mut Finding) -> Result<()> {
-    if !is_trusted(host, process)? {
+    if !is_trusted(host, process)? || has_strangers(host)? {
         return Ok(());
     }
     let scheme = if listener.tls { "https" } else { "http" };
@@ -56,6 +56,16 @@ fn is_trusted(host: &Host, process: &Process) -> Result<bool> {
     let status = host.read(&format!("/proc/{}/status", process.pid)).if_any()?.unwrap_or_default();
     let user = field(&status, "Uid").and_then(|uids| uids.split_whitespace().next()?.parse::<u32>().ok());
     Ok(user.is_some_and(|user| user == 0 || user == settings.effective_uid))
+}
+
+/// Where the data directory is told by what some process holds open, a stranger's could name the listener.
+fn has_strangers(host: &Host) -> Result<bool> {
+    for process in processes(host).iter().filter(|process| process.runtime == Runtime::Iggy) {
+        if !is_trusted(host, process)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn refused(status: u16) -> Advice {
@@ -196,6 +206,17 @@ mod tests {
     fn without_a_token_nothing_is_said() {
         let none = Cause::Unavailable("no access token was given".to_owned());
         assert_eq!(judged(with_token().without(api("/stats"), none)), Finding::new(""));
+    }
+
+    #[test]
+    fn one_stranger_among_the_servers_keeps_the_token_hidden() {
+        let stat = |pid| {
+            format!("{pid} (iggy-server) S 1 7 7 0 -1 4194560 0 0 0 0 11 22 0 0 20 0 3 0 4567 1000 250 0\n")
+        };
+        let beside = with_token()
+            .file("/proc/71/stat", &stat(71))
+            .file("/proc/71/status", "Uid:\t1001\t1001\t1001\t1001\n");
+        assert_eq!(judged(beside), Finding::new(""));
     }
 
     #[test]
