@@ -3,5 +3,6 @@
 pub mod cli;
 pub mod config;
 pub mod iggy;
+pub mod protocol;
 pub mod snapshot;
 pub mod systemd;
