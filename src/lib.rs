@@ -4,5 +4,7 @@ pub mod cli;
 pub mod config;
 pub mod iggy;
 pub mod protocol;
+pub mod secret;
 pub mod snapshot;
 pub mod systemd;
+pub mod tasks;

@@ -80,10 +80,12 @@ pub fn harmless(text: &str) -> String {
     shown
 }
 
-/// Tells an error with everything that led to it, once.
+/// Tells an error with everything that led to it, once. Further lines are indented: none of them can pass for another.
 pub fn error(error: &anyhow::Error) {
     let mark = Painter::stderr().paint(Style::Red, "error:");
-    let _ = writeln!(std::io::stderr(), "{mark} {}", harmless(&format!("{error:#}")));
+    let text = format!("{error:#}");
+    let lines: Vec<String> = text.trim_end().lines().map(harmless).collect();
+    let _ = writeln!(std::io::stderr(), "{mark} {}", lines.join("\n  "));
 }
 
 #[cfg(test)]

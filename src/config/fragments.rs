@@ -1,0 +1,325 @@
+//! `/etc/warden/warden.toml` and `/etc/warden/warden.d/*.toml`: read together, judged together.
+//!
+//! Fragments are taken in the order of their names after `warden.toml`. A key of a section is taken whole from the
+//! last file that has it. Nothing is silently ignored: every mistake of every file is listed, with its place.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::{self, Read};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, ValueDeserializer};
+
+/// Where the configuration stands, unless an option says otherwise.
+pub const FOLDER: &str = "/etc/warden";
+/// All there is to configure; whoever reads one section still refuses a misspelt name of another.
+pub const SECTIONS: [&str; 3] = ["agent", "supervisor", "units"];
+
+/// A fragment is some lines; what is larger is not one. In bytes.
+const FILE_LIMIT: u64 = 256 << 10;
+/// Files in `warden.d`: more is a loop of some tool, not a configuration.
+const FILES_LIMIT: usize = 100;
+
+/// What the files say, and what is wrong with them so far.
+#[derive(Debug, Default)]
+pub struct Fragments {
+    files: Vec<Fragment>,
+    origins: BTreeMap<(&'static str, String), Place>,
+    problems: Vec<Problem>,
+}
+
+#[derive(Debug)]
+struct Fragment {
+    path: PathBuf,
+    text: String,
+    sections: Vec<String>,
+}
+
+/// File, line and column, the latter two from 1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Place {
+    path: PathBuf,
+    at: Option<(usize, usize)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Problem {
+    place: Place,
+    what: String,
+}
+
+/// Everything that is wrong with the configuration, a line each, in the order of files and lines.
+#[derive(Debug, thiserror::Error)]
+pub struct Problems(Vec<Problem>);
+
+impl Fragments {
+    /// Reads `folder`/warden.toml and `folder`/warden.d/*.toml; what is not there is no problem.
+    pub fn read(folder: &Path) -> Fragments {
+        let mut fragments = Fragments::default();
+        fragments.read_file(&folder.join("warden.toml"));
+        let more = folder.join("warden.d");
+        match names(&more) {
+            Ok(paths) if paths.len() > FILES_LIMIT => {
+                let what = format!("{} fragments; at most {FILES_LIMIT} are read", paths.len());
+                fragments.problems.push(Problem { place: Place { path: more, at: None }, what });
+            }
+            Ok(paths) => paths.iter().for_each(|path| fragments.read_file(path)),
+            Err(error) => fragments.unreadable(&more, &error),
+        }
+        fragments
+    }
+
+    /// One section, out of all files. `T` has a default for every field (`#[serde(default)]`) and refuses unknown
+    /// ones; a key that is wrong stays at its default, and its problem is kept for [`Fragments::finish`].
+    pub fn section<T: DeserializeOwned + Default>(&mut self, name: &'static str) -> T {
+        let mut merged = DeTable::new();
+        for file in self.files.iter().filter(|file| file.has(name)) {
+            let Ok(table) = DeTable::parse(&file.text) else { continue };
+            let Some(section) = table.get_ref().get(name) else { continue };
+            let Some(entries) = section.get_ref().as_table() else {
+                let what = format!("`{name}` must be a section: [{name}]");
+                self.problems.push(Problem { place: file.place(&section.span()), what });
+                continue;
+            };
+            for (key, value) in entries {
+                let place = file.place(&key.span());
+                match T::deserialize(alone(key, value)) {
+                    Ok(_) => {
+                        merged.remove(key);
+                        merged.insert(key.clone(), value.clone());
+                        self.origins.insert((name, key.get_ref().to_string()), place);
+                    }
+                    Err(error) => {
+                        let place = error.span().map_or(place, |span| file.place(&span));
+                        self.problems.push(Problem { place, what: error.message().trim().to_owned() });
+                    }
+                }
+            }
+        }
+        let span = 0..0;
+        let merged = Spanned::new(span, DeValue::Table(merged));
+        match T::deserialize(ValueDeserializer::from(merged)) {
+            Ok(section) => section,
+            Err(error) => {
+                self.wrong(name, "", error.message().trim());
+                T::default()
+            }
+        }
+    }
+
+    /// Adds what only the reader of a section can know to be wrong; it is told with the place of the key.
+    pub fn wrong(&mut self, section: &'static str, key: &str, what: impl fmt::Display) {
+        let origin = self.origins.get(&(section, key.to_owned())).cloned();
+        let place = origin.unwrap_or_else(|| {
+            let first = self.files.iter().find(|file| file.has(section));
+            let path = first.or(self.files.first()).map_or(PathBuf::from(FOLDER), |file| file.path.clone());
+            Place { path, at: None }
+        });
+        let name = if key.is_empty() { section.to_owned() } else { format!("{section}.{key}") };
+        self.problems.push(Problem { place, what: format!("{name} {what}") });
+    }
+
+    /// # Errors
+    /// Whatever is wrong in any file or section that was read.
+    pub fn finish(mut self) -> Result<(), Problems> {
+        let order = |path: &Path| self.files.iter().position(|file| file.path == path);
+        self.problems.sort_by_key(|problem| (order(&problem.place.path), problem.place.at));
+        self.problems.dedup();
+        if self.problems.is_empty() { Ok(()) } else { Err(Problems(self.problems)) }
+    }
+
+    fn read_file(&mut self, path: &Path) {
+        let text = match read(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+            Err(error) => return self.unreadable(path, &error),
+        };
+        let mut file = Fragment { path: path.to_owned(), text, sections: Vec::new() };
+        let (table, errors) = DeTable::parse_recoverable(&file.text);
+        for error in &errors {
+            let place = file.place(&error.span().unwrap_or(0..0));
+            self.problems.push(Problem { place, what: error.message().trim().to_owned() });
+        }
+        // After a tear the parser makes up what follows: then only the tears are worth telling.
+        let sections = if errors.is_empty() { table.into_inner() } else { DeTable::new() };
+        let mut names = Vec::new();
+        for (name, value) in &sections {
+            let place = file.place(&name.span());
+            let name = name.get_ref().to_string();
+            if !SECTIONS.contains(&name.as_str()) {
+                let kind = if value.get_ref().is_table() { "section" } else { "key" };
+                let what = format!("unknown {kind} `{name}`; the sections are {}", SECTIONS.join(", "));
+                self.problems.push(Problem { place, what });
+            }
+            names.push(name);
+        }
+        file.sections = names;
+        self.files.push(file);
+    }
+
+    fn unreadable(&mut self, path: &Path, error: &io::Error) {
+        let place = Place { path: path.to_owned(), at: None };
+        self.problems.push(Problem { place, what: format!("cannot be read: {error}") });
+    }
+}
+
+impl Fragment {
+    fn has(&self, section: &str) -> bool {
+        self.sections.iter().any(|name| name == section)
+    }
+
+    fn place(&self, span: &Range<usize>) -> Place {
+        let before = self.text.get(..span.start).unwrap_or(&self.text);
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().map_or(0, |last| last.chars().count()) + 1;
+        Place { path: self.path.clone(), at: Some((line, column)) }
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Problems(problems) = self;
+        let things =
+            if problems.len() == 1 { "one thing is" } else { &format!("{} things are", problems.len()) };
+        write!(formatter, "{things} wrong with the configuration")?;
+        for Problem { place, what } in problems {
+            write!(formatter, "\n{}", place.path.display())?;
+            if let Some((line, column)) = place.at {
+                write!(formatter, ":{line}:{column}")?;
+            }
+            write!(formatter, ": {what}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A section with this one key.
+fn alone<'a>(
+    key: &Spanned<std::borrow::Cow<'a, str>>,
+    value: &Spanned<DeValue<'a>>,
+) -> ValueDeserializer<'a> {
+    let mut table = DeTable::new();
+    table.insert(key.clone(), value.clone());
+    ValueDeserializer::from(Spanned::new(key.span().start..value.span().end, DeValue::Table(table)))
+}
+
+fn names(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>()?;
+    // As shells and systemd do: a hidden file is an editor's, not a fragment.
+    let hidden = |path: &Path| path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+    paths.retain(|path| path.extension().is_some_and(|ending| ending == "toml") && !hidden(path));
+    paths.sort();
+    Ok(paths)
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(FILE_LIMIT + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > FILE_LIMIT {
+        return Err(io::Error::other(format!("larger than {} KiB", FILE_LIMIT >> 10)));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Default, PartialEq, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    struct Sample {
+        url: Option<String>,
+        seconds: Option<u32>,
+        names: Vec<String>,
+    }
+
+    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("warden.d")).unwrap();
+        for (name, text) in files {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        folder
+    }
+
+    fn told(folder: &Path, fragments: Fragments) -> Vec<String> {
+        let told = fragments.finish().unwrap_err().to_string();
+        told.lines().map(|line| line.replace(&format!("{}/", folder.display()), "")).collect()
+    }
+
+    #[test]
+    fn the_last_file_that_has_a_key_wins_and_the_others_keep_theirs() {
+        let folder = folder(&[
+            ("warden.toml", "[agent]\nurl = \"a\"\nseconds = 1\nnames = [\"x\", \"y\"]\n"),
+            ("warden.d/20-b.toml", "[agent]\nseconds = 3\n"),
+            ("warden.d/10-a.toml", "[agent]\nseconds = 2\nnames = [\"z\"]\n"),
+            ("warden.d/.30-c.toml.swp", "not toml"),
+            ("warden.d/40-d.toml~", "not toml"),
+        ]);
+        let mut fragments = Fragments::read(folder.path());
+        let sample: Sample = fragments.section("agent");
+        assert_eq!(sample, Sample { url: Some("a".into()), seconds: Some(3), names: vec!["z".into()] });
+        fragments.finish().unwrap();
+    }
+
+    #[test]
+    fn no_files_are_the_defaults() {
+        let mut fragments = Fragments::read(Path::new("/nonexistent"));
+        assert_eq!(fragments.section::<Sample>("agent"), Sample::default());
+        fragments.finish().unwrap();
+    }
+
+    #[test]
+    fn every_problem_of_every_file_is_listed_with_its_place() {
+        let folder = folder(&[
+            ("warden.toml", "[agent]\nurl = 7\n  secnds = 1\nnames = [\n  \"x\",\n  2]\n[agents]\n"),
+            ("warden.d/a.toml", "agent = 1\n"),
+            ("warden.d/b.toml", "[agent]\nseconds = \n[units\n"),
+            ("warden.d/c.toml", "[agent]\nseconds = 5\n"),
+        ]);
+        std::fs::create_dir(folder.path().join("warden.d/d.toml")).unwrap();
+        let mut fragments = Fragments::read(folder.path());
+        let sample: Sample = fragments.section("agent");
+        assert_eq!(sample.seconds, Some(5));
+        fragments.wrong("agent", "seconds", "must be at least 10");
+        assert_eq!(
+            told(folder.path(), fragments),
+            [
+                "9 things are wrong with the configuration",
+                "warden.d/d.toml: cannot be read: Is a directory (os error 21)",
+                "warden.toml:2:7: invalid type: integer `7`, expected a string",
+                "warden.toml:3:3: unknown field `secnds`, expected one of `url`, `seconds`, `names`",
+                "warden.toml:6:3: invalid type: integer `2`, expected a string",
+                "warden.toml:7:2: unknown section `agents`; the sections are agent, supervisor, units",
+                "warden.d/a.toml:1:9: `agent` must be a section: [agent]",
+                "warden.d/b.toml:2:11: string values must be quoted, expected literal string",
+                "warden.d/b.toml:3:7: unclosed table, expected `]`",
+                "warden.d/c.toml:2:1: agent.seconds must be at least 10",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_no_text_or_far_too_large_is_a_problem() {
+        let folder = folder(&[("warden.d/a.toml", &"#".repeat(FILE_LIMIT as usize + 1))]);
+        std::fs::write(folder.path().join("warden.toml"), b"\xff\xfe").unwrap();
+        assert_eq!(
+            told(folder.path(), Fragments::read(folder.path())),
+            [
+                "2 things are wrong with the configuration",
+                "warden.toml: cannot be read: stream did not contain valid UTF-8",
+                "warden.d/a.toml: cannot be read: larger than 256 KiB",
+            ]
+        );
+    }
+}
