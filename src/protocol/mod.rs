@@ -6,12 +6,17 @@
 
 mod heartbeat;
 mod outcome;
+mod upload;
 mod work;
 
 use serde::{Deserialize, Serialize};
 
 pub use heartbeat::{Agent, Disk, Heartbeat, Host, RuntimeState};
 pub use outcome::{Code, Finished, Outcome, Reason, UnitChange, UnitState};
+pub use upload::{
+    PARTS_OF_A_GRANT, PARTS_OF_AN_ARCHIVE, PartPut, PartTag, Put, SnapshotProgress, Upload, UploadGrant,
+    UploadRefusal, UploadWanted, Uploaded,
+};
 pub use work::{Action, ConnectorKind, Runtime, Unreadable, Work};
 
 /// The one version spoken so far.
@@ -40,6 +45,9 @@ pub enum FromNode {
     },
     Finished(Finished),
     Heartbeat(Heartbeat),
+    SnapshotProgress(SnapshotProgress),
+    UploadWanted(UploadWanted),
+    Uploaded(Uploaded),
 }
 
 /// Said by the Supervisor.
@@ -55,6 +63,16 @@ pub enum ToNode {
     /// The outcome is in the Supervisor's store: the node need not tell it again.
     Settled {
         request: u64,
+    },
+    UploadGrant(UploadGrant),
+    /// The Supervisor found the whole archive in its object store.
+    UploadConfirmed {
+        request: u64,
+    },
+    UploadRefused {
+        request: u64,
+        code: UploadRefusal,
+        reason: String,
     },
     /// Why the Supervisor closes this connection. A code and a sentence.
     Refused {

@@ -11,7 +11,15 @@ const KEY_LIMIT: usize = 64;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Work {
-    Activity { runtime: Runtime, action: Action },
+    Activity {
+        runtime: Runtime,
+        action: Action,
+    },
+    /// `redact_secrets: false` asks for what the policy of the host may still refuse.
+    Snapshot {
+        redact_secrets: bool,
+        include_iggy: bool,
+    },
 }
 
 /// A thing that runs on a node. As text `iggy`, `connectors`, or `connector:sink:orders-pg` for one instance.
