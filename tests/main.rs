@@ -21,5 +21,6 @@ mod report;
 mod same_bytes;
 mod scale;
 mod support;
+mod systemd;
 mod verify;
 mod walls;

@@ -3,4 +3,22 @@
 pub mod browser;
 pub mod mount;
 pub mod sample_report;
+pub mod sandbox;
 pub mod segments;
+
+use std::time::{Duration, Instant};
+
+/// Far longer than anything waited for takes, so that only what never happens fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Asks until there is an answer.
+pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(began.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

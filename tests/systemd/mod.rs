@@ -1,0 +1,3 @@
+//! A real systemd, commanded.
+
+mod sandbox;
