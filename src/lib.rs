@@ -6,5 +6,6 @@ pub mod iggy;
 pub mod protocol;
 pub mod secret;
 pub mod snapshot;
+pub mod supervisor;
 pub mod systemd;
 pub mod tasks;

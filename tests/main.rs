@@ -20,6 +20,7 @@ mod protocol;
 mod report;
 mod same_bytes;
 mod scale;
+mod supervisor;
 mod support;
 mod systemd;
 mod verify;

@@ -2,6 +2,7 @@
 
 pub mod browser;
 pub mod mount;
+pub mod postgres;
 pub mod sample_report;
 pub mod sandbox;
 pub mod segments;

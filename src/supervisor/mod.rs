@@ -1,0 +1,9 @@
+//! The Supervisor: takes requests over HTTP, keeps them, and has nodes carry them out.
+
+pub mod id;
+pub mod network;
+pub mod settings;
+pub mod store;
+
+/// Milliseconds since 1970 UTC, told by whoever starts the Supervisor.
+pub type Clock = std::sync::Arc<dyn Fn() -> i64 + Send + Sync>;

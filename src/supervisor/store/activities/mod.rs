@@ -1,0 +1,268 @@
+//! Activities: one action on one runtime of one node, from asked to ended.
+
+mod delivery;
+mod ending;
+
+use sqlx::any::AnyRow;
+
+pub use delivery::{accepted, delivered, progress, undelivered, unfinished};
+pub use ending::{cancel, end_for_removed_node, finished, overdue, reject_overdue};
+
+use super::async_actions::{self, AsyncAction};
+use super::columns::{Columns, key};
+use super::deployments::Deployment;
+use super::page::paged;
+use super::{Change, Notice, Page, Paged, Result, Store};
+use crate::protocol::{Action, Reason, Request, Runtime, UnitChange, Work};
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Activity {
+    /// Also the id of the request on the wire.
+    pub id: u64,
+    pub tenant_id: u64,
+    pub division_id: u64,
+    pub environment_id: u64,
+    pub deployment_id: u64,
+    pub node_id: u64,
+    pub async_action_id: u64,
+    pub author_id: u64,
+    pub author: String,
+    pub runtime: Runtime,
+    pub action: Action,
+    pub state: State,
+    pub created_at: i64,
+    pub deadline_at: i64,
+    pub cancel_requested_at: Option<i64>,
+    pub finished_at: Option<i64>,
+    /// What the node says it does right now.
+    pub step: Option<String>,
+    pub reason: Option<Reason>,
+    pub result: Option<UnitChange>,
+}
+
+/// How far an activity is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// In the store, and not yet sent.
+    Queued,
+    /// About to be sent, or sent: the node may know of it.
+    Delivered,
+    /// In the node's ledger.
+    Accepted,
+    Completed,
+    Rejected,
+}
+
+impl State {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Queued => "queued",
+            State::Delivered => "delivered",
+            State::Accepted => "accepted",
+            State::Completed => "completed",
+            State::Rejected => "rejected",
+        }
+    }
+}
+
+impl std::str::FromStr for State {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<State, String> {
+        [State::Queued, State::Delivered, State::Accepted, State::Completed, State::Rejected]
+            .into_iter()
+            .find(|state| state.as_str() == text)
+            .ok_or_else(|| format!("an activity in the state {text:?}"))
+    }
+}
+
+impl Activity {
+    /// What is sent to the node at `now`.
+    pub fn request(&self, now: i64) -> Request {
+        Request {
+            request: self.id,
+            work: Work::Activity { runtime: self.runtime.clone(), action: self.action },
+            author: self.author.clone(),
+            deadline_ms: self.deadline_at.saturating_sub(now).max(0).cast_unsigned(),
+        }
+    }
+}
+
+/// What is asked of some nodes of a deployment.
+#[derive(Debug, Clone)]
+pub struct Order {
+    pub deployment: Deployment,
+    pub nodes: Vec<u64>,
+    pub runtime: Runtime,
+    pub action: Action,
+    pub author_id: u64,
+    pub author: String,
+    pub started_via: &'static str,
+    pub deadline_at: i64,
+}
+
+/// Queues one activity a node, under one async action, and wakes whoever holds the connections of the nodes.
+pub async fn start(change: &mut Change, order: &Order, now: i64) -> Result<(AsyncAction, Vec<Activity>)> {
+    let deployment = &order.deployment;
+    let action = AsyncAction {
+        id: change.id(now),
+        tenant_id: deployment.tenant_id,
+        deployment_id: deployment.id,
+        author_id: order.author_id,
+        author: order.author.clone(),
+        resource_type: "Deployment".to_owned(),
+        resource_id: deployment.id,
+        action: order.action.to_string(),
+        started_via: order.started_via.to_owned(),
+        started_at: now,
+        metadata: serde_json::json!({ "runtime": order.runtime.to_string() }),
+        total: order.nodes.len() as u64,
+        ended: 0,
+        completed: 0,
+        version: 0,
+        cancel_requested_at: None,
+        finished: None,
+    };
+    let action = async_actions::insert(change, action, now).await?;
+    let mut activities = Vec::with_capacity(order.nodes.len());
+    for node in &order.nodes {
+        let activity = Activity {
+            id: change.id(now),
+            tenant_id: deployment.tenant_id,
+            division_id: deployment.division_id,
+            environment_id: deployment.environment_id,
+            deployment_id: deployment.id,
+            node_id: *node,
+            async_action_id: action.id,
+            author_id: order.author_id,
+            author: order.author.clone(),
+            runtime: order.runtime.clone(),
+            action: order.action,
+            state: State::Queued,
+            created_at: now,
+            deadline_at: order.deadline_at,
+            cancel_requested_at: None,
+            finished_at: None,
+            step: None,
+            reason: None,
+            result: None,
+        };
+        insert(change, &activity).await?;
+        change.notify(Notice::Wake(*node));
+        activities.push(activity);
+    }
+    Ok((action, activities))
+}
+
+async fn insert(change: &mut Change, activity: &Activity) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO activities (id, tenant_id, division_id, environment_id, deployment_id, node_id, \
+         async_action_id, author_id, author, runtime, action, state, created_at, deadline_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+    )
+    .bind(key(activity.id))
+    .bind(key(activity.tenant_id))
+    .bind(key(activity.division_id))
+    .bind(key(activity.environment_id))
+    .bind(key(activity.deployment_id))
+    .bind(key(activity.node_id))
+    .bind(key(activity.async_action_id))
+    .bind(key(activity.author_id))
+    .bind(activity.author.as_str())
+    .bind(activity.runtime.to_string())
+    .bind(activity.action.to_string())
+    .bind(activity.state.as_str())
+    .bind(activity.created_at)
+    .bind(activity.deadline_at)
+    .execute(change.connection())
+    .await
+    .map(|_| ())
+}
+
+pub async fn get(store: &Store, deployment: u64, activity: u64) -> Result<Option<Activity>> {
+    let row = sqlx::query("SELECT * FROM activities WHERE id = $1 AND deployment_id = $2")
+        .bind(key(activity))
+        .bind(key(deployment))
+        .fetch_optional(store.readers())
+        .await?;
+    row.as_ref().map(read).transpose()
+}
+
+/// Which activities; what is absent does not narrow.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    pub node_id: Option<u64>,
+    pub runtime: Option<Runtime>,
+    pub status: Option<Status>,
+}
+
+/// How far an activity is, as the API tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    Processing,
+    Completed,
+    Rejected,
+}
+
+pub async fn list(store: &Store, deployment: u64, filter: &Filter, page: Page) -> Result<Paged<Activity>> {
+    const COUNT: &str = "SELECT COUNT(*) FROM activities WHERE deployment_id = $1 \
+        AND ($2 = 0 OR node_id = $2) AND ($3 = '' OR runtime = $3) AND ($4 = '' OR state = $4 \
+        OR ($4 = 'processing' AND finished_at IS NULL))";
+    const LIST: &str = "SELECT * FROM activities WHERE deployment_id = $1 \
+        AND ($2 = 0 OR node_id = $2) AND ($3 = '' OR runtime = $3) AND ($4 = '' OR state = $4 \
+        OR ($4 = 'processing' AND finished_at IS NULL)) ORDER BY id DESC LIMIT $5 OFFSET $6";
+    let node = key(filter.node_id.unwrap_or(0));
+    let runtime = filter.runtime.as_ref().map(ToString::to_string).unwrap_or_default();
+    let status = match filter.status {
+        None => "",
+        Some(Status::Processing) => "processing",
+        Some(Status::Completed) => State::Completed.as_str(),
+        Some(Status::Rejected) => State::Rejected.as_str(),
+    };
+    let count = sqlx::query(COUNT).bind(key(deployment)).bind(node).bind(runtime.clone()).bind(status);
+    let list = sqlx::query(LIST)
+        .bind(key(deployment))
+        .bind(node)
+        .bind(runtime)
+        .bind(status)
+        .bind(page.limit())
+        .bind(page.offset());
+    paged(&mut *store.readers().acquire().await?, count, list, read).await
+}
+
+/// Forgets actions that ended before `before`, with their activities and events.
+pub async fn forget(change: &mut Change, before: i64, limit: i64) -> Result<u64> {
+    let done = sqlx::query(
+        "DELETE FROM async_actions WHERE id IN \
+         (SELECT id FROM async_actions WHERE finished_at < $1 ORDER BY id LIMIT $2)",
+    )
+    .bind(before)
+    .bind(limit)
+    .execute(change.connection())
+    .await?;
+    Ok(done.rows_affected())
+}
+
+fn read(row: &AnyRow) -> Result<Activity> {
+    Ok(Activity {
+        id: row.id("id")?,
+        tenant_id: row.id("tenant_id")?,
+        division_id: row.id("division_id")?,
+        environment_id: row.id("environment_id")?,
+        deployment_id: row.id("deployment_id")?,
+        node_id: row.id("node_id")?,
+        async_action_id: row.id("async_action_id")?,
+        author_id: row.id("author_id")?,
+        author: row.text("author")?,
+        runtime: row.parsed("runtime")?,
+        action: row.parsed("action")?,
+        state: row.parsed("state")?,
+        created_at: row.number("created_at")?,
+        deadline_at: row.number("deadline_at")?,
+        cancel_requested_at: row.maybe_number("cancel_requested_at")?,
+        finished_at: row.maybe_number("finished_at")?,
+        step: row.maybe_text("step")?,
+        reason: row.maybe_json("reason")?,
+        result: row.maybe_json("result")?,
+    })
+}

@@ -1,0 +1,101 @@
+//! One-time tokens by which a host becomes a node.
+
+use super::audit::{self, Actor};
+use super::columns::{Columns, key};
+use super::nodes::{self, Node};
+use super::{Change, Result, Store};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Enrolment {
+    pub id: u64,
+    pub deployment_id: u64,
+    /// SHA-256 of the token, in hexadecimal.
+    pub token_hash: String,
+    /// What the node shall be called; without it, as its host.
+    pub name: Option<String>,
+    pub author_id: u64,
+    pub created_at: i64,
+    pub expires_at: i64,
+}
+
+/// What a host brings along with its token.
+#[derive(Debug, Clone, Copy)]
+pub struct Applicant<'a> {
+    pub hostname: &'a str,
+    /// SHA-256 of the credential it will get, in hexadecimal.
+    pub credential_hash: &'a str,
+    /// Where it called from, for the audit.
+    pub address: &'a str,
+}
+
+pub async fn insert(change: &mut Change, enrolment: &Enrolment) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO enrolments (id, deployment_id, token_hash, name, author_id, created_at, expires_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+    )
+    .bind(key(enrolment.id))
+    .bind(key(enrolment.deployment_id))
+    .bind(enrolment.token_hash.as_str())
+    .bind(enrolment.name.as_deref())
+    .bind(key(enrolment.author_id))
+    .bind(enrolment.created_at)
+    .bind(enrolment.expires_at)
+    .execute(change.connection())
+    .await
+    .map(|_| ())
+}
+
+/// Trades a token for a node, once: of any number of callers one gets it. None when there is no such token, it is too
+/// old, or it was used.
+pub async fn use_token(
+    store: &Store,
+    token_hash: &str,
+    host: Applicant<'_>,
+    now: i64,
+) -> Result<Option<Node>> {
+    let mut change = store.change().await?;
+    let row = sqlx::query(
+        "UPDATE enrolments SET used_at = $2 WHERE token_hash = $1 AND used_at IS NULL AND expires_at > $2 \
+         RETURNING id, deployment_id, name",
+    )
+    .bind(token_hash)
+    .bind(now)
+    .fetch_optional(change.connection())
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let (enrolment, deployment) = (row.id("id")?, row.id("deployment_id")?);
+    let name = row.maybe_text("name")?.unwrap_or_else(|| host.hostname.to_owned());
+    let node = nodes::insert(&mut change, deployment, &name, host.credential_hash, now).await?;
+    sqlx::query("UPDATE enrolments SET node_id = $2 WHERE id = $1")
+        .bind(key(enrolment))
+        .bind(key(node.id))
+        .execute(change.connection())
+        .await?;
+    let tenant = sqlx::query("SELECT tenant_id FROM deployments WHERE id = $1")
+        .bind(key(deployment))
+        .fetch_one(change.connection())
+        .await?;
+    let entry = audit::Entry {
+        tenant_id: tenant.id("tenant_id")?,
+        actor: Actor::Node { id: node.id, name: name.clone() },
+        address: Some(host.address.to_owned()),
+        request: None,
+        action: "node.enrol".into(),
+        deployment_id: Some(deployment),
+        resource_type: "Node".into(),
+        resource_id: Some(node.id),
+        detail: serde_json::json!({ "enrolment_id": enrolment, "hostname": host.hostname }),
+    };
+    audit::record(&mut change, entry, now).await?;
+    change.commit().await?;
+    Ok(Some(node))
+}
+
+/// Forgets tokens that ended before `before`.
+pub async fn forget(change: &mut Change, before: i64) -> Result<u64> {
+    let done = sqlx::query("DELETE FROM enrolments WHERE expires_at < $1")
+        .bind(before)
+        .execute(change.connection())
+        .await?;
+    Ok(done.rows_affected())
+}

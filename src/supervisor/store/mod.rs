@@ -1,0 +1,154 @@
+//! The Supervisor's state, in SQLite or PostgreSQL: one file a table, one SQL text for both.
+//!
+//! A change is one transaction together with what others are told when it is committed. Times are milliseconds since
+//! 1970 UTC and come in as arguments.
+
+pub mod activities;
+pub mod async_actions;
+pub mod audit;
+mod columns;
+pub mod deployments;
+pub mod enrolments;
+pub mod heartbeats;
+pub mod idempotency;
+pub mod keys;
+pub mod nodes;
+mod notices;
+mod open;
+mod page;
+
+use std::sync::Arc;
+
+use sqlx::AnyPool;
+use sqlx::{Any, AnyConnection, Transaction};
+use tokio::sync::broadcast;
+
+use super::id::Ids;
+use heartbeats::Fresh;
+pub use notices::{Notice, Notices};
+pub use page::{Page, Paged};
+
+pub type Result<T> = std::result::Result<T, sqlx::Error>;
+
+/// Notices a slow listener may be behind before it is told only that it missed some.
+const NOTICES_WAITING: usize = 4096;
+
+/// The state, shared by whoever holds a clone.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    kind: Kind,
+    /// SQLite: the one connection that writes. PostgreSQL: the same pool as `readers`.
+    writer: AnyPool,
+    readers: AnyPool,
+    ids: Ids,
+    start: u64,
+    notices: broadcast::Sender<Notice>,
+    /// What nodes told a moment ago and is not written yet.
+    fresh: Fresh,
+    /// Keeps a second Supervisor out of the same SQLite file.
+    _lock: Option<std::fs::File>,
+    /// Ends the task that hears PostgreSQL's notifications with the store.
+    _listener: Option<tokio_util::task::AbortOnDropHandle<()>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Sqlite,
+    Postgres,
+}
+
+impl Store {
+    pub fn kind(&self) -> Kind {
+        self.inner.kind
+    }
+
+    /// How many Supervisors were started on this store before this one.
+    pub fn start(&self) -> u64 {
+        self.inner.start
+    }
+
+    pub fn id(&self, now: i64) -> u64 {
+        self.inner.ids.next(now)
+    }
+
+    /// Starts a transaction. SQLite has one at a time.
+    pub async fn change(&self) -> Result<Change> {
+        let transaction = match self.inner.kind {
+            Kind::Sqlite => self.inner.writer.begin_with("BEGIN IMMEDIATE").await?,
+            Kind::Postgres => self.inner.writer.begin().await?,
+        };
+        Ok(Change { transaction, notices: Vec::new(), store: self.clone() })
+    }
+
+    /// Every notice from now on, of every Supervisor on this store.
+    pub fn listen(&self) -> Notices {
+        Notices::new(self.inner.notices.subscribe())
+    }
+
+    /// Tells everybody who listens, on every Supervisor of this store.
+    pub async fn notify(&self, notice: Notice) -> Result<()> {
+        let mut change = self.change().await?;
+        change.notify(notice);
+        change.commit().await
+    }
+
+    /// Whether the store answers a question now.
+    pub async fn answers(&self) -> Result<()> {
+        sqlx::query("SELECT 1").execute(self.readers()).await.map(|_| ())
+    }
+
+    /// Ends all connections, after what is under way.
+    pub async fn close(&self) {
+        self.inner.readers.close().await;
+        self.inner.writer.close().await;
+    }
+
+    fn readers(&self) -> &AnyPool {
+        &self.inner.readers
+    }
+
+    fn fresh(&self) -> &Fresh {
+        &self.inner.fresh
+    }
+}
+
+/// A transaction, and what is told when it is committed. Dropped, nothing of it happened.
+pub struct Change {
+    transaction: Transaction<'static, Any>,
+    notices: Vec<Notice>,
+    store: Store,
+}
+
+impl Change {
+    pub fn notify(&mut self, notice: Notice) {
+        if !self.notices.contains(&notice) {
+            self.notices.push(notice);
+        }
+    }
+
+    pub fn id(&self, now: i64) -> u64 {
+        self.store.id(now)
+    }
+
+    pub async fn commit(mut self) -> Result<()> {
+        if self.store.inner.kind == Kind::Postgres {
+            notices::send(&mut self.transaction, &self.notices).await?;
+        }
+        self.transaction.commit().await?;
+        if self.store.inner.kind == Kind::Sqlite {
+            for notice in self.notices {
+                // Nobody listening is no failure.
+                let _ = self.store.inner.notices.send(notice);
+            }
+        }
+        Ok(())
+    }
+
+    fn connection(&mut self) -> &mut AnyConnection {
+        &mut self.transaction
+    }
+}

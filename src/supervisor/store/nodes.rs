@@ -1,0 +1,205 @@
+//! Nodes: who they are, what they said of themselves, when they were last heard.
+
+use serde::{Deserialize, Serialize};
+use sqlx::any::AnyRow;
+
+use super::columns::{Columns, json, key};
+use super::page::paged;
+use super::{Change, Notice, Page, Paged, Result, Store};
+use crate::protocol;
+
+/// A node that said nothing for so long is unreachable, until it speaks again.
+pub const UNREACHABLE_AFTER_MS: i64 = 120_000;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    pub id: u64,
+    pub deployment_id: u64,
+    pub name: String,
+    pub enrolled_at: i64,
+    /// What it said when it connected last.
+    pub hello: Option<Hello>,
+    pub hello_at: Option<i64>,
+    pub last_seen_at: Option<i64>,
+    /// When it was found to be silent; none while it speaks.
+    pub unreachable_at: Option<i64>,
+}
+
+/// What is kept of [`protocol::Hello`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    pub boot_id: String,
+    pub instance: String,
+    pub agent_version: String,
+    pub capabilities: Vec<String>,
+    pub host: protocol::About,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// Enrolled, and never heard since.
+    Pending,
+    Online,
+    Unreachable,
+}
+
+impl Node {
+    pub fn status(&self, now: i64) -> Status {
+        match self.last_seen_at {
+            None => Status::Pending,
+            Some(seen) if now.saturating_sub(seen) >= UNREACHABLE_AFTER_MS => Status::Unreachable,
+            Some(_) => Status::Online,
+        }
+    }
+}
+
+impl Status {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Pending => "pending",
+            Status::Online => "online",
+            Status::Unreachable => "unreachable",
+        }
+    }
+}
+
+fn read(row: &AnyRow) -> Result<Node> {
+    Ok(Node {
+        id: row.id("id")?,
+        deployment_id: row.id("deployment_id")?,
+        name: row.text("name")?,
+        enrolled_at: row.number("enrolled_at")?,
+        hello: row.maybe_json("hello")?,
+        hello_at: row.maybe_number("hello_at")?,
+        last_seen_at: row.maybe_number("last_seen_at")?,
+        unreachable_at: row.maybe_number("unreachable_at")?,
+    })
+}
+
+/// The node whose credential has this SHA-256, in hexadecimal.
+pub async fn by_credential_hash(store: &Store, hash: &str) -> Result<Option<Node>> {
+    let row = sqlx::query("SELECT * FROM nodes WHERE credential_hash = $1 AND removed_at IS NULL")
+        .bind(hash)
+        .fetch_optional(store.readers())
+        .await?;
+    row.as_ref().map(read).transpose()
+}
+
+/// A node connected and told what it is.
+pub async fn hello(store: &Store, node: u64, hello: &protocol::Hello, now: i64) -> Result<()> {
+    let kept = Hello {
+        boot_id: hello.boot_id.clone(),
+        instance: hello.instance.clone(),
+        agent_version: hello.agent_version.clone(),
+        capabilities: hello.capabilities.clone(),
+        host: hello.host.clone(),
+    };
+    let mut change = store.change().await?;
+    sqlx::query(
+        "UPDATE nodes SET hello = $2, hello_at = $3, last_seen_at = $3, unreachable_at = NULL \
+         WHERE id = $1 AND removed_at IS NULL",
+    )
+    .bind(key(node))
+    .bind(json(&kept)?)
+    .bind(now)
+    .execute(change.connection())
+    .await?;
+    change.commit().await
+}
+
+/// A node was heard. Written within a second, together with others; a crash before that loses nothing of worth.
+pub fn seen(store: &Store, node: u64, now: i64) {
+    store.fresh().seen(node, now);
+}
+
+pub(super) async fn insert(
+    change: &mut Change,
+    deployment: u64,
+    name: &str,
+    credential_hash: &str,
+    now: i64,
+) -> Result<Node> {
+    let id = change.id(now);
+    let row = sqlx::query(
+        "INSERT INTO nodes (id, deployment_id, name, credential_hash, enrolled_at) \
+         VALUES ($1, $2, $3, $4, $5) RETURNING *",
+    )
+    .bind(key(id))
+    .bind(key(deployment))
+    .bind(name)
+    .bind(credential_hash)
+    .bind(now)
+    .fetch_one(change.connection())
+    .await?;
+    read(&row)
+}
+
+pub async fn get(store: &Store, deployment: u64, node: u64) -> Result<Option<Node>> {
+    let row = sqlx::query("SELECT * FROM nodes WHERE id = $1 AND deployment_id = $2 AND removed_at IS NULL")
+        .bind(key(node))
+        .bind(key(deployment))
+        .fetch_optional(store.readers())
+        .await?;
+    row.as_ref().map(read).transpose()
+}
+
+pub async fn list(store: &Store, deployment: u64, page: Page) -> Result<Paged<Node>> {
+    let count = sqlx::query("SELECT COUNT(*) FROM nodes WHERE deployment_id = $1 AND removed_at IS NULL")
+        .bind(key(deployment));
+    let list = sqlx::query(
+        "SELECT * FROM nodes WHERE deployment_id = $1 AND removed_at IS NULL ORDER BY id DESC LIMIT $2 OFFSET $3",
+    )
+    .bind(key(deployment))
+    .bind(page.limit())
+    .bind(page.offset());
+    paged(&mut *store.readers().acquire().await?, count, list, read).await
+}
+
+/// The ids of a deployment's nodes, oldest first, as the change sees them.
+pub async fn ids(change: &mut Change, deployment: u64) -> Result<Vec<u64>> {
+    let rows =
+        sqlx::query("SELECT id FROM nodes WHERE deployment_id = $1 AND removed_at IS NULL ORDER BY id")
+            .bind(key(deployment))
+            .fetch_all(change.connection())
+            .await?;
+    rows.iter().map(|row| row.id("id")).collect()
+}
+
+/// Takes a node out of its deployment: its credential is worth nothing from now on. False when it is not there.
+pub async fn remove(change: &mut Change, deployment: u64, node: u64, now: i64) -> Result<bool> {
+    let done = sqlx::query(
+        "UPDATE nodes SET removed_at = $3 WHERE id = $1 AND deployment_id = $2 AND removed_at IS NULL",
+    )
+    .bind(key(node))
+    .bind(key(deployment))
+    .bind(now)
+    .execute(change.connection())
+    .await?;
+    change.notify(Notice::Removed(node));
+    Ok(done.rows_affected() == 1)
+}
+
+/// Marks the nodes that fell silent, and returns them with their names.
+pub async fn mark_unreachable(change: &mut Change, now: i64) -> Result<Vec<(u64, String)>> {
+    let rows = sqlx::query(
+        "UPDATE nodes SET unreachable_at = $1 WHERE last_seen_at <= $2 AND removed_at IS NULL \
+         AND unreachable_at IS NULL RETURNING id, name",
+    )
+    .bind(now)
+    .bind(now - UNREACHABLE_AFTER_MS)
+    .fetch_all(change.connection())
+    .await?;
+    rows.iter().map(|row| Ok((row.id("id")?, row.text("name")?))).collect()
+}
+
+/// Nodes there are, and how many of them are unreachable at `now`.
+pub async fn count(store: &Store, now: i64) -> Result<(u64, u64)> {
+    let row = sqlx::query(
+        "SELECT COUNT(*) AS nodes, COUNT(CASE WHEN last_seen_at <= $1 THEN 1 END) AS silent \
+         FROM nodes WHERE removed_at IS NULL",
+    )
+    .bind(now - UNREACHABLE_AFTER_MS)
+    .fetch_one(store.readers())
+    .await?;
+    Ok((row.id("nodes")?, row.id("silent")?))
+}
