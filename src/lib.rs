@@ -1,5 +1,6 @@
 //! Warden: the agent on every host of an Apache Iggy deployment, and the Supervisor that commands it.
 
+pub mod agent;
 pub mod cli;
 pub mod config;
 pub mod iggy;

@@ -16,7 +16,6 @@ mod encryption;
 mod hangs;
 mod hosts;
 mod inspect;
-mod objects;
 mod protocol;
 mod report;
 mod same_bytes;

@@ -1,10 +1,13 @@
 //! The command line: one file a verb. The only place that prints.
 
+mod agent;
 mod checks;
 mod diff;
+mod enroll;
 mod front;
 mod inspect;
 mod inspected;
+mod log;
 mod output;
 mod packing;
 mod plan;
@@ -35,6 +38,8 @@ enum Verb {
     Checks(checks::Arguments),
     Verify(verify::Arguments),
     Diff(diff::Arguments),
+    Agent(agent::Arguments),
+    Enroll(enroll::Arguments),
 }
 
 /// It ran, and this is what it found or failed at. Usage errors are 2 as well.
@@ -49,6 +54,8 @@ pub fn run() -> ExitCode {
         Verb::Checks(arguments) => checks::run(arguments),
         Verb::Verify(arguments) => verify::run(arguments),
         Verb::Diff(arguments) => diff::run(arguments),
+        Verb::Agent(arguments) => agent::run(arguments),
+        Verb::Enroll(arguments) => enroll::run(arguments),
     };
     let result = result.and_then(|code| std::io::stdout().flush().map(|()| code).map_err(Into::into));
     let code = match result {

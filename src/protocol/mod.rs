@@ -4,6 +4,7 @@
 //! Fields a reader does not know are skipped, so either side may be the newer one. Delivery is at least once:
 //! every message may come twice or after one that was sent later, and readers must take that.
 
+mod enrol;
 mod heartbeat;
 mod outcome;
 mod upload;
@@ -11,6 +12,7 @@ mod work;
 
 use serde::{Deserialize, Serialize};
 
+pub use enrol::{Enrol, Enrolled};
 pub use heartbeat::{Agent, Disk, Heartbeat, Host, RuntimeState};
 pub use outcome::{Code, Finished, Outcome, Reason, UnitChange, UnitState};
 pub use upload::{
@@ -24,9 +26,14 @@ pub const VERSION: u32 = 1;
 /// Bytes of one message, either way. Connections keep the largest they saw; logs, configurations and archives
 /// go by HTTP.
 pub const MESSAGE_LIMIT: usize = 64 * 1024;
+/// A side that has heard nothing for this long sends a websocket ping, in seconds: a dead peer is known within a
+/// minute, and an idle node costs next to nothing.
+pub const PING_SECONDS: u64 = 10;
+/// Pings that may stay unanswered; then the peer counts as dead.
+pub const PINGS_UNANSWERED: u32 = 3;
 /// Where the Supervisor takes the websocket of a node.
 pub const LINK_PATH: &str = "/nodes/link";
-/// Where a node trades its enrolment token for its credential.
+/// Where a new node shows its enrolment token and tells the hash of its credential.
 pub const ENROL_PATH: &str = "/nodes/enrol";
 
 /// Said by a node.

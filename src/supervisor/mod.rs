@@ -2,7 +2,6 @@
 
 pub mod id;
 pub mod network;
-pub mod objects;
 pub mod settings;
 pub mod store;
 

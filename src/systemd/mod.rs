@@ -1,11 +1,15 @@
 //! The only code that speaks D-Bus: systemd's manager, as org.freedesktop.systemd1(5) describes it.
 
+mod facts;
 mod json;
+pub mod notify;
 
 use std::collections::{BTreeMap, HashMap};
 
 use warden_checks::host::{Unit, UnitRow};
 use zbus::{OwnedObjectPath, OwnedVariant};
+
+pub use facts::UnitFacts;
 
 const DESTINATION: &str = "org.freedesktop.systemd1";
 

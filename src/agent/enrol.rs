@@ -1,0 +1,83 @@
+//! Makes this host a node: a one-time token is traded for an id, and the credential becomes worth something.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use axum::body::Body;
+use axum::http::{Request, header};
+use hyper_util::rt::TokioIo;
+use tokio::time::timeout;
+
+use super::about;
+use super::endpoint::Endpoint;
+use super::identity::{Identity, forget_pending, pending_credential};
+use super::link::Route;
+use super::replace::directory;
+use super::settings::Settings;
+use crate::protocol::{self, ENROL_PATH, Enrol, Enrolled};
+use crate::secret::Secret;
+
+/// From the name of the Supervisor to its answer.
+const LIMIT: Duration = Duration::from_secs(30);
+/// Bytes of an answer.
+const ANSWER_LIMIT: usize = 64 << 10;
+
+/// Enrols this host at `supervisor` and keeps the identity in the state directory. `ca`: authorities in PEM that
+/// prove the Supervisor, from now on.
+///
+/// An enrolment that was cut off, on whatever side, is done again with the same token.
+pub async fn enrol(
+    settings: &Settings,
+    supervisor: &Endpoint,
+    ca: Option<String>,
+    token: &Secret,
+) -> anyhow::Result<Identity> {
+    let state: &Path = &settings.state_directory;
+    directory(state)?;
+    let credential = pending_credential(state)?;
+    let route = Route::new(settings, supervisor, ca.as_deref())?;
+    let answered = timeout(LIMIT, ask(&route, &credential, token)).await;
+    let enrolled = answered.with_context(|| {
+        format!("the Supervisor at {supervisor} does not answer within {} s", LIMIT.as_secs())
+    })??;
+    let identity = Identity {
+        node: enrolled.node,
+        deployment: enrolled.deployment,
+        supervisor: supervisor.clone(),
+        ca,
+        credential,
+    };
+    identity.write(state)?;
+    forget_pending(state)?;
+    Ok(identity)
+}
+
+async fn ask(route: &Route<'_>, credential: &Secret, token: &Secret) -> anyhow::Result<Enrolled> {
+    let whom = || format!("cannot enrol at {}", route.endpoint);
+    let stream = route.dial().await.with_context(whom)?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.with_context(whom)?;
+    let connection = tokio::spawn(connection);
+    let asked =
+        Enrol { token: token.expose().to_owned(), credential_hash: credential.hash(), host: about::about() };
+    let request = Request::post(route.endpoint.path(ENROL_PATH))
+        .header(header::HOST, route.endpoint.authority())
+        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::CONNECTION, "close")
+        .body(Body::from(protocol::encode(&asked)?))?;
+    let answer = sender.send_request(request).await.with_context(whom)?;
+    let status = answer.status();
+    let body = axum::body::to_bytes(Body::new(answer.into_body()), ANSWER_LIMIT).await.with_context(whom)?;
+    connection.abort();
+    let text = std::str::from_utf8(&body).unwrap_or_default();
+    if status.is_success() {
+        return protocol::decode(text)
+            .with_context(|| format!("{} is no Supervisor of Warden", route.endpoint));
+    }
+    let problem: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+    match problem["reason"].as_str() {
+        Some(reason) => bail!("the Supervisor at {} refuses ({}): {reason}", route.endpoint, status.as_u16()),
+        None => bail!("what answers at {} is no Supervisor of Warden ({status})", route.endpoint),
+    }
+}

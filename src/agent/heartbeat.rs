@@ -1,0 +1,252 @@
+//! How the node is: the host by proc(5), the runtimes by systemd and by asking Iggy, the agent's own cost.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use nix::sys::statvfs::statvfs;
+use nix::time::{ClockId, clock_gettime};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::figures::{self, CpuTicks};
+use super::pulse::Pulse;
+use super::settings::Settings;
+use crate::config::DBUS_LIMIT;
+use crate::protocol::{Agent, Disk, Heartbeat, Host, Runtime, RuntimeState};
+use crate::systemd::{Manager, UnitFacts};
+
+/// Filesystems told, the fullest first: the wire says as many.
+const DISKS: usize = 16;
+/// Runtimes told: at some 400 bytes each they fit a message.
+const RUNTIMES: usize = 64;
+/// Bytes of a mount point's name, as far as it is told.
+const MOUNT_LIMIT: usize = 256;
+/// For the filesystems to answer: one that hangs is left out, and asked again when it has answered.
+const DISKS_LIMIT: Duration = Duration::from_secs(2);
+/// For Iggy to answer a ping; it is on this host.
+const PING_LIMIT: Duration = Duration::from_secs(1);
+
+/// Observes the host, the runtimes and itself.
+pub struct Observer {
+    settings: Settings,
+    manager: Option<Manager>,
+    ticks: Option<CpuTicks>,
+    disks: Option<JoinHandle<Vec<Disk>>>,
+}
+
+/// Tells how the node is, as often as `listening` says, while somebody listens.
+pub async fn run(
+    mut observer: Observer,
+    mut listening: watch::Receiver<Option<Duration>>,
+    beats: mpsc::Sender<Heartbeat>,
+    pulse: Pulse,
+    wall_clock: fn() -> i64,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    loop {
+        let Some(period) = *listening.borrow_and_update() else {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                changed = listening.changed() => if changed.is_err() { return Ok(()) },
+            }
+            continue;
+        };
+        let mut ticks = pulse.every(period);
+        loop {
+            let beat = observer.observe(wall_clock()).await;
+            // The last one is still not sent: this one would be no news.
+            let _ = beats.try_send(beat);
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                _ = ticks.tick() => {}
+                changed = listening.changed() => match changed {
+                    Ok(()) => break,
+                    Err(_) => return Ok(()),
+                },
+            }
+        }
+    }
+}
+
+impl Observer {
+    pub fn new(settings: Settings) -> Observer {
+        Observer { settings, manager: None, ticks: None, disks: None }
+    }
+
+    /// One look. What cannot be read is absent; nothing makes it wait for long.
+    pub async fn observe(&mut self, at_ms: i64) -> Heartbeat {
+        Heartbeat { at_ms, host: self.host().await, agent: agent(), runtimes: self.runtimes().await }
+    }
+
+    async fn host(&mut self) -> Host {
+        let memory = figures::memory(&read("/proc/meminfo"));
+        let traffic = figures::traffic(&read("/proc/net/dev"));
+        let ticks = figures::cpu_ticks(&read("/proc/stat"));
+        let before = std::mem::replace(&mut self.ticks, ticks);
+        Host {
+            uptime_seconds: figures::uptime(&read("/proc/uptime")),
+            load_1m: figures::load(&read("/proc/loadavg")),
+            cpu: ticks.zip(before).and_then(|(now, before)| now.share_since(before)),
+            memory_total_bytes: memory.total,
+            memory_available_bytes: memory.available,
+            network_received_bytes: traffic.as_ref().map(|traffic| traffic.received),
+            network_sent_bytes: traffic.as_ref().map(|traffic| traffic.sent),
+            disks: self.disks().await,
+        }
+    }
+
+    /// A filesystem that hangs holds one thread, and only one, whatever happens.
+    async fn disks(&mut self) -> Vec<Disk> {
+        let asking = self.disks.get_or_insert_with(|| tokio::task::spawn_blocking(disks));
+        match timeout(DISKS_LIMIT, asking).await {
+            Ok(disks) => {
+                self.disks = None;
+                disks.unwrap_or_default()
+            }
+            Err(_) => Vec::new(),
+        }
+    }
+
+    async fn runtimes(&mut self) -> Vec<RuntimeState> {
+        let facts = timeout(DBUS_LIMIT, self.facts()).await.ok().flatten();
+        if facts.is_none() {
+            // systemd or its bus went away: connect anew next time.
+            self.manager = None;
+        }
+        let facts = facts.unwrap_or_default();
+        let mut states = Vec::with_capacity(facts.len().max(2));
+        for runtime in [Runtime::Iggy, Runtime::Connectors] {
+            let unit = self.settings.units.unit(&runtime);
+            states.push(state(runtime, &unit, facts.get(&unit)));
+        }
+        for (unit, fact) in &facts {
+            match self.settings.units.runtime(unit) {
+                Some(runtime @ Runtime::Connector { .. }) if states.len() < RUNTIMES => {
+                    states.push(state(runtime, unit, Some(fact)));
+                }
+                _ => {}
+            }
+        }
+        if let (Some(iggy), Some(address)) = (states.first_mut(), self.settings.iggy_api)
+            && iggy.active_state == "active"
+        {
+            let answers = timeout(PING_LIMIT, ping(address)).await;
+            iggy.answers = Some(matches!(answers, Ok(Ok(true))));
+        }
+        states
+    }
+
+    async fn facts(&mut self) -> Option<BTreeMap<String, UnitFacts>> {
+        if self.manager.is_none() {
+            self.manager = Some(Manager::connect().await.ok()?);
+        }
+        let manager = self.manager.as_ref()?;
+        let units = &self.settings.units;
+        let mut names = vec![units.unit(&Runtime::Iggy), units.unit(&Runtime::Connectors)];
+        let instances = manager.units_like(&[&units.instances()]).await.ok()?;
+        names.extend(instances.into_iter().take(RUNTIMES));
+        let mut facts = BTreeMap::new();
+        for name in names {
+            let fact = manager.facts(&name).await.ok()?;
+            facts.insert(name, fact);
+        }
+        Some(facts)
+    }
+}
+
+fn state(runtime: Runtime, unit: &str, facts: Option<&UnitFacts>) -> RuntimeState {
+    let unknown = || "unknown".to_owned();
+    let facts = facts.cloned();
+    RuntimeState {
+        runtime,
+        unit: unit.to_owned(),
+        load_state: facts.as_ref().map_or_else(unknown, |facts| facts.load_state.clone()),
+        active_state: facts.as_ref().map_or_else(unknown, |facts| facts.active_state.clone()),
+        sub_state: facts.as_ref().map_or_else(unknown, |facts| facts.sub_state.clone()),
+        main_pid: facts.as_ref().map_or(0, |facts| facts.main_pid),
+        since_ms: facts.as_ref().and_then(|facts| facts.since_ms),
+        restarts: facts.as_ref().and_then(|facts| facts.restarts),
+        memory_bytes: facts.as_ref().and_then(|facts| facts.memory_bytes),
+        cpu_ms: facts.as_ref().and_then(|facts| facts.cpu_ms),
+        tasks: facts.as_ref().and_then(|facts| facts.tasks),
+        answers: None,
+    }
+}
+
+/// Whether Iggy's HTTP API answers at all: any answer of HTTP is one.
+async fn ping(address: std::net::SocketAddr) -> std::io::Result<bool> {
+    let mut stream = TcpStream::connect(address).await?;
+    let request = format!("GET /ping HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut start = [0; 9];
+    stream.read_exact(&mut start).await?;
+    Ok(start.starts_with(b"HTTP/1."))
+}
+
+fn disks() -> Vec<Disk> {
+    let mut disks: Vec<Disk> = figures::local_mounts(&read("/proc/self/mountinfo"))
+        .into_iter()
+        .filter_map(|mount| {
+            let answer = statvfs(mount.as_str()).ok()?;
+            let block = answer.fragment_size();
+            let total_bytes = answer.blocks().checked_mul(block).filter(|total| *total > 0)?;
+            let available_bytes = answer.blocks_available().checked_mul(block)?;
+            let mount = mount.chars().take(MOUNT_LIMIT).collect();
+            Some(Disk { mount, total_bytes, available_bytes })
+        })
+        .collect();
+    let free = |disk: &Disk| u128::from(disk.available_bytes) * 1_000_000 / u128::from(disk.total_bytes);
+    disks.sort_by_key(|disk| (free(disk), disk.mount.clone()));
+    disks.truncate(DISKS);
+    disks
+}
+
+fn agent() -> Agent {
+    let cpu = clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map_or(Duration::ZERO, Duration::from);
+    Agent {
+        resident_bytes: figures::proportional(&read("/proc/self/smaps_rollup")).unwrap_or_default(),
+        cpu_ms: u64::try_from(cpu.as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(path).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_heartbeat_tells_of_this_host_even_without_systemd() {
+        let mut observer = Observer::new(Settings::default());
+        let beat = observer.observe(5).await;
+        assert_eq!(beat.at_ms, 5);
+        assert!(beat.host.memory_total_bytes > Some(1 << 20), "{:?}", beat.host);
+        assert!(beat.host.cpu.is_none(), "a share needs two looks");
+        assert!(!beat.host.disks.is_empty() && beat.host.disks.len() <= DISKS);
+        assert!(beat.agent.resident_bytes > 1 << 20);
+        let units: Vec<&str> = beat.runtimes.iter().map(|state| state.unit.as_str()).take(2).collect();
+        assert_eq!(units, ["iggy.service", "iggy-connectors.service"]);
+    }
+
+    #[tokio::test]
+    async fn iggy_answers_when_anything_of_http_comes_back() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 512];
+            let read = stream.read(&mut request).await.unwrap();
+            stream.write_all(b"HTTP/1.1 401 Unauthorized\r\n\r\n").await.unwrap();
+            String::from_utf8_lossy(&request[..read]).into_owned()
+        });
+        assert!(ping(address).await.unwrap());
+        assert!(server.await.unwrap().starts_with("GET /ping HTTP/1.1\r\n"));
+        assert!(ping(address).await.is_err(), "nobody listens any more");
+    }
+}

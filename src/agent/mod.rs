@@ -1,0 +1,179 @@
+//! The agent: the daemon on every node. It dials the Supervisor, does what it is asked and what the host allows, and
+//! tells how the node is.
+
+mod about;
+mod endpoint;
+mod enrol;
+mod executor;
+mod figures;
+mod heartbeat;
+mod identity;
+mod link;
+mod pulse;
+mod replace;
+mod settings;
+mod status;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context;
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+pub use endpoint::{Endpoint, NotAnEndpoint};
+pub use enrol::enrol;
+pub use identity::{Identity, credentials_directory};
+pub use settings::{
+    ClientCertificate, HEARTBEAT_SECONDS, IGGY_API, RUNTIME_DIRECTORY, STATE_DIRECTORY, Settings,
+};
+pub use status::{Link as LinkState, Status};
+
+use self::executor::Executor;
+use self::heartbeat::Observer;
+use self::link::Link;
+use self::pulse::Pulse;
+use self::status::Teller;
+use crate::systemd::notify;
+use crate::tasks::Tasks;
+
+/// For what runs to end when the agent is told to stop; what takes longer is parked in the ledger.
+pub const GRACE: Duration = Duration::from_secs(20);
+/// Reports that may wait for the link: it takes them as fast as the network does.
+const REPORTS_WAITING: usize = 64;
+/// Bytes of a helper thread's stack: they resolve names and ask filesystems, and recurse nowhere.
+const STACK: usize = 512 << 10;
+/// Helper threads at most.
+const THREADS: usize = 4;
+
+/// Runs the agent as the whole of this process, until SIGTERM or SIGINT.
+pub fn run(settings: Settings) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .thread_stack_size(STACK)
+        .max_blocking_threads(THREADS)
+        .build()
+        .context("cannot start the agent")?;
+    runtime.block_on(async {
+        let stop = CancellationToken::new();
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let served = serve(settings, credentials_directory(), stop.clone());
+        let told = async {
+            tokio::select! {
+                _ = terminate.recv() => tracing::info!("stopping: SIGTERM"),
+                _ = interrupt.recv() => tracing::info!("stopping: SIGINT"),
+            }
+            notify::stopping();
+            stop.cancel();
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            served = served => served,
+            () = told => Ok(()),
+        }
+    })
+}
+
+/// Runs the agent until `stop` is cancelled. `credentials`: where systemd puts those of its unit.
+pub async fn serve(
+    settings: Settings,
+    credentials: Option<PathBuf>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    replace::directory(&settings.state_directory)?;
+    // Whoever asks `warden status` may be another user.
+    let _ = replace::directory(&settings.runtime_directory);
+    let pulse = Pulse::new(Instant::now());
+    let (boot_id, instance) = (about::boot_id()?, about::instance()?);
+    let status = Arc::new(Teller::new(&settings.runtime_directory, starting(&instance)));
+    let (reports, reported) = mpsc::channel(REPORTS_WAITING);
+    let (listening, listened) = watch::channel(None);
+    let (beats, beaten) = mpsc::channel(1);
+    let executor = Executor::start(&settings, reports).await?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), instance, "the agent has started");
+
+    // What runs ends first, and the link still tells how: then the rest stops.
+    let link_stop = CancellationToken::new();
+    let link = Link {
+        settings: settings.clone(),
+        credentials,
+        executor: executor.clone(),
+        reports: reported,
+        beats: beaten,
+        listening,
+        status: status.clone(),
+        pulse,
+        boot_id,
+        instance,
+        random,
+        wall_clock,
+    };
+    let mut tasks = Tasks::new(stop);
+    let ending = link_stop.clone();
+    let telling = status.clone();
+    tasks.spawn("the executor", |stop| async move {
+        stop.cancelled().await;
+        telling.link(LinkState::Stopping, wall_clock());
+        executor.shut_down(GRACE).await;
+        ending.cancel();
+        Ok(())
+    });
+    let ending = link_stop.clone();
+    tasks.spawn("the link", |_| link.run(ending));
+    let observer = Observer::new(settings);
+    tasks.spawn("the heartbeat", |_| heartbeat::run(observer, listened, beats, pulse, wall_clock, link_stop));
+    tasks.spawn("the watchdog", |stop| watch_over(pulse, stop));
+    notify::ready("started");
+    let ended = tasks.run(GRACE + Duration::from_secs(5)).await;
+    status.remove();
+    ended
+}
+
+/// Tells systemd that the one thread of this agent turns.
+async fn watch_over(pulse: Pulse, stop: CancellationToken) -> anyhow::Result<()> {
+    let Some(period) = notify::alive_every() else { return Ok(()) };
+    let mut ticks = pulse.every(period);
+    loop {
+        notify::alive();
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            _ = ticks.tick() => {}
+        }
+    }
+}
+
+fn starting(instance: &str) -> Status {
+    let now = wall_clock();
+    Status {
+        v: 1,
+        pid: std::process::id(),
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        instance: instance.to_owned(),
+        started_at_ms: now,
+        node: None,
+        deployment: None,
+        supervisor: None,
+        link: LinkState::Connecting,
+        since_ms: now,
+    }
+}
+
+/// Milliseconds since 1970 UTC.
+fn wall_clock() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// From 0 to 1. Half-way, should the kernel have no randomness: nodes are still spread by when they lost the link.
+fn random() -> f64 {
+    let mut bytes = [0; 4];
+    match SystemRandom::new().fill(&mut bytes) {
+        Ok(()) => f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX),
+        Err(_) => 0.5,
+    }
+}

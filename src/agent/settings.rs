@@ -1,0 +1,209 @@
+//! `[agent]` of the configuration: what the daemon needs to know.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::endpoint::Endpoint;
+use super::link::Proxy;
+use crate::config::fragments::{Fragments, Problems};
+use crate::config::policy;
+use crate::config::units::Units;
+
+/// Identity, ledger and audit log; the package makes it for the agent's own user.
+pub const STATE_DIRECTORY: &str = "/var/lib/warden";
+/// What the running agent tells others on this host.
+pub const RUNTIME_DIRECTORY: &str = "/run/warden";
+/// Iggy's HTTP API as the server listens by default.
+pub const IGGY_API: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 3000);
+/// How often a node may tell how it is, in seconds: more often costs more than it says, and a node that is silent
+/// for 120 s counts as unreachable, so it must be told at least once in half of that.
+pub const HEARTBEAT_SECONDS: std::ops::RangeInclusive<u32> = 5..=60;
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Absent: the one this host was enrolled at.
+    pub supervisor: Option<Endpoint>,
+    /// Certificates of authorities, in PEM: the Supervisor must be proven by one of them and no other. Absent: those
+    /// given at enrolment, else the host's own.
+    pub ca_file: Option<PathBuf>,
+    /// Shown to the Supervisor, or to what stands before it.
+    pub client: Option<ClientCertificate>,
+    pub proxy: Proxy,
+    /// Absent: as the Supervisor says.
+    pub heartbeat: Option<Duration>,
+    /// Where Iggy is asked whether it answers; absent: it is not.
+    pub iggy_api: Option<SocketAddr>,
+    pub units: Units,
+    pub state_directory: PathBuf,
+    pub runtime_directory: PathBuf,
+    /// What this host allows.
+    pub policy: PathBuf,
+}
+
+/// A certificate chain and its key, both in PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCertificate {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Section {
+    supervisor: Option<Endpoint>,
+    ca_file: Option<PathBuf>,
+    client_certificate: Option<PathBuf>,
+    client_key: Option<PathBuf>,
+    proxy: Option<Proxy>,
+    heartbeat_seconds: Option<u32>,
+    iggy_api: Option<Asked>,
+    state_directory: Option<PathBuf>,
+    runtime_directory: Option<PathBuf>,
+    policy: Option<PathBuf>,
+}
+
+/// An address to ask, or `none`.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "String")]
+struct Asked(Option<SocketAddr>);
+
+impl Settings {
+    /// Those of the files in `folder`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the files.
+    pub fn load(folder: &Path) -> Result<Settings, Problems> {
+        let mut fragments = Fragments::read(folder);
+        let settings = Settings::of(&mut fragments);
+        fragments.finish().map(|()| settings)
+    }
+
+    fn of(fragments: &mut Fragments) -> Settings {
+        let units: Units = fragments.section("units");
+        let section: Section = fragments.section("agent");
+        let mut wrong = |key: &str, what: &str| fragments.wrong("agent", key, what);
+        for (key, path) in [
+            ("ca_file", &section.ca_file),
+            ("client_certificate", &section.client_certificate),
+            ("client_key", &section.client_key),
+            ("state_directory", &section.state_directory),
+            ("runtime_directory", &section.runtime_directory),
+            ("policy", &section.policy),
+        ] {
+            if path.as_ref().is_some_and(|path| !path.is_absolute()) {
+                wrong(key, "must be an absolute path");
+            }
+        }
+        let client = match (section.client_certificate, section.client_key) {
+            (Some(certificate), Some(key)) => Some(ClientCertificate { certificate, key }),
+            (Some(_), None) => {
+                wrong("client_certificate", "needs client_key beside it");
+                None
+            }
+            (None, Some(_)) => {
+                wrong("client_key", "needs client_certificate beside it");
+                None
+            }
+            (None, None) => None,
+        };
+        if section.heartbeat_seconds.is_some_and(|seconds| !HEARTBEAT_SECONDS.contains(&seconds)) {
+            let (least, most) = (HEARTBEAT_SECONDS.start(), HEARTBEAT_SECONDS.end());
+            wrong("heartbeat_seconds", &format!("must be from {least} to {most}"));
+        }
+        Settings {
+            supervisor: section.supervisor,
+            ca_file: section.ca_file,
+            client,
+            proxy: section.proxy.unwrap_or_default(),
+            heartbeat: section.heartbeat_seconds.map(|seconds| Duration::from_secs(seconds.into())),
+            iggy_api: section.iggy_api.map_or(Some(IGGY_API), |Asked(address)| address),
+            units,
+            state_directory: section.state_directory.unwrap_or_else(|| STATE_DIRECTORY.into()),
+            runtime_directory: section.runtime_directory.unwrap_or_else(|| RUNTIME_DIRECTORY.into()),
+            policy: section.policy.unwrap_or_else(|| policy::PLACE.into()),
+        }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings::of(&mut Fragments::default())
+    }
+}
+
+impl TryFrom<String> for Asked {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Asked, String> {
+        if text == "none" {
+            return Ok(Asked(None));
+        }
+        let address = text.parse().map_err(|_| format!("expected an address like {IGGY_API}, or none"))?;
+        Ok(Asked(Some(address)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Settings, String> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("warden.toml"), text).unwrap();
+        Settings::load(folder.path())
+            .map_err(|problems| problems.to_string().replace(&format!("{}/", folder.path().display()), ""))
+    }
+
+    #[test]
+    fn an_empty_configuration_is_the_default() {
+        let settings = load("").unwrap();
+        assert_eq!(settings, Settings::default());
+        assert_eq!(settings.state_directory, Path::new("/var/lib/warden"));
+        assert_eq!(settings.policy, Path::new("/etc/warden/policy.toml"));
+    }
+
+    #[test]
+    fn every_setting_is_read() {
+        let settings = load(
+            "[agent]\nsupervisor = \"https://sup.example.com\"\nca_file = \"/etc/warden/ca.pem\"\n\
+             client_certificate = \"/c.pem\"\nclient_key = \"/k.pem\"\nproxy = \"none\"\nheartbeat_seconds = 10\n\
+             iggy_api = \"none\"\nstate_directory = \"/s\"\nruntime_directory = \"/r\"\npolicy = \"/p\"\n\
+             [units]\niggy = \"broker.service\"\n",
+        )
+        .unwrap();
+        assert_eq!(settings.supervisor.unwrap().to_string(), "https://sup.example.com");
+        assert_eq!(settings.ca_file.unwrap(), Path::new("/etc/warden/ca.pem"));
+        let client = ClientCertificate { certificate: "/c.pem".into(), key: "/k.pem".into() };
+        assert_eq!(settings.client, Some(client));
+        assert_eq!(settings.proxy, Proxy::Never);
+        assert_eq!(settings.heartbeat, Some(Duration::from_secs(10)));
+        assert_eq!(settings.iggy_api, None);
+        assert_eq!((settings.state_directory, settings.runtime_directory), ("/s".into(), "/r".into()));
+        assert_eq!(settings.policy, Path::new("/p"));
+        assert_eq!(settings.units.unit(&crate::protocol::Runtime::Iggy), "broker.service");
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_told_by_place() {
+        let told = load(
+            "[agent]\nsupervisor = \"http://10.0.0.1\"\nca_file = \"ca.pem\"\nclient_key = \"/k\"\n\
+             heartbeat_seconds = 90\niggy_api = \"3000\"\n",
+        )
+        .unwrap_err();
+        assert_eq!(
+            told.lines().collect::<Vec<_>>(),
+            [
+                "5 things are wrong with the configuration",
+                "warden.toml:2:14: http:// is only for a Supervisor on this host; elsewhere the credential could \
+                 be read: use https://",
+                "warden.toml:3:1: agent.ca_file must be an absolute path",
+                "warden.toml:4:1: agent.client_key needs client_certificate beside it",
+                "warden.toml:5:1: agent.heartbeat_seconds must be from 5 to 60",
+                "warden.toml:6:12: expected an address like 127.0.0.1:3000, or none",
+            ]
+        );
+    }
+}
