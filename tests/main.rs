@@ -16,6 +16,7 @@ mod encryption;
 mod hangs;
 mod hosts;
 mod inspect;
+mod objects;
 mod protocol;
 mod report;
 mod same_bytes;

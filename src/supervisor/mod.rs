@@ -2,6 +2,7 @@
 
 pub mod id;
 pub mod network;
+pub mod objects;
 pub mod settings;
 pub mod store;
 

@@ -3,6 +3,7 @@
 pub mod browser;
 pub mod mount;
 pub mod postgres;
+pub mod s3;
 pub mod sample_report;
 pub mod sandbox;
 pub mod segments;
