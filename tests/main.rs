@@ -24,5 +24,6 @@ mod scale;
 mod supervisor;
 mod support;
 mod systemd;
+mod upload;
 mod verify;
 mod walls;

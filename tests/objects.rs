@@ -1,114 +1,15 @@
 //! Archives are put, confirmed, downloaded and removed: in a folder and in a real S3 server, by the same steps.
 
-use std::time::Duration;
-
-use reqwest::{Client, Response, StatusCode};
-use sha2::{Digest, Sha256};
+use reqwest::StatusCode;
 use warden::protocol::{PartTag, Put, Upload};
 use warden::secret::Secret;
-use warden::supervisor::objects::{Announced, Error, Key, Local, Objects, S3, S3Settings, local};
+use warden::supervisor::objects::{Error, Local, Objects, S3, S3Settings, local};
 
-use crate::support::s3::{ACCESS_KEY, BUCKET, S3Server, SECRET_KEY};
+use crate::support::objects::{KEY, Place, announced, content, http, now, serve};
+use crate::support::s3::BUCKET;
 
-const KEY: Key = Key { deployment: 611298765432109056, snapshot: 610809900976570889 };
 /// Two parts of 16 MiB and a rest.
 const LARGE: usize = (33 << 20) + 5;
-
-/// One of the two stores, serving.
-struct Place {
-    objects: Objects,
-    /// Where relative addresses lead.
-    base: String,
-    http: Client,
-    folder: Option<tempfile::TempDir>,
-    s3: Option<S3Server>,
-}
-
-impl Place {
-    async fn folder() -> Place {
-        let folder = tempfile::tempdir().unwrap();
-        let kept = Local::open(folder.path()).unwrap();
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let base = format!("http://{}", listener.local_addr().unwrap());
-        let routes = local::routes(kept.clone());
-        tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
-        Place { objects: Objects::Local(kept), base, http: http(), folder: Some(folder), s3: None }
-    }
-
-    async fn s3() -> Place {
-        let server = S3Server::start().await;
-        let settings = S3Settings {
-            endpoint: format!("http://{}", server.address),
-            region: "eu-central-1".to_owned(),
-            bucket: BUCKET.to_owned(),
-            access_key_id: ACCESS_KEY.to_owned(),
-            secret_access_key: Secret::new(SECRET_KEY),
-            virtual_host: false,
-        };
-        let objects = Objects::S3(Box::new(S3::new(&settings, http()).unwrap()));
-        Place { objects, base: String::new(), http: http(), folder: None, s3: Some(server) }
-    }
-
-    async fn both() -> [Place; 2] {
-        [Place::folder().await, Place::s3().await]
-    }
-
-    async fn send(&self, put: &Put, body: Vec<u8>) -> Response {
-        let url =
-            if put.url.starts_with('/') { format!("{}{}", self.base, put.url) } else { put.url.clone() };
-        let mut request = self.http.put(url).body(body);
-        for (name, value) in &put.headers {
-            request = request.header(name, value);
-        }
-        request.send().await.unwrap()
-    }
-
-    /// Puts all of it as granted, grant after grant, and tells the tags.
-    async fn put_all(&self, content: &[u8], announced: &Announced, whole_limit: u64) -> Vec<PartTag> {
-        let begun = self.objects.begin(KEY, announced, whole_limit).await.unwrap();
-        let mut tags = Vec::new();
-        match self.objects.grant(KEY, announced, &begun, &[], now()) {
-            Upload::Whole { put } => {
-                assert_eq!(self.send(&put, content.to_vec()).await.status(), StatusCode::OK);
-            }
-            Upload::Parts { part_bytes, parts } => {
-                for (chunk, part) in content.chunks(part_bytes as usize).zip(parts) {
-                    let response = self.send(&part.put, chunk.to_vec()).await;
-                    assert_eq!(response.status(), StatusCode::OK);
-                    let etag = response.headers()["etag"].to_str().unwrap().to_owned();
-                    tags.push(PartTag { number: part.number, etag });
-                }
-            }
-        }
-        self.objects.finish(KEY, announced, &begun, &tags).await.unwrap();
-        tags
-    }
-
-    fn lies_there(&self) -> bool {
-        match (&self.folder, &self.s3) {
-            (Some(folder), _) => folder.path().join(KEY.path()).exists(),
-            (_, Some(s3)) => s3.object(&KEY.path()).exists(),
-            _ => false,
-        }
-    }
-}
-
-fn http() -> Client {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    Client::builder().no_proxy().timeout(Duration::from_secs(60)).build().unwrap()
-}
-
-fn now() -> jiff::Timestamp {
-    jiff::Timestamp::now()
-}
-
-fn content(size: usize) -> Vec<u8> {
-    (0..size).map(|at| (at % 251) as u8).collect()
-}
-
-fn announced(content: &[u8]) -> Announced {
-    Announced { size: content.len() as u64, sha256: Sha256::digest(content).into() }
-}
 
 #[tokio::test]
 async fn an_archive_goes_whole_and_comes_back_as_it_was() {
@@ -261,10 +162,7 @@ async fn a_finished_upload_is_known_again_by_a_supervisor_that_was_restarted() {
     let mut place = Place::folder().await;
     place.objects = Objects::Local(Local::open(folder.path()).unwrap());
     let Objects::Local(kept) = &place.objects else { panic!("a folder") };
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    place.base = format!("http://{}", listener.local_addr().unwrap());
-    let routes = local::routes(kept.clone());
-    tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
+    place.base = serve(local::routes(kept.clone())).await;
     let begun = place.objects.begin(KEY, &announced, 1 << 20).await.unwrap();
     let Upload::Parts { part_bytes, parts } = place.objects.grant(KEY, &announced, &begun, &[], now()) else {
         panic!("33 MiB go in parts");

@@ -13,6 +13,7 @@ mod pulse;
 mod replace;
 mod settings;
 mod status;
+pub mod upload;
 
 use std::path::PathBuf;
 use std::sync::Arc;

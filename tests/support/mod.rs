@@ -2,6 +2,7 @@
 
 pub mod browser;
 pub mod mount;
+pub mod objects;
 pub mod postgres;
 pub mod s3;
 pub mod sample_report;

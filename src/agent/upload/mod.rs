@@ -1,0 +1,215 @@
+//! Puts the archive of a snapshot where the Supervisor says, whatever breaks on the way.
+//!
+//! What a broken connection, a restart of either side or an address that ran out costs is the part that was on its
+//! way. What has arrived is written beside the archive, so it is not sent twice.
+
+mod body;
+mod outcome;
+mod progress;
+mod schedule;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use reqwest::Url;
+use tokio_util::sync::CancellationToken;
+
+use crate::protocol::{PartTag, Put, Upload, UploadGrant, UploadRefusal};
+
+use body::Slice;
+use outcome::Answer;
+use progress::Progress;
+
+/// Failures in a row, without a part arriving in between, after which an upload is given up.
+pub const ATTEMPTS: u32 = 10;
+/// Addresses in a row that the object store called run out or wrong. More is not bad luck, but a store and a
+/// Supervisor that do not agree.
+const FORBIDDEN_IN_A_ROW: u32 = 3;
+/// One part: what does not move for so long is broken. The whole part may take longer.
+pub const STALLED: Duration = Duration::from_secs(60);
+
+/// An archive on this host's disk, whole.
+#[derive(Debug, Clone)]
+pub struct Archive {
+    pub path: PathBuf,
+    pub size: u64,
+}
+
+/// How archives leave this host.
+pub struct Uploader {
+    pub http: reqwest::Client,
+    /// Addresses that begin with `/` are the Supervisor's own.
+    pub supervisor: Url,
+    /// Whether the policy of this host lets an archive go to that address.
+    pub allowed: Box<dyn Fn(&Url) -> bool + Send + Sync>,
+    /// None: as fast as it goes.
+    pub bytes_per_second: Option<u64>,
+    /// From 0 to 1, anew each time.
+    pub random: fn() -> f64,
+}
+
+/// Why an archive did not arrive. None of them is worth another try.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error("the Supervisor does not take it: {reason}")]
+    Refused { code: UploadRefusal, reason: String },
+    #[error("the policy of this host does not allow uploads to {0}")]
+    PolicyDenied(String),
+    #[error("the object store has no such place: it answered 404")]
+    NotFound,
+    #[error("the archive is too large for the object store: it answered 413")]
+    TooLarge,
+    #[error("the object store refused {0} addresses in a row: are the clocks of Supervisor and store right?")]
+    Forbidden(u32),
+    #[error("given up after {ATTEMPTS} attempts in a row, the last one: {0}")]
+    GaveUp(String),
+    #[error("the grant of the Supervisor cannot be used: {0}")]
+    BadGrant(String),
+    #[error("the archive cannot be read: {0}")]
+    Archive(#[from] std::io::Error),
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl Uploader {
+    /// Sends the archive. `ask` gets a grant for the parts named, lowest first, or for the first ones; it waits while
+    /// the Supervisor is away, and fails only for good. `sent` is told the bytes that have arrived so far.
+    ///
+    /// Returns the tags of all parts, by number; none for an archive that went whole.
+    ///
+    /// # Errors
+    /// Final ones. What has arrived stays noted beside the archive; [`forget`] removes that.
+    pub async fn upload(
+        &self,
+        archive: &Archive,
+        mut ask: impl AsyncFnMut(Vec<u32>) -> Result<UploadGrant, Failure>,
+        mut sent: impl FnMut(u64),
+        stop: &CancellationToken,
+    ) -> Result<Vec<PartTag>, Failure> {
+        let mut progress = Progress::read(&archive.path);
+        let mut failures = Failures::default();
+        loop {
+            sent(progress.bytes(archive.size));
+            if progress.is_whole(archive.size) {
+                return Ok(progress.tags());
+            }
+            let wanted = progress.missing(archive.size);
+            let grant = cancellable(stop, ask(wanted)).await??;
+            let parts = pieces(archive, &mut progress, grant)?;
+            for (slice, number, put) in parts {
+                let already = progress.bytes(archive.size);
+                let url = self.resolve(&put.url)?;
+                let attempt = self.send(&archive.path, slice, url, &put, |bytes| sent(already + bytes));
+                match cancellable(stop, attempt).await?? {
+                    Answer::Taken { etag } => {
+                        progress.arrived(number, etag);
+                        progress.write(&archive.path)?;
+                        failures = Failures::default();
+                    }
+                    Answer::Forbidden => {
+                        failures.forbidden += 1;
+                        if failures.forbidden >= FORBIDDEN_IN_A_ROW {
+                            return Err(Failure::Forbidden(failures.forbidden));
+                        }
+                        // Another grant, for what is missing now.
+                        break;
+                    }
+                    Answer::Later { after, why } => {
+                        failures.in_a_row += 1;
+                        if failures.in_a_row >= ATTEMPTS {
+                            return Err(Failure::GaveUp(why));
+                        }
+                        let pause = schedule::delay(failures.in_a_row, (self.random)(), after);
+                        tracing::info!(part = number, why, ?pause, "an upload broke off and goes on later");
+                        cancellable(stop, tokio::time::sleep(pause)).await?;
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn send(
+        &self,
+        archive: &Path,
+        slice: Slice,
+        url: Url,
+        put: &Put,
+        sent: impl FnMut(u64),
+    ) -> Result<Answer, Failure> {
+        let (body, pulse) = body::stream(archive, slice, self.bytes_per_second).await?;
+        let mut request = self
+            .http
+            .put(url)
+            .header(reqwest::header::CONTENT_LENGTH, slice.size)
+            .body(reqwest::Body::wrap_stream(body));
+        for (name, value) in &put.headers {
+            request = request.header(name, value);
+        }
+        let answer = pulse.watch(request.send(), sent, STALLED).await;
+        outcome::read(answer)
+    }
+
+    fn resolve(&self, address: &str) -> Result<Url, Failure> {
+        let url = if address.starts_with('/') { self.supervisor.join(address) } else { address.parse() };
+        let url = url.map_err(|error| Failure::BadGrant(error.to_string()))?;
+        let ours = url.origin() == self.supervisor.origin();
+        if ours || (self.allowed)(&url) {
+            return Ok(url);
+        }
+        Err(Failure::PolicyDenied(url.host_str().unwrap_or("an address without a host").to_owned()))
+    }
+}
+
+/// Removes the notes about an archive's upload.
+///
+/// # Errors
+/// They are there and cannot be removed.
+pub fn forget(archive: &Path) -> std::io::Result<()> {
+    progress::forget(archive)
+}
+
+#[derive(Default)]
+struct Failures {
+    in_a_row: u32,
+    forbidden: u32,
+}
+
+/// What is granted and missing, as slices of the archive. A grant that does not fit the archive is no grant.
+fn pieces(
+    archive: &Archive,
+    progress: &mut Progress,
+    grant: UploadGrant,
+) -> Result<Vec<(Slice, u32, Put)>, Failure> {
+    let (part_bytes, parts) = match grant.upload {
+        Upload::Whole { put } => (None, vec![(1, put)]),
+        Upload::Parts { part_bytes, parts } => {
+            (Some(part_bytes), parts.into_iter().map(|part| (part.number, part.put)).collect())
+        }
+    };
+    if part_bytes == Some(0) || parts.is_empty() {
+        return Err(Failure::BadGrant("it names no part".to_owned()));
+    }
+    progress.granted(part_bytes);
+    let step = part_bytes.unwrap_or(archive.size.max(1));
+    let slice = |number: u32| {
+        let offset = u64::from(number.checked_sub(1)?).checked_mul(step)?;
+        let size = archive.size.checked_sub(offset)?.min(step);
+        (size > 0 || archive.size == 0).then_some(Slice { offset, size })
+    };
+    let missing = |number: &u32| !progress.has(*number);
+    parts
+        .into_iter()
+        .filter(|(number, _)| missing(number))
+        .map(|(number, put)| {
+            let slice = slice(number);
+            let slice =
+                slice.ok_or_else(|| Failure::BadGrant(format!("the archive has no part {number}")))?;
+            Ok((slice, number, put))
+        })
+        .collect()
+}
+
+async fn cancellable<T>(stop: &CancellationToken, work: impl Future<Output = T>) -> Result<T, Failure> {
+    stop.run_until_cancelled(work).await.ok_or(Failure::Cancelled)
+}

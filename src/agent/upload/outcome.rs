@@ -1,0 +1,48 @@
+//! What the answer of an object store means for an upload.
+
+use std::time::Duration;
+
+use reqwest::{Response, StatusCode, header};
+
+use super::Failure;
+
+/// Longest Retry-After that is obeyed; a store that says more is asked again after this.
+const LONGEST_WAIT: Duration = Duration::from_secs(10 * 60);
+
+pub(super) enum Answer {
+    Taken {
+        etag: String,
+    },
+    /// The address ran out, or was never good.
+    Forbidden,
+    Later {
+        after: Option<Duration>,
+        why: String,
+    },
+}
+
+/// Reads it; none came when the connection stood still. Addresses are secrets, so no error tells one.
+pub(super) fn read(answer: Option<reqwest::Result<Response>>) -> Result<Answer, Failure> {
+    let response = match answer {
+        None => return Ok(Answer::Later { after: None, why: "nothing moved any more".to_owned() }),
+        Some(Err(error)) => {
+            let why = format!("{:#}", anyhow::Error::new(error.without_url()));
+            return Ok(Answer::Later { after: None, why });
+        }
+        Some(Ok(response)) => response,
+    };
+    let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+    match response.status() {
+        status if status.is_success() => {
+            Ok(Answer::Taken { etag: header(header::ETAG).unwrap_or_default().to_owned() })
+        }
+        StatusCode::FORBIDDEN => Ok(Answer::Forbidden),
+        StatusCode::NOT_FOUND => Err(Failure::NotFound),
+        StatusCode::PAYLOAD_TOO_LARGE => Err(Failure::TooLarge),
+        status => {
+            let after = header(header::RETRY_AFTER).and_then(|text| text.trim().parse().ok());
+            let after = after.map(|seconds| Duration::from_secs(seconds).min(LONGEST_WAIT));
+            Ok(Answer::Later { after, why: format!("the object store answered {status}") })
+        }
+    }
+}
