@@ -11,6 +11,7 @@ mod archive;
 mod canary;
 mod cli;
 mod conformance;
+mod ctl;
 mod diff;
 mod encryption;
 mod hangs;

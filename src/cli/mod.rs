@@ -2,12 +2,15 @@
 
 mod agent;
 mod checks;
+mod completions;
+mod ctl;
 mod diff;
 mod enroll;
 mod front;
 mod inspect;
 mod inspected;
 mod log;
+mod man;
 mod output;
 mod packing;
 mod plan;
@@ -21,7 +24,7 @@ mod verify;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Diagnoses the hosts of an Apache Iggy deployment.
 #[derive(Debug, Parser)]
@@ -40,6 +43,9 @@ enum Verb {
     Diff(diff::Arguments),
     Agent(agent::Arguments),
     Enroll(enroll::Arguments),
+    Ctl(ctl::Arguments),
+    Completions(completions::Arguments),
+    Man(man::Arguments),
 }
 
 /// It ran, and this is what it found or failed at. Usage errors are 2 as well.
@@ -56,6 +62,9 @@ pub fn run() -> ExitCode {
         Verb::Diff(arguments) => diff::run(arguments),
         Verb::Agent(arguments) => agent::run(arguments),
         Verb::Enroll(arguments) => enroll::run(arguments),
+        Verb::Ctl(arguments) => ctl::run(arguments),
+        Verb::Completions(arguments) => completions::run(arguments, Command::command()),
+        Verb::Man(arguments) => man::run(arguments, Command::command()),
     };
     let result = result.and_then(|code| std::io::stdout().flush().map(|()| code).map_err(Into::into));
     let code = match result {

@@ -31,6 +31,11 @@ impl Painter {
         Painter { colour: std::io::stderr().is_terminal() && colour_is_wanted() }
     }
 
+    /// Paints nothing, wherever it is shown.
+    pub fn plain() -> Painter {
+        Painter { colour: false }
+    }
+
     pub fn paint(self, style: Style, text: &str) -> String {
         if !self.colour {
             return text.to_owned();

@@ -1,0 +1,59 @@
+//! `warden ctl heartbeats`.
+
+use clap::Subcommand;
+
+use super::list::Part;
+use super::session::Session;
+use super::table::{Column, Kind, column};
+use crate::protocol::Runtime;
+
+/// How nodes and runtimes are, as they told last
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// List the newest heartbeat of every node
+    List {
+        #[command(flatten)]
+        part: Part,
+    },
+    /// List the heartbeats of one runtime of one node, the newest first
+    Show {
+        node: u64,
+        /// iggy, connectors, connector:sink:KEY, connector:source:KEY
+        runtime: Runtime,
+        #[command(flatten)]
+        part: Part,
+    },
+}
+
+const OF_NODES: &[Column] = &[
+    column("node", "/node_id", Kind::Id),
+    column("at", "/at", Kind::Age),
+    column("cpu", "/host/cpu", Kind::Share),
+    column("load", "/host/load_1m", Kind::Text),
+    column("memory free", "/host/memory_available_bytes", Kind::Bytes),
+];
+
+const OF_A_RUNTIME: &[Column] = &[
+    column("at (UTC)", "/at", Kind::Time),
+    column("state", "/active_state", Kind::Status),
+    column("sub", "/sub_state", Kind::Text),
+    column("pid", "/main_pid", Kind::Id),
+    column("restarts", "/restarts", Kind::Id),
+    column("memory", "/memory_bytes", Kind::Bytes),
+    column("answers", "/answers", Kind::Status),
+];
+
+pub async fn run(session: &Session, verb: &Verb) -> anyhow::Result<u8> {
+    let deployment = session.deployment().await?;
+    let nouns = ("heartbeat", "heartbeats");
+    match verb {
+        Verb::List { part } => {
+            session.list(&["deployments", &deployment, "heartbeats"], &[], part, OF_NODES, nouns).await
+        }
+        Verb::Show { node, runtime, part } => {
+            let (node, runtime) = (node.to_string(), runtime.to_string());
+            let path = ["deployments", &*deployment, "nodes", &*node, "heartbeats", &*runtime];
+            session.list(&path, &[], part, OF_A_RUNTIME, nouns).await
+        }
+    }
+}

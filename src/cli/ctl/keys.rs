@@ -1,0 +1,92 @@
+//! `warden ctl keys`.
+
+use std::path::PathBuf;
+
+use anyhow::ensure;
+use clap::Subcommand;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::list::Part;
+use super::session::Session;
+use super::table::{Column, Kind, column};
+
+/// List, make or remove API keys
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// List the keys; none of their secrets
+    List {
+        #[command(flatten)]
+        part: Part,
+    },
+    /// Make one; its secret is shown once
+    Create {
+        /// Who or what will use it
+        name: String,
+
+        /// What it may do, such as deployment:read (repeat, or separate by commas)
+        #[arg(long = "permission", value_name = "PERMISSION", required = true, value_delimiter = ',')]
+        permissions: Vec<String>,
+
+        /// Days until it expires, at most 365
+        #[arg(long, value_name = "DAYS", default_value_t = 90)]
+        days: u16,
+
+        /// Address or network it may be used from, such as 10.0.0.0/8 (repeat; none: from anywhere)
+        #[arg(long = "allow", value_name = "NETWORK", value_delimiter = ',')]
+        allow_list: Vec<String>,
+
+        /// Deployment it is limited to (repeat; none: all)
+        #[arg(long = "only", value_name = "ID", value_delimiter = ',')]
+        deployments: Vec<u64>,
+
+        /// Write the secret to this file, readable by you alone, instead of showing it
+        #[arg(long, value_name = "FILE")]
+        into: Option<PathBuf>,
+    },
+    /// Remove one: it is void from now on
+    Delete { id: u64 },
+}
+
+/// What a key may live at most, by the API. In days.
+const LONGEST_LIFE: u16 = 365;
+const SECONDS_OF_A_DAY: i64 = 24 * 3600;
+
+const COLUMNS: &[Column] = &[
+    column("id", "/id", Kind::Id),
+    column("name", "/name", Kind::Text),
+    column("permissions", "/permissions", Kind::Text),
+    column("expires (UTC)", "/expires_at", Kind::Time),
+    column("created (UTC)", "/created_at", Kind::Time),
+];
+
+pub async fn run(session: &Session, verb: &Verb) -> anyhow::Result<u8> {
+    match verb {
+        Verb::List { part } => session.list(&["api_keys"], &[], part, COLUMNS, ("key", "keys")).await,
+        Verb::Create { name, permissions, days, allow_list, deployments, into } => {
+            ensure!((1..=LONGEST_LIFE).contains(days), "a key lives 1 to {LONGEST_LIFE} days");
+            let mut body = json!({
+                "name": name,
+                "permissions": permissions,
+                "expires_at": in_days(session.look.now, *days)?.to_string(),
+            });
+            if !allow_list.is_empty() {
+                body["allow_list"] = Value::from(allow_list.as_slice());
+            }
+            if !deployments.is_empty() {
+                body["deployments"] = Value::from(deployments.as_slice());
+            }
+            let answer = session.client.post(&["api_keys"], &body).await?;
+            session.secret(answer.body, "key", into.as_deref())
+        }
+        Verb::Delete { id } => {
+            session.client.delete(&["api_keys", &id.to_string()]).await?;
+            session.done(&format!("key {id} removed"))
+        }
+    }
+}
+
+fn in_days(now: Timestamp, days: u16) -> anyhow::Result<Timestamp> {
+    // A minute less, so that a year by our clock is no more than a year by the Supervisor's.
+    Ok(Timestamp::from_second(now.as_second() + i64::from(days) * SECONDS_OF_A_DAY - 60)?)
+}

@@ -1,0 +1,51 @@
+//! `warden ctl nodes`.
+
+use anyhow::Context;
+use clap::Subcommand;
+use serde_json::Value;
+
+use super::list::Part;
+use super::session::Session;
+use super::table::{Column, Kind, column};
+
+/// List, show or remove the nodes of a deployment
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// List the nodes
+    List {
+        #[command(flatten)]
+        part: Part,
+    },
+    /// Show one, with all that is known of it
+    Show { id: u64 },
+    /// Remove one: its credential is void from now on, and what runs there goes on running
+    Delete { id: u64 },
+}
+
+const COLUMNS: &[Column] = &[
+    column("id", "/id", Kind::Id),
+    column("name", "/name", Kind::Text),
+    column("status", "/status", Kind::Status),
+    column("seen", "/last_seen_at", Kind::Age),
+    column("agent", "/agent_version", Kind::Text),
+    column("system", "/host/os", Kind::Text),
+    column("enrolled (UTC)", "/enrolled_at", Kind::Time),
+];
+
+pub async fn run(session: &Session, verb: &Verb) -> anyhow::Result<u8> {
+    let deployment = session.deployment().await?;
+    let path = ["deployments", &*deployment, "nodes"];
+    match verb {
+        Verb::List { part } => session.list(&path, &[], part, COLUMNS, ("node", "nodes")).await,
+        Verb::Show { id } => {
+            let nodes = session.all(&path, &[]).await?.items;
+            let node = nodes.iter().find(|node| node.get("id").and_then(Value::as_u64) == Some(*id));
+            let node = node.with_context(|| format!("deployment {deployment} has no node {id}"))?;
+            session.show(node, COLUMNS)
+        }
+        Verb::Delete { id } => {
+            session.client.delete(&["deployments", &deployment, "nodes", &id.to_string()]).await?;
+            session.done(&format!("node {id} removed"))
+        }
+    }
+}
