@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 pub use endpoint::{Endpoint, NotAnEndpoint};
 pub use enrol::enrol;
 pub use identity::{Identity, credentials_directory};
+pub use link::Proxy;
 pub use settings::{
     ClientCertificate, HEARTBEAT_SECONDS, IGGY_API, RUNTIME_DIRECTORY, STATE_DIRECTORY, Settings,
 };
@@ -51,6 +52,23 @@ const STACK: usize = 512 << 10;
 /// Helper threads at most.
 const THREADS: usize = 4;
 
+/// What comes from outside of the agent.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// Where systemd puts the credentials of the agent's unit.
+    pub credentials: Option<PathBuf>,
+    /// From 0 to 1, anew each time: spreads when nodes dial again.
+    pub random: fn() -> f64,
+    /// Milliseconds since 1970 UTC; told to others, and nothing is decided by it.
+    pub wall_clock: fn() -> i64,
+}
+
+impl Surroundings {
+    pub fn of_this_process() -> Surroundings {
+        Surroundings { credentials: credentials_directory(), random, wall_clock }
+    }
+}
+
 /// Runs the agent as the whole of this process, until SIGTERM or SIGINT.
 pub fn run(settings: Settings) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -63,7 +81,7 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
         let stop = CancellationToken::new();
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let served = serve(settings, credentials_directory(), stop.clone());
+        let served = serve(settings, Surroundings::of_this_process(), stop.clone());
         let told = async {
             tokio::select! {
                 _ = terminate.recv() => tracing::info!("stopping: SIGTERM"),
@@ -80,18 +98,19 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     })
 }
 
-/// Runs the agent until `stop` is cancelled. `credentials`: where systemd puts those of its unit.
+/// Runs the agent until `stop` is cancelled.
 pub async fn serve(
     settings: Settings,
-    credentials: Option<PathBuf>,
+    surroundings: Surroundings,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
+    let wall_clock = surroundings.wall_clock;
     replace::directory(&settings.state_directory)?;
     // Whoever asks `warden status` may be another user.
     let _ = replace::directory(&settings.runtime_directory);
     let pulse = Pulse::new(Instant::now());
     let (boot_id, instance) = (about::boot_id()?, about::instance()?);
-    let status = Arc::new(Teller::new(&settings.runtime_directory, starting(&instance)));
+    let status = Arc::new(Teller::new(&settings.runtime_directory, starting(&instance, wall_clock())));
     let (reports, reported) = mpsc::channel(REPORTS_WAITING);
     let (listening, listened) = watch::channel(None);
     let (beats, beaten) = mpsc::channel(1);
@@ -102,7 +121,6 @@ pub async fn serve(
     let link_stop = CancellationToken::new();
     let link = Link {
         settings: settings.clone(),
-        credentials,
         executor: executor.clone(),
         reports: reported,
         beats: beaten,
@@ -111,8 +129,7 @@ pub async fn serve(
         pulse,
         boot_id,
         instance,
-        random,
-        wall_clock,
+        surroundings,
     };
     let mut tasks = Tasks::new(stop);
     let ending = link_stop.clone();
@@ -148,8 +165,7 @@ async fn watch_over(pulse: Pulse, stop: CancellationToken) -> anyhow::Result<()>
     }
 }
 
-fn starting(instance: &str) -> Status {
-    let now = wall_clock();
+fn starting(instance: &str, now: i64) -> Status {
     Status {
         v: 1,
         pid: std::process::id(),

@@ -11,7 +11,6 @@ mod tls;
 mod upgrade;
 
 use std::future::Future;
-use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +25,7 @@ pub use proxy::Proxy;
 use self::schedule::{After, delay};
 use self::session::{End, Session};
 use self::upgrade::{Socket, upgrade};
+use super::Surroundings;
 use super::about;
 use super::executor::Executor;
 use super::identity::Identity;
@@ -62,8 +62,6 @@ pub enum Failure {
 /// All that the link needs of the agent.
 pub struct Link {
     pub settings: Settings,
-    /// Where systemd puts this unit's credentials.
-    pub credentials: Option<PathBuf>,
     pub executor: Executor,
     /// What the executor has to tell. Dropped while there is no connection: the ledger tells it again.
     pub reports: mpsc::Receiver<FromNode>,
@@ -74,10 +72,7 @@ pub struct Link {
     pub pulse: Pulse,
     pub boot_id: String,
     pub instance: String,
-    /// From 0 to 1, anew each time.
-    pub random: fn() -> f64,
-    /// Milliseconds since 1970 UTC; for showing, never for deciding.
-    pub wall_clock: fn() -> i64,
+    pub surroundings: Surroundings,
 }
 
 impl Link {
@@ -105,7 +100,7 @@ impl Link {
                 Failure::Broken(error) => (After::Failure { attempt }, format!("{error:#}")),
             };
             attempt += 1;
-            let wait = delay(after, (self.random)());
+            let wait = delay(after, (self.surroundings.random)());
             // A Supervisor that is away for an hour is one line, not a hundred.
             if told == why {
                 tracing::debug!(attempt, ?wait, "still no link to the Supervisor: {why}");
@@ -113,8 +108,8 @@ impl Link {
                 tracing::warn!(node = identity.node, ?wait, "no link to the Supervisor: {why}");
                 told.clone_from(&why);
             }
-            let again_at_ms =
-                (self.wall_clock)().saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
+            let again_at_ms = (self.surroundings.wall_clock)()
+                .saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
             self.show(match after {
                 After::Refused => State::Refused { why, again_at_ms },
                 After::Failure { .. } | After::Asked { .. } => State::Waiting { why, attempt, again_at_ms },
@@ -153,7 +148,7 @@ impl Link {
         };
         let opened = Instant::now();
         tracing::info!(node = identity.node, "linked to the Supervisor");
-        self.status.link(State::Connected, (self.wall_clock)());
+        self.status.link(State::Connected, (self.surroundings.wall_clock)());
         self.listening.send_replace(Some(self.settings.heartbeat.unwrap_or_else(|| beat_every(&welcome))));
         let end = session.run(self.pulse, stop).await;
         self.listening.send_replace(None);
@@ -164,7 +159,10 @@ impl Link {
     /// no restart of the agent.
     async fn identity(&mut self, stop: &CancellationToken) -> Option<Identity> {
         loop {
-            let why = match Identity::read(&self.settings.state_directory, self.credentials.as_deref()) {
+            let why = match Identity::read(
+                &self.settings.state_directory,
+                self.surroundings.credentials.as_deref(),
+            ) {
                 Ok(Some(identity)) => return Some(identity),
                 Ok(None) => "this host is not enrolled: run `warden enroll`".to_owned(),
                 Err(error) => format!("{error:#}"),
@@ -204,7 +202,7 @@ impl Link {
     }
 
     fn show(&self, state: State) {
-        self.status.link(state, (self.wall_clock)());
+        self.status.link(state, (self.surroundings.wall_clock)());
     }
 }
 

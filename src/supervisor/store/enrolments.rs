@@ -91,6 +91,15 @@ pub async fn use_token(
     Ok(Some(node))
 }
 
+/// The node that a token became.
+pub async fn node_of(store: &Store, token_hash: &str) -> Result<Option<u64>> {
+    let row = sqlx::query("SELECT node_id FROM enrolments WHERE token_hash = $1 AND node_id IS NOT NULL")
+        .bind(token_hash)
+        .fetch_optional(store.readers())
+        .await?;
+    row.map(|row| row.id("node_id")).transpose()
+}
+
 /// Forgets tokens that ended before `before`.
 pub async fn forget(change: &mut Change, before: i64) -> Result<u64> {
     let done = sqlx::query("DELETE FROM enrolments WHERE expires_at < $1")

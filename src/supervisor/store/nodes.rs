@@ -85,6 +85,15 @@ pub async fn by_credential_hash(store: &Store, hash: &str) -> Result<Option<Node
     row.as_ref().map(read).transpose()
 }
 
+/// Whether the node was not removed.
+pub async fn is_there(store: &Store, node: u64) -> Result<bool> {
+    let row = sqlx::query("SELECT 1 FROM nodes WHERE id = $1 AND removed_at IS NULL")
+        .bind(key(node))
+        .fetch_optional(store.readers())
+        .await?;
+    Ok(row.is_some())
+}
+
 /// A node connected and told what it is.
 pub async fn hello(store: &Store, node: u64, hello: &protocol::Hello, now: i64) -> Result<()> {
     let kept = Hello {

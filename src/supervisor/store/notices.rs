@@ -26,6 +26,13 @@ pub enum Notice {
     Cancel { node: u64, activity: u64 },
     /// The node was removed: its connection is to be closed.
     Removed(u64),
+    /// This agent has connected to the Supervisor of that start: an older connection of the node is to give way, or
+    /// to say that it lives.
+    Arrived { node: u64, instance: String, supervisor: u64 },
+    /// This agent is not the only one of its node, and the other was first.
+    Contested { node: u64, instance: String },
+    /// Something was sent to this node over a connection that ended: whoever holds it now looks what it misses.
+    Reconcile(u64),
     /// An async action has a new event.
     Changed(u64),
     /// Notices were lost: everything may have changed.
