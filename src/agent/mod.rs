@@ -12,6 +12,7 @@ mod link;
 mod pulse;
 mod replace;
 mod settings;
+pub mod snapshots;
 mod status;
 pub mod upload;
 

@@ -49,6 +49,8 @@ pub enum Code {
     /// The node rebooted in the middle, and what came of it cannot be told.
     Interrupted,
     UnsupportedAction,
+    /// The archive of a snapshot did not get to its object store.
+    UploadFailed,
     Internal,
     #[serde(other)]
     Other,

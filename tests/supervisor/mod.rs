@@ -1,5 +1,6 @@
 //! The Supervisor from outside, each test on SQLite and on PostgreSQL.
 
+mod snapshots;
 mod store;
 
 use std::path::PathBuf;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::json;
-use warden::protocol::{Action, Code, Finished, Heartbeat, Host, Outcome, Runtime, UnitChange};
+use warden::protocol::{Action, Code, Finished, Heartbeat, Host, Outcome, Runtime, UnitChange, Work};
 use warden::supervisor::store::activities::{self, Activity, Filter, Order, State, Status};
 use warden::supervisor::store::async_actions::{self, AsyncAction};
 use warden::supervisor::store::deployments::{self, Deployment, Plan, Scope};
@@ -13,7 +13,7 @@ use warden::supervisor::store::{Notice, Page, Store, audit, heartbeats, nodes};
 
 use super::Backend;
 
-const NOW: i64 = 1_780_000_000_000;
+pub const NOW: i64 = 1_780_000_000_000;
 const FIRST: Page = Page { page: 1, results: 100 };
 
 super::on_both_stores!(
@@ -35,11 +35,11 @@ super::on_both_stores!(
     state_survives_and_each_start_draws_other_ids,
 );
 
-async fn opened(backend: &Backend) -> Store {
+pub async fn opened(backend: &Backend) -> Store {
     Store::open(&backend.database()).await.unwrap()
 }
 
-async fn deployment(store: &Store, name: &str) -> Deployment {
+pub async fn deployment(store: &Store, name: &str) -> Deployment {
     let deployment = Deployment {
         id: store.id(NOW),
         tenant_id: 1,
@@ -70,7 +70,7 @@ async fn token(store: &Store, deployment: u64, token: &str) {
     change.commit().await.unwrap();
 }
 
-async fn node(store: &Store, deployment: u64, name: &str) -> u64 {
+pub async fn node(store: &Store, deployment: u64, name: &str) -> u64 {
     token(store, deployment, name).await;
     let host =
         Applicant { hostname: name, credential_hash: &format!("credential of {name}"), address: "::1" };
@@ -84,8 +84,7 @@ async fn started(store: &Store, deployment: &Deployment, nodes: &[u64]) -> (Asyn
     let order = Order {
         deployment: deployment.clone(),
         nodes: nodes.to_vec(),
-        runtime: Runtime::Iggy,
-        action: Action::Restart,
+        work: Work::Activity { runtime: Runtime::Iggy, action: Action::Restart },
         author_id: 42,
         author: "ops@example.com".into(),
         started_via: "api",

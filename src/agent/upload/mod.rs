@@ -69,6 +69,9 @@ pub enum Failure {
     Archive(#[from] std::io::Error),
     #[error("cancelled")]
     Cancelled,
+    /// The Supervisor has all of it already.
+    #[error("it is there already")]
+    AlreadyThere,
 }
 
 impl Uploader {

@@ -256,7 +256,10 @@ async fn finish(change: &mut Change, action: &AsyncAction, now: i64) -> Result<(
 
 /// `Restarted iggy on 3 of 3 nodes`
 fn message(action: &AsyncAction) -> String {
+    let nodes = if action.total == 1 { "node" } else { "nodes" };
+    let (completed, total) = (action.completed, action.total);
     let done = match action.action.as_str() {
+        "snapshot" => return format!("Took a snapshot of {completed} of {total} {nodes}"),
         "start" => "Started",
         "stop" => "Stopped",
         "restart" => "Restarted",
@@ -264,8 +267,7 @@ fn message(action: &AsyncAction) -> String {
         _ => "Done:",
     };
     let runtime = action.metadata["runtime"].as_str().unwrap_or_default();
-    let nodes = if action.total == 1 { "node" } else { "nodes" };
-    format!("{done} {runtime} on {} of {} {nodes}", action.completed, action.total)
+    format!("{done} {runtime} on {completed} of {total} {nodes}")
 }
 
 async fn event(

@@ -16,6 +16,7 @@ pub mod nodes;
 mod notices;
 mod open;
 mod page;
+pub mod snapshots;
 
 use std::sync::Arc;
 

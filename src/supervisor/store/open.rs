@@ -30,7 +30,10 @@ const POSTGRES_CONNECTIONS: u32 = 16;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// In the order they are applied; one that was released is never changed again.
-const MIGRATIONS: &[(i64, &str, &str)] = &[(1, "first", include_str!("migrations/0001_first.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "first", include_str!("migrations/0001_first.sql")),
+    (2, "snapshots", include_str!("migrations/0002_snapshots.sql")),
+];
 
 impl Store {
     /// Opens the store, makes it where it is not there yet, and brings its tables up to date.

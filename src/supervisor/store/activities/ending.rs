@@ -8,7 +8,7 @@ use super::{State, read};
 use crate::protocol::{Code, Finished, Outcome};
 use crate::supervisor::store::async_actions::{self, Ended};
 use crate::supervisor::store::columns::{Columns, json, key};
-use crate::supervisor::store::{Change, Notice, Result, Store};
+use crate::supervisor::store::{Change, Notice, Result, Store, snapshots};
 
 /// Activities ended by one run of the job; it runs again at once while there are more.
 const BATCH: i64 = 500;
@@ -155,6 +155,7 @@ async fn end_all(change: &mut Change, ends: &[End<'_>], now: i64) -> Result<u64>
         .fetch_optional(change.connection())
         .await?;
         if let Some(row) = row {
+            snapshots::ended(change, end.activity, end.outcome, now).await?;
             let ended = Ended { node: row.id("node_id")?, activity: end.activity, state, code };
             by_action.entry(row.id("async_action_id")?).or_default().push(ended);
         }

@@ -9,11 +9,11 @@ pub use delivery::{accepted, delivered, progress, undelivered, unfinished};
 pub use ending::{cancel, end_for_removed_node, finished, overdue, reject_overdue};
 
 use super::async_actions::{self, AsyncAction};
-use super::columns::{Columns, key};
+use super::columns::{Columns, json, key};
 use super::deployments::Deployment;
 use super::page::paged;
-use super::{Change, Notice, Page, Paged, Result, Store};
-use crate::protocol::{Action, Reason, Request, Runtime, UnitChange, Work};
+use super::{Change, Notice, Page, Paged, Result, Store, snapshots};
+use crate::protocol::{Reason, Request, Runtime, UnitChange, Work};
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Activity {
@@ -27,8 +27,7 @@ pub struct Activity {
     pub async_action_id: u64,
     pub author_id: u64,
     pub author: String,
-    pub runtime: Runtime,
-    pub action: Action,
+    pub work: Work,
     pub state: State,
     pub created_at: i64,
     pub deadline_at: i64,
@@ -81,7 +80,7 @@ impl Activity {
     pub fn request(&self, now: i64) -> Request {
         Request {
             request: self.id,
-            work: Work::Activity { runtime: self.runtime.clone(), action: self.action },
+            work: self.work.clone(),
             author: self.author.clone(),
             deadline_ms: self.deadline_at.saturating_sub(now).max(0).cast_unsigned(),
         }
@@ -93,8 +92,7 @@ impl Activity {
 pub struct Order {
     pub deployment: Deployment,
     pub nodes: Vec<u64>,
-    pub runtime: Runtime,
-    pub action: Action,
+    pub work: Work,
     pub author_id: u64,
     pub author: String,
     pub started_via: &'static str,
@@ -104,6 +102,13 @@ pub struct Order {
 /// Queues one activity a node, under one async action, and wakes whoever holds the connections of the nodes.
 pub async fn start(change: &mut Change, order: &Order, now: i64) -> Result<(AsyncAction, Vec<Activity>)> {
     let deployment = &order.deployment;
+    let (name, metadata) = match &order.work {
+        Work::Activity { runtime, action } => (action.to_string(), serde_json::json!({ "runtime": runtime })),
+        Work::Snapshot { redact_secrets, include_iggy } => (
+            snapshots::ACTION.to_owned(),
+            serde_json::json!({ "redact_secrets": redact_secrets, "include_iggy": include_iggy }),
+        ),
+    };
     let action = AsyncAction {
         id: change.id(now),
         tenant_id: deployment.tenant_id,
@@ -112,10 +117,10 @@ pub async fn start(change: &mut Change, order: &Order, now: i64) -> Result<(Asyn
         author: order.author.clone(),
         resource_type: "Deployment".to_owned(),
         resource_id: deployment.id,
-        action: order.action.to_string(),
+        action: name,
         started_via: order.started_via.to_owned(),
         started_at: now,
-        metadata: serde_json::json!({ "runtime": order.runtime.to_string() }),
+        metadata,
         total: order.nodes.len() as u64,
         ended: 0,
         completed: 0,
@@ -136,8 +141,7 @@ pub async fn start(change: &mut Change, order: &Order, now: i64) -> Result<(Asyn
             async_action_id: action.id,
             author_id: order.author_id,
             author: order.author.clone(),
-            runtime: order.runtime.clone(),
-            action: order.action,
+            work: order.work.clone(),
             state: State::Queued,
             created_at: now,
             deadline_at: order.deadline_at,
@@ -155,10 +159,14 @@ pub async fn start(change: &mut Change, order: &Order, now: i64) -> Result<(Asyn
 }
 
 async fn insert(change: &mut Change, activity: &Activity) -> Result<()> {
+    let (runtime, action, work) = match &activity.work {
+        Work::Activity { runtime, action } => (runtime.to_string(), action.to_string(), None),
+        other => (String::new(), String::new(), Some(json(other)?)),
+    };
     sqlx::query(
         "INSERT INTO activities (id, tenant_id, division_id, environment_id, deployment_id, node_id, \
-         async_action_id, author_id, author, runtime, action, state, created_at, deadline_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+         async_action_id, author_id, author, runtime, action, state, created_at, deadline_at, work) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
     )
     .bind(key(activity.id))
     .bind(key(activity.tenant_id))
@@ -169,18 +177,19 @@ async fn insert(change: &mut Change, activity: &Activity) -> Result<()> {
     .bind(key(activity.async_action_id))
     .bind(key(activity.author_id))
     .bind(activity.author.as_str())
-    .bind(activity.runtime.to_string())
-    .bind(activity.action.to_string())
+    .bind(runtime)
+    .bind(action)
     .bind(activity.state.as_str())
     .bind(activity.created_at)
     .bind(activity.deadline_at)
+    .bind(work)
     .execute(change.connection())
     .await
     .map(|_| ())
 }
 
 pub async fn get(store: &Store, deployment: u64, activity: u64) -> Result<Option<Activity>> {
-    let row = sqlx::query("SELECT * FROM activities WHERE id = $1 AND deployment_id = $2")
+    let row = sqlx::query("SELECT * FROM activities WHERE id = $1 AND deployment_id = $2 AND work IS NULL")
         .bind(key(activity))
         .bind(key(deployment))
         .fetch_optional(store.readers())
@@ -205,10 +214,10 @@ pub enum Status {
 }
 
 pub async fn list(store: &Store, deployment: u64, filter: &Filter, page: Page) -> Result<Paged<Activity>> {
-    const COUNT: &str = "SELECT COUNT(*) FROM activities WHERE deployment_id = $1 \
+    const COUNT: &str = "SELECT COUNT(*) FROM activities WHERE deployment_id = $1 AND work IS NULL \
         AND ($2 = 0 OR node_id = $2) AND ($3 = '' OR runtime = $3) AND ($4 = '' OR state = $4 \
         OR ($4 = 'processing' AND finished_at IS NULL))";
-    const LIST: &str = "SELECT * FROM activities WHERE deployment_id = $1 \
+    const LIST: &str = "SELECT * FROM activities WHERE deployment_id = $1 AND work IS NULL \
         AND ($2 = 0 OR node_id = $2) AND ($3 = '' OR runtime = $3) AND ($4 = '' OR state = $4 \
         OR ($4 = 'processing' AND finished_at IS NULL)) ORDER BY id DESC LIMIT $5 OFFSET $6";
     let node = key(filter.node_id.unwrap_or(0));
@@ -254,8 +263,10 @@ fn read(row: &AnyRow) -> Result<Activity> {
         async_action_id: row.id("async_action_id")?,
         author_id: row.id("author_id")?,
         author: row.text("author")?,
-        runtime: row.parsed("runtime")?,
-        action: row.parsed("action")?,
+        work: match row.maybe_json("work")? {
+            Some(work) => work,
+            None => Work::Activity { runtime: row.parsed("runtime")?, action: row.parsed("action")? },
+        },
         state: row.parsed("state")?,
         created_at: row.number("created_at")?,
         deadline_at: row.number("deadline_at")?,

@@ -1,0 +1,124 @@
+//! `warden snapshot` as a process of its own: what the kernel holds, or what a check breaks, is not the agent's.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use serde::Deserialize;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
+use tokio::process::Command;
+
+use super::Wish;
+use crate::protocol::SnapshotProgress;
+
+/// Longest answer of the child.
+const ANSWER_LIMIT: u64 = 4 << 20;
+/// Longest line of what it says while it works, and how many of the newest are told when it fails.
+const LINE_LIMIT: usize = 2_000;
+const LINES_TOLD: usize = 10;
+/// Lines between two looks at the clock never come quicker than this is worth telling.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+
+/// How the process is started.
+#[derive(Debug, Clone)]
+pub struct Child {
+    pub program: PathBuf,
+    /// Besides those that say what to write where.
+    pub arguments: Vec<String>,
+    /// After this it is killed.
+    pub limit: Duration,
+}
+
+#[derive(Deserialize)]
+struct Summary {
+    verdict: String,
+}
+
+/// A line of `--progress json`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Line {
+    checks_done: u32,
+    checks_total: u32,
+    bytes_packed: u64,
+}
+
+impl Child {
+    /// Writes the bundle to `place`, tells progress at most once a second, and returns the worst finding.
+    ///
+    /// # Errors
+    /// It could not be started, took too long, or failed: with the newest lines it said.
+    pub async fn run(
+        &self,
+        place: &Path,
+        wish: Wish,
+        told: impl FnMut(SnapshotProgress),
+    ) -> anyhow::Result<String> {
+        let mut command = Command::new(&self.program);
+        command
+            .args(["snapshot", "--json", "--progress", "json", "--fail-on", "never", "--output"])
+            .arg(place);
+        if wish.include_iggy {
+            command.arg("--include-iggy");
+        }
+        command.args(&self.arguments);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().context("cannot start the process that takes it")?;
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let work = async {
+            let (answer, said) = tokio::join!(answer(stdout), follow(stderr, told));
+            anyhow::Ok((child.wait().await?, answer?, said))
+        };
+        let (status, answer, said) = tokio::time::timeout(self.limit, work)
+            .await
+            .with_context(|| format!("it took longer than {} s and was ended", self.limit.as_secs()))??;
+        if !status.success() {
+            bail!("{status}: {}", said.join("; "));
+        }
+        let summary: Summary = serde_json::from_slice(&answer).context("it does not tell its verdict")?;
+        Ok(summary.verdict)
+    }
+}
+
+async fn answer(stdout: Option<impl AsyncRead + Unpin>) -> std::io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    if let Some(stdout) = stdout {
+        stdout.take(ANSWER_LIMIT).read_to_end(&mut text).await?;
+    }
+    Ok(text)
+}
+
+/// Tells the progress among the lines, and returns the newest of the others.
+async fn follow(
+    stderr: Option<impl AsyncRead + Unpin>,
+    mut told: impl FnMut(SnapshotProgress),
+) -> Vec<String> {
+    let mut newest = Vec::new();
+    let Some(stderr) = stderr else { return newest };
+    let mut lines = BufReader::new(stderr).lines();
+    let mut last: Option<tokio::time::Instant> = None;
+    while let Ok(Some(line)) = lines.next_line().await {
+        match serde_json::from_str::<Line>(&line) {
+            Ok(Line { checks_done, checks_total, bytes_packed }) => {
+                let is_last = checks_done == checks_total && bytes_packed == 0;
+                if is_last || last.is_none_or(|last| last.elapsed() >= TELL_EVERY) {
+                    last = Some(tokio::time::Instant::now());
+                    told(SnapshotProgress {
+                        checks_done,
+                        checks_total,
+                        bytes_packed,
+                        ..SnapshotProgress::default()
+                    });
+                }
+            }
+            Err(_) => {
+                newest.push(line.chars().take(LINE_LIMIT).collect());
+                if newest.len() > LINES_TOLD {
+                    newest.remove(0);
+                }
+            }
+        }
+    }
+    newest
+}

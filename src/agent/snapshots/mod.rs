@@ -1,0 +1,241 @@
+//! Snapshots that the Supervisor asks for: taken by a process of its own, kept in the outbox, sent when it can be.
+//!
+//! Taking one has no effect but its archive, so what a crash interrupts is simply done again; an archive that is whole
+//! is never taken twice, and what of it has arrived is not sent twice.
+
+mod child;
+mod outbox;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::upload::{Archive, Failure, Uploader};
+use crate::protocol::{
+    Code, FromNode, Outcome, PartTag, SnapshotProgress, ToNode, UploadGrant, UploadWanted, Uploaded,
+};
+
+pub use child::Child;
+pub use outbox::{Limits, Outbox, Taken};
+
+/// How long an answer of the Supervisor is waited for before the question is asked again: it may have got lost with
+/// the connection.
+const ASK_AGAIN: Duration = Duration::from_secs(15);
+/// How often progress is told at most.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+/// Answers that wait for a snapshot to read them. There is one at a time, and some that came twice.
+const MAILBOX: usize = 16;
+
+/// Takes and sends snapshots, one after the other.
+pub struct Snapshots {
+    pub child: Child,
+    pub outbox: Outbox,
+    pub uploader: Uploader,
+    pub reports: mpsc::Sender<FromNode>,
+    one_at_a_time: Semaphore,
+    /// Where the Supervisor's answers go, by request.
+    mailboxes: Mutex<BTreeMap<u64, mpsc::Sender<ToNode>>>,
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wish {
+    pub redact_secrets: bool,
+    pub include_iggy: bool,
+}
+
+impl Snapshots {
+    pub fn new(
+        child: Child,
+        outbox: Outbox,
+        uploader: Uploader,
+        reports: mpsc::Sender<FromNode>,
+    ) -> Snapshots {
+        let (one_at_a_time, mailboxes) = (Semaphore::new(1), Mutex::default());
+        Snapshots { child, outbox, uploader, reports, one_at_a_time, mailboxes }
+    }
+
+    /// Takes the snapshot of a request and sends it. Cut off at any point and called again, it goes on from there.
+    /// None when `stop` came first.
+    pub async fn take(&self, request: u64, wish: Wish, stop: &CancellationToken) -> Option<Outcome> {
+        let (answers, mailbox) = mpsc::channel(MAILBOX);
+        self.mailboxes().insert(request, answers);
+        let done = stop.run_until_cancelled(self.take_and_send(request, wish, mailbox, stop)).await;
+        self.mailboxes().remove(&request);
+        done
+    }
+
+    /// Hands an answer of the Supervisor to the snapshot it is for; one that nobody waits for is dropped.
+    pub fn deliver(&self, message: ToNode) {
+        let request = match &message {
+            ToNode::UploadGrant(UploadGrant { request, .. })
+            | ToNode::UploadConfirmed { request }
+            | ToNode::UploadRefused { request, .. } => *request,
+            ToNode::Welcome(_)
+            | ToNode::Request(_)
+            | ToNode::Cancel { .. }
+            | ToNode::Settled { .. }
+            | ToNode::Refused { .. } => return,
+        };
+        if let Some(mailbox) = self.mailboxes().get(&request) {
+            // Full: the same answer waits already, or the question is asked again.
+            let _ = mailbox.try_send(message);
+        }
+    }
+
+    /// The request is over and known to be: what lies in the outbox of it may go.
+    pub fn settled(&self, request: u64) {
+        self.outbox.remove(request);
+    }
+
+    async fn take_and_send(
+        &self,
+        request: u64,
+        wish: Wish,
+        mut mailbox: mpsc::Receiver<ToNode>,
+        stop: &CancellationToken,
+    ) -> Outcome {
+        let Ok(_turn) = self.one_at_a_time.acquire().await else {
+            return Outcome::rejected(Code::Internal, "the agent takes no snapshots any more");
+        };
+        let taken = match self.outbox.taken(request) {
+            Some(taken) => taken,
+            None => match self.collect(request, wish).await {
+                Ok(taken) => taken,
+                Err(outcome) => return outcome,
+            },
+        };
+        match self.send(request, &taken, &mut mailbox, stop).await {
+            Ok(()) => {
+                self.outbox.remove(request);
+                Outcome::Completed { result: None }
+            }
+            Err(failure) => {
+                self.outbox.remove(request);
+                rejected(&failure)
+            }
+        }
+    }
+
+    async fn collect(&self, request: u64, wish: Wish) -> Result<Taken, Outcome> {
+        let place = self.outbox.place(request).map_err(|error| {
+            Outcome::rejected(Code::Internal, format!("no room for a snapshot: {error:#}"))
+        })?;
+        let progress = |progress: SnapshotProgress| {
+            let _ =
+                self.reports.try_send(FromNode::SnapshotProgress(SnapshotProgress { request, ..progress }));
+        };
+        let verdict =
+            self.child.run(&place, wish, progress).await.map_err(|error| {
+                Outcome::rejected(Code::Internal, format!("the snapshot failed: {error:#}"))
+            })?;
+        let kept = self.outbox.keep(request, verdict).await;
+        kept.map_err(|error| {
+            Outcome::rejected(Code::Internal, format!("the archive cannot be kept: {error:#}"))
+        })
+    }
+
+    async fn send(
+        &self,
+        request: u64,
+        taken: &Taken,
+        mailbox: &mut mpsc::Receiver<ToNode>,
+        stop: &CancellationToken,
+    ) -> Result<(), Failure> {
+        let archive = Archive { path: taken.archive.clone(), size: taken.size };
+        let mut told = tokio::time::Instant::now() - TELL_EVERY;
+        let sent = |bytes_sent: u64| {
+            if told.elapsed() < TELL_EVERY && bytes_sent < taken.size {
+                return;
+            }
+            told = tokio::time::Instant::now();
+            let progress = SnapshotProgress {
+                request,
+                bytes_packed: taken.size,
+                bytes_sent,
+                bytes_total: taken.size,
+                ..SnapshotProgress::default()
+            };
+            let _ = self.reports.try_send(FromNode::SnapshotProgress(progress));
+        };
+        let ask = async |parts: Vec<u32>| {
+            let wanted = UploadWanted { request, size: taken.size, sha256: taken.sha256.clone(), parts };
+            match self.ask(FromNode::UploadWanted(wanted), mailbox).await? {
+                Answer::Grant(grant) => Ok(grant),
+                // It has all of it, from before it lost the word of that.
+                Answer::Confirmed => Err(Failure::AlreadyThere),
+            }
+        };
+        let tags = match self.uploader.upload(&archive, ask, sent, stop).await {
+            Err(Failure::AlreadyThere) => return Ok(()),
+            tags => tags?,
+        };
+        self.confirm(request, taken, tags, mailbox).await
+    }
+
+    async fn confirm(
+        &self,
+        request: u64,
+        taken: &Taken,
+        parts: Vec<PartTag>,
+        mailbox: &mut mpsc::Receiver<ToNode>,
+    ) -> Result<(), Failure> {
+        let uploaded = Uploaded { request, verdict: taken.verdict.clone(), parts };
+        loop {
+            // A grant is the late answer to a question that was asked twice.
+            if let Answer::Confirmed = self.ask(FromNode::Uploaded(uploaded.clone()), mailbox).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn ask(&self, question: FromNode, mailbox: &mut mpsc::Receiver<ToNode>) -> Result<Answer, Failure> {
+        loop {
+            // The link drops it while there is no connection; it is asked again.
+            let _ = self.reports.send(question.clone()).await;
+            match tokio::time::timeout(ASK_AGAIN, mailbox.recv()).await {
+                Err(_) => {}
+                Ok(Some(ToNode::UploadGrant(grant))) => return Ok(Answer::Grant(grant)),
+                Ok(Some(ToNode::UploadConfirmed { .. })) => return Ok(Answer::Confirmed),
+                Ok(Some(ToNode::UploadRefused { code, reason, .. })) => {
+                    return Err(Failure::Refused { code, reason });
+                }
+                Ok(_) => return Err(Failure::Cancelled),
+            }
+        }
+    }
+
+    fn mailboxes(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, mpsc::Sender<ToNode>>> {
+        self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+enum Answer {
+    Grant(UploadGrant),
+    Confirmed,
+}
+
+/// Where this program is, so that it can be started once more.
+pub fn own_program() -> PathBuf {
+    PathBuf::from("/proc/self/exe")
+}
+
+fn rejected(failure: &Failure) -> Outcome {
+    let code = match failure {
+        Failure::PolicyDenied(_) => Code::PolicyDenied,
+        Failure::Cancelled => Code::Cancelled,
+        Failure::Refused { .. }
+        | Failure::NotFound
+        | Failure::TooLarge
+        | Failure::Forbidden(_)
+        | Failure::GaveUp(_)
+        | Failure::BadGrant(_)
+        | Failure::Archive(_)
+        | Failure::AlreadyThere => Code::UploadFailed,
+    };
+    Outcome::rejected(code, failure.to_string())
+}
