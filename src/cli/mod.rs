@@ -18,6 +18,7 @@ mod progress;
 mod seal;
 mod snapshot;
 mod summary;
+mod supervisor;
 mod terminal;
 mod verify;
 
@@ -43,6 +44,7 @@ enum Verb {
     Diff(diff::Arguments),
     Agent(agent::Arguments),
     Enroll(enroll::Arguments),
+    Supervisor(supervisor::Arguments),
     Ctl(ctl::Arguments),
     Completions(completions::Arguments),
     Man(man::Arguments),
@@ -62,6 +64,7 @@ pub fn run() -> ExitCode {
         Verb::Diff(arguments) => diff::run(arguments),
         Verb::Agent(arguments) => agent::run(arguments),
         Verb::Enroll(arguments) => enroll::run(arguments),
+        Verb::Supervisor(arguments) => supervisor::run(arguments),
         Verb::Ctl(arguments) => ctl::run(arguments),
         Verb::Completions(arguments) => completions::run(arguments, Command::command()),
         Verb::Man(arguments) => man::run(arguments, Command::command()),

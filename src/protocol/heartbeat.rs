@@ -1,6 +1,7 @@
 //! How a node tells that it lives, and how it is.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::Runtime;
 
@@ -14,7 +15,7 @@ pub struct Heartbeat {
 }
 
 /// The host, at one moment. A figure that could not be read is absent, never nought.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Host {
     pub uptime_seconds: Option<u64>,
     pub load_1m: Option<f64>,
@@ -29,7 +30,7 @@ pub struct Host {
     pub disks: Vec<Disk>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Disk {
     pub mount: String,
     pub total_bytes: u64,
@@ -37,15 +38,16 @@ pub struct Disk {
 }
 
 /// The agent's own cost.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Agent {
     pub resident_bytes: u64,
     pub cpu_ms: u64,
 }
 
 /// One runtime as systemd and its own API tell.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RuntimeState {
+    #[schema(value_type = String, example = "iggy")]
     pub runtime: Runtime,
     pub unit: String,
     /// `loaded`, `not-found`, `masked`, ...; `unknown` when systemd could not be asked.

@@ -106,7 +106,7 @@ pub struct Hello {
 }
 
 /// What a host is, told once per connection.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct About {
     pub hostname: String,
     /// PRETTY_NAME of os-release(5).

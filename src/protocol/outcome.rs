@@ -1,6 +1,7 @@
 //! How a request ended: the same words in the ledger, on the wire and in the API.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finished {
@@ -18,13 +19,13 @@ pub enum Outcome {
 }
 
 /// Why a request was rejected: a code to branch on and a sentence to read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Reason {
     pub code: Code,
     pub reason: String,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Code {
     /// The policy of the host does not allow it.
@@ -57,7 +58,7 @@ pub enum Code {
 }
 
 /// What an action did to a unit.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct UnitChange {
     pub unit: String,
     pub before: Option<UnitState>,
@@ -73,7 +74,7 @@ pub struct UnitChange {
 }
 
 /// A unit at one moment, in systemd's own words (org.freedesktop.systemd1(5)).
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct UnitState {
     pub active_state: String,
     pub sub_state: String,

@@ -1,11 +1,124 @@
 //! The Supervisor: takes requests over HTTP, keeps them, and has nodes carry them out.
 
+pub mod http;
 pub mod id;
+mod jobs;
+mod listen;
 pub mod network;
 pub mod objects;
 pub mod settings;
 pub mod store;
 pub mod uploads;
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::Router;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::secret::Secret;
+use crate::tasks::Tasks;
+use listen::Listener;
+use settings::Settings;
+use store::audit::{Actor, Entry};
+use store::keys::ApiKey;
+use store::{Kind, Store, audit, idempotency, keys};
+
 /// Milliseconds since 1970 UTC, told by whoever starts the Supervisor.
 pub type Clock = std::sync::Arc<dyn Fn() -> i64 + Send + Sync>;
+
+/// The tenant of those who name none.
+const FIRST_TENANT: u64 = 1;
+/// For requests, streams and connections to end when told to stop.
+const STOP_GRACE: Duration = Duration::from_secs(15);
+
+/// A Supervisor that listens.
+pub struct Supervisor {
+    pub address: SocketAddr,
+    /// At the first start on a store, and when a new one was asked for: shown to whoever started it, and never again.
+    pub administrator_key: Option<Secret>,
+    tasks: Tasks,
+    store: Store,
+}
+
+impl Supervisor {
+    /// Opens the store, binds the socket, and serves in the background until `stop` is cancelled.
+    ///
+    /// `new_administrator`: makes an administrator's key even if there was one before.
+    pub async fn start(
+        settings: Settings,
+        clock: Clock,
+        new_administrator: bool,
+        stop: CancellationToken,
+    ) -> anyhow::Result<Supervisor> {
+        let listener = Listener::bind(&settings)?;
+        let address = listener.address;
+        let store = Store::open(&settings.database).await?;
+        if store.kind() == Kind::Sqlite {
+            idempotency::release_all(&store).await.context("cannot tidy the store")?;
+        }
+        let key = administrator_key(&store, clock(), new_administrator);
+        let administrator_key = key.await.context("cannot make the administrator's key")?;
+        let limits = settings.limits;
+        let mut tasks = Tasks::new(stop.clone());
+        let settings = Settings { listen: address, ..settings };
+        let (router, api) = http::router(store.clone(), settings, clock.clone(), stop, Router::new());
+        jobs::start(&mut tasks, &store, &api, limits, &clock);
+        listener.serve(router, &mut tasks);
+        tracing::info!(%address, store = ?store.kind(), "the Supervisor listens on {address}");
+        Ok(Supervisor { address, administrator_key, tasks, store })
+    }
+
+    /// The state it keeps.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Returns when all has ended: told to stop, or something failed.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let outcome = self.tasks.run(STOP_GRACE).await;
+        self.store.close().await;
+        outcome
+    }
+}
+
+/// Makes a key that may do everything: once in the life of a store, or because it was asked for.
+async fn administrator_key(store: &Store, now: i64, anyway: bool) -> anyhow::Result<Option<Secret>> {
+    let mut change = store.change().await?;
+    if !keys::first_time(&mut change, "administrator_key").await? && !anyway {
+        return Ok(None);
+    }
+    let id = store.id(now);
+    let secret = Secret::draw(&format!("{}{id}_", http::KEY_PREFIX))?;
+    let key = ApiKey {
+        id,
+        tenant_id: FIRST_TENANT,
+        name: "administrator".to_owned(),
+        hash: secret.hash(),
+        administrator: true,
+        permissions: BTreeSet::new(),
+        allow_list: Vec::new(),
+        deployments: None,
+        author_id: None,
+        created_at: now,
+        expires_at: now + http::KEY_LIFE_LIMIT_MS,
+    };
+    keys::insert(&mut change, &key).await?;
+    let entry = Entry {
+        tenant_id: FIRST_TENANT,
+        actor: Actor::Supervisor,
+        address: None,
+        request: None,
+        action: "api_key.create".to_owned(),
+        deployment_id: None,
+        resource_type: "ApiKey".to_owned(),
+        resource_id: Some(id),
+        detail: json!({ "name": key.name, "administrator": true }),
+    };
+    audit::record(&mut change, entry, now).await?;
+    change.commit().await?;
+    Ok(Some(secret))
+}

@@ -3,13 +3,16 @@
 use std::collections::BTreeSet;
 
 use serde_json::json;
-use warden::protocol::{Action, Code, Finished, Heartbeat, Host, Outcome, Runtime, UnitChange, Work};
+use warden::protocol::{
+    Action, Agent, Code, Finished, Heartbeat, Host, Outcome, Runtime, RuntimeState, UnitChange, Work,
+};
 use warden::supervisor::store::activities::{self, Activity, Filter, Order, State, Status};
 use warden::supervisor::store::async_actions::{self, AsyncAction};
 use warden::supervisor::store::deployments::{self, Deployment, Plan, Scope};
 use warden::supervisor::store::enrolments::{self, Applicant, Enrolment};
+use warden::supervisor::store::heartbeats::{self, Newest, Span};
 use warden::supervisor::store::idempotency::{self, Answer, Claim, Slot};
-use warden::supervisor::store::{Notice, Page, Store, audit, heartbeats, nodes};
+use warden::supervisor::store::{Notice, Page, Store, audit, nodes};
 
 use super::Backend;
 
@@ -124,7 +127,11 @@ async fn an_activity_goes_from_queued_to_completed_and_each_step_counts_once(bac
     assert_eq!(activities::undelivered(&store, node).await.unwrap(), []);
     assert_eq!(activities::unfinished(&store, node, 0).await.unwrap().len(), 1);
     assert!(activities::accepted(&store, node, activity.id, NOW + 2).await.unwrap());
-    assert!(activities::progress(&store, node, activity.id, &"s".repeat(999), NOW + 3).await.unwrap());
+    assert!(
+        activities::progress(&store, node, activity.id, &format!("\0{}", "s".repeat(999)), NOW + 3)
+            .await
+            .unwrap()
+    );
     let running = state(&store, activity).await;
     assert_eq!((running.state, running.step.unwrap()), (State::Accepted, "s".repeat(200)));
 
@@ -320,7 +327,7 @@ async fn a_token_makes_one_node_however_many_bring_it(backend: Backend) {
         .map(|caller| {
             let store = store.clone();
             tokio::spawn(async move {
-                let hash = format!("credential {caller}");
+                let hash = format!("credential {}", caller / 2);
                 let host = Applicant { hostname: "host-1", credential_hash: &hash, address: "10.0.0.9" };
                 enrolments::use_token(&store, "once", host, NOW + 999).await.unwrap()
             })
@@ -333,7 +340,9 @@ async fn a_token_makes_one_node_however_many_bring_it(backend: Backend) {
         }
     }
     let listed = nodes::list(&store, deployment.id, FIRST).await.unwrap();
-    assert_eq!((made.len(), &listed.items), (1, &made));
+    assert_eq!(made.len(), 2, "both calls of one host, and nobody else");
+    assert_eq!(made[0], made[1]);
+    assert_eq!(listed.items, made[..1]);
     assert_eq!(made[0].name, "host-1");
     let audit = audit::list(&store, Scope::ALL, FIRST).await.unwrap();
     assert_eq!((audit.total, audit.items[0].entry.action.as_str()), (1, "node.enrol"));
@@ -455,8 +464,22 @@ async fn a_silent_node_is_marked_once_and_heals(backend: Backend) {
 }
 
 fn heartbeat(now: i64) -> Heartbeat {
+    let iggy = RuntimeState {
+        runtime: Runtime::Iggy,
+        unit: "iggy.service".into(),
+        load_state: "loaded".into(),
+        active_state: "active".into(),
+        sub_state: "running".into(),
+        main_pid: 7,
+        since_ms: None,
+        restarts: None,
+        memory_bytes: None,
+        cpu_ms: None,
+        tasks: None,
+        answers: None,
+    };
     let host = Host { cpu: Some(0.25), ..Host::default() };
-    Heartbeat { at_ms: now, host, agent: warden::protocol::Agent::default(), runtimes: Vec::new() }
+    Heartbeat { at_ms: now, host, agent: Agent::default(), runtimes: vec![iggy] }
 }
 
 async fn the_history_of_heartbeats_is_bounded(backend: Backend) {
@@ -475,16 +498,22 @@ async fn the_history_of_heartbeats_is_bounded(backend: Backend) {
     change.commit().await.unwrap();
     let all = async |from, to| {
         let page = Page { page: 1, results: 10_000 };
-        heartbeats::history(&store, node, from, to, page).await.unwrap()
+        heartbeats::of_runtime(&store, node, "iggy", Span { from, to }, page).await.unwrap()
     };
     assert_eq!(all(now - 3_600_000, now).await.total, 60, "the last hour, one a minute");
     let older = all(0, now - 3_600_001).await;
     assert_eq!(older.total, 23 * 12, "one in five minutes of the 23 hours before");
-    assert_eq!(older.items.last().unwrap().at, now - day);
-    assert!(older.items.iter().all(|beat| beat.at % 300_000 == 0));
+    assert_eq!(older.items.last().unwrap().0, now - day);
+    assert!(older.items.iter().all(|(at, _)| at % 300_000 == 0));
+    let page = Page { page: 1, results: 1 };
+    let of_host = heartbeats::of_host(&store, node, Span { from: 0, to: now }, page).await.unwrap();
+    assert_eq!(of_host.total, 60 + 23 * 12);
+    assert_eq!(of_host.items[0].1.host.cpu, Some(0.25));
     let newest = heartbeats::newest(&store, &[node, 1]).await.unwrap();
     assert_eq!(newest.len(), 1);
-    assert_eq!(newest[0].heartbeat, heartbeat(now - 60_000));
+    let Newest { at, of_host, runtimes, .. } = &newest[0];
+    let expected = heartbeat(now - 60_000);
+    assert_eq!((*at, &of_host.host, runtimes), (now - 60_000, &expected.host, &expected.runtimes));
 }
 
 async fn state_survives_and_each_start_draws_other_ids(backend: Backend) {

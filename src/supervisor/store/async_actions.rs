@@ -123,6 +123,15 @@ pub async fn get(store: &Store, scope: Scope, id: u64) -> Result<Option<AsyncAct
     row.as_ref().map(read).transpose()
 }
 
+/// The action as the change sees it.
+pub(super) async fn within(change: &mut Change, id: u64) -> Result<AsyncAction> {
+    let row = sqlx::query("SELECT * FROM async_actions WHERE id = $1")
+        .bind(key(id))
+        .fetch_one(change.connection())
+        .await?;
+    read(&row)
+}
+
 pub async fn list(store: &Store, scope: Scope, filter: &Filter, page: Page) -> Result<Paged<AsyncAction>> {
     const COUNT: &str = "SELECT COUNT(*) FROM async_actions WHERE (tenant_id = $1 OR $1 = 0) AND ($2 = 0 OR \
         deployment_id IN (SELECT deployment_id FROM api_key_deployments WHERE api_key_id = $2)) \

@@ -73,3 +73,8 @@ pub(super) fn key(id: u64) -> i64 {
 pub(super) fn json(value: &impl Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(|error| sqlx::Error::Encode(Box::new(error)))
 }
+
+/// A text from elsewhere, without what PostgreSQL cannot hold or a terminal would obey, cut to so many characters.
+pub(super) fn plain(text: &str, limit: usize) -> String {
+    text.chars().filter(|c| !c.is_control()).take(limit).collect()
+}

@@ -1,9 +1,12 @@
 //! One-time tokens by which a host becomes a node.
 
 use super::audit::{self, Actor};
-use super::columns::{Columns, key};
+use super::columns::{self, Columns, key};
 use super::nodes::{self, Node};
 use super::{Change, Result, Store};
+
+/// Longest name of a node that its host may give it: one of a host, hostname(7).
+const NAME_LIMIT: usize = 64;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Enrolment {
@@ -45,8 +48,8 @@ pub async fn insert(change: &mut Change, enrolment: &Enrolment) -> Result<()> {
     .map(|_| ())
 }
 
-/// Trades a token for a node, once: of any number of callers one gets it. None when there is no such token, it is too
-/// old, or it was used.
+/// Trades a token for a node, once: of any number of hosts one gets it. A host that did not hear the answer may ask
+/// again with the same credential. None when there is no such token, it is too old, or another host used it.
 pub async fn use_token(
     store: &Store,
     token_hash: &str,
@@ -62,9 +65,9 @@ pub async fn use_token(
     .bind(now)
     .fetch_optional(change.connection())
     .await?;
-    let Some(row) = row else { return Ok(None) };
+    let Some(row) = row else { return answered_before(&mut change, token_hash, host).await };
     let (enrolment, deployment) = (row.id("id")?, row.id("deployment_id")?);
-    let name = row.maybe_text("name")?.unwrap_or_else(|| host.hostname.to_owned());
+    let name = row.maybe_text("name")?.unwrap_or_else(|| columns::plain(host.hostname, NAME_LIMIT));
     let node = nodes::insert(&mut change, deployment, &name, host.credential_hash, now).await?;
     sqlx::query("UPDATE enrolments SET node_id = $2 WHERE id = $1")
         .bind(key(enrolment))
@@ -98,6 +101,18 @@ pub async fn node_of(store: &Store, token_hash: &str) -> Result<Option<u64>> {
         .fetch_optional(store.readers())
         .await?;
     row.map(|row| row.id("node_id")).transpose()
+}
+
+async fn answered_before(change: &mut Change, token_hash: &str, host: Applicant<'_>) -> Result<Option<Node>> {
+    let row = sqlx::query(
+        "SELECT nodes.* FROM enrolments JOIN nodes ON nodes.id = enrolments.node_id \
+         WHERE token_hash = $1 AND credential_hash = $2 AND removed_at IS NULL",
+    )
+    .bind(token_hash)
+    .bind(host.credential_hash)
+    .fetch_optional(change.connection())
+    .await?;
+    row.as_ref().map(nodes::read).transpose()
 }
 
 /// Forgets tokens that ended before `before`.

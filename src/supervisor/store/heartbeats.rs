@@ -5,29 +5,50 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use serde::{Deserialize, Serialize};
+use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
 use super::columns::{Columns, json, key};
 use super::page::paged;
 use super::{Change, Page, Paged, Result, Store};
-use crate::protocol::Heartbeat;
+use crate::protocol::{Agent, Heartbeat, Host, RuntimeState};
 
 /// How long every heartbeat is kept: the last hour is what an incident is judged by.
 pub const DETAIL_KEPT_MS: i64 = 3_600_000;
-/// How long the history goes back: "since yesterday". At 30 s a heartbeat that is about 400 rows, 300 KB a node.
+/// How long the history goes back: "since yesterday". At 30 s a heartbeat that is about 400 of each runtime and of
+/// the host, half a megabyte a node.
 pub const HISTORY_KEPT_MS: i64 = 24 * 3_600_000;
 /// Of the older history, one heartbeat in this time.
 pub const HISTORY_STEP_MS: i64 = 300_000;
+/// Runtimes of one heartbeat that are kept: a node has a handful, and one with all connectors there are some dozen.
+const RUNTIMES_KEPT: usize = 64;
 /// Rows removed at once: short transactions let others write in between.
 const BATCH: i64 = 5_000;
+/// What the host's own row is called beside those of the runtimes.
+const HOST: &str = "host";
 
+/// A heartbeat of the host itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OfHost {
+    /// By the clock of the node.
+    pub at_ms: i64,
+    pub host: Host,
+    pub agent: Agent,
+}
+
+/// The newest heartbeat of a node.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Beat {
+pub struct Newest {
     pub node_id: u64,
     /// When the Supervisor got it, by its own clock.
     pub at: i64,
-    pub heartbeat: Heartbeat,
+    pub of_host: OfHost,
+    pub runtimes: Vec<RuntimeState>,
 }
+
+/// One entry of a history: when the Supervisor got it, and what it tells.
+pub type Entry<T> = (i64, T);
 
 /// What nodes told since the last write: of each node the newest.
 #[derive(Default)]
@@ -38,7 +59,7 @@ pub(super) struct Fresh {
 #[derive(Default)]
 struct Told {
     seen: Option<i64>,
-    heartbeat: Option<(i64, String)>,
+    heartbeat: Option<(i64, Heartbeat)>,
     /// The last step of the history that has a heartbeat of this node.
     step: Option<i64>,
 }
@@ -52,7 +73,7 @@ struct Taken {
 
 struct Written {
     at: i64,
-    text: String,
+    heartbeat: Heartbeat,
     /// It is the first of its step of the history.
     first: bool,
 }
@@ -64,11 +85,11 @@ impl Fresh {
         told.seen = told.seen.max(Some(now));
     }
 
-    fn heartbeat(&self, node: u64, now: i64, text: String) {
+    fn heartbeat(&self, node: u64, now: i64, heartbeat: Heartbeat) {
         let mut told = self.lock();
         let told = told.entry(node).or_default();
         told.seen = told.seen.max(Some(now));
-        told.heartbeat = Some((now, text));
+        told.heartbeat = Some((now, heartbeat));
     }
 
     fn take(&self, now: i64) -> Vec<Taken> {
@@ -76,11 +97,11 @@ impl Fresh {
         let mut taken = Vec::new();
         for (node, told) in told.iter_mut() {
             let Some(seen) = told.seen.take() else { continue };
-            let heartbeat = told.heartbeat.take().map(|(at, text)| {
+            let heartbeat = told.heartbeat.take().map(|(at, heartbeat)| {
                 let step = Some(at / HISTORY_STEP_MS);
                 let first = told.step != step;
                 told.step = step;
-                Written { at, text, first }
+                Written { at, heartbeat, first }
             });
             taken.push(Taken { node: *node, seen, heartbeat });
         }
@@ -97,10 +118,7 @@ impl Fresh {
 
 /// Takes a heartbeat at `now`, the Supervisor's time. It is written by the next [`flush`].
 pub fn record(store: &Store, node: u64, heartbeat: &Heartbeat, now: i64) {
-    // Figures that JSON cannot write, such as a NaN, come out as null.
-    if let Ok(text) = json(heartbeat) {
-        store.fresh().heartbeat(node, now, text);
-    }
+    store.fresh().heartbeat(node, now, heartbeat.clone());
 }
 
 /// Writes what was recorded and seen. How many nodes it was.
@@ -111,68 +129,126 @@ pub async fn flush(store: &Store, now: i64) -> Result<usize> {
     }
     let mut change = store.change().await?;
     for Taken { node, seen, heartbeat } in &taken {
-        sqlx::query(
-            "UPDATE nodes SET last_seen_at = $2, unreachable_at = NULL \
-             WHERE id = $1 AND (last_seen_at IS NULL OR last_seen_at < $2)",
+        let there = sqlx::query(
+            "UPDATE nodes SET unreachable_at = NULL, \
+             last_seen_at = CASE WHEN last_seen_at > $2 THEN last_seen_at ELSE $2 END \
+             WHERE id = $1 AND removed_at IS NULL",
         )
         .bind(key(*node))
         .bind(*seen)
         .execute(change.connection())
         .await?;
-        let Some(Written { at, text, first }) = heartbeat else { continue };
-        sqlx::query(
-            "INSERT INTO heartbeats (node_id, at, kept, data) SELECT id, $2, $3, $4 FROM nodes \
-             WHERE id = $1 AND removed_at IS NULL ON CONFLICT (node_id, at) DO NOTHING",
-        )
-        .bind(key(*node))
-        .bind(*at)
-        .bind(i64::from(*first))
-        .bind(text.as_str())
-        .execute(change.connection())
-        .await?;
+        let Some(written) = heartbeat.as_ref().filter(|_| there.rows_affected() == 1) else { continue };
+        let Heartbeat { at_ms, host, agent, runtimes } = &written.heartbeat;
+        let of_host = OfHost { at_ms: *at_ms, host: host.clone(), agent: agent.clone() };
+        write(change.connection(), *node, written, HOST, json(&of_host)?).await?;
+        for state in runtimes.iter().take(RUNTIMES_KEPT) {
+            let subject = state.runtime.to_string();
+            write(change.connection(), *node, written, &subject, json(state)?).await?;
+        }
     }
     change.commit().await?;
     Ok(taken.len())
 }
 
-/// The newest heartbeat of each of some nodes.
-pub async fn newest(store: &Store, nodes: &[u64]) -> Result<Vec<Beat>> {
-    let mut connection = store.readers().acquire().await?;
-    let mut beats = Vec::with_capacity(nodes.len());
-    for node in nodes {
-        let row = sqlx::query("SELECT * FROM heartbeats WHERE node_id = $1 ORDER BY at DESC LIMIT 1")
-            .bind(key(*node))
-            .fetch_optional(&mut *connection)
-            .await?;
-        if let Some(row) = row {
-            beats.push(read(&row)?);
-        }
-    }
-    Ok(beats)
-}
-
-/// A node's heartbeats from `from` up to and with `to`, newest first.
-pub async fn history(store: &Store, node: u64, from: i64, to: i64, page: Page) -> Result<Paged<Beat>> {
-    let count = sqlx::query("SELECT COUNT(*) FROM heartbeats WHERE node_id = $1 AND at >= $2 AND at <= $3")
-        .bind(key(node))
-        .bind(from)
-        .bind(to);
-    let list = sqlx::query(
-        "SELECT * FROM heartbeats WHERE node_id = $1 AND at >= $2 AND at <= $3 \
-         ORDER BY at DESC LIMIT $4 OFFSET $5",
+async fn write(
+    connection: &mut AnyConnection,
+    node: u64,
+    written: &Written,
+    subject: &str,
+    data: String,
+) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO heartbeats (node_id, at, subject, kept, data) VALUES ($1, $2, $3, $4, $5) \
+         ON CONFLICT (node_id, at, subject) DO NOTHING",
     )
     .bind(key(node))
-    .bind(from)
-    .bind(to)
-    .bind(page.limit())
-    .bind(page.offset());
+    .bind(written.at)
+    .bind(subject)
+    .bind(i64::from(written.first))
+    .bind(data)
+    .execute(connection)
+    .await
+    .map(|_| ())
+}
+
+/// The newest heartbeat of each of some nodes that ever sent one.
+pub async fn newest(store: &Store, nodes: &[u64]) -> Result<Vec<Newest>> {
+    let mut connection = store.readers().acquire().await?;
+    let mut found = Vec::with_capacity(nodes.len());
+    for node in nodes {
+        let rows = sqlx::query(
+            "SELECT at, subject, data FROM heartbeats WHERE node_id = $1 \
+             AND at = (SELECT MAX(at) FROM heartbeats WHERE node_id = $1) ORDER BY subject",
+        )
+        .bind(key(*node))
+        .fetch_all(&mut *connection)
+        .await?;
+        let (mut of_host, mut runtimes) = (None, Vec::new());
+        for row in &rows {
+            if row.text("subject")? == HOST {
+                of_host = Some((row.number("at")?, row.json("data")?));
+            } else {
+                runtimes.push(row.json("data")?);
+            }
+        }
+        if let Some((at, of_host)) = of_host {
+            found.push(Newest { node_id: *node, at, of_host, runtimes });
+        }
+    }
+    Ok(found)
+}
+
+/// Which part of a node's history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    pub from: i64,
+    /// Included.
+    pub to: i64,
+}
+
+/// The history of a runtime, newest first.
+pub async fn of_runtime(
+    store: &Store,
+    node: u64,
+    runtime: &str,
+    span: Span,
+    page: Page,
+) -> Result<Paged<Entry<RuntimeState>>> {
+    history(store, node, runtime, span, page, |row| Ok((row.number("at")?, row.json("data")?))).await
+}
+
+/// The history of the host itself, newest first.
+pub async fn of_host(store: &Store, node: u64, span: Span, page: Page) -> Result<Paged<Entry<OfHost>>> {
+    history(store, node, HOST, span, page, |row| Ok((row.number("at")?, row.json("data")?))).await
+}
+
+async fn history<T>(
+    store: &Store,
+    node: u64,
+    subject: &str,
+    span: Span,
+    page: Page,
+    read: impl Fn(&AnyRow) -> Result<T>,
+) -> Result<Paged<T>> {
+    let bound = |sql: &'static str| {
+        sqlx::query(sql).bind(key(node)).bind(subject.to_owned()).bind(span.from).bind(span.to)
+    };
+    let count = bound(
+        "SELECT COUNT(*) FROM heartbeats WHERE node_id = $1 AND subject = $2 AND at >= $3 AND at <= $4",
+    );
+    let list = bound(
+        "SELECT at, data FROM heartbeats WHERE node_id = $1 AND subject = $2 AND at >= $3 AND at <= $4 \
+         ORDER BY at DESC LIMIT $5 OFFSET $6",
+    );
+    let list = list.bind(page.limit()).bind(page.offset());
     paged(&mut *store.readers().acquire().await?, count, list, read).await
 }
 
 /// Removes what the bounds of the history no longer allow, a batch at a time. How many rows it was.
 pub async fn thin(change: &mut Change, now: i64) -> Result<u64> {
     let done = sqlx::query(
-        "DELETE FROM heartbeats WHERE (node_id, at) IN (SELECT node_id, at FROM heartbeats \
+        "DELETE FROM heartbeats WHERE (node_id, at, subject) IN (SELECT node_id, at, subject FROM heartbeats \
          WHERE at < $1 OR (at < $2 AND kept = 0) LIMIT $3)",
     )
     .bind(now - HISTORY_KEPT_MS)
@@ -183,20 +259,18 @@ pub async fn thin(change: &mut Change, now: i64) -> Result<u64> {
     Ok(done.rows_affected())
 }
 
-fn read(row: &AnyRow) -> Result<Beat> {
-    Ok(Beat { node_id: row.id("node_id")?, at: row.number("at")?, heartbeat: row.json("data")? })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn one_heartbeat_of_each_step_is_marked_to_stay_and_silent_nodes_are_forgotten() {
+        let heartbeat =
+            Heartbeat { at_ms: 0, host: Host::default(), agent: Agent::default(), runtimes: Vec::new() };
         let fresh = Fresh::default();
         let mut stay = Vec::new();
         for second in (0..1800).step_by(30) {
-            fresh.heartbeat(7, second * 1000, String::new());
+            fresh.heartbeat(7, second * 1000, heartbeat.clone());
             for taken in fresh.take(second * 1000) {
                 stay.extend(taken.heartbeat.filter(|beat| beat.first).map(|beat| beat.at / 1000));
             }

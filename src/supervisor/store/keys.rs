@@ -158,6 +158,17 @@ pub async fn delete(change: &mut Change, id: u64) -> Result<bool> {
     Ok(done.rows_affected() == 1)
 }
 
+/// How many administrators' keys are good at `now`.
+pub async fn administrators(change: &mut Change, now: i64) -> Result<u64> {
+    let row = sqlx::query(
+        "SELECT COUNT(*) AS administrators FROM api_keys WHERE administrator = 1 AND expires_at > $1",
+    )
+    .bind(now)
+    .fetch_one(change.connection())
+    .await?;
+    row.id("administrators")
+}
+
 /// Counts a thing that is done once in the life of a store. True for the first caller ever.
 pub async fn first_time(change: &mut Change, thing: &str) -> Result<bool> {
     let done = sqlx::query("INSERT INTO counters (name, value) VALUES ($1, 1) ON CONFLICT (name) DO NOTHING")

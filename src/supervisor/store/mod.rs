@@ -135,6 +135,21 @@ impl Change {
         self.store.id(now)
     }
 
+    /// Takes the lock of a name until the transaction ends. False when another Supervisor holds it. SQLite has one
+    /// Supervisor.
+    pub async fn lock(&mut self, name: &str) -> Result<bool> {
+        if self.store.inner.kind == Kind::Sqlite {
+            return Ok(true);
+        }
+        let row = sqlx::query(
+            "SELECT CASE WHEN pg_try_advisory_xact_lock(hashtext('warden'), hashtext($1)) THEN 1 ELSE 0 END",
+        )
+        .bind(name)
+        .fetch_one(self.connection())
+        .await?;
+        Ok(sqlx::Row::try_get::<i64, _>(&row, 0)? == 1)
+    }
+
     pub async fn commit(mut self) -> Result<()> {
         if self.store.inner.kind == Kind::Postgres {
             notices::send(&mut self.transaction, &self.notices).await?;

@@ -63,7 +63,7 @@ impl Status {
     }
 }
 
-fn read(row: &AnyRow) -> Result<Node> {
+pub(super) fn read(row: &AnyRow) -> Result<Node> {
     Ok(Node {
         id: row.id("id")?,
         deployment_id: row.id("deployment_id")?,

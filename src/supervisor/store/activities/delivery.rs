@@ -2,7 +2,7 @@
 
 use super::{Activity, State, read};
 use crate::supervisor::store::async_actions;
-use crate::supervisor::store::columns::{Columns, key};
+use crate::supervisor::store::columns::{self, Columns, key};
 use crate::supervisor::store::{Change, Result, Store};
 
 /// Activities handed out at once; the rest is asked for again.
@@ -71,7 +71,7 @@ pub async fn accepted(store: &Store, node: u64, activity: u64, now: i64) -> Resu
 
 /// What the node does right now. False when it is not this node's, or not open.
 pub async fn progress(store: &Store, node: u64, activity: u64, step: &str, now: i64) -> Result<bool> {
-    let step: String = step.chars().take(STEP_LIMIT).collect();
+    let step = columns::plain(step, STEP_LIMIT);
     let mut change = store.change().await?;
     let Some(action) = note(&mut change, node, activity, &step, now).await? else { return Ok(false) };
     async_actions::progressed(&mut change, action, async_actions::Progress { node, activity, step }, now)

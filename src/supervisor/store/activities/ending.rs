@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::{State, read};
 use crate::protocol::{Code, Finished, Outcome};
-use crate::supervisor::store::async_actions::{self, Ended};
+use crate::supervisor::store::async_actions::{self, AsyncAction, Ended};
 use crate::supervisor::store::columns::{Columns, json, key};
 use crate::supervisor::store::{Change, Notice, Result, Store, snapshots};
 
@@ -95,8 +95,9 @@ pub async fn end_for_removed_node(change: &mut Change, node: u64, now: i64) -> R
     end_all(change, &ends, now).await
 }
 
-/// Cancels an async action: what was not sent ends here, what a node may know of is asked back.
-pub async fn cancel(change: &mut Change, async_action: u64, now: i64) -> Result<()> {
+/// Cancels an async action: what was not sent ends here, what a node may know of is asked back. Returns the action
+/// as it is then.
+pub async fn cancel(change: &mut Change, async_action: u64, now: i64) -> Result<AsyncAction> {
     let rows = sqlx::query(
         "UPDATE activities SET cancel_requested_at = COALESCE(cancel_requested_at, $2) \
          WHERE async_action_id = $1 AND finished_at IS NULL RETURNING *",
@@ -118,7 +119,8 @@ pub async fn cancel(change: &mut Change, async_action: u64, now: i64) -> Result<
     }
     ends.sort_by_key(|end| end.activity);
     async_actions::cancelling(change, async_action, now).await?;
-    end_all(change, &ends, now).await.map(|_| ())
+    end_all(change, &ends, now).await?;
+    async_actions::within(change, async_action).await
 }
 
 struct End<'a> {

@@ -76,6 +76,14 @@ impl std::str::FromStr for State {
 }
 
 impl Activity {
+    /// Runtime and action as the API tells them; empty where the work is something else.
+    pub fn on_and_what(&self) -> (String, String) {
+        match &self.work {
+            Work::Activity { runtime, action } => (runtime.to_string(), action.to_string()),
+            Work::Snapshot { .. } => (String::new(), String::new()),
+        }
+    }
+
     /// What is sent to the node at `now`.
     pub fn request(&self, now: i64) -> Request {
         Request {
@@ -159,9 +167,10 @@ pub async fn start(change: &mut Change, order: &Order, now: i64) -> Result<(Asyn
 }
 
 async fn insert(change: &mut Change, activity: &Activity) -> Result<()> {
-    let (runtime, action, work) = match &activity.work {
-        Work::Activity { runtime, action } => (runtime.to_string(), action.to_string(), None),
-        other => (String::new(), String::new(), Some(json(other)?)),
+    let (runtime, action) = activity.on_and_what();
+    let work = match &activity.work {
+        Work::Activity { .. } => None,
+        other => Some(json(other)?),
     };
     sqlx::query(
         "INSERT INTO activities (id, tenant_id, division_id, environment_id, deployment_id, node_id, \

@@ -141,9 +141,10 @@ CREATE INDEX activities_by_end ON activities (finished_at);
 CREATE TABLE heartbeats (
     node_id BIGINT NOT NULL REFERENCES nodes (id),
     at BIGINT NOT NULL,
+    subject TEXT NOT NULL,
     kept BIGINT NOT NULL,
     data TEXT NOT NULL,
-    PRIMARY KEY (node_id, at)
+    PRIMARY KEY (node_id, at, subject)
 );
 CREATE INDEX heartbeats_by_age ON heartbeats (at, kept);
 

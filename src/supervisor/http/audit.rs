@@ -1,0 +1,75 @@
+//! `/audit`: who did what.
+
+use axum::extract::State;
+use axum::response::Response;
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::Api;
+use super::identity::Administrator;
+use super::pages::{Listed, PageOf, PageParameters};
+use super::problem::Problem;
+use super::values::Time;
+use crate::supervisor::store::audit::{self, Recorded};
+use crate::supervisor::store::deployments::Scope;
+
+/// Something that was done.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AuditEntry, example = json!({
+    "id": 611298765432109058u64, "at": "2026-06-01T10:30:00Z", "tenant_id": 1, "actor_type": "api_key",
+    "actor_id": 42, "actor": "ops@example.com", "address": "203.0.113.9",
+    "request": "5f0c7b1c9a834d1d8d5fbb6c0f7e2a11", "action": "activity.start",
+    "deployment_id": 611298765432109056u64, "resource_type": "AsyncAction", "resource_id": 98765,
+    "detail": { "runtime": "iggy", "action": "restart", "nodes": 3 }
+}))]
+pub struct Shown {
+    pub id: u64,
+    pub at: Time,
+    pub tenant_id: u64,
+    /// `api_key`, `node` or `supervisor`.
+    pub actor_type: &'static str,
+    pub actor_id: Option<u64>,
+    /// The name it had then.
+    pub actor: String,
+    /// Where it called from.
+    pub address: Option<String>,
+    /// The header `ld-request` of the answer.
+    pub request: Option<String>,
+    /// A resource and a verb.
+    pub action: String,
+    pub deployment_id: Option<u64>,
+    pub resource_type: String,
+    pub resource_id: Option<u64>,
+    pub detail: Value,
+}
+
+impl From<Recorded> for Shown {
+    fn from(Recorded { id, at, entry }: Recorded) -> Shown {
+        Shown {
+            id,
+            at: Time(at),
+            tenant_id: entry.tenant_id,
+            actor_type: entry.actor.kind(),
+            actor_id: entry.actor.id(),
+            actor: entry.actor.name().to_owned(),
+            address: entry.address,
+            request: entry.request,
+            action: entry.action,
+            deployment_id: entry.deployment_id,
+            resource_type: entry.resource_type,
+            resource_id: entry.resource_id,
+            detail: entry.detail,
+        }
+    }
+}
+
+/// List what was done
+///
+/// Every change, newest first, of the last 365 days.
+#[utoipa::path(get, operation_id = "list_audit", path = "/audit", tag = "administration", params(PageParameters),
+    responses((status = OK, body = PageOf<Shown>)))]
+pub async fn list(State(api): State<Api>, _who: Administrator, listed: Listed) -> Result<Response, Problem> {
+    let found = audit::list(&api.store, Scope::ALL, listed.page).await?;
+    listed.respond(found, Shown::from)
+}

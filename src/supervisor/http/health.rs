@@ -1,0 +1,66 @@
+//! `/health`, `/ready` and `/metrics`: for machines that watch this one; no key is asked for.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::Api;
+use super::once::Reply;
+use super::problem::Problem;
+use crate::supervisor::store::nodes;
+
+/// A store that takes longer to answer one question is not ready.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Whether it is there.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({ "status": "alive", "version": "0.1.0" }))]
+pub struct Health {
+    status: &'static str,
+    version: &'static str,
+}
+
+/// Whether it can work.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({ "status": "ready", "store": "ok" }))]
+pub struct Ready {
+    status: &'static str,
+    store: &'static str,
+}
+
+/// Whether this process is alive
+#[utoipa::path(get, operation_id = "health", path = "/health", tag = "supervisor", security(()),
+    responses((status = OK, body = Health)))]
+pub async fn health() -> Result<Reply, Problem> {
+    Reply::json(StatusCode::OK, &Health { status: "alive", version: env!("CARGO_PKG_VERSION") })
+}
+
+/// Whether it can do its work: the store answers
+#[utoipa::path(get, operation_id = "ready", path = "/ready", tag = "supervisor", security(()),
+    responses((status = OK, body = Ready)))]
+pub async fn ready(State(api): State<Api>) -> Result<Reply, Problem> {
+    let not =
+        |reason: &str| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", reason).retry_after(1);
+    match tokio::time::timeout(PATIENCE, api.store.answers()).await {
+        Ok(Ok(())) => Reply::json(StatusCode::OK, &Ready { status: "ready", store: "ok" }),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the store fails");
+            Err(not("the store fails; the log tells why"))
+        }
+        Err(_) => Err(not("the store does not answer")),
+    }
+}
+
+/// Its own figures, for Prometheus
+#[utoipa::path(get, operation_id = "metrics", path = "/metrics", tag = "supervisor", security(()),
+    responses((status = OK, content_type = "application/openmetrics-text", body = String)))]
+pub async fn metrics(State(api): State<Api>) -> Result<Response, Problem> {
+    let (nodes, unreachable) = nodes::count(&api.store, api.now()).await?;
+    let text = api.telemetry.text(nodes, unreachable).map_err(Problem::internal)?;
+    let content_type = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+    Ok(([(header::CONTENT_TYPE, content_type)], text).into_response())
+}

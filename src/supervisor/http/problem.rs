@@ -1,0 +1,186 @@
+//! What went wrong, as application/problem+json (RFC 9457) in the shape that clients of the API branch on.
+
+use axum::body::Body;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// An answer that is no success. It gets its `instance` where every response gets its request id.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    pub status: StatusCode,
+    code: &'static str,
+    reason: String,
+    issues: Vec<FieldIssue>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    /// For the log alone.
+    cause: Option<String>,
+}
+
+/// What is wrong with one field.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(example = json!({"code": "too_long", "reason": "expected at most 100 characters", "path": "name"}))]
+pub struct FieldIssue {
+    /// Stable, to branch on: `missing_field`, `unknown_field`, `wrong_type`, `invalid_value`, ...
+    pub code: &'static str,
+    pub reason: String,
+    /// The field, as `nodes[0]`; of a query or path its parameter; of a header its name.
+    pub path: String,
+}
+
+/// The body of every answer that is no success.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Problem, example = json!({
+    "type": "about:blank", "title": "Not Found", "code": "deployment_not_found",
+    "reason": "there is no such deployment, or it is not yours to see",
+    "instance": "5f0c7b1c9a834d1d8d5fbb6c0f7e2a11", "status": 404, "retryable": false
+}))]
+pub struct ProblemBody<'a> {
+    /// Always `about:blank`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// The status in words.
+    pub title: &'a str,
+    /// Stable, in snake_case: what to branch on.
+    pub code: &'a str,
+    /// A sentence for a person.
+    pub reason: &'a str,
+    /// The id of the request: the header `ld-request`, and in the Supervisor's log.
+    pub instance: &'a str,
+    pub status: u16,
+    /// Whether the same request may do better later.
+    pub retryable: bool,
+    /// Of a validation: the first field that is wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub field: Option<&'a str>,
+    /// Of a validation: every field that is wrong.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub field_issues: &'a [FieldIssue],
+}
+
+impl Problem {
+    pub fn new(status: StatusCode, code: &'static str, reason: impl Into<String>) -> Problem {
+        let reason = reason.into();
+        Problem { status, code, reason, issues: Vec::new(), headers: Vec::new(), cause: None }
+    }
+
+    pub fn bad_request(code: &'static str, reason: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::BAD_REQUEST, code, reason)
+    }
+
+    pub fn not_found(code: &'static str, reason: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::NOT_FOUND, code, reason)
+    }
+
+    pub fn forbidden(reason: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::FORBIDDEN, "permission_denied", reason)
+    }
+
+    pub fn conflict(code: &'static str, reason: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::CONFLICT, code, reason)
+    }
+
+    /// It is ours; the cause goes into the log and no further.
+    pub fn internal(cause: impl std::fmt::Display) -> Problem {
+        let reason = "the Supervisor failed; its log tells more under this request id";
+        let problem = Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", reason);
+        Problem { cause: Some(cause.to_string()), ..problem }
+    }
+
+    pub fn unavailable(cause: impl std::fmt::Display) -> Problem {
+        let reason = "the store does not answer; try again";
+        let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", reason);
+        Problem { cause: Some(cause.to_string()), ..problem }.retry_after(1)
+    }
+
+    /// Fields that are wrong. The first gives the reason.
+    pub fn validation(issues: Vec<FieldIssue>) -> Problem {
+        let reason = match issues.as_slice() {
+            [] => "the request is wrong".to_owned(),
+            [only] => format!("{}: {}", only.path, only.reason),
+            [first, rest @ ..] => format!("{}: {}, and {} more", first.path, first.reason, rest.len()),
+        };
+        Problem { issues, ..Problem::bad_request("validation_error", reason) }
+    }
+
+    pub fn field(path: impl Into<String>, code: &'static str, reason: impl Into<String>) -> Problem {
+        Problem::validation(vec![FieldIssue { code, reason: reason.into(), path: path.into() }])
+    }
+
+    /// Another code than `validation_error`.
+    pub fn coded(self, code: &'static str) -> Problem {
+        Problem { code, ..self }
+    }
+
+    pub fn retry_after(self, seconds: u64) -> Problem {
+        self.header(header::RETRY_AFTER, HeaderValue::from(seconds))
+    }
+
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Problem {
+        self.headers.push((name, value));
+        self
+    }
+
+    pub fn code(&self) -> &'static str {
+        self.code
+    }
+
+    pub fn cause(&self) -> Option<&str> {
+        self.cause.as_deref()
+    }
+
+    pub fn is_retryable(&self) -> bool {
+        matches!(self.status.as_u16(), 408 | 425 | 429 | 500 | 502 | 503 | 504)
+    }
+
+    pub fn body(&self, instance: &str) -> String {
+        let body = ProblemBody {
+            kind: "about:blank",
+            title: self.status.canonical_reason().unwrap_or("Error"),
+            code: self.code,
+            reason: &self.reason,
+            instance,
+            status: self.status.as_u16(),
+            retryable: self.is_retryable(),
+            field: self.issues.first().map(|issue| issue.path.as_str()),
+            field_issues: &self.issues,
+        };
+        serde_json::to_string(&body).unwrap_or_default()
+    }
+
+    /// The whole response for the request `instance`.
+    pub fn respond(&self, instance: &str) -> Response {
+        let mut response = Response::new(Body::from(self.body(instance)));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
+        headers.extend(self.headers.iter().cloned());
+        response
+    }
+}
+
+pub const CONTENT_TYPE: &str = "application/problem+json";
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<sqlx::Error> for Problem {
+    fn from(error: sqlx::Error) -> Problem {
+        use sqlx::Error::{Io, PoolClosed, PoolTimedOut, Tls, WorkerCrashed};
+        let away = matches!(error, PoolTimedOut | PoolClosed | Io(_) | Tls(_) | WorkerCrashed);
+        let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+        // PostgreSQL: deadlock, serialization failure, shutting down or starting, too many connections. SQLite: busy,
+        // full.
+        let passing = away
+            || code.is_some_and(|code| {
+                matches!(&*code, "40P01" | "40001" | "57P01" | "57P02" | "57P03" | "53300" | "5" | "13")
+            });
+        if passing { Problem::unavailable(error) } else { Problem::internal(error) }
+    }
+}

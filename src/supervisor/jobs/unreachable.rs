@@ -1,0 +1,20 @@
+//! Marks nodes that fell silent.
+
+use std::time::Duration;
+
+use super::{Context, alone};
+use crate::supervisor::store::{Result, nodes};
+
+pub const NAME: &str = "unreachable";
+pub const EVERY: Duration = Duration::from_secs(5);
+
+pub async fn run(context: Context) -> Result<()> {
+    let Some(mut change) = alone(&context, NAME).await? else { return Ok(()) };
+    let silent = nodes::mark_unreachable(&mut change, context.now).await?;
+    change.commit().await?;
+    for (node, name) in silent {
+        let seconds = nodes::UNREACHABLE_AFTER_MS / 1000;
+        tracing::warn!(node, name, "node {name:?} is unreachable: silent for {seconds} s");
+    }
+    Ok(())
+}
