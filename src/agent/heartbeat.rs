@@ -1,6 +1,7 @@
 //! How the node is: the host by proc(5), the runtimes by systemd and by asking Iggy, the agent's own cost.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::statvfs::statvfs;
@@ -17,7 +18,7 @@ use super::pulse::Pulse;
 use super::settings::Settings;
 use crate::config::DBUS_LIMIT;
 use crate::protocol::{Agent, Disk, Heartbeat, Host, Runtime, RuntimeState};
-use crate::systemd::{Manager, UnitFacts};
+use crate::systemd::{Bus, UnitFacts};
 
 /// Filesystems told, the fullest first: the wire says as many.
 const DISKS: usize = 16;
@@ -33,7 +34,7 @@ const PING_LIMIT: Duration = Duration::from_secs(1);
 /// Observes the host, the runtimes and itself.
 pub struct Observer {
     settings: Settings,
-    manager: Option<Manager>,
+    bus: Arc<Bus>,
     ticks: Option<CpuTicks>,
     disks: Option<JoinHandle<Vec<Disk>>>,
 }
@@ -73,8 +74,8 @@ pub async fn run(
 }
 
 impl Observer {
-    pub fn new(settings: Settings) -> Observer {
-        Observer { settings, manager: None, ticks: None, disks: None }
+    pub fn new(settings: Settings, bus: Arc<Bus>) -> Observer {
+        Observer { settings, bus, ticks: None, disks: None }
     }
 
     /// One look. What cannot be read is absent; nothing makes it wait for long.
@@ -112,12 +113,7 @@ impl Observer {
     }
 
     async fn runtimes(&mut self) -> Vec<RuntimeState> {
-        let facts = timeout(DBUS_LIMIT, self.facts()).await.ok().flatten();
-        if facts.is_none() {
-            // systemd or its bus went away: connect anew next time.
-            self.manager = None;
-        }
-        let facts = facts.unwrap_or_default();
+        let facts = timeout(DBUS_LIMIT, self.facts()).await.ok().flatten().unwrap_or_default();
         let mut states = Vec::with_capacity(facts.len().max(2));
         for runtime in [Runtime::Iggy, Runtime::Connectors] {
             let unit = self.settings.units.unit(&runtime);
@@ -140,11 +136,8 @@ impl Observer {
         states
     }
 
-    async fn facts(&mut self) -> Option<BTreeMap<String, UnitFacts>> {
-        if self.manager.is_none() {
-            self.manager = Some(Manager::connect().await.ok()?);
-        }
-        let manager = self.manager.as_ref()?;
+    async fn facts(&self) -> Option<BTreeMap<String, UnitFacts>> {
+        let manager = self.bus.manager().await.ok()?;
         let units = &self.settings.units;
         let mut names = vec![units.unit(&Runtime::Iggy), units.unit(&Runtime::Connectors)];
         let instances = manager.units_like(&[&units.instances()]).await.ok()?;
@@ -223,7 +216,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_heartbeat_tells_of_this_host_even_without_systemd() {
-        let mut observer = Observer::new(Settings::default());
+        let mut observer = Observer::new(Settings::default(), Arc::new(Bus::system()));
         let beat = observer.observe(5).await;
         assert_eq!(beat.at_ms, 5);
         assert!(beat.host.memory_total_bytes > Some(1 << 20), "{:?}", beat.host);

@@ -2,6 +2,8 @@
 //! tells how the node is.
 
 mod about;
+pub mod actions;
+pub mod clock;
 mod endpoint;
 mod enrol;
 mod executor;
@@ -11,6 +13,7 @@ mod identity;
 mod link;
 mod pulse;
 mod replace;
+pub mod request;
 mod settings;
 pub mod snapshots;
 mod status;
@@ -41,7 +44,7 @@ use self::heartbeat::Observer;
 use self::link::Link;
 use self::pulse::Pulse;
 use self::status::Teller;
-use crate::systemd::notify;
+use crate::systemd::{Bus, notify};
 use crate::tasks::Tasks;
 
 /// For what runs to end when the agent is told to stop; what takes longer is parked in the ledger.
@@ -115,6 +118,7 @@ pub async fn serve(
     let (reports, reported) = mpsc::channel(REPORTS_WAITING);
     let (listening, listened) = watch::channel(None);
     let (beats, beaten) = mpsc::channel(1);
+    let bus = Arc::new(Bus::system());
     let executor = Executor::start(&settings, reports).await?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), instance, "the agent has started");
 
@@ -144,7 +148,7 @@ pub async fn serve(
     });
     let ending = link_stop.clone();
     tasks.spawn("the link", |_| link.run(ending));
-    let observer = Observer::new(settings);
+    let observer = Observer::new(settings, bus);
     tasks.spawn("the heartbeat", |_| heartbeat::run(observer, listened, beats, pulse, wall_clock, link_stop));
     tasks.spawn("the watchdog", |stop| watch_over(pulse, stop));
     notify::ready("started");

@@ -1,16 +1,7 @@
 //! What a heartbeat tells of a unit: its state and what it costs, each figure asked for by itself.
 
-use zbus::{OwnedObjectPath, OwnedVariant, Variant};
-
-use super::{DESTINATION, Error, ListedUnit, Manager, explain};
-
-const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
-const MANAGER: &str = "org.freedesktop.systemd1.Manager";
-const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
-const UNIT: &str = "org.freedesktop.systemd1.Unit";
-const SERVICE: &str = "org.freedesktop.systemd1.Service";
-/// systemd's way to say that it does not know a figure.
-const UNKNOWN: u64 = u64::MAX;
+use super::properties::{number, text};
+use super::{DESTINATION, Error, ListedUnit, MANAGER, MANAGER_PATH, Manager, SERVICE, UNIT, explain};
 
 /// A service at one moment, in systemd's own words.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,10 +24,10 @@ pub struct UnitFacts {
 impl Manager {
     /// The names of the loaded units that match one of the patterns, in the manner of glob(7).
     pub async fn units_like(&self, patterns: &[&str]) -> Result<Vec<String>, Error> {
-        let connection = self.proxy.inner().connection();
         let states: &[&str] = &[];
         let arguments = (states, patterns);
-        let answer = connection
+        let answer = self
+            .connection()
             .call_method(Some(DESTINATION), MANAGER_PATH, Some(MANAGER), "ListUnitsByPatterns", &arguments)
             .await
             .map_err(explain)?;
@@ -49,7 +40,7 @@ impl Manager {
     /// How `service` is. One that does not exist is no error: its load state says so.
     pub async fn facts(&self, service: &str) -> Result<UnitFacts, Error> {
         let path = self.proxy.load_unit(service).await.map_err(explain)?;
-        let get = |interface, name| self.get(&path, interface, name);
+        let get = |interface, name| self.property(&path, interface, name);
         let load_state = text(&get(UNIT, "LoadState").await?);
         let active_state = text(&get(UNIT, "ActiveState").await?);
         let sub_state = text(&get(UNIT, "SubState").await?);
@@ -70,33 +61,4 @@ impl Manager {
         facts.tasks = number(&get(SERVICE, "TasksCurrent").await?);
         Ok(facts)
     }
-
-    async fn get(
-        &self,
-        path: &OwnedObjectPath,
-        interface: &'static str,
-        name: &'static str,
-    ) -> Result<OwnedVariant, Error> {
-        let connection = self.proxy.inner().connection();
-        let answer = connection
-            .call_method(Some(DESTINATION), path, Some(PROPERTIES), "Get", &(interface, name))
-            .await
-            .map_err(explain)?;
-        answer.body().deserialize().map_err(explain)
-    }
-}
-
-fn text(value: &OwnedVariant) -> String {
-    if let Variant::Str(text) = &**value { text.as_str().to_owned() } else { String::new() }
-}
-
-fn number(value: &OwnedVariant) -> Option<u64> {
-    let number = if let Variant::U32(number) = &**value {
-        u64::from(*number)
-    } else if let Variant::U64(number) = &**value {
-        *number
-    } else {
-        return None;
-    };
-    (number != UNKNOWN).then_some(number)
 }

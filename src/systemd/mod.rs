@@ -1,28 +1,37 @@
 //! The only code that speaks D-Bus: systemd's manager, as org.freedesktop.systemd1(5) describes it.
 
+mod bus;
+mod error;
 mod facts;
+mod jobs;
 mod json;
 pub mod notify;
+mod properties;
+mod standing;
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::Arc;
 
+use tokio::sync::OnceCell;
 use warden_checks::host::{Unit, UnitRow};
 use zbus::{OwnedObjectPath, OwnedVariant};
 
+use crate::config::DBUS_LIMIT;
+use error::{explain, explain_connect};
+
+pub use bus::Bus;
+pub use error::{CallError, Error};
 pub use facts::UnitFacts;
+pub use jobs::{Jobs, Verb};
+pub use standing::{Job, Standing};
 
 const DESTINATION: &str = "org.freedesktop.systemd1";
-
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// There is no bus, or no systemd on it.
-    #[error("{0}")]
-    Unavailable(String),
-    #[error("permission denied")]
-    Denied,
-    #[error("{0}")]
-    Call(String),
-}
+const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
+const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
+const UNIT: &str = "org.freedesktop.systemd1.Unit";
+const SERVICE: &str = "org.freedesktop.systemd1.Service";
 
 /// A row of ListUnits: name, description, load, active and sub state, followed unit, object path, job id,
 /// job type, job object path.
@@ -37,26 +46,66 @@ type ListedUnit =
 trait SystemdManager {
     fn list_units(&self) -> zbus::Result<Vec<ListedUnit>>;
     fn load_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
+    fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+    fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+    fn restart_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+    fn subscribe(&self) -> zbus::Result<()>;
 }
 
 /// A connection to systemd's manager.
+#[derive(Clone)]
 pub struct Manager {
     proxy: SystemdManagerProxy<'static>,
+    /// systemd tells of jobs once it was asked to, for as long as the connection holds.
+    subscribed: Arc<OnceCell<()>>,
 }
 
 impl Manager {
+    /// To the system bus of this host.
     pub async fn connect() -> Result<Manager, Error> {
-        let no_bus = |error: zbus::Error| {
-            let absent = matches!(&error, zbus::Error::InputOutput(_) | zbus::Error::Connection(..));
-            Error::Unavailable(if absent {
-                "no D-Bus system bus on this host".to_owned()
-            } else {
-                format!("the D-Bus system bus does not take us: {error}")
-            })
+        Manager::over(zbus::connection::Builder::system()).await
+    }
+
+    pub async fn connect_to(address: &str) -> Result<Manager, Error> {
+        Manager::over(zbus::connection::Builder::address(address)).await
+    }
+
+    async fn over(builder: zbus::connection::Builder<'_>) -> Result<Manager, Error> {
+        let connect = async {
+            let connection = builder.build().await.map_err(explain_connect)?;
+            SystemdManagerProxy::new(&connection).await.map_err(explain)
         };
-        let connection = zbus::Connection::system().await.map_err(no_bus)?;
-        let proxy = SystemdManagerProxy::new(&connection).await.map_err(explain)?;
-        Ok(Manager { proxy })
+        let proxy =
+            tokio::time::timeout(DBUS_LIMIT, connect).await.map_err(|_| Error::Timeout(DBUS_LIMIT))??;
+        Ok(Manager { proxy, subscribed: Arc::default() })
+    }
+
+    /// What this connection is known by: the bus, which has a new id each time it starts, and the name it gave us.
+    pub fn identity(&self) -> String {
+        let name = self.connection().unique_name().map_or("", |name| name.as_str());
+        format!("{} {name}", self.connection().server_guid().as_str())
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.connection().is_closed()
+    }
+
+    /// Whether the connection of that identity is still on the bus of this one.
+    async fn is_connected(&self, identity: &str) -> Result<bool, Error> {
+        let Some((bus, name)) = identity.split_once(' ') else { return Ok(false) };
+        if bus != self.connection().server_guid().as_str() {
+            return Ok(false);
+        }
+        let bus = "org.freedesktop.DBus";
+        self.in_time(async {
+            let answer = self
+                .connection()
+                .call_method(Some(bus), "/org/freedesktop/DBus", Some(bus), "NameHasOwner", &(name,))
+                .await
+                .map_err(explain)?;
+            answer.body().deserialize().map_err(explain)
+        })
+        .await
     }
 
     /// Every unit that is loaded.
@@ -83,8 +132,7 @@ impl Manager {
     /// stopped and disabled has no object until then.
     pub async fn unit(&self, name: &str) -> Result<Unit, Error> {
         let path = self.proxy.load_unit(name).await.map_err(explain)?;
-        let connection = self.proxy.inner().connection();
-        let properties = zbus::Proxy::new(connection, DESTINATION, path, "org.freedesktop.DBus.Properties")
+        let properties = zbus::Proxy::new(self.connection(), DESTINATION, path, PROPERTIES)
             .await
             .map_err(explain)?;
         let mut unit = Unit { properties: BTreeMap::new() };
@@ -94,6 +142,25 @@ impl Manager {
             unit.properties.extend(all.into_iter().map(|(name, value)| (name, json::from(&value))));
         }
         Ok(unit)
+    }
+
+    async fn subscribe(&self) -> Result<(), Error> {
+        let subscribe = || async { self.proxy.subscribe().await.map_err(explain) };
+        self.subscribed.get_or_try_init(subscribe).await.map(|()| ())
+    }
+
+    fn connection(&self) -> &zbus::Connection {
+        self.proxy.inner().connection()
+    }
+
+    async fn in_time<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        tokio::time::timeout(DBUS_LIMIT, work).await.unwrap_or(Err(Error::Timeout(DBUS_LIMIT)))
+    }
+}
+
+impl fmt::Debug for Manager {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("Manager").field(&self.identity()).finish()
     }
 }
 
@@ -106,17 +173,4 @@ fn interfaces(unit: &str) -> Vec<String> {
         _ => None,
     };
     ["Unit"].into_iter().chain(kind).map(|kind| format!("org.freedesktop.systemd1.{kind}")).collect()
-}
-
-fn explain(error: zbus::Error) -> Error {
-    if let zbus::Error::MethodError(name, detail, _) = &error {
-        return match name.as_str() {
-            "org.freedesktop.DBus.Error.AccessDenied" => Error::Denied,
-            "org.freedesktop.DBus.Error.ServiceUnknown" | "org.freedesktop.DBus.Error.NameHasNoOwner" => {
-                Error::Unavailable("systemd does not run on this host".to_owned())
-            }
-            _ => Error::Call(detail.clone().unwrap_or_else(|| name.to_string())),
-        };
-    }
-    Error::Call(error.to_string())
 }

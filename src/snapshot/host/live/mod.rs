@@ -151,17 +151,15 @@ impl Live {
 }
 
 async fn connect() -> Result<systemd::Manager, Cause> {
-    systemd::Manager::connect().await.map_err(|error| match error {
-        systemd::Error::Unavailable(reason) => Cause::Unavailable(reason),
-        systemd::Error::Denied | systemd::Error::Call(_) => cause_of(error),
-    })
+    systemd::Manager::connect().await.map_err(cause_of)
 }
 
 fn cause_of(error: systemd::Error) -> Cause {
     match error {
         systemd::Error::Unavailable(reason) => Cause::Unavailable(reason),
         systemd::Error::Denied => Cause::Denied,
-        systemd::Error::Call(detail) => Cause::Other(detail),
+        systemd::Error::Timeout(_) => Cause::TimedOut,
+        systemd::Error::NoSuchUnit(detail) | systemd::Error::Call(detail) => Cause::Other(detail),
     }
 }
 

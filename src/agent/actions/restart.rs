@@ -1,0 +1,23 @@
+//! Stops a unit if it runs, and starts it.
+
+use super::{UnitAction, Verdict, runs, runs_on, started_since, unchanged};
+use crate::systemd::Verb;
+
+pub const RESTART: UnitAction = UnitAction {
+    verb: Verb::Restart,
+    name: "restart",
+    jobs: &["restart", "start"],
+    already: |_| false,
+    wanted: runs,
+    stayed: runs_on,
+    verify: |before, now| {
+        if started_since(before, now) {
+            Verdict::TookEffect
+        } else if unchanged(before, now) {
+            Verdict::NoEffect
+        } else {
+            // Its first half, the stop, may have been ours, and its second half failed before the start.
+            Verdict::Unclear("it was stopped since, and not started")
+        }
+    },
+};

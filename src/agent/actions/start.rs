@@ -1,0 +1,22 @@
+//! Starts a unit that does not run.
+
+use super::{UnitAction, Verdict, runs, runs_on, started_since, unchanged};
+use crate::systemd::Verb;
+
+pub const START: UnitAction = UnitAction {
+    verb: Verb::Start,
+    name: "start",
+    jobs: &["start", "restart"],
+    already: runs,
+    wanted: runs,
+    stayed: runs_on,
+    verify: |before, now| {
+        if started_since(before, now) {
+            Verdict::TookEffect
+        } else if unchanged(before, now) {
+            Verdict::NoEffect
+        } else {
+            Verdict::Unclear("it changed without having been started")
+        }
+    },
+};

@@ -1,0 +1,22 @@
+//! Stops a unit that runs.
+
+use super::{UnitAction, Verdict, is_down, started_since};
+use crate::systemd::Verb;
+
+pub const STOP: UnitAction = UnitAction {
+    verb: Verb::Stop,
+    name: "stop",
+    jobs: &["stop"],
+    already: is_down,
+    wanted: is_down,
+    stayed: |_, now| is_down(&now.state),
+    verify: |before, now| {
+        if is_down(&now.state) {
+            Verdict::TookEffect
+        } else if started_since(before, now) {
+            Verdict::Unclear("it was started anew since")
+        } else {
+            Verdict::NoEffect
+        }
+    },
+};

@@ -1,0 +1,182 @@
+//! How a course comes to its end, and the small moves between its states.
+
+use std::time::Duration;
+
+use super::course::{Course, Effects, Look, State, Then};
+use super::{Effect, Op, Step, Task, words};
+use crate::agent::actions::UnitAction;
+use crate::agent::clock::BootTime;
+use crate::protocol::{Code, Outcome, Reason, UnitChange};
+use crate::systemd::{Error, Standing};
+
+/// After the deadline, for one last look, the journal and the ledger. Then the end is told with what is known.
+const LAST_WORDS: Duration = Duration::from_secs(15);
+
+impl Course {
+    pub(super) fn give_up(&mut self, error: &Error) -> Effects {
+        let Some((action, unit)) = self.unit() else { return Vec::new() };
+        let code =
+            if self.state == State::Looking(Look::Last) { Code::DeadlineExceeded } else { Code::Interrupted };
+        let reason = words::unknown(action, &unit, &error.to_string());
+        let result = Some(self.change(None));
+        self.finish(Outcome::Rejected { reason: Reason { code, reason }, result })
+    }
+
+    pub(super) fn tick(&mut self, now: BootTime) -> Effects {
+        if now < self.deadline || self.is_over() {
+            return Vec::new();
+        }
+        if now >= self.last_words() {
+            return self.end_now();
+        }
+        if self.is_late() {
+            return Vec::new();
+        }
+        if self.begun {
+            self.look(Look::Last)
+        } else {
+            self.reject(Code::DeadlineExceeded, words::NOT_BEGUN)
+        }
+    }
+
+    /// Whether the end is being prepared already, so that the deadline changes nothing.
+    pub(super) fn is_late(&self) -> bool {
+        self.record.step == Step::Finished
+            || matches!(self.state, State::Looking(Look::Last) | State::Journal(_) | State::Over)
+    }
+
+    pub(super) fn last_words(&self) -> BootTime {
+        self.deadline.after(LAST_WORDS)
+    }
+
+    /// With what is known: some operation never ended.
+    pub(super) fn end_now(&mut self) -> Effects {
+        if self.record.outcome.is_none() {
+            let outcome = if let State::Journal(outcome) = &self.state {
+                (**outcome).clone()
+            } else {
+                let reason = match self.unit() {
+                    Some((action, unit)) if self.begun => {
+                        words::unknown(action, &unit, "it does not answer")
+                    }
+                    _ => words::NOT_BEGUN.to_owned(),
+                };
+                let result = self.record.progress.before.is_some().then(|| self.change(None));
+                Outcome::Rejected { reason: Reason { code: Code::DeadlineExceeded, reason }, result }
+            };
+            self.record.step = Step::Finished;
+            self.record.outcome = Some(outcome);
+            // One attempt to write it down, which nobody waits for.
+            let mut effects = self.write();
+            effects.extend(self.over());
+            return effects;
+        }
+        self.over()
+    }
+
+    pub(super) fn cancel(&mut self) -> Effects {
+        if self.is_late() || std::mem::replace(&mut self.cancelled, true) {
+            Vec::new()
+        } else if self.begun {
+            vec![Effect::TellProgress(words::CANCEL_LATE)]
+        } else {
+            self.reject(Code::Cancelled, words::CANCELLED)
+        }
+    }
+
+    pub(super) fn unit(&self) -> Option<(&'static UnitAction, String)> {
+        match &self.task {
+            Task::Unit { action, unit } => Some((action, unit.clone())),
+            Task::Unsupported(_) => None,
+        }
+    }
+
+    pub(super) fn doing(&mut self, state: State, op: Op) -> Effects {
+        self.state = state;
+        self.op = self.op.wrapping_add(1);
+        vec![Effect::Do(self.op, op)]
+    }
+
+    pub(super) fn write(&mut self) -> Effects {
+        let record = Box::new(self.record.clone());
+        self.doing(State::Recording, Op::Record(record))
+    }
+
+    pub(super) fn wait_for_turn(&mut self) -> Effects {
+        self.doing(State::Queued, Op::Turn)
+    }
+
+    pub(super) fn look(&mut self, why: Look) -> Effects {
+        self.doing(State::Looking(why), Op::Look)
+    }
+
+    pub(super) fn pause(&mut self, then: Look, until: BootTime) -> Effects {
+        self.doing(State::Pausing(Then::Look(then)), Op::Pause { until })
+    }
+
+    pub(super) fn quiet(&mut self) -> Effects {
+        let bus = self.record.progress.bus.clone().unwrap_or_default();
+        self.doing(State::Quieting, Op::Quiet { bus })
+    }
+
+    pub(super) fn refusal(&self, error: &Error) -> (Code, String) {
+        match &self.task {
+            Task::Unit { action, unit } => words::refusal(action, unit, error),
+            Task::Unsupported(why) => (Code::UnsupportedAction, why.clone()),
+        }
+    }
+
+    /// Rejected with nothing done.
+    pub(super) fn reject(&mut self, code: Code, reason: impl Into<String>) -> Effects {
+        let result = self.record.progress.before.is_some().then(|| self.change(None));
+        let reason = Reason { code, reason: reason.into() };
+        self.finish(Outcome::Rejected { reason, result })
+    }
+
+    pub(super) fn reject_after(&mut self, code: Code, reason: String, after: Standing) -> Effects {
+        let result = Some(self.change(Some(after)));
+        self.finish(Outcome::Rejected { reason: Reason { code, reason }, result })
+    }
+
+    /// The same, with the unit's newest journal lines.
+    pub(super) fn fail(&mut self, code: Code, reason: String, after: Standing, now: BootTime) -> Effects {
+        let result = Some(self.change(Some(after)));
+        let outcome = Outcome::Rejected { reason: Reason { code, reason }, result };
+        let since = self.called_at.map_or(Duration::ZERO, |called| now.since(called));
+        self.doing(State::Journal(Box::new(outcome)), Op::Journal { since })
+    }
+
+    pub(super) fn change(&self, after: Option<Standing>) -> UnitChange {
+        let progress = &self.record.progress;
+        UnitChange {
+            unit: self.unit().map(|(_, unit)| unit).unwrap_or_default(),
+            before: progress.before.as_ref().map(|before| before.state.clone()),
+            after: after.map(|after| after.state),
+            job_result: progress.job_result.clone(),
+            took_ms: progress.took_ms,
+            journal: Vec::new(),
+        }
+    }
+
+    pub(super) fn finish(&mut self, outcome: Outcome) -> Effects {
+        self.record.step = Step::Finished;
+        self.record.outcome = Some(outcome);
+        self.write()
+    }
+
+    pub(super) fn tell(&mut self) -> Effects {
+        if std::mem::replace(&mut self.told, true) {
+            return Vec::new();
+        }
+        self.record.outcome.clone().map(Effect::TellFinished).into_iter().collect()
+    }
+
+    pub(super) fn over(&mut self) -> Effects {
+        let mut effects = self.tell();
+        self.state = State::Over;
+        if self.settled {
+            effects.push(Effect::Settle);
+        }
+        effects
+    }
+}

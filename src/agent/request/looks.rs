@@ -1,0 +1,154 @@
+//! What a look at the unit leads to.
+
+use std::time::Duration;
+
+use super::course::{Course, Effects, Look, State};
+use super::{Effect, Op, Step, words};
+use crate::agent::actions::{UnitAction, Verdict};
+use crate::agent::clock::BootTime;
+use crate::protocol::{Code, Outcome};
+use crate::systemd::{Error, Standing};
+
+/// Between two looks at a unit that must stay as it is.
+const LOOK_EACH: Duration = Duration::from_millis(250);
+/// How long systemd may be away before a request that has not begun is given up: D-Bus is back after a restart
+/// within a second.
+const SYSTEMD_PATIENCE: Duration = Duration::from_secs(10);
+
+impl Course {
+    pub(super) fn seen(&mut self, why: Look, now_is: Standing, bus: String, now: BootTime) -> Effects {
+        let Some((action, unit)) = self.unit() else { return Vec::new() };
+        match why {
+            Look::First => self.first(action, &unit, now_is, bus),
+            Look::Verify => self.verify(action, &unit, now_is, bus),
+            Look::AfterJob => self.after_job(action, &unit, now_is, now),
+            Look::Settling => self.still(action, &unit, now_is, now),
+            Look::Last => {
+                let reason = words::late(action, &unit, &self.record, &now_is);
+                self.reject_after(Code::DeadlineExceeded, reason, now_is)
+            }
+            Look::Rebooted => {
+                self.reject_after(Code::Interrupted, words::rebooted(action, &unit, &now_is), now_is)
+            }
+        }
+    }
+
+    pub(super) fn first(&mut self, action: &UnitAction, unit: &str, now_is: Standing, bus: String) -> Effects {
+        let down = matches!(now_is.state.active_state.as_str(), "inactive" | "failed");
+        if now_is.load_state == "not-found" && down {
+            return self.reject(Code::UnitNotFound, words::not_found(unit));
+        }
+        let already = (action.already)(&now_is.state) && now_is.job.is_none();
+        self.record.progress.before = Some(now_is.clone());
+        if already {
+            let result = Some(self.change(Some(now_is)));
+            return self.finish(Outcome::Completed { result });
+        }
+        self.intend(bus)
+    }
+
+    pub(super) fn intend(&mut self, bus: String) -> Effects {
+        self.record.progress.bus = Some(bus);
+        self.record.step = Step::Intended;
+        self.write()
+    }
+
+    pub(super) fn verify(&mut self, action: &UnitAction, unit: &str, now_is: Standing, bus: String) -> Effects {
+        if let Some(job) = action.job(&now_is) {
+            return self.called(Some(job));
+        }
+        if self.record.step >= Step::Called {
+            return self.look(Look::AfterJob);
+        }
+        let before = self.record.progress.before.clone().unwrap_or_default();
+        match (action.verify)(&before, &now_is) {
+            Verdict::TookEffect => self.called(None),
+            Verdict::NoEffect if self.cancelled => {
+                self.reject_after(Code::Cancelled, words::CANCELLED.to_owned(), now_is)
+            }
+            Verdict::NoEffect => self.intend(bus),
+            Verdict::Unclear(why) => {
+                self.reject_after(Code::Interrupted, words::unclear(action, unit, why), now_is)
+            }
+        }
+    }
+
+    pub(super) fn called(&mut self, job: Option<String>) -> Effects {
+        self.taken = true;
+        self.record.progress.job = job;
+        self.record.step = Step::Called;
+        self.write()
+    }
+
+    pub(super) fn follow(&mut self) -> Effects {
+        match self.record.progress.job.clone() {
+            Some(job) => self.doing(State::Following(job.clone()), Op::Follow { job }),
+            None => self.look(Look::AfterJob),
+        }
+    }
+
+    pub(super) fn after_job(&mut self, action: &UnitAction, unit: &str, now_is: Standing, now: BootTime) -> Effects {
+        let result = self.record.progress.job_result.clone();
+        if result.is_none()
+            && let Some(job) = action.job(&now_is)
+        {
+            // The connection broke and the job goes on; or it ended and another one like it was queued.
+            self.record.progress.job = Some(job);
+            return self.follow();
+        }
+        if let Some(result) = result.filter(|result| result != "done") {
+            let reason = words::job_failed(action, unit, &result, &now_is.state);
+            return self.fail(Code::JobFailed, reason, now_is, now);
+        }
+        if !(action.wanted)(&now_is.state) {
+            let reason = words::not_as_wanted(action, unit, &now_is.state);
+            return self.fail(Code::UnitNotStable, reason, now_is, now);
+        }
+        self.record.progress.after = Some(now_is);
+        self.record.step = Step::Settling;
+        let mut effects = vec![Effect::TellProgress(words::SETTLING)];
+        effects.extend(self.write());
+        effects
+    }
+
+    /// The time begins when the step is written: after a crash it begins anew.
+    pub(super) fn settling(&mut self, now: BootTime) -> Effects {
+        self.settling_since = Some(now);
+        self.pause(Look::Settling, now.after(self.spans.settle.min(LOOK_EACH)))
+    }
+
+    pub(super) fn still(&mut self, action: &UnitAction, unit: &str, now_is: Standing, now: BootTime) -> Effects {
+        let since = *self.settling_since.get_or_insert(now);
+        let after = self.record.progress.after.clone().unwrap_or_else(|| now_is.clone());
+        if !(action.stayed)(&after, &now_is) {
+            let reason = words::not_stable(action, unit, now.since(since), &now_is);
+            return self.fail(Code::UnitNotStable, reason, now_is, now);
+        }
+        let end = since.after(self.spans.settle);
+        if now >= end {
+            let result = Some(self.change(Some(now_is)));
+            return self.finish(Outcome::Completed { result });
+        }
+        self.pause(Look::Settling, end.min(now.after(LOOK_EACH)))
+    }
+
+    pub(super) fn not_seen(&mut self, why: Look, error: &Error, now: BootTime) -> Effects {
+        let since = *self.away_since.get_or_insert(now);
+        let passing = matches!(error, Error::Unavailable(_) | Error::Timeout(_));
+        match why {
+            Look::First if !passing => {
+                let (code, reason) = self.refusal(error);
+                self.reject(code, reason)
+            }
+            Look::First if now.since(since) >= SYSTEMD_PATIENCE => {
+                let (code, reason) = self.refusal(error);
+                self.reject(code, reason)
+            }
+            Look::Last => self.give_up(error),
+            Look::Rebooted if now.since(since) >= SYSTEMD_PATIENCE => self.give_up(error),
+            Look::First | Look::Verify | Look::AfterJob | Look::Settling | Look::Rebooted => {
+                self.pause(why, now.after(super::course::TRY_AGAIN))
+            }
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The course of one request, from its arrival to its end. Pure: events in, effects out, the time as an argument.
+//!
+//! ```text
+//! Received -> Accepted -> (its turn, the policy) -> Intended -> Called -> Settling -> Finished -> Settled
+//! ```
+//! Each step but the first is in the ledger, on disk, before anything that follows from it is done. `Accepted`: it
+//! will end, whatever crashes. `Intended`: how the unit stood before, so that after a crash it can be told whether
+//! the call was made. `Called`: systemd has taken it, and it is never called again. `Settling`: the job is done, and
+//! the unit must stay as it is for a while. `Finished`: the outcome. `Settled`: the Supervisor has the outcome.
+
+mod course;
+mod ends;
+mod looks;
+#[cfg(test)]
+mod tests;
+mod words;
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::actions::UnitAction;
+use super::clock::BootTime;
+use crate::protocol::Outcome;
+use crate::systemd::{Error, Standing, Verb};
+
+pub use course::Course;
+
+/// How far a request has come, as the ledger has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    Accepted,
+    Intended,
+    Called,
+    Settling,
+    Finished,
+}
+
+/// What the ledger keeps of a request's course.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    pub step: Step,
+    pub progress: Progress,
+    pub outcome: Option<Outcome>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Progress {
+    /// How the unit stood before the call.
+    pub before: Option<Standing>,
+    /// The connection the call was made through, as [`crate::systemd::Manager::identity`] tells.
+    pub bus: Option<String>,
+    /// Object path of the job systemd answered with.
+    pub job: Option<String>,
+    pub job_result: Option<String>,
+    pub took_ms: Option<u64>,
+    /// How the unit stood when the job was done.
+    pub after: Option<Standing>,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone)]
+pub enum Task {
+    Unit { action: &'static UnitAction, unit: String },
+    /// This agent cannot, for this reason.
+    Unsupported(String),
+}
+
+/// The spans a course keeps to.
+#[derive(Debug, Clone, Copy)]
+pub struct Spans {
+    /// How long a unit must stay as it was right after its job.
+    pub settle: Duration,
+}
+
+/// Something the executor does for a course.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// At most one is under way: another one replaces it. Its [`Answer`] comes back under the same number.
+    Do(u32, Op),
+    /// Tell the Supervisor that the request is accepted.
+    TellAccepted,
+    TellProgress(&'static str),
+    TellFinished(Outcome),
+    /// The Supervisor had the outcome before it was written: write that down too.
+    Settle,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Op {
+    /// Write it into the ledger, and wait until it is on disk.
+    Record(Box<Record>),
+    /// Wait until no earlier request for the same runtime is open.
+    Turn,
+    Policy,
+    /// Ask systemd how the unit stands.
+    Look,
+    Call(Verb),
+    Follow { job: String },
+    /// Wait until whatever was sent through a connection that broke has been dealt with.
+    Quiet { bus: String },
+    Pause { until: BootTime },
+    /// Fetch what the unit logged in so long a time.
+    Journal { since: Duration },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    Recorded,
+    NotRecorded(String),
+    Turn,
+    Allowed,
+    Denied(String),
+    Standing { standing: Box<Standing>, bus: String },
+    NotSeen(Error),
+    Called { job: String },
+    /// It had no effect, for certain.
+    Refused(Error),
+    /// Nothing was sent.
+    NotSent,
+    /// It may have had its effect.
+    Lost,
+    /// With its result, unless it ended unheard.
+    JobEnded(Option<String>),
+    /// The connection broke.
+    JobLost,
+    Quiet,
+    Paused,
+    Journal(Vec<String>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    Answer(u32, Answer),
+    /// It got later; the executor sends it at [`Course::wake`].
+    Tick,
+    Cancel,
+    /// The Supervisor has an outcome.
+    Settled,
+}

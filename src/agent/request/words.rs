@@ -1,0 +1,123 @@
+//! The sentences in which an outcome is told.
+
+use std::time::Duration;
+
+use super::{Record, Step};
+use crate::agent::actions::{UnitAction, Verdict};
+use crate::protocol::{Code, UnitState};
+use crate::systemd::{Error, Standing};
+
+pub const CANCELLED: &str = "cancelled before it was begun; nothing was done";
+pub const CANCEL_LATE: &str = "it cannot be cancelled any more: systemd has been asked";
+pub const NOT_BEGUN: &str = "the deadline was over before it was begun; nothing was done";
+pub const REBOOTED_BEFORE: &str = "the host went down before it was begun; nothing was done";
+pub const SETTLING: &str = "waiting whether the unit stays as it is";
+
+pub fn ledger(why: &str) -> String {
+    format!("the agent cannot write its ledger, so nothing was done: {why}")
+}
+
+pub fn not_found(unit: &str) -> String {
+    format!("{unit} does not exist on this host")
+}
+
+/// systemd refused, or could not be asked; nothing was done.
+pub fn refusal(action: &UnitAction, unit: &str, error: &Error) -> (Code, String) {
+    let name = action.name;
+    match error {
+        Error::Denied => {
+            (Code::PermissionDenied, format!("polkit does not let the agent {name} {unit} on this host"))
+        }
+        Error::NoSuchUnit(_) => (Code::UnitNotFound, not_found(unit)),
+        Error::Unavailable(_) | Error::Timeout(_) => {
+            (Code::SystemdUnavailable, format!("cannot {name} {unit}; nothing was done: {error}"))
+        }
+        Error::Call(_) => (Code::JobFailed, format!("systemd refused to {name} {unit}: {error}")),
+    }
+}
+
+pub fn job_failed(action: &UnitAction, unit: &str, result: &str, state: &UnitState) -> String {
+    let how = match result {
+        "canceled" => "was cancelled by somebody else on this host".to_owned(),
+        "dependency" => "failed, because a unit that it needs did".to_owned(),
+        "timeout" => format!("ran out of time{}", ending(state)),
+        other => format!("ended as {other}{}", ending(state)),
+    };
+    format!("systemd's job to {} {unit} {how}", action.name)
+}
+
+pub fn not_as_wanted(action: &UnitAction, unit: &str, state: &UnitState) -> String {
+    format!("{unit} is {} right after its {}{}", shown(state), action.name, ending(state))
+}
+
+pub fn not_stable(action: &UnitAction, unit: &str, held: Duration, now_is: &Standing) -> String {
+    let seconds = held.as_secs_f64();
+    if (action.wanted)(&now_is.state) {
+        return format!(
+            "{unit} held for {seconds:.1} s after its {}, then it was started anew{}",
+            action.name,
+            ending(&now_is.state)
+        );
+    }
+    let state = shown(&now_is.state);
+    format!("{unit} held for {seconds:.1} s after its {}, now it is {state}{}", action.name, ending(&now_is.state))
+}
+
+/// The deadline is over, and this is how the unit stands.
+pub fn late(action: &UnitAction, unit: &str, record: &Record, now_is: &Standing) -> String {
+    let name = action.name;
+    let state = shown(&now_is.state);
+    if action.job(now_is).is_some() {
+        return format!(
+            "systemd's job to {name} {unit} did not end before the deadline, and goes on; the unit is {state}"
+        );
+    }
+    if record.step >= Step::Settling {
+        return format!("{unit} is {state} after its {name}; the deadline left no time to see whether it stays so");
+    }
+    let before = record.progress.before.clone().unwrap_or_default();
+    match (action.verify)(&before, now_is) {
+        _ if record.step == Step::Called => {
+            format!("the deadline was over when the job to {name} {unit} ended; the unit is {state}")
+        }
+        Verdict::TookEffect => format!("the {name} of {unit} took effect before the deadline; the unit is {state}"),
+        Verdict::NoEffect => format!("the {name} of {unit} had taken no effect at the deadline; the unit is {state}"),
+        Verdict::Unclear(why) => {
+            format!("whether the {name} of {unit} took effect before the deadline is not clear: {why}")
+        }
+    }
+}
+
+pub fn rebooted(action: &UnitAction, unit: &str, now_is: &Standing) -> String {
+    let state = shown(&now_is.state);
+    format!("the host went down during the {} of {unit}; since it is up again the unit is {state}", action.name)
+}
+
+pub fn unclear(action: &UnitAction, unit: &str, why: &str) -> String {
+    let name = action.name;
+    format!("whether the {name} of {unit} took effect when the agent was interrupted is not clear: {why}; it is not repeated")
+}
+
+pub fn unknown(action: &UnitAction, unit: &str, why: &str) -> String {
+    format!("whether the {} of {unit} took effect is not known: {why}", action.name)
+}
+
+fn shown(state: &UnitState) -> String {
+    if state.sub_state.is_empty() || state.sub_state == state.active_state {
+        state.active_state.clone()
+    } else {
+        format!("{} ({})", state.active_state, state.sub_state)
+    }
+}
+
+/// How the main process ended, where that tells more: `: exit-code, status 203`.
+fn ending(state: &UnitState) -> String {
+    match (state.result.as_str(), state.exit_status) {
+        ("" | "success", _) => String::new(),
+        (result, Some(status)) if result == "signal" || result == "core-dump" => {
+            format!(": {result}, signal {status}")
+        }
+        (result, Some(status)) => format!(": {result}, status {status}"),
+        (result, None) => format!(": {result}"),
+    }
+}
