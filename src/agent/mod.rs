@@ -3,6 +3,7 @@
 
 mod about;
 pub mod actions;
+pub mod audit;
 pub mod clock;
 mod endpoint;
 mod enrol;
@@ -10,6 +11,7 @@ mod executor;
 mod figures;
 mod heartbeat;
 mod identity;
+pub mod ledger;
 mod link;
 mod pulse;
 mod replace;

@@ -1,0 +1,153 @@
+//! `/etc/warden/policy.toml`: what this host's owner demands, whatever anybody asks for.
+
+mod rules;
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use anyhow::{Context, ensure};
+use serde::Deserialize;
+
+use crate::snapshot::redact::AlsoMask;
+
+pub use rules::{Asked, Denied, Done, Pattern, Rule, Span, Then, decide, looks_back};
+
+/// Where the policy stands; a host without one has no demands.
+pub const PLACE: &str = "/etc/warden/policy.toml";
+/// A policy is some lines; what is larger is not one. In bytes.
+const MOST_BYTES: u64 = 256 << 10;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Policy {
+    redaction: Redaction,
+    rule: Vec<Rule>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Redaction {
+    /// Texts, or regular expressions between slashes, that are masked besides what is masked anyway.
+    #[serde(default)]
+    also_mask: Vec<String>,
+}
+
+/// What the policies at `paths` mask besides what is masked anyway; they cannot mask less. A policy that is there and
+/// cannot be read or understood is an error: without it nobody knows what may leave this host.
+pub fn also_mask(paths: &[&Path]) -> anyhow::Result<AlsoMask> {
+    let mut entries = Vec::new();
+    for path in paths {
+        entries.extend(read(path)?);
+    }
+    Ok(AlsoMask::new(&entries)?)
+}
+
+/// What the policy at `path` says may be done on this host. Only root may have written it: whoever else could would
+/// decide for the host.
+///
+/// # Errors
+/// It is not understood, or others than root can write it. Then nothing may be done.
+pub fn rules(path: &Path) -> anyhow::Result<Vec<Rule>> {
+    let Some((text, file)) = text(path)? else { return Ok(Vec::new()) };
+    let about = file.metadata().with_context(|| format!("cannot look at the policy {}", path.display()))?;
+    let writable = about.mode() & 0o002 != 0 || (about.mode() & 0o020 != 0 && about.gid() != 0);
+    ensure!(
+        about.uid() == 0 && !writable,
+        "the policy {} must be root's, and nobody else may write it: chown root:root, chmod 644",
+        path.display()
+    );
+    let policy = parse(&text);
+    Ok(policy.with_context(|| format!("the policy {} is not understood; mend it", path.display()))?.rule)
+}
+
+fn read(path: &Path) -> anyhow::Result<Vec<String>> {
+    let Some((text, _)) = text(path)? else { return Ok(Vec::new()) };
+    let policy = parse(&text).with_context(|| {
+        format!("nothing is collected while the policy {} is not understood; mend it", path.display())
+    })?;
+    Ok(policy.redaction.also_mask)
+}
+
+/// A host without a policy has no demands.
+fn text(path: &Path) -> anyhow::Result<Option<(String, File)>> {
+    let unread = || format!("cannot read the policy {}", path.display());
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(unread),
+    };
+    let mut text = String::new();
+    (&file).take(MOST_BYTES + 1).read_to_string(&mut text).with_context(unread)?;
+    ensure!(text.len() as u64 <= MOST_BYTES, "the policy {} is larger than 256 KiB", path.display());
+    Ok(Some((text, file)))
+}
+
+fn parse(text: &str) -> anyhow::Result<Policy> {
+    let policy: Policy = toml::from_str(text)?;
+    AlsoMask::new(&policy.redaction.also_mask)?;
+    rules::validate(&policy.rule)?;
+    Ok(policy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_may_widen_and_nothing_else() {
+        assert!(
+            parse("[redaction]\nalso_mask = [\"x-ray\", \"/a+b/\"]\n[[rule]]\nname = \"a\"\nthen = \"deny\"\n").is_ok()
+        );
+        for wrong in [
+            "[redaction]\nnever_mask = [\"x\"]\n",
+            "[redaction]\nalso_mask = \"x\"\n",
+            "[redaction\n",
+            "[redaction]\nalso_mask = [\"/(/\"]",
+            "[actions]\nrestart = true\n",
+            "[[rule]]\nname = \"a\"\n",
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn no_policy_is_no_demand_and_an_unreadable_one_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(also_mask(&[&folder.path().join("policy.toml")]).is_ok());
+        let error = also_mask(&[folder.path()]).unwrap_err();
+        assert!(format!("{error:#}").starts_with("cannot read the policy "), "{error:#}");
+        let path = folder.path().join("odd.toml");
+        std::fs::write(&path, "[redaction]\nalso_mask = 7\n").unwrap();
+        let told = format!("{:#}", also_mask(&[&path]).unwrap_err());
+        assert!(
+            told.starts_with("nothing is collected while the policy ") && told.contains("also_mask = 7"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn only_root_says_what_may_be_done() {
+        use std::os::unix::fs::PermissionsExt;
+        assert!(nix::unistd::geteuid().is_root(), "this test gives a file away: run it as root");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("policy.toml");
+        assert_eq!(rules(&path).unwrap(), []);
+        std::fs::write(&path, "[[rule]]\nname = \"a\"\nthen = \"allow\"\n").unwrap();
+        let with = |mode, owner, group| {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            std::os::unix::fs::chown(&path, Some(owner), Some(group)).unwrap();
+            rules(&path).map(|rules| rules.len()).map_err(|error| error.to_string())
+        };
+        assert_eq!(with(0o644, 0, 0), Ok(1));
+        assert_eq!(with(0o664, 0, 0), Ok(1));
+        for (mode, owner, group) in [(0o646, 0, 0), (0o664, 0, 1), (0o644, 1, 0)] {
+            let told = with(mode, owner, group).unwrap_err();
+            assert!(told.contains("must be root's, and nobody else may write it"), "{told}");
+        }
+        std::fs::write(&path, "[[rule]]\nname = 7\n").unwrap();
+        let told = with(0o644, 0, 0).unwrap_err();
+        assert!(told.starts_with("the policy /") && told.ends_with(" is not understood; mend it"), "{told}");
+    }
+}
