@@ -7,12 +7,13 @@ pub mod audit;
 pub mod clock;
 mod endpoint;
 mod enrol;
-mod executor;
+pub mod executor;
 mod figures;
 mod heartbeat;
 mod identity;
 pub mod ledger;
 mod link;
+pub mod policy;
 mod pulse;
 mod replace;
 pub mod request;
@@ -46,6 +47,7 @@ use self::heartbeat::Observer;
 use self::link::Link;
 use self::pulse::Pulse;
 use self::status::Teller;
+use crate::config;
 use crate::systemd::{Bus, notify};
 use crate::tasks::Tasks;
 
@@ -121,7 +123,7 @@ pub async fn serve(
     let (listening, listened) = watch::channel(None);
     let (beats, beaten) = mpsc::channel(1);
     let bus = Arc::new(Bus::system());
-    let executor = Executor::start(&settings, reports).await?;
+    let executor = Executor::start(of_executor(&settings), bus.clone(), reports).await?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), instance, "the agent has started");
 
     // What runs ends first, and the link still tells how: then the rest stops.
@@ -157,6 +159,15 @@ pub async fn serve(
     let ended = tasks.run(GRACE + Duration::from_secs(5)).await;
     status.remove();
     ended
+}
+
+fn of_executor(settings: &Settings) -> executor::Settings {
+    executor::Settings {
+        state_directory: settings.state_directory.clone(),
+        policy: settings.policy.clone(),
+        units: settings.units.clone(),
+        settle: config::SETTLE,
+    }
 }
 
 /// Tells systemd that the one thread of this agent turns.

@@ -32,5 +32,9 @@ pub const IGGY_API_LIMIT: Duration = Duration::from_secs(5);
 /// One call to the service manager.
 pub const DBUS_LIMIT: Duration = Duration::from_secs(3);
 
+/// How long a unit must stay as it was right after its job. A service that finds its port taken, its data damaged or
+/// its configuration wrong ends within the first two seconds or so; whoever waits for a restart has that much patience.
+pub const SETTLE: Duration = Duration::from_secs(3);
+
 /// Checks that run at once. They mostly wait for the kernel, so more than the cores, but few: the host is busy.
 pub const SIDE_BY_SIDE: usize = 6;

@@ -179,8 +179,7 @@ impl Event {
 
     fn bounded(mut self) -> Event {
         for text in [&mut self.author, &mut self.unit, &mut self.code, &mut self.reason].into_iter().flatten() {
-            let end = (0..=TEXT_LIMIT.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-            text.truncate(end);
+            text.truncate(text.floor_char_boundary(TEXT_LIMIT));
         }
         self
     }

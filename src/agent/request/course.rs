@@ -139,18 +139,13 @@ impl Course {
         self.state == State::Over
     }
 
-    /// Whether stopping here leaves all to a later recovery that would begin with a look at the unit: not while the
-    /// call is in systemd's hands and its answer would tell more.
-    pub fn may_park(&self) -> bool {
-        self.state != State::Calling
+    /// The call was made, or may have been.
+    pub fn is_begun(&self) -> bool {
+        self.begun
     }
 
     pub fn outcome(&self) -> Option<&Outcome> {
         self.record.outcome.as_ref()
-    }
-
-    pub fn record(&self) -> &Record {
-        &self.record
     }
 
     /// What follows from an event. The deadline comes first, whichever event brings the time: what is late is not

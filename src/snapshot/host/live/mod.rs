@@ -2,7 +2,7 @@
 
 mod command;
 mod files;
-mod journal;
+pub mod journal;
 mod kernel_log;
 mod keys;
 mod network;

@@ -1,0 +1,224 @@
+//! Does the operations that the course of one request asks for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+
+use super::order::Place;
+use super::{Shared, journal, wall_clock};
+use crate::agent::audit::{self, Happened};
+use crate::agent::clock::sleep_until;
+use crate::agent::ledger::Entry;
+use crate::agent::policy;
+use crate::agent::request::{Answer, Op, Record, Step, Task};
+use crate::config::policy::Asked;
+use crate::protocol::{Outcome, Work};
+use crate::systemd::{CallError, Error, Jobs, Manager, Verb};
+
+/// What was sent through a connection that is gone may still be with polkit, which answers within this time.
+const POLKIT: Duration = Duration::from_secs(2);
+/// Between two attempts to reach the bus.
+const TRY_AGAIN: Duration = Duration::from_millis(250);
+
+/// Locked while one operation is done; an operation that is given up lets go.
+pub type SharedHands = Arc<Mutex<Hands>>;
+
+pub struct Hands {
+    shared: Arc<Shared>,
+    entry: Entry,
+    unit: Option<String>,
+    place: Option<Place>,
+    /// The connection of the last look: what is called goes through the same.
+    manager: Option<Manager>,
+    /// Hears of the unit's jobs, from before the call on.
+    jobs: Option<Jobs>,
+    /// An end that could not be written is written again, but is told to the audit log once.
+    audited_end: bool,
+}
+
+pub async fn does(hands: SharedHands, op: Op) -> Answer {
+    let mut hands = hands.lock_owned().await;
+    match op {
+        Op::Record(record) => match hands.record(*record).await {
+            Ok(()) => Answer::Recorded,
+            Err(error) => {
+                let request = hands.entry.request;
+                tracing::warn!(request, "cannot write request {request} down: {error:#}");
+                Answer::NotRecorded(format!("{error:#}"))
+            }
+        },
+        Op::Turn => {
+            if let Some(place) = &mut hands.place {
+                place.first().await;
+            }
+            Answer::Turn
+        }
+        Op::Policy => hands.policy().await,
+        Op::Look => hands.look().await,
+        Op::Call(verb) => hands.call(verb).await,
+        Op::Follow { job } => hands.follow(&job).await,
+        Op::Quiet { bus } => {
+            while let Err(error) = hands.shared.bus.until_gone(&bus).await {
+                tracing::debug!("cannot ask the bus: {error}");
+                tokio::time::sleep(TRY_AGAIN).await;
+            }
+            tokio::time::sleep(POLKIT).await;
+            Answer::Quiet
+        }
+        Op::Pause { until } => {
+            sleep_until(until).await;
+            Answer::Paused
+        }
+        Op::Journal { since } => {
+            let unit = hands.unit.clone().unwrap_or_default();
+            let policy = hands.shared.settings.policy.clone();
+            let lines = tokio::task::spawn_blocking(move || journal::newest_lines(&unit, since, &policy));
+            Answer::Journal(lines.await.unwrap_or_default())
+        }
+    }
+}
+
+impl Hands {
+    pub fn new(shared: Arc<Shared>, entry: Entry, task: &Task, place: Option<Place>) -> Hands {
+        let unit = match task {
+            Task::Unit { unit, .. } => Some(unit.clone()),
+            Task::Unsupported(_) => None,
+        };
+        Hands { shared, entry, unit, place, manager: None, jobs: None, audited_end: false }
+    }
+
+    /// Into the audit log, then into the ledger. The log may so have a step twice after a crash, but never lacks one.
+    pub async fn record(&mut self, record: Record) -> anyhow::Result<()> {
+        let outcome = record.outcome.as_ref();
+        let happened = match (record.step, outcome) {
+            (Step::Accepted, _) => Some(Happened::Accepted),
+            (Step::Intended, _) => Some(Happened::Calling),
+            (Step::Called, _) => Some(Happened::Called),
+            (Step::Settling, _) => None,
+            (Step::Finished, _) if self.audited_end => None,
+            (Step::Finished, Some(Outcome::Completed { .. })) => Some(Happened::Completed),
+            (Step::Finished, _) => Some(Happened::Rejected),
+        };
+        if let Some(happened) = happened {
+            let event = audit_event(happened, &self.entry, self.unit.as_deref(), outcome);
+            let written = self.shared.audit(event, record.step == Step::Finished).await;
+            // What is not begun must not begin unseen; what was done is told all the same.
+            if record.step <= Step::Intended {
+                written?;
+            } else if let Err(error) = written {
+                tracing::warn!(request = self.entry.request, "{error:#}");
+            }
+            self.audited_end |= record.step == Step::Finished;
+        }
+        // A write that is given up goes on, and must not be overtaken by the next: so it is not given up here.
+        let (shared, entry) = (self.shared.clone(), self.entry.clone());
+        let write = async move { shared.ledger.write(&entry, &record, wall_clock()).await };
+        self.shared.tasks.spawn(write).await?
+    }
+
+    async fn policy(&self) -> Answer {
+        let Some(Work::Activity { runtime, action }) = self.entry.work.clone() else {
+            return Answer::Denied("the policy of this host does not know such work".to_owned());
+        };
+        let asked = Asked { runtime, action, author: self.entry.author.clone() };
+        let place = &self.shared.settings.policy;
+        match policy::allows(place, &self.shared.ledger, &asked, wall_clock()).await {
+            Ok(()) => Answer::Allowed,
+            Err(why) => Answer::Denied(why),
+        }
+    }
+
+    async fn look(&mut self) -> Answer {
+        match self.standing().await {
+            Ok(answer) => answer,
+            Err(error) => Answer::NotSeen(error),
+        }
+    }
+
+    async fn standing(&mut self) -> Result<Answer, Error> {
+        let manager = self.shared.bus.manager().await?;
+        let standing = manager.standing(self.unit.as_deref().unwrap_or_default()).await?;
+        let bus = manager.identity();
+        self.manager = Some(manager);
+        Ok(Answer::Standing { standing: Box::new(standing), bus })
+    }
+
+    async fn call(&mut self, verb: Verb) -> Answer {
+        let (Some(manager), Some(unit)) = (self.manager.clone(), self.unit.as_deref()) else {
+            return Answer::NotSent;
+        };
+        self.jobs = None;
+        let mut jobs = match manager.jobs(unit).await {
+            Ok(jobs) => jobs,
+            Err(error) => {
+                tracing::debug!(unit, "cannot hear of the jobs of {unit}: {error}");
+                return Answer::NotSent;
+            }
+        };
+        match jobs.call(verb).await {
+            Ok(job) => {
+                self.jobs = Some(jobs);
+                Answer::Called { job }
+            }
+            Err(CallError::Refused(error)) => Answer::Refused(error),
+            Err(CallError::Lost(why)) => {
+                tracing::warn!(unit, "the answer to a call for {unit} was lost: {why}");
+                Answer::Lost
+            }
+        }
+    }
+
+    async fn follow(&mut self, job: &str) -> Answer {
+        let ended = match &mut self.jobs {
+            Some(jobs) => jobs.ended(job).await,
+            None => self.follow_anew(job).await,
+        };
+        match ended {
+            Ok(result) => Answer::JobEnded(result),
+            Err(error) => {
+                tracing::warn!(unit = self.unit, "lost sight of a job: {error}");
+                self.jobs = None;
+                Answer::JobLost
+            }
+        }
+    }
+
+    /// A job that was there before this connection: it may be gone by now.
+    async fn follow_anew(&mut self, job: &str) -> Result<Option<String>, Error> {
+        let unit = self.unit.as_deref().unwrap_or_default();
+        let manager = self.shared.bus.manager().await?;
+        let jobs = self.jobs.insert(manager.jobs(unit).await?);
+        let there = manager.standing(unit).await?.job.is_some_and(|now| now.path == job);
+        if there { jobs.ended(job).await } else { Ok(None) }
+    }
+}
+
+/// The line of the audit log for something that happened to a request.
+pub fn audit_event(
+    happened: Happened,
+    entry: &Entry,
+    unit: Option<&str>,
+    outcome: Option<&Outcome>,
+) -> audit::Event {
+    let (runtime, action) = match &entry.work {
+        Some(Work::Activity { runtime, action }) => (Some(runtime.to_string()), action.to_string()),
+        Some(Work::Snapshot { .. }) => (None, "snapshot".to_owned()),
+        None => (None, "unknown".to_owned()),
+    };
+    let reason = match outcome {
+        Some(Outcome::Rejected { reason, .. }) => Some(reason),
+        Some(Outcome::Completed { .. }) | None => None,
+    };
+    let code = reason.and_then(|reason| serde_json::to_value(reason.code).ok());
+    audit::Event {
+        event: happened,
+        request: Some(entry.request),
+        author: Some(entry.author.clone()),
+        runtime,
+        action: Some(action),
+        unit: unit.map(str::to_owned),
+        code: code.and_then(|code| code.as_str().map(str::to_owned)),
+        reason: reason.map(|reason| reason.reason.clone()),
+    }
+}
