@@ -375,7 +375,10 @@ mod tests {
 
         sql(&path, "PRAGMA user_version = 3").await;
         let error = format!("{:#}", Ledger::open(&path).await.unwrap_err());
-        assert!(error.contains("written by a newer version of Warden (format 3; this one reads up to 2)"), "{error}");
+        assert!(
+            error.contains("written by a newer version of Warden (format 3; this one reads up to 2)"),
+            "{error}"
+        );
     }
 
     #[tokio::test]

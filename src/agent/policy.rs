@@ -14,7 +14,8 @@ const COUNTED: u32 = 10_000;
 /// It may not, and this is why.
 pub async fn allows(path: &Path, ledger: &Ledger, asked: &Asked, now_ms: i64) -> Result<(), String> {
     let place: PathBuf = path.to_owned();
-    let rules = tokio::task::spawn_blocking(move || rules(&place)).await.map_err(|error| error.to_string())?;
+    let rules =
+        tokio::task::spawn_blocking(move || rules(&place)).await.map_err(|error| error.to_string())?;
     let rules = rules.map_err(|error| format!("nothing is done on this host for now: {error:#}"))?;
     let mut done = Vec::new();
     if let Some(span) = looks_back(&rules) {

@@ -44,12 +44,10 @@ pub fn explain(error: zbus::Error) -> Error {
             _ => Error::Call(text),
         };
     }
-    match error {
-        zbus::Error::InputOutput(error) => {
-            Error::Unavailable(format!("the connection to the D-Bus system bus broke: {error}"))
-        }
-        other => Error::Call(other.to_string()),
+    if let zbus::Error::InputOutput(error) = error {
+        return Error::Unavailable(format!("the connection to the D-Bus system bus broke: {error}"));
     }
+    Error::Call(error.to_string())
 }
 
 pub fn explain_connect(error: zbus::Error) -> Error {
@@ -73,13 +71,15 @@ pub fn explain_call(error: zbus::Error) -> CallError {
 /// Name and text of an error that came as an answer. Those that the D-Bus specification names come as a kind of
 /// their own.
 fn answered(error: &zbus::Error) -> Option<(String, String)> {
-    let (name, text) = match error {
-        zbus::Error::MethodError(name, detail, _) => (name.to_string(), detail.clone()),
-        zbus::Error::FDO(error) => match error.as_ref() {
-            zbus::fdo::Error::ZBus(error) => return answered(error),
-            error => (error.name().to_string(), error.description().map(str::to_owned)),
-        },
-        _ => return None,
+    let (name, text) = if let zbus::Error::MethodError(name, detail, _) = error {
+        (name.to_string(), detail.clone())
+    } else if let zbus::Error::FDO(error) = error {
+        if let zbus::fdo::Error::ZBus(error) = error.as_ref() {
+            return answered(error);
+        }
+        (error.name().to_string(), error.description().map(str::to_owned))
+    } else {
+        return None;
     };
     let text = text.filter(|text| !text.is_empty()).unwrap_or_else(|| name.clone());
     Some((name, text))

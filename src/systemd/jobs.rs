@@ -44,9 +44,8 @@ impl Manager {
             .arg(2, unit)
             .build()
             .map_err(explain)?;
-        let listen = async {
-            MessageStream::for_match_rule(rule, self.connection(), None).await.map_err(explain)
-        };
+        let listen =
+            async { MessageStream::for_match_rule(rule, self.connection(), None).await.map_err(explain) };
         let (signals, ()) = self.in_time(async { tokio::try_join!(listen, self.subscribe()) }).await?;
         Ok(Jobs { manager: self.clone(), unit: unit.to_owned(), signals, ended: Vec::new() })
     }

@@ -132,9 +132,8 @@ impl Manager {
     /// stopped and disabled has no object until then.
     pub async fn unit(&self, name: &str) -> Result<Unit, Error> {
         let path = self.proxy.load_unit(name).await.map_err(explain)?;
-        let properties = zbus::Proxy::new(self.connection(), DESTINATION, path, PROPERTIES)
-            .await
-            .map_err(explain)?;
+        let properties =
+            zbus::Proxy::new(self.connection(), DESTINATION, path, PROPERTIES).await.map_err(explain)?;
         let mut unit = Unit { properties: BTreeMap::new() };
         for interface in interfaces(name) {
             let all: HashMap<String, OwnedVariant> =
@@ -146,7 +145,7 @@ impl Manager {
 
     async fn subscribe(&self) -> Result<(), Error> {
         let subscribe = || async { self.proxy.subscribe().await.map_err(explain) };
-        self.subscribed.get_or_try_init(subscribe).await.map(|()| ())
+        self.subscribed.get_or_try_init(subscribe).await.copied()
     }
 
     fn connection(&self) -> &zbus::Connection {

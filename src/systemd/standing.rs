@@ -54,14 +54,9 @@ impl Manager {
                 of_service("ExecMainStatus"),
                 of_service("NRestarts"),
             )?;
-            let job = match &**variant(&general, "Job") {
-                Variant::Structure(job) => match job.fields() {
-                    [Variant::U32(id), Variant::ObjectPath(path)] if *id != NO_JOB => {
-                        Some(self.job(path.as_str()).await?)
-                    }
-                    _ => None,
-                },
-                _ => None,
+            let job = match job_path(variant(&general, "Job")) {
+                Some(path) => Some(self.job(&path).await?),
+                None => None,
             };
             Ok(Standing {
                 load_state: text(variant(&general, "LoadState")),
@@ -90,6 +85,13 @@ impl Manager {
         };
         Ok(Job { path: path.to_owned(), kind })
     }
+}
+
+/// From the number and the path of a job.
+fn job_path(value: &OwnedVariant) -> Option<String> {
+    let Variant::Structure(job) = &**value else { return None };
+    let [Variant::U32(id), Variant::ObjectPath(path)] = job.fields() else { return None };
+    (*id != NO_JOB).then(|| path.to_string())
 }
 
 fn variant<'a>(all: &'a HashMap<String, OwnedVariant>, name: &str) -> &'a OwnedVariant {

@@ -47,7 +47,10 @@ fn what_is_so_already_needs_no_job() {
     let mut node = Node::start(&sandbox);
     node.request(1, "iggy stop");
     let change = node.completed(1);
-    assert_eq!((change.job_result, change.took_ms, change.before.clone()), (None, None, change.after.clone()));
+    assert_eq!(
+        (change.job_result, change.took_ms, change.before.clone()),
+        (None, None, change.after.clone())
+    );
     assert_eq!(change.after.unwrap().active_state, "inactive");
 
     node.request(2, "iggy start");
@@ -111,7 +114,11 @@ fn a_unit_that_does_not_come_up_is_rejected_with_its_last_words_masked() {
     assert_eq!(change.job_result.as_deref(), Some("failed"));
     let after = change.after.unwrap();
     assert_eq!((after.active_state.as_str(), after.exit_status), ("failed", Some(3)));
-    assert!(change.journal.len() <= 20 && change.journal.contains(&"sh: line 30".to_owned()), "{:?}", change.journal);
+    assert!(
+        change.journal.len() <= 20 && change.journal.contains(&"sh: line 30".to_owned()),
+        "{:?}",
+        change.journal
+    );
     assert!(!change.journal.contains(&"sh: line 1".to_owned()), "the newest stay");
     let all = change.journal.join("\n");
     assert!(all.contains("password=[secret:") && !all.contains("canary"), "{all}");
@@ -120,7 +127,10 @@ fn a_unit_that_does_not_come_up_is_rejected_with_its_last_words_masked() {
 #[test]
 fn a_unit_that_dies_after_two_seconds_was_not_restarted_well() {
     let sandbox = Sandbox::boot();
-    sandbox.unit("iggy.service", "[Service]\nExecStart=/bin/sh -c 'sleep 2; echo panicked at the disco; exit 101'\n");
+    sandbox.unit(
+        "iggy.service",
+        "[Service]\nExecStart=/bin/sh -c 'sleep 2; echo panicked at the disco; exit 101'\n",
+    );
     sandbox.unit(
         "iggy-connectors.service",
         "[Service]\nRestart=always\nRestartSec=100ms\nExecStart=/bin/sh -c 'sleep 1; exit 7'\n",
@@ -133,7 +143,10 @@ fn a_unit_that_dies_after_two_seconds_was_not_restarted_well() {
     let (reason, change) = node.rejected(1);
     let change = change.unwrap();
     assert_eq!(reason.code, Code::UnitNotStable);
-    assert!(reason.reason.starts_with("iggy.service held for ") && reason.reason.contains("exit-code, status 101"));
+    assert!(
+        reason.reason.starts_with("iggy.service held for ")
+            && reason.reason.contains("exit-code, status 101")
+    );
     assert_eq!((change.job_result.as_deref(), change.after.unwrap().exit_status), (Some("done"), Some(101)));
     assert!(change.journal.contains(&"sh: panicked at the disco".to_owned()), "{:?}", change.journal);
 }

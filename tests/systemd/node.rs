@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use warden::agent::executor::{Executor, Settings};
 use warden::config;
-use warden::protocol::{Finished, FromNode, Outcome, Reason, Request, ToNode, UnitChange, Work, decode, encode};
+use warden::protocol::{
+    Finished, FromNode, Outcome, Reason, Request, ToNode, UnitChange, Work, decode, encode,
+};
 use warden::systemd::Bus;
 
 use crate::support::sandbox::Sandbox;
@@ -193,9 +195,9 @@ async fn run(settings: Settings) {
     let (reports, mut reported) = tokio::sync::mpsc::channel(1);
     let executor = Executor::start(settings, Arc::new(Bus::system()), reports).await.unwrap();
     let open: Vec<String> = executor.open_requests().iter().map(u64::to_string).collect();
-    println!("\n{OPEN} {}", open.join(" "));
+    say(&format!("\n{OPEN} {}", open.join(" ")));
     for report in executor.unsettled() {
-        println!("{}", encode(&report).unwrap());
+        say(&encode(&report).unwrap());
     }
     let (sender, mut messages) = tokio::sync::mpsc::channel(1);
     std::thread::spawn(move || {
@@ -211,7 +213,11 @@ async fn run(settings: Settings) {
                 Some(message) => executor.take(message).await,
                 None => return executor.shut_down(Duration::from_secs(1)).await,
             },
-            Some(report) = reported.recv() => println!("{}", encode(&report).unwrap()),
+            Some(report) = reported.recv() => say(&encode(&report).unwrap()),
         }
     }
+}
+
+fn say(line: &str) {
+    std::io::stdout().write_all(format!("{line}\n").as_bytes()).unwrap();
 }

@@ -63,9 +63,7 @@ fn is_down(state: &UnitState) -> bool {
 
 /// It runs since the same start: neither systemd nor anybody else started it anew.
 fn runs_on(after: &Standing, now: &Standing) -> bool {
-    runs(&now.state)
-        && now.state.invocation_id == after.state.invocation_id
-        && now.restarts == after.restarts
+    runs(&now.state) && now.state.invocation_id == after.state.invocation_id && now.restarts == after.restarts
 }
 
 /// systemd draws a new invocation id for each start, and forgets that of a unit that is down and that nothing needs.
@@ -122,10 +120,7 @@ mod tests {
     fn a_stop_took_effect_when_the_unit_is_down_and_is_not_repeated_on_another_run_of_it() {
         let now = [unit("inactive", "a"), unit("failed", "a"), unit("inactive", ""), unit("active", "a")];
         let took = Verdict::TookEffect;
-        assert_eq!(
-            verdicts(Action::Stop, &unit("active", "a"), &now),
-            [took, took, took, Verdict::NoEffect]
-        );
+        assert_eq!(verdicts(Action::Stop, &unit("active", "a"), &now), [took, took, took, Verdict::NoEffect]);
         let anew = verdicts(Action::Stop, &unit("active", "a"), &[unit("active", "b")]);
         assert!(matches!(anew[0], Verdict::Unclear(_)));
     }

@@ -22,9 +22,9 @@ pub use read::{Newest, newest};
 
 /// The file lines are added to; older ones are beside it.
 pub const FILE: &str = "audit.jsonl";
-/// A file is put aside when it is this large, in bytes: some ten thousand actions.
-const FILE_LIMIT: u64 = 4 << 20;
-/// Files put aside that are kept: years of actions.
+/// A file is put aside when it is this large, in bytes: some seven hundred actions.
+const FILE_LIMIT: u64 = 1 << 20;
+/// Files put aside that are kept: ten thousand actions, as the ledger knows.
 const FILES_LIMIT: usize = 15;
 /// Bytes of one line. What is longer was not written by an agent.
 const LINE_LIMIT: usize = 16 << 10;
@@ -94,13 +94,8 @@ impl Audit {
     /// It cannot be read or written.
     pub fn open(folder: &Path, now: Timestamp) -> io::Result<Audit> {
         let path = folder.join(FILE);
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)?;
+        let mut file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
         let end = chain::end(&mut file)?;
         file.set_len(end.whole)?;
         file.seek(SeekFrom::End(0))?;
@@ -178,7 +173,8 @@ impl Event {
     }
 
     fn bounded(mut self) -> Event {
-        for text in [&mut self.author, &mut self.unit, &mut self.code, &mut self.reason].into_iter().flatten() {
+        for text in [&mut self.author, &mut self.unit, &mut self.code, &mut self.reason].into_iter().flatten()
+        {
             text.truncate(text.floor_char_boundary(TEXT_LIMIT));
         }
         self
@@ -238,8 +234,15 @@ mod tests {
         assert_eq!(broken(swapped).0, 2);
         let twice = [lines[0], lines[0]].concat();
         assert_eq!(broken(twice), (2, "a line that says it is the 1st stands where the 2nd should".into()));
-        assert_eq!(broken(good.replacen("{\"seq\":4", "{\"seq\":\"4\"", 1)), (4, "no line of an audit log".into()));
-        assert_eq!(broken(lines[1..].concat()).0, 1, "nothing was put aside that could have had the first line");
+        assert_eq!(
+            broken(good.replacen("{\"seq\":4", "{\"seq\":\"4\"", 1)),
+            (4, "no line of an audit log".into())
+        );
+        assert_eq!(
+            broken(lines[1..].concat()).0,
+            1,
+            "nothing was put aside that could have had the first line"
+        );
     }
 
     #[test]
@@ -266,18 +269,18 @@ mod tests {
     fn the_chain_goes_on_over_files_and_the_oldest_go() {
         let folder = tempfile::tempdir().unwrap();
         // Some 2.2 KiB a line.
-        log(folder.path(), 40_000);
+        log(folder.path(), 10_000);
         log(folder.path(), 1);
         let told = whole(folder.path());
         assert_eq!(told.files, FILES_LIMIT + 1);
-        assert!(told.first > 1 && told.lines > 25_000 && told.lines < 40_000, "{told:?}");
-        let newest = newest(folder.path(), 3_000).unwrap();
-        assert_eq!(newest.lines.len(), 3_000);
-        assert_eq!(newest.lines.last().map(|line| line.seq), Some(40_001));
+        assert!(told.first > 1 && told.lines > 6_000 && told.lines < 10_000, "{told:?}");
+        let newest = newest(folder.path(), 1_500).unwrap();
+        assert_eq!(newest.lines.len(), 1_500);
+        assert_eq!(newest.lines.last().map(|line| line.seq), Some(10_001));
 
         // Killed between putting a file aside and making the next.
         let now = folder.path().join(FILE);
-        fs::rename(&now, folder.path().join("audit-000000040001.jsonl")).unwrap();
+        fs::rename(&now, folder.path().join("audit-000000010001.jsonl")).unwrap();
         log(folder.path(), 1);
         assert_eq!(whole(folder.path()).lines, told.lines + 1);
         fs::remove_file(chain::put_aside(folder.path()).unwrap().remove(4)).unwrap();

@@ -31,8 +31,11 @@ pub async fn recover(shared: &Arc<Shared>) -> anyhow::Result<()> {
         let request = entry.request;
         let Some(record) = record else {
             let outcome = Outcome::rejected(Code::Interrupted, UNREADABLE);
-            let record =
-                Record { step: Step::Finished, progress: Progress::default(), outcome: Some(outcome.clone()) };
+            let record = Record {
+                step: Step::Finished,
+                progress: Progress::default(),
+                outcome: Some(outcome.clone()),
+            };
             shared.ledger.write(&entry, &record, wall_clock()).await?;
             shared.book.finished(request, &outcome);
             continue;

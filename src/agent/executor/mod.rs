@@ -185,7 +185,10 @@ impl Shared {
 
     async fn settle(&self, request: u64) {
         if let Err(error) = self.ledger.settle(request, wall_clock()).await {
-            tracing::warn!(request, "cannot write that request {request} is settled; it is told again: {error:#}");
+            tracing::warn!(
+                request,
+                "cannot write that request {request} is settled; it is told again: {error:#}"
+            );
         }
         self.book.settled(request);
     }

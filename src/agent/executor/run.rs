@@ -37,12 +37,11 @@ impl Run {
         let hands = Arc::new(Mutex::new(hands));
         let (sender, events) = mpsc::unbounded_channel();
         shared.book.open(request, sender);
-        let run =
-            Run { shared: shared.clone(), request, course, hands, events, under_way: None };
+        let run = Run { shared: shared.clone(), request, course, hands, events, under_way: None };
         let shared = shared.clone();
         let tasks = shared.tasks.clone();
         tasks.spawn(async move {
-            if let Err(error) = tokio::spawn(run.to_its_end(effects)).await
+            if let Err(error) = tokio::spawn(run.run(effects)).await
                 && error.is_panic()
             {
                 broke(&shared, request).await;
@@ -51,7 +50,7 @@ impl Run {
         });
     }
 
-    async fn to_its_end(mut self, effects: Vec<Effect>) {
+    async fn run(mut self, effects: Vec<Effect>) {
         self.apply(effects).await;
         while !self.course.is_over() {
             let event = tokio::select! {
@@ -84,7 +83,7 @@ impl Run {
                 Effect::TellProgress(step) => {
                     self.shared.tell(FromNode::Progress { request, step: step.to_owned() });
                 }
-                Effect::TellFinished(outcome) => tell_finished(&self.shared, request, outcome),
+                Effect::TellFinished(outcome) => tell_finished(&self.shared, request, *outcome),
                 Effect::Settle => self.shared.settle(request).await,
             }
         }

@@ -185,9 +185,10 @@ impl Course {
             (State::Pausing(Then::Look(why)), Answer::Paused) => self.look(why),
             (State::Pausing(Then::Record), Answer::Paused) => self.write(),
             (State::Calling, Answer::Called { job }) => self.called(Some(job)),
-            (State::Calling, Answer::Refused(Error::Unavailable(_) | Error::Timeout(_)) | Answer::NotSent) => {
-                self.pause(Look::Verify, now.after(TRY_AGAIN))
-            }
+            (
+                State::Calling,
+                Answer::Refused(Error::Unavailable(_) | Error::Timeout(_)) | Answer::NotSent,
+            ) => self.pause(Look::Verify, now.after(TRY_AGAIN)),
             (State::Calling, Answer::Refused(error)) => {
                 let (code, reason) = self.refusal(&error);
                 self.reject(code, reason)

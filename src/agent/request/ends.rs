@@ -32,11 +32,7 @@ impl Course {
         if self.is_late() {
             return Vec::new();
         }
-        if self.begun {
-            self.look(Look::Last)
-        } else {
-            self.reject(Code::DeadlineExceeded, words::NOT_BEGUN)
-        }
+        if self.begun { self.look(Look::Last) } else { self.reject(Code::DeadlineExceeded, words::NOT_BEGUN) }
     }
 
     /// Whether the end is being prepared already, so that the deadline changes nothing.
@@ -56,9 +52,7 @@ impl Course {
                 (**outcome).clone()
             } else {
                 let reason = match self.unit() {
-                    Some((action, unit)) if self.begun => {
-                        words::unknown(action, &unit, "it does not answer")
-                    }
+                    Some((action, unit)) if self.begun => words::unknown(action, &unit, "it does not answer"),
                     _ => words::NOT_BEGUN.to_owned(),
                 };
                 let result = self.record.progress.before.is_some().then(|| self.change(None));
@@ -168,7 +162,7 @@ impl Course {
         if std::mem::replace(&mut self.told, true) {
             return Vec::new();
         }
-        self.record.outcome.clone().map(Effect::TellFinished).into_iter().collect()
+        self.record.outcome.clone().map(Box::new).map(Effect::TellFinished).into_iter().collect()
     }
 
     pub(super) fn over(&mut self) -> Effects {

@@ -33,7 +33,13 @@ impl Course {
         }
     }
 
-    pub(super) fn first(&mut self, action: &UnitAction, unit: &str, now_is: Standing, bus: String) -> Effects {
+    pub(super) fn first(
+        &mut self,
+        action: &UnitAction,
+        unit: &str,
+        now_is: Standing,
+        bus: String,
+    ) -> Effects {
         let down = matches!(now_is.state.active_state.as_str(), "inactive" | "failed");
         if now_is.load_state == "not-found" && down {
             return self.reject(Code::UnitNotFound, words::not_found(unit));
@@ -53,7 +59,13 @@ impl Course {
         self.write()
     }
 
-    pub(super) fn verify(&mut self, action: &UnitAction, unit: &str, now_is: Standing, bus: String) -> Effects {
+    pub(super) fn verify(
+        &mut self,
+        action: &UnitAction,
+        unit: &str,
+        now_is: Standing,
+        bus: String,
+    ) -> Effects {
         if let Some(job) = action.job(&now_is) {
             return self.called(Some(job));
         }
@@ -87,7 +99,13 @@ impl Course {
         }
     }
 
-    pub(super) fn after_job(&mut self, action: &UnitAction, unit: &str, now_is: Standing, now: BootTime) -> Effects {
+    pub(super) fn after_job(
+        &mut self,
+        action: &UnitAction,
+        unit: &str,
+        now_is: Standing,
+        now: BootTime,
+    ) -> Effects {
         let result = self.record.progress.job_result.clone();
         if result.is_none()
             && let Some(job) = action.job(&now_is)
@@ -117,7 +135,13 @@ impl Course {
         self.pause(Look::Settling, now.after(self.spans.settle.min(LOOK_EACH)))
     }
 
-    pub(super) fn still(&mut self, action: &UnitAction, unit: &str, now_is: Standing, now: BootTime) -> Effects {
+    pub(super) fn still(
+        &mut self,
+        action: &UnitAction,
+        unit: &str,
+        now_is: Standing,
+        now: BootTime,
+    ) -> Effects {
         let since = *self.settling_since.get_or_insert(now);
         let after = self.record.progress.after.clone().unwrap_or_else(|| now_is.clone());
         if !(action.stayed)(&after, &now_is) {

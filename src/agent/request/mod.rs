@@ -63,7 +63,10 @@ pub struct Progress {
 /// What is to be done.
 #[derive(Debug, Clone)]
 pub enum Task {
-    Unit { action: &'static UnitAction, unit: String },
+    Unit {
+        action: &'static UnitAction,
+        unit: String,
+    },
     /// This agent cannot, for this reason.
     Unsupported(String),
 }
@@ -83,7 +86,7 @@ pub enum Effect {
     /// Tell the Supervisor that the request is accepted.
     TellAccepted,
     TellProgress(&'static str),
-    TellFinished(Outcome),
+    TellFinished(Box<Outcome>),
     /// The Supervisor had the outcome before it was written: write that down too.
     Settle,
 }
@@ -98,12 +101,20 @@ pub enum Op {
     /// Ask systemd how the unit stands.
     Look,
     Call(Verb),
-    Follow { job: String },
+    Follow {
+        job: String,
+    },
     /// Wait until whatever was sent through a connection that broke has been dealt with.
-    Quiet { bus: String },
-    Pause { until: BootTime },
+    Quiet {
+        bus: String,
+    },
+    Pause {
+        until: BootTime,
+    },
     /// Fetch what the unit logged in so long a time.
-    Journal { since: Duration },
+    Journal {
+        since: Duration,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,9 +124,14 @@ pub enum Answer {
     Turn,
     Allowed,
     Denied(String),
-    Standing { standing: Box<Standing>, bus: String },
+    Standing {
+        standing: Box<Standing>,
+        bus: String,
+    },
     NotSeen(Error),
-    Called { job: String },
+    Called {
+        job: String,
+    },
     /// It had no effect, for certain.
     Refused(Error),
     /// Nothing was sent.

@@ -25,9 +25,13 @@ enum Happening {
     /// A call that is on its way reaches systemd.
     Arrives,
     /// The job under way ends.
-    JobEnds { well: bool },
+    JobEnds {
+        well: bool,
+    },
     /// The agent is killed, with what it was about to do done or not, and starts again.
-    Crash { done: bool },
+    Crash {
+        done: bool,
+    },
     Reboot,
     Cancel,
     Settled,
@@ -109,7 +113,7 @@ impl World {
                 Effect::TellFinished(outcome) => {
                     let possible = self.effects + u32::from(self.on_its_way.is_some());
                     self.effects_told.get_or_insert(possible);
-                    self.told.push(outcome);
+                    self.told.push(*outcome);
                 }
                 Effect::TellAccepted | Effect::TellProgress(_) | Effect::Settle => {}
             }
@@ -251,7 +255,9 @@ impl World {
         let (course, effects) = match self.ledger.clone() {
             Some(record) => Course::recover(task, record, DEADLINE, SPANS, !reboot, self.now),
             // The Supervisor was never told that it is accepted, and sends it again; unless it was told the end.
-            None if self.told.is_empty() => Course::receive(task, self.now.after(Duration::from_secs(60)), SPANS),
+            None if self.told.is_empty() => {
+                Course::receive(task, self.now.after(Duration::from_secs(60)), SPANS)
+            }
             None => return,
         };
         self.course = course;
@@ -348,7 +354,7 @@ proptest! {
         let needed = match action {
             Action::Start => !runs,
             Action::Stop => runs,
-            _ => true,
+            Action::Restart | Action::Reconfigure(_) => true,
         };
         prop_assert_eq!(world.effects, u32::from(needed));
         prop_assert_eq!(world.told.len(), 1);

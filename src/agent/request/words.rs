@@ -60,7 +60,11 @@ pub fn not_stable(action: &UnitAction, unit: &str, held: Duration, now_is: &Stan
         );
     }
     let state = shown(&now_is.state);
-    format!("{unit} held for {seconds:.1} s after its {}, now it is {state}{}", action.name, ending(&now_is.state))
+    format!(
+        "{unit} held for {seconds:.1} s after its {}, now it is {state}{}",
+        action.name,
+        ending(&now_is.state)
+    )
 }
 
 /// The deadline is over, and this is how the unit stands.
@@ -73,15 +77,21 @@ pub fn late(action: &UnitAction, unit: &str, record: &Record, now_is: &Standing)
         );
     }
     if record.step >= Step::Settling {
-        return format!("{unit} is {state} after its {name}; the deadline left no time to see whether it stays so");
+        return format!(
+            "{unit} is {state} after its {name}; the deadline left no time to see whether it stays so"
+        );
     }
     let before = record.progress.before.clone().unwrap_or_default();
     match (action.verify)(&before, now_is) {
         _ if record.step == Step::Called => {
             format!("the deadline was over when the job to {name} {unit} ended; the unit is {state}")
         }
-        Verdict::TookEffect => format!("the {name} of {unit} took effect before the deadline; the unit is {state}"),
-        Verdict::NoEffect => format!("the {name} of {unit} had taken no effect at the deadline; the unit is {state}"),
+        Verdict::TookEffect => {
+            format!("the {name} of {unit} took effect before the deadline; the unit is {state}")
+        }
+        Verdict::NoEffect => {
+            format!("the {name} of {unit} had taken no effect at the deadline; the unit is {state}")
+        }
         Verdict::Unclear(why) => {
             format!("whether the {name} of {unit} took effect before the deadline is not clear: {why}")
         }
@@ -90,12 +100,17 @@ pub fn late(action: &UnitAction, unit: &str, record: &Record, now_is: &Standing)
 
 pub fn rebooted(action: &UnitAction, unit: &str, now_is: &Standing) -> String {
     let state = shown(&now_is.state);
-    format!("the host went down during the {} of {unit}; since it is up again the unit is {state}", action.name)
+    format!(
+        "the host went down during the {} of {unit}; since it is up again the unit is {state}",
+        action.name
+    )
 }
 
 pub fn unclear(action: &UnitAction, unit: &str, why: &str) -> String {
     let name = action.name;
-    format!("whether the {name} of {unit} took effect when the agent was interrupted is not clear: {why}; it is not repeated")
+    format!(
+        "whether the {name} of {unit} took effect when the agent was interrupted is not clear: {why}; it is not repeated"
+    )
 }
 
 pub fn unknown(action: &UnitAction, unit: &str, why: &str) -> String {

@@ -98,7 +98,10 @@ mod tests {
     #[test]
     fn a_policy_may_widen_and_nothing_else() {
         assert!(
-            parse("[redaction]\nalso_mask = [\"x-ray\", \"/a+b/\"]\n[[rule]]\nname = \"a\"\nthen = \"deny\"\n").is_ok()
+            parse(
+                "[redaction]\nalso_mask = [\"x-ray\", \"/a+b/\"]\n[[rule]]\nname = \"a\"\nthen = \"deny\"\n"
+            )
+            .is_ok()
         );
         for wrong in [
             "[redaction]\nnever_mask = [\"x\"]\n",

@@ -245,7 +245,11 @@ mod tests {
 
     fn asked(what: &str) -> Asked {
         let [runtime, action, author] = what.split(' ').collect::<Vec<_>>()[..] else { panic!("{what}") };
-        Asked { runtime: runtime.parse().unwrap(), action: action.parse().unwrap(), author: author.to_owned() }
+        Asked {
+            runtime: runtime.parse().unwrap(),
+            action: action.parse().unwrap(),
+            author: author.to_owned(),
+        }
     }
 
     fn denied(rules: &[Rule], what: &str) -> String {
@@ -275,7 +279,8 @@ mod tests {
             denied(&rules, "iggy stop hook"),
             "the rule \"no stops\" of the policy of this host denies the stop of iggy by hook"
         );
-        for what in ["iggy restart a@example.org", "connector:source:x stop hook", "iggy reconfigure:1 hook"] {
+        for what in ["iggy restart a@example.org", "connector:source:x stop hook", "iggy reconfigure:1 hook"]
+        {
             assert!(denied(&rules, what).starts_with("no rule of the policy"), "{what}");
         }
     }
@@ -323,7 +328,9 @@ mod tests {
             let error = validate(&rules).unwrap_err().to_string();
             assert!(error.contains(told), "{error}");
         }
-        for text in ["then = \"maybe\"", "then = \"allow\"\nwithin = \"2 weeks\"", "then = \"allow\"\nuser = \"x\""] {
+        for text in
+            ["then = \"maybe\"", "then = \"allow\"\nwithin = \"2 weeks\"", "then = \"allow\"\nuser = \"x\""]
+        {
             assert!(toml::from_str::<Rules>(&format!("[[rule]]\nname = \"x\"\n{text}\n")).is_err(), "{text}");
         }
     }
