@@ -18,6 +18,7 @@ mod hangs;
 mod hosts;
 mod inspect;
 mod objects;
+mod packages;
 mod protocol;
 mod report;
 mod same_bytes;

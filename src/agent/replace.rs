@@ -1,8 +1,8 @@
 //! Puts a file in its place whole: whoever looks sees the old one or the new one, also after a power cut.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
 
 use anyhow::Context;
@@ -43,6 +43,8 @@ fn write(partial: &Path, directory: &Path, content: &[u8], mode: u32) -> io::Res
         _ => {}
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(partial)?;
+    // What others shall read they can read, whatever the mask of this process.
+    file.set_permissions(Permissions::from_mode(mode))?;
     if nix::unistd::Uid::effective().is_root() {
         let owner = std::fs::metadata(directory)?;
         fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
@@ -53,8 +55,6 @@ fn write(partial: &Path, directory: &Path, content: &[u8], mode: u32) -> io::Res
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]

@@ -1,0 +1,36 @@
+//! The .rpm on a real systemd. The host is a Debian: what the package needs is there, rpm just does not know.
+
+use super::{assert_the_agent_waits, packages, sandbox};
+use crate::support::sandbox::Sandbox;
+
+fn install(sandbox: &Sandbox) {
+    sandbox.run(&["rpm", "--install", "--nodeps", packages().rpm.to_str().unwrap()]);
+}
+
+#[test]
+fn installed_it_waits_for_its_enrolment_and_erased_it_leaves_what_is_the_hosts() {
+    let sandbox = sandbox();
+    install(&sandbox);
+    assert_the_agent_waits(&sandbox);
+
+    sandbox.write("/etc/warden/policy.toml", "# ours\n");
+    sandbox.write("/var/lib/warden/kept", "by an erasure\n");
+    sandbox.run(&["rpm", "--erase", "warden"]);
+    assert!(!sandbox.root().join("usr/bin/warden").exists());
+    assert_eq!(sandbox.property("warden.service", "ActiveState"), "inactive");
+    assert_eq!(sandbox.read("/var/lib/warden/kept"), "by an erasure\n");
+    assert_eq!(sandbox.read("/etc/warden/policy.toml.rpmsave"), "# ours\n");
+
+    install(&sandbox);
+    assert_the_agent_waits(&sandbox);
+    assert_eq!(sandbox.read("/var/lib/warden/kept"), "by an erasure\n");
+}
+
+#[test]
+fn a_host_that_presets_it_off_is_left_in_peace() {
+    let sandbox = sandbox();
+    sandbox.write("/etc/systemd/system-preset/00-ours.preset", "disable warden.service\n");
+    install(&sandbox);
+    assert_eq!(sandbox.property("warden.service", "UnitFileState"), "disabled");
+    assert_eq!(sandbox.property("warden.service", "ActiveState"), "inactive");
+}

@@ -1,0 +1,70 @@
+//! The settings files of the packages say what the programs do without them.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use warden::agent::Settings;
+
+const FILE: &str = include_str!("../../packaging/etc/warden/warden.toml");
+const POLICY: &str = include_str!("../../packaging/etc/warden/policy.toml");
+
+/// The file with every `#key = ...` that `choose` takes no longer behind its #.
+fn spelt_out(text: &str, choose: impl Fn(&str) -> bool) -> String {
+    let line = |line: &str| match line.strip_prefix('#') {
+        Some(setting) if !setting.starts_with([' ', '#']) && choose(setting) => setting.to_owned(),
+        _ => line.to_owned(),
+    };
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn folder(text: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("warden.toml"), text).unwrap();
+    folder
+}
+
+fn agent(text: &str) -> Settings {
+    Settings::load(folder(text).path()).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+/// Every key of a section, as the refusal of one that is none names them.
+fn keys(section: &str) -> BTreeSet<String> {
+    let folder = folder(&format!("[{section}]\nno-such-key = 1\n"));
+    let told = Settings::load(folder.path()).unwrap_err().to_string();
+    let (_, expected) = told.split_once("expected ").unwrap();
+    expected.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+fn keys_told(section: &str) -> BTreeSet<String> {
+    let all: toml::Table = spelt_out(FILE, |_| true).parse().unwrap();
+    all[section].as_table().unwrap().keys().cloned().collect()
+}
+
+#[test]
+fn the_packaged_settings_are_the_defaults_as_they_are_and_spelt_out() {
+    assert_eq!(agent(FILE), Settings::default());
+    let defaults = spelt_out(FILE, |setting| !setting.ends_with("# example"));
+    assert!(defaults.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count() > 5);
+    assert_eq!(agent(&defaults), Settings::default());
+}
+
+#[test]
+fn every_key_is_told_and_every_example_is_understood() {
+    for section in ["agent", "units"] {
+        assert_eq!(keys_told(section), keys(section), "{section}");
+    }
+    assert_ne!(agent(&spelt_out(FILE, |_| true)), Settings::default());
+}
+
+#[test]
+fn the_packaged_policy_asks_for_nothing_and_its_examples_are_understood() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("policy.toml");
+    let masks = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        warden::config::policy::also_mask(&[Path::new(&path)]).map(|masks| format!("{masks:?}"))
+    };
+    let nothing = masks("").unwrap();
+    assert_eq!(masks(POLICY).unwrap(), nothing);
+    assert_ne!(masks(&spelt_out(POLICY, |_| true)).unwrap(), nothing);
+}
