@@ -10,3 +10,4 @@ pub mod snapshot;
 pub mod supervisor;
 pub mod systemd;
 pub mod tasks;
+pub mod tls;

@@ -11,6 +11,7 @@ use super::link::Proxy;
 use crate::config::fragments::{Fragments, Problems};
 use crate::config::policy;
 use crate::config::units::Units;
+pub use crate::tls::ClientCertificate;
 
 /// Identity, ledger and audit log; the package makes it for the agent's own user.
 pub const STATE_DIRECTORY: &str = "/var/lib/warden";
@@ -41,13 +42,6 @@ pub struct Settings {
     pub runtime_directory: PathBuf,
     /// What this host allows.
     pub policy: PathBuf,
-}
-
-/// A certificate chain and its key, both in PEM.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClientCertificate {
-    pub certificate: PathBuf,
-    pub key: PathBuf,
 }
 
 #[derive(Debug, Default, Deserialize)]

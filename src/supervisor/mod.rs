@@ -21,11 +21,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::secret::Secret;
 use crate::tasks::Tasks;
+use crate::tls::{self, Trust};
 use listen::Listener;
-use settings::Settings;
+use objects::{Local, Objects, S3};
+use settings::{ObjectStore, Settings};
 use store::audit::{Actor, Entry};
 use store::keys::ApiKey;
 use store::{Kind, Store, audit, idempotency, keys};
+use uploads::Uploads;
 
 /// Milliseconds since 1970 UTC, told by whoever starts the Supervisor.
 pub type Clock = std::sync::Arc<dyn Fn() -> i64 + Send + Sync>;
@@ -65,7 +68,12 @@ impl Supervisor {
         let limits = settings.limits;
         let mut tasks = Tasks::new(stop.clone());
         let settings = Settings { listen: address, ..settings };
-        let (router, api) = http::router(store.clone(), settings, clock.clone(), stop, Router::new());
+        let (objects, addresses) = objects(&settings.objects)?;
+        let uploads = Uploads::new(store.clone(), objects.into(), settings.archives);
+        let (router, api) =
+            http::router(store.clone(), settings, uploads, clock.clone(), stop, Router::new());
+        // Beside the API, for what holds there does not here: an archive is large, and takes its time.
+        let router = router.merge(addresses);
         jobs::start(&mut tasks, &store, &api, limits, &clock);
         listener.serve(router, &mut tasks);
         tracing::info!(%address, store = ?store.kind(), "the Supervisor listens on {address}");
@@ -82,6 +90,27 @@ impl Supervisor {
         let outcome = self.tasks.run(STOP_GRACE).await;
         self.store.close().await;
         outcome
+    }
+}
+
+/// The object store, and where its own addresses are served.
+fn objects(settings: &ObjectStore) -> anyhow::Result<(Objects, Router)> {
+    match settings {
+        ObjectStore::Folder(folder) => {
+            let local = Local::open(folder)?;
+            let addresses = objects::local::routes(local.clone());
+            Ok((Objects::Local(local), addresses))
+        }
+        ObjectStore::S3(settings) => {
+            let plain = settings.endpoint.starts_with("http://");
+            let trust = if plain { Trust::Nobody } else { Trust::Host };
+            let http = reqwest::Client::builder()
+                .tls_backend_preconfigured(tls::configuration(trust, None)?)
+                .redirect(reqwest::redirect::Policy::none())
+                .build()
+                .context("cannot set up the client of the object store")?;
+            Ok((Objects::S3(Box::new(S3::new(settings, http)?)), Router::new()))
+        }
     }
 }
 

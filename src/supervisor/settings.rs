@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::network::Network;
+use super::objects::S3Settings;
+use super::uploads::Limits as Archives;
 use crate::config::fragments::{Fragments, Problems};
 use crate::secret::Secret;
 
@@ -27,7 +29,16 @@ pub struct Settings {
     /// Proxies whose `x-forwarded-for` is believed.
     pub trusted_proxies: Vec<Network>,
     pub database: Database,
+    pub objects: ObjectStore,
+    pub archives: Archives,
     pub limits: Limits,
+}
+
+/// Where the archives of snapshots lie.
+#[derive(Debug, Clone)]
+pub enum ObjectStore {
+    Folder(PathBuf),
+    S3(S3Settings),
 }
 
 #[derive(Debug, Clone)]
@@ -54,6 +65,8 @@ pub struct Limits {
     pub per_second: u32,
     /// How long an activity may take, from asked to ended, unless the request says otherwise.
     pub activity_deadline_ms: i64,
+    /// How long a snapshot may take, from asked to stored.
+    pub snapshot_deadline_ms: i64,
     /// How much later than the deadline a node's answer is still waited for.
     pub deadline_grace_ms: i64,
     /// How often a node tells how it is.
@@ -68,6 +81,8 @@ impl Default for Limits {
             per_second: 50,
             // systemd gives a unit 90 s to stop and 90 s to start.
             activity_deadline_ms: 300_000,
+            // 16 GiB at 5 MB/s, which is a node behind a slow line.
+            snapshot_deadline_ms: 3_600_000,
             // A reconnect after the longest pause of 60 s is still in time.
             deadline_grace_ms: 90_000,
             heartbeat_seconds: 30,
@@ -102,8 +117,27 @@ struct Section {
     requests_per_second: Option<u32>,
     requests_at_once: Option<u32>,
     activity_deadline_seconds: Option<u32>,
+    snapshot_deadline_seconds: Option<u32>,
     deadline_grace_seconds: Option<u32>,
     heartbeat_seconds: Option<u32>,
+    /// Without `s3`; by default `objects` in the data directory.
+    objects_directory: Option<PathBuf>,
+    s3: Option<S3Section>,
+    largest_archive_mib: Option<u32>,
+    whole_upload_mib: Option<u32>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct S3Section {
+    endpoint: String,
+    region: String,
+    bucket: String,
+    access_key_id: String,
+    secret_access_key_file: PathBuf,
+    /// The bucket in the host name instead of the path.
+    #[serde(default)]
+    virtual_host: bool,
 }
 
 impl Settings {
@@ -162,6 +196,20 @@ impl Settings {
         {
             limits.activity_deadline_ms = milliseconds(value);
         }
+        if let Some(value) =
+            number("snapshot_deadline_seconds", section.snapshot_deadline_seconds, 60..=86_400)
+        {
+            limits.snapshot_deadline_ms = milliseconds(value);
+        }
+        let mut archives = Archives::default();
+        let mebibytes = |mebibytes: u32| u64::from(mebibytes) << 20;
+        if let Some(value) = number("largest_archive_mib", section.largest_archive_mib, 1..=1 << 22) {
+            archives.largest = mebibytes(value);
+        }
+        // S3 takes at most 5 GiB by one PUT.
+        if let Some(value) = number("whole_upload_mib", section.whole_upload_mib, 1..=5 << 10) {
+            archives.whole = mebibytes(value);
+        }
         if let Some(value) = number("deadline_grace_seconds", section.deadline_grace_seconds, 1..=86_400) {
             limits.deadline_grace_ms = milliseconds(value);
         }
@@ -177,6 +225,27 @@ impl Settings {
             }
         });
         let data_directory = overrides.data_directory.or(section.data_directory);
+        let home = data_directory.unwrap_or_else(|| DATA_DIRECTORY.into());
+        let objects = match section.s3 {
+            None => ObjectStore::Folder(section.objects_directory.unwrap_or_else(|| home.join("objects"))),
+            Some(s3) => {
+                if section.objects_directory.is_some() {
+                    wrong("objects_directory", "and s3 are two places: say one");
+                }
+                let secret = secret_of(&s3.secret_access_key_file).unwrap_or_else(|error| {
+                    wrong("s3.secret_access_key_file", &format!("cannot be read: {error}"));
+                    Secret::new("")
+                });
+                ObjectStore::S3(S3Settings {
+                    endpoint: s3.endpoint,
+                    region: s3.region,
+                    bucket: s3.bucket,
+                    access_key_id: s3.access_key_id,
+                    secret_access_key: secret,
+                    virtual_host: s3.virtual_host,
+                })
+            }
+        };
         let database = match overrides.database_url.or(from_file) {
             Some(url) => {
                 if !is_postgres(url.expose()) {
@@ -184,7 +253,7 @@ impl Settings {
                 }
                 Database::Postgres { url }
             }
-            None => Database::Sqlite { directory: data_directory.unwrap_or_else(|| DATA_DIRECTORY.into()) },
+            None => Database::Sqlite { directory: home },
         };
         let settings = Settings {
             listen: overrides.listen.or(section.listen).unwrap_or(LISTEN),
@@ -194,6 +263,8 @@ impl Settings {
             public_url: public_url.map(|url| url.trim_end_matches('/').to_owned()),
             trusted_proxies,
             database,
+            objects,
+            archives,
             limits,
         };
         fragments.finish().map(|()| settings)

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::objects::{Announced, Error, GRANT_LIFE, Objects, digest_from_hex};
+use super::objects::{Announced, Error, GRANT_LIFE, Objects, WHOLE_UPLOAD_BYTES, digest_from_hex};
 use super::store::snapshots::{self, Removal};
 use super::store::{self, Store};
 use crate::protocol::{SnapshotProgress, ToNode, UploadGrant, UploadRefusal, UploadWanted, Uploaded};
@@ -26,6 +26,13 @@ pub struct Limits {
     pub largest: u64,
     /// Largest archive that goes by one PUT, in bytes.
     pub whole: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        // The largest data directory that can be packed by default is 2 GiB; a policy may let more through.
+        Limits { largest: 64 << 30, whole: WHOLE_UPLOAD_BYTES }
+    }
 }
 
 impl Uploads {

@@ -7,7 +7,6 @@ mod dial;
 mod proxy;
 mod schedule;
 mod session;
-mod tls;
 mod upgrade;
 
 use std::future::Future;

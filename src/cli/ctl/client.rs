@@ -1,7 +1,6 @@
 //! Calls of the Supervisor's HTTP API: bounded, tried again where that is safe, with one clear end.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -9,8 +8,6 @@ use jiff::Timestamp;
 use reqwest::header::{ACCEPT, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, StatusCode};
 use ring::rand::{SecureRandom, SystemRandom};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use serde_json::Value;
 use url::{Host, Url};
 use warden_checks::quantity;
@@ -19,6 +16,7 @@ use super::failure::{Failure, Problem, Refusal};
 use super::patience::Patience;
 use super::screen::Screen;
 use crate::secret::Secret;
+use crate::tls::{self, Trust};
 
 /// A connection that has not come to be by then will not.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -72,8 +70,13 @@ impl Client {
         value.set_sensitive(true);
         headers.insert("ld-api-key", value);
         headers.insert(ACCEPT, HeaderValue::from_static("application/json, application/problem+json"));
+        let trust = match ca {
+            Some(file) => Trust::File(file),
+            None if base.scheme() == "https" => Trust::Host,
+            None => Trust::Nobody,
+        };
         let mut builder = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls(ca, base.scheme() == "https")?)
+            .tls_backend_preconfigured(tls::configuration(trust, None)?)
             // The key goes to the Supervisor that was named, and nowhere it points to.
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_LIMIT)
@@ -238,31 +241,6 @@ fn is_this_host(url: &Url) -> bool {
         Some(Host::Ipv6(address)) => address.is_loopback(),
         None => false,
     }
-}
-
-fn tls(ca: Option<&Path>, needed: bool) -> anyhow::Result<rustls::ClientConfig> {
-    let mut roots = rustls::RootCertStore::empty();
-    match ca {
-        Some(path) => {
-            let shown = path.display();
-            let certificates =
-                CertificateDer::pem_file_iter(path).with_context(|| format!("cannot read {shown}"))?;
-            for certificate in certificates {
-                let certificate = certificate.with_context(|| format!("{shown} is no PEM file"))?;
-                roots.add(certificate).with_context(|| format!("{shown} has no CA certificate"))?;
-            }
-            ensure!(!roots.is_empty(), "there is no certificate in {shown}");
-        }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            let enough = !needed || !roots.is_empty();
-            ensure!(enough, "this host trusts no CA; install ca-certificates, or name one by --ca");
-        }
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config =
-        rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
 fn idempotency_key() -> anyhow::Result<String> {

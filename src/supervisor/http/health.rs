@@ -26,10 +26,11 @@ pub struct Health {
 
 /// Whether it can work.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(example = json!({ "status": "ready", "store": "ok" }))]
+#[schema(example = json!({ "status": "ready", "store": "ok", "objects": "ok" }))]
 pub struct Ready {
     status: &'static str,
     store: &'static str,
+    objects: &'static str,
 }
 
 /// Whether this process is alive
@@ -39,19 +40,27 @@ pub async fn health() -> Result<Reply, Problem> {
     Reply::json(StatusCode::OK, &Health { status: "alive", version: env!("CARGO_PKG_VERSION") })
 }
 
-/// Whether it can do its work: the store answers
+/// Whether it can do its work: store and object store answer
 #[utoipa::path(get, operation_id = "ready", path = "/ready", tag = "supervisor", security(()),
     responses((status = OK, body = Ready)))]
 pub async fn ready(State(api): State<Api>) -> Result<Reply, Problem> {
     let not =
         |reason: &str| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", reason).retry_after(1);
     match tokio::time::timeout(PATIENCE, api.store.answers()).await {
-        Ok(Ok(())) => Reply::json(StatusCode::OK, &Ready { status: "ready", store: "ok" }),
+        Ok(Ok(())) => {}
         Ok(Err(error)) => {
             tracing::warn!(%error, "the store fails");
-            Err(not("the store fails; the log tells why"))
+            return Err(not("the store fails; the log tells why"));
         }
-        Err(_) => Err(not("the store does not answer")),
+        Err(_) => return Err(not("the store does not answer")),
+    }
+    match tokio::time::timeout(PATIENCE, api.uploads.objects().ready()).await {
+        Ok(Ok(())) => Reply::json(StatusCode::OK, &Ready { status: "ready", store: "ok", objects: "ok" }),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the object store fails");
+            Err(not("the object store fails; the log tells why"))
+        }
+        Err(_) => Err(not("the object store does not answer")),
     }
 }
 

@@ -21,6 +21,7 @@ mod once;
 mod page;
 mod pages;
 pub mod problem;
+mod snapshots;
 mod telemetry;
 mod values;
 
@@ -43,6 +44,7 @@ use utoipa_axum::routes;
 use super::Clock;
 use super::settings::Settings;
 use super::store::Store;
+use super::uploads::Uploads;
 pub use api_keys::LIFE_LIMIT_MS as KEY_LIFE_LIMIT_MS;
 use identity::Limiter;
 pub use identity::PREFIX as KEY_PREFIX;
@@ -65,6 +67,7 @@ pub struct Api(Arc<Inner>);
 pub struct Inner {
     pub store: Store,
     pub settings: Settings,
+    pub uploads: Uploads,
     clock: Clock,
     limiter: Limiter,
     telemetry: Telemetry,
@@ -103,6 +106,9 @@ fn endpoints() -> OpenApiRouter<Api> {
         .routes(routes!(activities::start))
         .routes(routes!(activities::list))
         .routes(routes!(activities::get))
+        .routes(routes!(snapshots::list, snapshots::create))
+        .routes(routes!(snapshots::get, snapshots::remove))
+        .routes(routes!(snapshots::download))
         .routes(routes!(async_actions::list))
         .routes(routes!(async_actions::list_of_deployment))
         .routes(routes!(async_actions::get))
@@ -124,6 +130,7 @@ fn endpoints() -> OpenApiRouter<Api> {
 pub fn router(
     store: Store,
     settings: Settings,
+    uploads: Uploads,
     clock: Clock,
     stop: CancellationToken,
     more: Router<()>,
@@ -136,6 +143,7 @@ pub fn router(
         document: document::Document::new(openapi),
         store,
         settings,
+        uploads,
         clock,
         stop,
     }));

@@ -36,6 +36,10 @@ impl Reply {
         Ok(Reply { status, headers: vec![(header::CONTENT_TYPE, json)], body, kept: None })
     }
 
+    pub fn empty(status: StatusCode) -> Reply {
+        Reply { status, headers: Vec::new(), body: String::new(), kept: None }
+    }
+
     /// The id of what was made.
     pub fn created(mut self, name: &'static str, id: u64) -> Reply {
         self.headers.push((HeaderName::from_static(name), HeaderValue::from(id)));

@@ -7,6 +7,7 @@ mod deadlines;
 mod heartbeats;
 mod history;
 mod idempotency;
+mod snapshots;
 mod unreachable;
 
 use std::time::Duration;
@@ -42,7 +43,7 @@ macro_rules! jobs {
     };
 }
 
-const JOBS: [Job; 5] = jobs![heartbeats, deadlines, unreachable, idempotency, history];
+const JOBS: [Job; 6] = jobs![heartbeats, deadlines, unreachable, idempotency, snapshots, history];
 
 /// Starts every job.
 pub fn start(tasks: &mut Tasks, store: &Store, api: &Api, limits: Limits, clock: &Clock) {

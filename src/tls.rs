@@ -1,6 +1,7 @@
-//! How the Supervisor is proven, and this node to it: rustls, with the host's authorities or pinned ones.
+//! How the other end of a connection that we open is proven, and we to it: rustls, with the host's authorities or
+//! pinned ones.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
@@ -11,9 +12,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::super::settings::ClientCertificate;
-
-/// What must have signed the Supervisor's certificate.
+/// What must have signed the other end's certificate.
 #[derive(Debug, Clone, Copy)]
 pub enum Trust<'a> {
     /// The authorities this host trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR` name others).
@@ -22,6 +21,15 @@ pub enum Trust<'a> {
     File(&'a Path),
     /// These, and no other, in PEM.
     Pem(&'a str),
+    /// Nobody: for addresses without TLS, on a host that may trust nobody.
+    Nobody,
+}
+
+/// A certificate chain and its key, both in PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCertificate {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
 }
 
 /// Certificates and keys are read anew for each connection: a renewed one needs no restart.
@@ -64,7 +72,7 @@ fn roots(trust: Trust<'_>) -> anyhow::Result<RootCertStore> {
             store.add_parsable_certificates(found.certs);
             ensure!(
                 !store.is_empty(),
-                "this host trusts no certificate authority: install ca-certificates, or name a file in agent.ca_file"
+                "this host trusts no certificate authority: install ca-certificates, or name a file with one"
             );
         }
         Trust::File(path) => {
@@ -72,6 +80,7 @@ fn roots(trust: Trust<'_>) -> anyhow::Result<RootCertStore> {
             let whose = || format!("{} holds no certificate in PEM", path.display());
             add(&mut store, pinned.with_context(whose)?).with_context(whose)?;
         }
+        Trust::Nobody => {}
         Trust::Pem(pem) => {
             let whose = "the authority given at enrolment is no certificate: enrol this host anew";
             add(&mut store, certificates(pem.as_bytes()).context(whose)?).context(whose)?;

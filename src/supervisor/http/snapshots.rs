@@ -1,0 +1,289 @@
+//! `/deployments/{deployment_id}/snapshots`
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use utoipa::{IntoParams, ToSchema};
+
+use super::asked::{Asked, Place};
+use super::identity::{Manage, Read, Within};
+use super::once::Reply;
+use super::pages::{Listed, PageOf, PageParameters};
+use super::problem::Problem;
+use super::values::Time;
+use super::{Api, base_url};
+use crate::protocol::{Reason, SnapshotProgress, Work};
+use crate::supervisor::objects::Key;
+use crate::supervisor::store::activities::Order;
+use crate::supervisor::store::snapshots::{self, Refused, Snapshot, Status};
+use crate::supervisor::store::{audit, nodes};
+
+/// The snapshot of one node. All nodes of a run have its name and its `run_id`.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Snapshot, example = json!({
+    "id": 1, "tenant_id": 615380456123456789u64, "division_id": 1, "environment_id": 1,
+    "deployment_id": 611298765432109056u64, "node_id": 610809900976570889u64, "deployment_name": "events-prod",
+    "name": "snapshot-20260601-103000", "status": "completed", "created_at": "2026-06-01T10:30:00Z",
+    "completed_at": "2026-06-01T10:31:00Z", "run_id": 2, "verdict": "warn", "size": 481_516,
+    "sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", "reason": null, "progress": null
+}))]
+pub struct Shown {
+    pub id: u64,
+    pub tenant_id: u64,
+    pub division_id: u64,
+    pub environment_id: u64,
+    pub deployment_id: u64,
+    pub node_id: u64,
+    /// As the deployment was called then.
+    pub deployment_name: String,
+    pub name: String,
+    /// `processing`, then `completed` or `failed`.
+    pub status: &'static str,
+    pub created_at: Time,
+    /// Null while it is processing.
+    pub completed_at: Option<Time>,
+    /// The run over all nodes: also the id of its async action.
+    pub run_id: u64,
+    /// The worst finding: `pass`, `note`, `skip`, `warn` or `fail`.
+    pub verdict: Option<String>,
+    /// Bytes of the archive.
+    pub size: Option<u64>,
+    /// Of the archive, 64 hexadecimal digits.
+    pub sha256: Option<String>,
+    /// Why it failed.
+    pub reason: Option<Reason>,
+    /// How far it is.
+    pub progress: Option<Progress>,
+}
+
+/// How far the snapshot of a node is.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SnapshotProgress, example = json!({
+    "checks_done": 57, "checks_total": 57, "bytes_packed": 1_048_576, "bytes_sent": 524_288, "bytes_total": 1_048_576
+}))]
+pub struct Progress {
+    pub checks_done: u32,
+    pub checks_total: u32,
+    pub bytes_packed: u64,
+    pub bytes_sent: u64,
+    /// Nought until the archive is whole.
+    pub bytes_total: u64,
+}
+
+/// What the snapshots shall hold.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({ "redact_secrets": true, "include_iggy": true }))]
+pub struct NewSnapshots {
+    /// False asks for secrets in the clear, which the policy of a node's host may refuse.
+    #[serde(default = "yes")]
+    #[schema(default = true)]
+    redact_secrets: bool,
+    /// The data directory of Iggy, as `iggy.zip` in the archive.
+    #[serde(default = "yes")]
+    #[schema(default = true)]
+    include_iggy: bool,
+}
+
+/// Where the archive can be fetched.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({ "url": "https://warden.example.com/objects/1/2.zip?expires=1780310100&signature=…" }))]
+pub struct Download {
+    /// Good for five minutes, for whoever has it.
+    url: String,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it describes; the query is read by hand to tell every mistake")]
+pub struct Filters {
+    /// Only of this run.
+    run_id: Option<u64>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl From<Snapshot> for Shown {
+    fn from(snapshot: Snapshot) -> Shown {
+        let progress = |progress: SnapshotProgress| Progress {
+            checks_done: progress.checks_done,
+            checks_total: progress.checks_total,
+            bytes_packed: progress.bytes_packed,
+            bytes_sent: progress.bytes_sent,
+            bytes_total: progress.bytes_total,
+        };
+        Shown {
+            id: snapshot.id,
+            tenant_id: snapshot.tenant_id,
+            division_id: snapshot.division_id,
+            environment_id: snapshot.environment_id,
+            deployment_id: snapshot.deployment_id,
+            node_id: snapshot.node_id,
+            deployment_name: snapshot.deployment_name,
+            name: snapshot.name,
+            status: snapshot.status.as_str(),
+            created_at: Time(snapshot.created_at),
+            completed_at: snapshot.completed_at.map(Time),
+            run_id: snapshot.run_id,
+            verdict: snapshot.verdict,
+            size: snapshot.size,
+            sha256: snapshot.sha256,
+            reason: snapshot.reason,
+            progress: snapshot.progress.map(progress),
+        }
+    }
+}
+
+/// Take a snapshot of every node
+///
+/// One run over all nodes of the deployment, each with a snapshot of its own. A node that is away until the deadline
+/// has a failed one, and does not hold up the next run.
+#[utoipa::path(post, operation_id = "create_snapshots", path = "/deployments/{deployment_id}/snapshots", tag = "snapshots", request_body = NewSnapshots,
+    responses(
+        (status = NO_CONTENT, headers(
+            ("ld-snapshot" = u64, description = "The id of the run."),
+            ("ld-async-action" = u64, description = "The same id."))),
+        (status = CONFLICT, description = "`snapshot_in_progress`: one at a time. `snapshots_limit_reached`: as many as the plan keeps; delete one."),
+        (status = BAD_REQUEST, description = "`no_nodes`: the deployment has none."),
+    ))]
+pub async fn create(
+    State(api): State<Api>,
+    within: Within<Manage>,
+    Asked { body, claim }: Asked<NewSnapshots>,
+) -> Result<Response, Problem> {
+    let (deployment, now) = (&within.deployment, api.now());
+    let mut change = api.store.change().await?;
+    let NewSnapshots { redact_secrets, include_iggy } = body;
+    let order = Order {
+        deployment: deployment.clone(),
+        nodes: nodes::ids(&mut change, deployment.id).await?,
+        work: Work::Snapshot { redact_secrets, include_iggy },
+        author_id: within.caller.key.id,
+        author: within.caller.key.name.clone(),
+        started_via: within.caller.started_via,
+        deadline_at: now + api.settings.limits.snapshot_deadline_ms,
+    };
+    let started = snapshots::start(&mut change, order, now).await?;
+    let (run, snapshots) = started.map_err(|refused| match refused {
+        Refused::InProgress => Problem::conflict(
+            "snapshot_in_progress",
+            "a snapshot of this deployment is under way; wait for it, or cancel its async action",
+        ),
+        Refused::LimitReached(kept) => Problem::conflict(
+            "snapshots_limit_reached",
+            format!("the plan of this deployment keeps {kept} snapshots; delete one first"),
+        ),
+        Refused::NoNodes => Problem::bad_request("no_nodes", "the deployment has no nodes yet"),
+    })?;
+    let detail =
+        json!({ "nodes": snapshots.len(), "redact_secrets": redact_secrets, "include_iggy": include_iggy });
+    let mut entry =
+        within.caller.did("snapshot.create", deployment.tenant_id, ("AsyncAction", run.id), detail);
+    entry.deployment_id = Some(deployment.id);
+    audit::record(&mut change, entry, now).await?;
+    let reply = Reply::empty(StatusCode::NO_CONTENT)
+        .created("ld-snapshot", run.id)
+        .created("ld-async-action", run.id);
+    claim.commit(change, reply).await
+}
+
+/// List the snapshots of a deployment
+///
+/// A row a node.
+#[utoipa::path(get, operation_id = "list_snapshots", path = "/deployments/{deployment_id}/snapshots", tag = "snapshots",
+    params(PageParameters, Filters), responses((status = OK, body = PageOf<Shown>)))]
+pub async fn list(State(api): State<Api>, within: Within<Read>, parts: Parts) -> Result<Response, Problem> {
+    let listed = Listed::read(&parts, &api, &["run_id"])?;
+    let run = listed.query.id("run_id")?;
+    let found = snapshots::list(&api.store, within.deployment.id, run, listed.page).await?;
+    listed.respond(found, Shown::from)
+}
+
+/// Get a snapshot
+#[utoipa::path(get, operation_id = "get_snapshot", path = "/deployments/{deployment_id}/snapshots/{snapshot_id}", tag = "snapshots",
+    responses((status = OK, body = Shown), (status = NOT_FOUND, description = "`snapshot_not_found`")))]
+pub async fn get(State(api): State<Api>, within: Within<Read>, place: Place) -> Result<Response, Problem> {
+    let snapshot = snapshot(&api, &within, &place).await?;
+    Ok(Reply::json(StatusCode::OK, &Shown::from(snapshot))?.into_response())
+}
+
+/// Download a snapshot
+///
+/// Where its archive can be fetched for the next five minutes: a ZIP of `report.html`, `report.json`,
+/// `manifest.json`, `host/` and, when it was asked for, `iggy.zip`.
+#[utoipa::path(get, operation_id = "download_snapshot", path = "/deployments/{deployment_id}/snapshots/{snapshot_id}/download", tag = "snapshots",
+    responses(
+        (status = OK, body = Download),
+        (status = NOT_FOUND, description = "`snapshot_not_found`"),
+        (status = CONFLICT, description = "`snapshot_not_completed`: it has no archive, or none yet."),
+    ))]
+pub async fn download(
+    State(api): State<Api>,
+    within: Within<Read>,
+    place: Place,
+    parts: Parts,
+) -> Result<Response, Problem> {
+    let snapshot = snapshot(&api, &within, &place).await?;
+    if snapshot.status != Status::Completed {
+        let reason = format!("the snapshot is {}: there is no archive of it", snapshot.status.as_str());
+        return Err(Problem::conflict("snapshot_not_completed", reason));
+    }
+    let key = Key { deployment: snapshot.deployment_id, snapshot: snapshot.id };
+    let name = format!("{}-{}.zip", snapshot.name, snapshot.node_id);
+    let now = jiff::Timestamp::from_millisecond(api.now()).map_err(Problem::internal)?;
+    let url = api.uploads.objects().download(key, &name, &base_url(&parts, &api.settings), now);
+    let mut response = Reply::json(StatusCode::OK, &Download { url })?.into_response();
+    let no_store = axum::http::HeaderValue::from_static("no-store");
+    response.headers_mut().insert(axum::http::header::CACHE_CONTROL, no_store);
+    Ok(response)
+}
+
+/// Delete a snapshot
+///
+/// Its archive goes too. With the id of a run, all of its snapshots.
+#[utoipa::path(delete, operation_id = "remove_snapshot", path = "/deployments/{deployment_id}/snapshots/{snapshot_id}", tag = "snapshots",
+    responses(
+        (status = NO_CONTENT),
+        (status = NOT_FOUND, description = "`snapshot_not_found`"),
+        (status = CONFLICT, description = "`snapshot_in_progress`: cancel its async action first."),
+    ))]
+pub async fn remove(
+    State(api): State<Api>,
+    within: Within<Manage>,
+    place: Place,
+) -> Result<Response, Problem> {
+    let (deployment, now) = (&within.deployment, api.now());
+    let id = place.id("snapshot_id")?;
+    let mut change = api.store.change().await?;
+    match snapshots::remove(&mut change, deployment.id, id, now).await? {
+        None => return Err(not_found()),
+        Some(false) => {
+            let reason = "the snapshot is under way; cancel its async action first";
+            return Err(Problem::conflict("snapshot_in_progress", reason));
+        }
+        Some(true) => {}
+    }
+    let mut entry = within.caller.did("snapshot.remove", deployment.tenant_id, ("Snapshot", id), json!({}));
+    entry.deployment_id = Some(deployment.id);
+    audit::record(&mut change, entry, now).await?;
+    change.commit().await?;
+    // The row is hidden for good. What is left of the archive if this fails, the job removes.
+    if let Err(error) = api.uploads.remove_archives().await {
+        tracing::warn!(snapshot = id, %error, "the archive of a deleted snapshot is still there");
+    }
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+async fn snapshot<N>(api: &Api, within: &Within<N>, place: &Place) -> Result<Snapshot, Problem> {
+    let id = place.id("snapshot_id")?;
+    snapshots::get(&api.store, within.deployment.id, id).await?.ok_or_else(not_found)
+}
+
+fn not_found() -> Problem {
+    Problem::not_found("snapshot_not_found", "there is no such snapshot in this deployment")
+}
