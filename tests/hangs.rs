@@ -41,7 +41,7 @@ fn a_dead_mount_is_named_the_report_comes_and_the_command_ends() {
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-fn wait_for_report(path: &std::path::Path, limit: Duration) -> bool {
+pub fn wait_for_report(path: &std::path::Path, limit: Duration) -> bool {
     let began = std::time::Instant::now();
     while began.elapsed() < limit {
         if path.exists() {

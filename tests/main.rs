@@ -12,6 +12,7 @@ mod canary;
 mod cli;
 mod conformance;
 mod ctl;
+mod data_directory;
 mod diff;
 mod encryption;
 mod hangs;

@@ -57,7 +57,7 @@ fn schema() -> jsonschema::Validator {
     jsonschema::draft202012::new(&serde_json::from_str(text).unwrap()).unwrap()
 }
 
-fn objections(report: &Value) -> Vec<String> {
+pub fn objections(report: &Value) -> Vec<String> {
     schema().iter_errors(report).map(|error| format!("{}: {error}", error.instance_path())).collect()
 }
 

@@ -57,7 +57,7 @@ impl From<Scan> for Mode {
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let bar = bar(arguments.json);
-    let order = Order { path: &arguments.path, mode: arguments.scan.into() };
+    let order = Order::new(&arguments.path, arguments.scan.into());
     let inspected = inspect(order, &|progress| {
         bar.set_length(progress.total);
         bar.set_position(progress.done);

@@ -90,7 +90,7 @@ fn content(totals: &Totals) -> String {
 }
 
 fn verified(scan: &Scan) -> String {
-    let speed = scan.verified_bytes as f64 / scan.seconds.max(1e-6) / 1e9;
+    let speed = scan.verified_bytes as f64 / scan.seconds.unwrap_or_default().max(1e-6) / 1e9;
     let part = scan.verified_bytes as f64 / (scan.bytes.max(1)) as f64 * 100.0;
     let what = format!(
         "{} of {} ({} %), {} at {} GB/s",
@@ -124,11 +124,15 @@ fn told(problem: &Problem, paint: Painter) -> Vec<String> {
 }
 
 fn tree(partition: &Partition, paint: Painter, lines: &mut Vec<String>) {
-    let size: u64 = partition.segments.iter().filter_map(|segment| segment.log_bytes).sum();
     let segments = count(partition.segments.len() as u64, "segment", "segments");
-    let growth = growth(partition, size).map_or_else(String::new, |growth| format!(", {growth}"));
+    let growth =
+        partition.bytes_a_day().map_or_else(String::new, |growth| format!(", {} a day", bytes(growth)));
     let span = span(partition.first_offset, partition.next_offset);
-    lines.push(format!("    partition {}  {span}, {}, {segments}{growth}", partition.id, bytes(size)));
+    lines.push(format!(
+        "    partition {}  {span}, {}, {segments}{growth}",
+        partition.id,
+        bytes(partition.log_bytes)
+    ));
     let sound = partition.segments.iter().filter(|segment| segment.damages == 0).count();
     let mut hidden = sound.saturating_sub(SEGMENTS);
     if hidden > 0 {
@@ -193,14 +197,6 @@ fn span(first: Option<u64>, next: Option<u64>) -> String {
         (Some(first), Some(next)) if next <= first => "empty".to_owned(),
         (Some(first), Some(next)) => format!("offsets {first} to {}", next - 1),
     }
-}
-
-fn growth(partition: &Partition, size: u64) -> Option<String> {
-    /// Seconds below which a rate by the day says nothing.
-    const LEAST: u64 = 3600;
-    let seconds = partition.last_at?.checked_sub(partition.first_at?)? / 1_000_000;
-    let a_day = u128::from(size) * 86_400 / u128::from(seconds.max(1));
-    (seconds >= LEAST).then(|| format!("{} a day", bytes(u64::try_from(a_day).unwrap_or(u64::MAX))))
 }
 
 /// Microseconds since 1970.

@@ -1,19 +1,23 @@
-//! `warden snapshot --include-iggy`: the data directory, packed beside the report.
+//! `warden snapshot`: Iggy's data directory, looked into for the report and packed beside it.
 
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
+use clap::ValueEnum;
 use warden_checks::quantity;
 
 use super::output;
 use super::progress::Progress;
 use super::terminal::harmless;
-use crate::snapshot::Snapshot;
+use crate::config;
+use crate::iggy::report::Mode;
 use crate::snapshot::archive::{self, Inventory, Plan};
 use crate::snapshot::bundle::{Bundle, Packing};
 use crate::snapshot::second_scan::SecondScan;
+use crate::snapshot::select::Selection;
 use crate::snapshot::signature::SigningKey;
+use crate::snapshot::{Place, Snapshot, inspection};
 
 #[derive(Debug, clap::Args)]
 #[group(id = "packing")]
@@ -22,7 +26,7 @@ pub struct Arguments {
     ///
     /// Metadata and indexes come first, then logs, then the newest segments. What stays behind is named with the
     /// reason. See the size with --plan.
-    #[arg(long, conflicts_with_all = ["host", "encrypt_to", "anonymize"])]
+    #[arg(long, conflicts_with_all = ["encrypt_to", "anonymize"])]
     include_iggy: bool,
 
     /// Room for the data directory, before packing: 500MiB, 2GiB, 64GiB
@@ -30,40 +34,105 @@ pub struct Arguments {
     iggy_budget: u64,
 
     /// The data directory, where it cannot be found by the running server or its unit
-    #[arg(long, value_name = "DIR", requires = "include_iggy")]
+    #[arg(long, value_name = "DIR")]
     iggy_data: Option<PathBuf>,
+
+    /// How deep to look into Iggy's data directory [default: sampled with --include-iggy, else structure]
+    ///
+    /// Tells in the report which segment, batch and message is damaged; nothing of a message is shown. Behind everybody
+    /// else at the disk, and for at most 3 s (structure), 60 s (sampled) or an hour (full); what was not reached is told.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "DEPTH",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "sampled"
+    )]
+    inspect: Option<Depth>,
 }
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Depth {
+    /// Not at all
+    Off,
+    /// Metadata, offsets, and whether index and log fit; no message is read
+    #[value(alias = "none")]
+    Structure,
+    /// Also at most 1 GiB, spread over the segments, against its checksums
+    Sampled,
+    /// Also every byte
+    Full,
+}
+
+/// Without this check, nobody asked for the data directory.
+const CHECK_OF_DATA: &str = "runtime-iggy-data";
 
 impl Arguments {
     pub fn wanted(&self) -> bool {
         self.include_iggy
     }
 
-    /// The directory to pack and how it was found.
-    pub fn directory(&self) -> anyhow::Result<(PathBuf, String)> {
+    /// Whether a folder of this host is read, also where a recording of another is judged.
+    pub fn reads_this_host(&self) -> bool {
+        self.iggy_data.is_some()
+    }
+
+    /// How deep the data directory is looked into, if at all.
+    pub fn depth(&self, selection: &Selection) -> anyhow::Result<Option<Mode>> {
+        let is_asked_for = selection.checks()?.iter().any(|check| check.id == CHECK_OF_DATA);
+        Ok(match self.inspect {
+            Some(Depth::Off) => None,
+            Some(Depth::Structure) => Some(Mode::None),
+            Some(Depth::Sampled) => Some(Mode::Sampled),
+            Some(Depth::Full) => Some(Mode::Full),
+            None if self.include_iggy => Some(Mode::Sampled),
+            None => is_asked_for.then_some(Mode::None),
+        })
+    }
+
+    /// The data directory. One that was asked for, to be packed or looked into, must be there: found out before the
+    /// work is done. `None` when it is looked for in the course of it.
+    pub fn place(&self, is_recorded: bool) -> anyhow::Result<Option<Place>> {
+        ensure!(
+            !(is_recorded && self.include_iggy),
+            "--include-iggy packs the data directory of this host, and --host judges the recording of another; leave \
+             one of them out"
+        );
         if let Some(path) = &self.iggy_data {
-            return Ok((path.clone(), "--iggy-data".to_owned()));
+            return Ok(Some(Place { path: path.clone(), found_by: "--iggy-data".to_owned() }));
+        }
+        let is_asked_for = self.include_iggy || self.inspect.is_some_and(|depth| depth != Depth::Off);
+        if !is_asked_for || is_recorded {
+            return Ok(None);
         }
         let found = crate::snapshot::data_directory()?
             .context("no data directory of Iggy was found; name it with --iggy-data DIR")?;
-        Ok((PathBuf::from(found.path), found.found_by))
+        Ok(Some(Place { path: PathBuf::from(found.path), found_by: found.found_by }))
     }
 
-    /// What would be packed; `at` in Unix seconds is when that is.
-    pub fn plan(&self, at: i64) -> anyhow::Result<Plan> {
-        let (path, _) = self.directory()?;
-        Plan::new(&path, self.iggy_budget, at)
+    /// For `--plan`: what is looked into and packed, where it was found, and how large it can get.
+    pub fn described(&self, selection: &Selection) -> anyhow::Result<Vec<(&'static str, String, u64)>> {
+        let mut described = Vec::new();
+        let place = self.place(false)?;
+        if let Some(mode) = self.depth(selection)? {
+            described.push(inspected(mode, place.as_ref())?);
+        }
+        if let Some(place) = place.filter(|_| self.include_iggy) {
+            let (text, worst) = self.packed(&place)?;
+            described.push(("pack", text, worst));
+        }
+        Ok(described)
     }
 
-    /// For `--plan`: what it is, where it was found, and how large it can get.
-    pub fn described(&self) -> anyhow::Result<(String, u64)> {
-        let (path, found_by) = self.directory()?;
-        let plan = Plan::new(&path, self.iggy_budget, 0)?;
+    fn packed(&self, place: &Place) -> anyhow::Result<(String, u64)> {
+        let Place { path, found_by } = place;
+        let plan = Plan::new(path, self.iggy_budget, 0)?;
         let (taken, left_out) = plan.tallies();
         let text = format!(
             "{} (by {}): {} with {}; {} with {} would stay behind",
             harmless(&path.display().to_string()),
-            harmless(&found_by),
+            harmless(found_by),
             quantity::count(taken.files, "file", "files"),
             quantity::bytes(taken.bytes),
             quantity::count(left_out.files, "file", "files"),
@@ -76,12 +145,13 @@ impl Arguments {
     pub fn write(
         &self,
         snapshot: &Snapshot,
+        data: &Path,
         key: Option<&SigningKey>,
         path: &Path,
         progress: &Progress,
     ) -> anyhow::Result<(u64, Inventory)> {
         let bundle = Bundle::signed(snapshot, key)?;
-        let plan = self.plan(snapshot.clock.seconds())?;
+        let plan = Plan::new(data, self.iggy_budget, snapshot.clock.seconds())?;
         let folder = output::folder_of(path).to_owned();
         ensure!(
             archive::room(&folder).is_none_or(|room| room >= archive::LEAST_ROOM),
@@ -108,6 +178,25 @@ impl Arguments {
             |file| SecondScan { redactor: &snapshot.redactor, anonymizer: None }.archive(file),
         )
     }
+}
+
+fn inspected(mode: Mode, place: Option<&Place>) -> anyhow::Result<(&'static str, String, u64)> {
+    /// An index, read whole; what is read beside it is less.
+    const OF_A_SEGMENT: u64 = 4 << 20;
+    let path = place.map_or_else(
+        || "Iggy's data directory, if there is one".to_owned(),
+        |place| harmless(&place.path.display().to_string()),
+    );
+    let limit = quantity::duration(inspection::limit(mode).as_secs_f64());
+    let (depth, bytes) = match (mode, place) {
+        (Mode::Full, Some(place)) => {
+            ("every byte of each segment", Plan::new(&place.path, u64::MAX, 0)?.tallies().0.bytes)
+        }
+        (Mode::None, _) => ("structure of each segment", OF_A_SEGMENT),
+        (Mode::Sampled | Mode::Full, _) => ("a sample", crate::iggy::SAMPLE),
+    };
+    let entries = config::INSPECT_ENTRIES;
+    Ok(("inspect", format!("{path}: {depth}, {limit} and {entries} files at most"), bytes))
 }
 
 /// `500MiB`, `2G`, `1048576`: powers of 1024, whatever the spelling.

@@ -12,7 +12,7 @@ use super::terminal::{Painter, Style};
 
 #[derive(Serialize)]
 struct Planned {
-    /// `read`, `sample`, `log`, `run`, `ask`, `pack`.
+    /// `read`, `sample`, `log`, `run`, `ask`, `inspect`, `pack`.
     how: &'static str,
     what: String,
     /// At most this many bytes, for each file where `what` is a pattern.
@@ -20,16 +20,16 @@ struct Planned {
     checks: Vec<&'static str>,
 }
 
-/// `packed` is the data directory, if it is wanted: what it is, and how large it can get in the archive.
+/// `data` is what is done with the data directory: how, what it is, and how large that can get.
 pub fn print(
     checks: &[&'static Check],
-    packed: Option<(String, u64)>,
+    data: Vec<(&'static str, String, u64)>,
     since: Duration,
     json: bool,
 ) -> anyhow::Result<()> {
     let mut planned = plan(checks);
-    planned.extend(packed.map(|(what, at_most_bytes)| Planned {
-        how: "pack",
+    planned.extend(data.into_iter().map(|(how, what, at_most_bytes)| Planned {
+        how,
         what,
         at_most_bytes,
         checks: Vec::new(),
@@ -53,6 +53,7 @@ pub fn print(
         ("log", "Newest lines of logs"),
         ("run", "Programs, without environment, killed after 5 s"),
         ("ask", "Services of this host"),
+        ("inspect", "Iggy's data directory, looked into"),
         ("pack", "Iggy's data directory, into iggy.zip"),
     ] {
         let items: Vec<_> = planned.iter().filter(|item| item.how == how).collect();

@@ -9,6 +9,7 @@ use crate::snapshot::run::Event;
 pub struct Progress {
     bar: ProgressBar,
     running: Vec<&'static str>,
+    in_bytes: bool,
 }
 
 impl Progress {
@@ -19,7 +20,7 @@ impl Progress {
         let style = ProgressStyle::with_template("{bar:24} {pos}/{len} {elapsed} {wide_msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.enable_steady_tick(Duration::from_millis(100));
-        Progress { bar, running: Vec::new() }
+        Progress { bar, running: Vec::new(), in_bytes: false }
     }
 
     pub fn expect(&self, checks: usize) {
@@ -33,6 +34,13 @@ impl Progress {
                 self.running.retain(|&id| id != check.id);
                 self.bar.inc(1);
             }
+            Event::Inspecting(progress) => {
+                if !self.in_bytes {
+                    self.in_bytes = true;
+                    self.count_bytes(progress.total, "looking into the data directory");
+                }
+                return self.bar.set_position(progress.done);
+            }
         }
         self.bar.set_message(self.running.join(", "));
     }
@@ -43,14 +51,18 @@ impl Progress {
 
     /// From here on it counts bytes of the data directory; the answer is what to tell.
     pub fn packing(&self, bytes: u64) -> ProgressBar {
+        self.count_bytes(bytes, "packing the data directory");
+        self.bar.clone()
+    }
+
+    fn count_bytes(&self, bytes: u64, what: &'static str) {
         let style = ProgressStyle::with_template(
             "{bar:24} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {wide_msg}",
         );
         self.bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         self.bar.set_position(0);
         self.bar.set_length(bytes);
-        self.bar.set_message("packing the data directory");
-        self.bar.clone()
+        self.bar.set_message(what);
     }
 
     pub fn finish(&self) {

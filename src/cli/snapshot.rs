@@ -121,13 +121,13 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let selection = Selection { only: arguments.only.clone(), skip: arguments.skip.clone() };
     let checks = selection.checks()?;
     if arguments.plan {
-        let packed = arguments.packing.wanted().then(|| arguments.packing.described()).transpose()?;
-        plan::print(&checks, packed, arguments.since, arguments.json)?;
+        let data = arguments.packing.described(&selection)?;
+        plan::print(&checks, data, arguments.since, arguments.json)?;
         return Ok(0);
     }
     if arguments.in_child {
         front::follow_parent()?;
-    } else if arguments.host.is_none() {
+    } else if arguments.host.is_none() || arguments.packing.reads_this_host() {
         return front::run_in_child();
     }
     diagnose(arguments, selection)
@@ -139,15 +139,16 @@ fn diagnose(arguments: &Arguments, selection: Selection) -> anyhow::Result<u8> {
     let whole_bundle = destination.format == Format::Zip;
     let seal = Seal::new(arguments.sign.as_deref(), &arguments.encrypt_to, whole_bundle)?;
     destination.ensure_writable(&seal)?;
+    let data = arguments.packing.place(arguments.host.is_some())?;
     if arguments.packing.wanted() {
         destination.ensure_holds_iggy()?;
-        // Found out before the work is done, as is the rest.
-        arguments.packing.directory()?;
     }
 
     let mut progress = Progress::new(arguments.quiet || arguments.json);
     progress.expect(checks.len());
     let order = Order {
+        inspect: arguments.packing.depth(&selection)?,
+        data: data.clone(),
         selection,
         since: Some(arguments.since),
         iggy_token_file: arguments.iggy_token_file.clone(),
@@ -157,7 +158,8 @@ fn diagnose(arguments: &Arguments, selection: Selection) -> anyhow::Result<u8> {
     };
     let snapshot = collect(&order, &mut |event| progress.observe(event))?;
     progress.say("writing the report");
-    let written = write(&snapshot, &seal, &destination, &arguments.packing, &progress);
+    let packed = data.filter(|_| arguments.packing.wanted()).map(|data| (&arguments.packing, data.path));
+    let written = write(&snapshot, &seal, &destination, packed, &progress);
     progress.finish();
     let written = written?;
 
@@ -241,16 +243,16 @@ fn write(
     snapshot: &Snapshot,
     seal: &Seal,
     destination: &Destination,
-    packing: &packing::Arguments,
+    packed: Option<(&packing::Arguments, PathBuf)>,
     progress: &Progress,
 ) -> anyhow::Result<Option<Written>> {
-    if packing.wanted() {
+    if let Some((packing, data)) = packed {
         let path = match &destination.place {
             Place::File(path) => path.clone(),
             Place::Folder(folder) => folder.join(name(&snapshot.report, destination.format)),
             Place::StandardOutput => bail!("an archive with the data directory goes to a file"),
         };
-        let (bytes, inventory) = packing.write(snapshot, seal.key.as_ref(), &path, progress)?;
+        let (bytes, inventory) = packing.write(snapshot, &data, seal.key.as_ref(), &path, progress)?;
         let path = path.canonicalize().unwrap_or(path);
         return Ok(Some(Written { path, bytes, is_archive: true, iggy: Some(inventory) }));
     }

@@ -1,5 +1,6 @@
 //! What a snapshot found, in a few lines.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 
 use serde::Serialize;
@@ -96,8 +97,9 @@ fn counts(report: &Report, paint: Painter) -> String {
 }
 
 /// Everything that asks for a look: worse than a note.
-fn worst_first(report: &Report) -> Vec<&CheckReport> {
-    let mut worst: Vec<_> = report.checks.iter().filter(|check| check.outcome > Outcome::Note).collect();
+fn worst_first(report: &Report) -> Vec<Cow<'_, CheckReport>> {
+    let mut worst: Vec<_> =
+        report.findings().into_iter().filter(|check| check.outcome > Outcome::Note).collect();
     worst.sort_by_key(|check| std::cmp::Reverse(check.outcome));
     worst
 }
@@ -122,7 +124,8 @@ struct SummaryFinding<'a> {
 }
 
 pub fn print_json(report: &Report, written: &Written) -> anyhow::Result<()> {
-    let findings = worst_first(report).into_iter().map(|check| SummaryFinding {
+    let worst = worst_first(report);
+    let findings = worst.iter().map(|check| SummaryFinding {
         id: &check.id,
         outcome: check.outcome,
         summary: &check.summary,

@@ -36,5 +36,15 @@ pub const DBUS_LIMIT: Duration = Duration::from_secs(3);
 /// its configuration wrong ends within the first two seconds or so; whoever waits for a restart has that much patience.
 pub const SETTLE: Duration = Duration::from_secs(3);
 
+/// Looking into Iggy's data directory. Only its structure, as part of every snapshot: on a disk that keeps up this is
+/// done long before, and on one that does not, whoever waits has other worries.
+pub const INSPECT_STRUCTURE_LIMIT: Duration = Duration::from_secs(3);
+/// A sample of 1 GiB: a disk that gives 20 MB/s to those behind everybody else is through.
+pub const INSPECT_SAMPLED_LIMIT: Duration = Duration::from_secs(60);
+/// All of it, only when asked for: a terabyte at 300 MB/s.
+pub const INSPECT_FULL_LIMIT: Duration = Duration::from_secs(3600);
+/// Files and folders of the data directory that are looked at: 40,000 segments, in some 30 MiB of memory.
+pub const INSPECT_ENTRIES: usize = 100_000;
+
 /// Checks that run at once. They mostly wait for the kernel, so more than the cores, but few: the host is busy.
 pub const SIDE_BY_SIDE: usize = 6;

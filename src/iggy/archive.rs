@@ -10,7 +10,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use zip::{CompressionMethod, ZipArchive};
 
-use super::tree::{ENTRIES, Entry, Kind, Listing, Place, Stream};
+use super::tree::{ENTRIES, Entry, Kind, Limits, Listing, Stream};
 use super::window::Source;
 
 /// The archive of the data directory in a bundle.
@@ -40,10 +40,15 @@ impl Archive {
         Ok(Archive { zip, prefix })
     }
 
-    pub fn list(&self) -> anyhow::Result<Listing> {
+    pub fn list(
+        &self,
+        limits: Limits,
+        listing: &mut Listing,
+        see: &mut dyn FnMut(Entry),
+    ) -> anyhow::Result<()> {
         let mut zip = self.zip.clone();
-        let mut listing = Listing { is_cut: zip.len() > ENTRIES, ..Listing::default() };
-        for index in 0..zip.len().min(ENTRIES) {
+        listing.is_cut = zip.len() > limits.entries;
+        for index in 0..zip.len().min(limits.entries) {
             let member = zip.by_index_raw(index).context("the archive's directory is damaged")?;
             let name = String::from_utf8_lossy(member.name_raw());
             let Some(path) = name.strip_prefix(&self.prefix) else { continue };
@@ -52,25 +57,27 @@ impl Archive {
                 () if member.is_symlink() => Kind::Link,
                 () => Kind::File,
             };
-            listing.entries.push(Entry {
+            listing.count += 1;
+            see(Entry {
                 path: path.trim_end_matches('/').to_owned(),
+                is_exact: true,
                 kind,
                 bytes: member.size(),
                 modified: None,
-                place: Place::Member(index),
+                member: u32::try_from(index).ok(),
             });
         }
-        Ok(listing)
+        Ok(())
     }
 
     pub fn read<T>(
         &self,
-        index: usize,
+        member: u32,
         look: impl FnOnce(&mut dyn Source, u64) -> io::Result<T>,
     ) -> io::Result<T> {
         // The clone shares the archive's directory and has a place in the file of its own.
         let mut zip = self.zip.clone();
-        let member = zip.by_index(index).map_err(io::Error::other)?;
+        let member = zip.by_index(member as usize).map_err(io::Error::other)?;
         let size = member.size();
         look(&mut Stream(member), size)
     }

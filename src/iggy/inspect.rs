@@ -3,34 +3,44 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::bail;
 
 use super::layout::Layout;
-use super::report::{Generation, Inspection, Mode, Problem, Scan, Segment, VERSION, Verdict};
-use super::segment::{self, Depth, Job, Looked};
-use super::tree::Tree;
+use super::report::{Generation, Inspection, Mode, Scan, Segment, VERSION, Verdict};
+use super::segment::{self, Depth, Job};
+use super::tree::{ENTRIES, Limits, Tree};
+use super::worst::Problems;
 use super::{gentle, metadata, partitions};
 
 /// Threads that hash. Two keep a disk busy; the host has other things to do with the rest.
 const THREADS: usize = 2;
 /// Bytes a sampled scan reads of all segments together: a second or two of a good disk.
-const SAMPLE: u64 = 1 << 30;
+pub const SAMPLE: u64 = 1 << 30;
 /// Bytes a sample takes of one segment at least. Where that is too much for all, some segments get none.
 const SAMPLE_LEAST: u64 = 1 << 20;
-/// Problems told. A directory that is damaged throughout is not told better by more of them.
-const PROBLEMS: usize = 1000;
 /// Bytes between two words on how far it is.
 const PROGRESS_EVERY: u64 = 4 << 20;
 
-/// What to inspect, and how deep.
+/// What to inspect, how deep, and within which bounds.
 #[derive(Clone, Copy, Debug)]
 pub struct Order<'a> {
     pub path: &'a Path,
     pub mode: Mode,
+    /// From then on nothing is read any more; what was found until then is told.
+    pub until: Option<Instant>,
+    /// Files and folders that are looked at.
+    pub entries: usize,
+}
+
+impl<'a> Order<'a> {
+    /// Without a limit of time, and with the largest of all others.
+    pub fn new(path: &'a Path, mode: Mode) -> Order<'a> {
+        Order { path, mode, until: None, entries: ENTRIES }
+    }
 }
 
 /// How far it is, bytes.
@@ -44,9 +54,10 @@ pub struct Progress {
 /// scan by false; what was found until then is returned.
 pub fn inspect(order: Order<'_>, observe: &(dyn Fn(Progress) -> bool + Sync)) -> anyhow::Result<Inspection> {
     let began = Instant::now();
-    let tree = Tree::open(order.path)?;
-    let listing = tree.list()?;
-    let layout = Layout::of(&listing);
+    let tree = Tree::open(order.path, Limits { entries: order.entries, until: order.until })?;
+    let mut layout = Layout::default();
+    let listing = tree.list(&mut |entry| layout.add(&entry))?;
+    let layout = layout.ready();
     if !layout.is_ours {
         bail!(
             "{} is no data directory of Iggy: it holds neither streams/ nor metadata/ nor state/",
@@ -54,44 +65,31 @@ pub fn inspect(order: Order<'_>, observe: &(dyn Fn(Progress) -> bool + Sync)) ->
         );
     }
     let generation = metadata::generation(&layout);
-    let mut problems = Vec::new();
+    let mut problems = Problems::default();
     metadata::of_layout(&layout, &listing, generation, tree.is_archive(), &mut problems);
-    drop(listing);
     let superblocks =
         ["metadata/superblock.a", "metadata/superblock.b"].map(|path| layout.metadata.get(path));
     let superblock = metadata::superblock(&tree, "metadata", superblocks, &mut problems);
     let journal = metadata::journal(&tree, &layout, &mut problems);
 
     let jobs = jobs(&layout, generation);
-    let looked = look_into(&tree, &jobs, order.mode, observe);
-    let mut scan = Scan {
-        mode: order.mode,
-        bytes: 0,
-        verified_bytes: 0,
-        verified_batches: 0,
-        verified_messages: 0,
-        seconds: 0.0,
-        was_cancelled: false,
-    };
-    let mut segments: BTreeMap<_, Vec<Segment>> = BTreeMap::new();
-    for (job, looked) in jobs.iter().zip(looked) {
-        scan.bytes += looked.segment.log_bytes.unwrap_or(0);
-        scan.verified_bytes += looked.segment.verified_bytes;
-        scan.verified_batches += looked.batches;
-        scan.verified_messages += looked.messages;
-        scan.was_cancelled |= looked.was_cancelled;
-        problems.extend(looked.problems);
-        segments.entry(job.key).or_default().push(looked.segment);
+    let mut seen = look_into(&tree, &jobs, order.mode, problems, observe);
+    let segments = std::mem::take(&mut seen.segments);
+    let mut by_partition: BTreeMap<_, Vec<Segment>> = BTreeMap::new();
+    for (number, segment) in segments {
+        by_partition.entry(jobs[number].key).or_default().push(segment);
     }
-    let streams =
-        partitions::assemble(&tree, &layout, |key| segments.remove(&key).unwrap_or_default(), &mut problems);
-    scan.seconds = began.elapsed().as_secs_f64();
-
+    let Seen { mut problems, mut scan, .. } = seen;
+    let streams = partitions::assemble(
+        &tree,
+        &layout,
+        |key| by_partition.remove(&key).unwrap_or_default(),
+        &mut problems,
+    );
+    scan.was_cancelled |= listing.is_late || tree.limits.is_late();
+    scan.seconds = Some(began.elapsed().as_secs_f64());
     let totals = partitions::totals(&layout, &streams);
-    problems.sort_by(|one, other| (other.severity, &one.file).cmp(&(one.severity, &other.file)));
-    let damaged = problems.iter().any(Problem::is_damage);
-    let problems_left_out = problems.len().saturating_sub(PROBLEMS) as u64;
-    problems.truncate(PROBLEMS);
+    let (problems, problems_left_out, damaged) = problems.finish();
     Ok(Inspection {
         version: VERSION,
         path: order.path.to_string_lossy().into_owned(),
@@ -104,6 +102,7 @@ pub fn inspect(order: Order<'_>, observe: &(dyn Fn(Progress) -> bool + Sync)) ->
         superblock,
         journal,
         streams,
+        partitions_left_out: 0,
     })
 }
 
@@ -120,43 +119,65 @@ fn jobs(layout: &Layout, generation: Generation) -> Vec<Job<'_>> {
     jobs
 }
 
-/// Looks into all segments, in their order, with the results in the same order.
+/// What was found in the segments until now.
+struct Seen {
+    /// By the number of the job.
+    segments: BTreeMap<usize, Segment>,
+    problems: Problems,
+    scan: Scan,
+}
+
+/// Looks into all segments; those being written come first, for a crash shows there.
 fn look_into(
     tree: &Tree,
     jobs: &[Job<'_>],
     mode: Mode,
+    problems: Problems,
     observe: &(dyn Fn(Progress) -> bool + Sync),
-) -> Vec<Looked> {
+) -> Seen {
     let depths = depths(jobs, mode);
     let total = jobs.iter().zip(&depths).map(|(job, depth)| expected(job, *depth)).sum();
+    let mut order: Vec<usize> = (0..jobs.len()).collect();
+    order.sort_by_key(|&number| jobs[number].next.is_some());
     let (next, done, stopped) = (AtomicUsize::new(0), AtomicU64::new(0), AtomicBool::new(false));
-    let results: Mutex<BTreeMap<usize, Looked>> = Mutex::new(BTreeMap::new());
+    let scan = Scan { mode, ..Scan::default() };
+    let seen = Mutex::new(Seen { segments: BTreeMap::new(), problems, scan });
+    let is_over = || stopped.load(Ordering::Relaxed) || tree.limits.is_late();
+    let tell = |bytes: u64| {
+        let done = done.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if !observe(Progress { done, total }) {
+            stopped.store(true, Ordering::Relaxed);
+        }
+    };
     let work = || {
         gentle::step_back();
-        while let Some((number, job)) = {
-            let number = next.fetch_add(1, Ordering::Relaxed);
-            jobs.get(number).map(|job| (number, job))
-        } {
+        while let Some(&number) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let (job, depth) = (&jobs[number], depths[number]);
             let told = Cell::new(0);
             let progress = |bytes: u64| {
                 let new = bytes.saturating_sub(told.get());
                 if new >= PROGRESS_EVERY {
                     told.set(bytes);
-                    let done = done.fetch_add(new, Ordering::Relaxed) + new;
-                    if !observe(Progress { done, total }) {
-                        stopped.store(true, Ordering::Relaxed);
-                    }
+                    tell(new);
                 }
-                !stopped.load(Ordering::Relaxed)
+                !is_over()
             };
-            let looked = segment::look(tree, job, depths[number], &progress);
-            let rest = expected(job, depths[number]).saturating_sub(told.get());
-            let done = done.fetch_add(rest, Ordering::Relaxed) + rest;
-            if !observe(Progress { done, total }) {
-                stopped.store(true, Ordering::Relaxed);
-            }
-            if let Ok(mut results) = results.lock() {
-                results.insert(number, looked);
+            let looked = if is_over() { None } else { Some(segment::look(tree, job, depth, &progress)) };
+            tell(expected(job, depth).saturating_sub(told.get()));
+            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            match looked {
+                Some(looked) => {
+                    seen.scan.add(&looked);
+                    seen.segments.insert(number, looked.segment);
+                    seen.problems.extend(looked.problems);
+                }
+                None => {
+                    let segment = segment::listed(job);
+                    seen.scan.bytes += segment.log_bytes.unwrap_or(0);
+                    seen.scan.segments_left_behind += 1;
+                    seen.scan.was_cancelled = true;
+                    seen.segments.insert(number, segment);
+                }
             }
         }
     };
@@ -165,7 +186,17 @@ fn look_into(
             scope.spawn(work);
         }
     });
-    results.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()).into_values().collect()
+    seen.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Scan {
+    fn add(&mut self, looked: &segment::Looked) {
+        self.bytes += looked.segment.log_bytes.unwrap_or(0);
+        self.verified_bytes += looked.segment.verified_bytes;
+        self.verified_batches += looked.batches;
+        self.verified_messages += looked.messages;
+        self.was_cancelled |= looked.was_cancelled;
+    }
 }
 
 fn expected(job: &Job<'_>, depth: Depth) -> u64 {

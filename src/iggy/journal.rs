@@ -3,9 +3,10 @@
 //!
 //! Read from `core/journal/src/prepare_journal.rs` of 0.9.0-edge.5.
 
+use std::borrow::Cow;
 use std::io;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_64;
 
 use super::bytes::{u32_at, u64_at, u128_at};
@@ -25,7 +26,7 @@ const OPERATION_NUMBER: usize = 176;
 /// The only command that is ever in a journal.
 const PREPARE: u8 = 6;
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Journal {
     pub bytes: u64,
     pub entries: u64,
@@ -34,7 +35,7 @@ pub struct Journal {
     pub end: End,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
 pub enum End {
     #[default]
@@ -42,7 +43,7 @@ pub enum End {
     /// An interrupted write: the server cuts it off at its start and goes on.
     Torn { position: u64, bytes: u64 },
     /// Damage with more entries behind it: the server refuses to start.
-    Damaged { position: u64, why: &'static str },
+    Damaged { position: u64, why: Cow<'static, str> },
 }
 
 struct Entry {
@@ -93,7 +94,7 @@ pub fn read<S: Source>(source: S, size: u64) -> io::Result<Journal> {
             // Whether it is a torn end is told by what follows.
             window.consume(1);
             journal.end = match another_follows(&mut window, size)? {
-                true => End::Damaged { position, why: "no entry begins here, and one follows" },
+                true => End::Damaged { position, why: "no entry begins here, and one follows".into() },
                 false => End::Torn { position, bytes: size - position },
             };
             return Ok(journal);
@@ -114,7 +115,7 @@ pub fn read<S: Source>(source: S, size: u64) -> io::Result<Journal> {
             let is_last = window.fill(1)? == 0;
             journal.end = match is_last {
                 true => End::Torn { position, bytes: size - position },
-                false => End::Damaged { position, why },
+                false => End::Damaged { position, why: why.into() },
             };
             return Ok(journal);
         }

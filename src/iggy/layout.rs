@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::superblock;
-use super::tree::{Entry, Kind, Listing};
+use super::tree::{Entry, Kind};
 
 /// What is where.
 #[derive(Default)]
@@ -37,10 +37,26 @@ pub struct Partition {
     pub has_prepares: bool,
 }
 
-#[derive(Clone, Default)]
+#[derive(Clone, Copy, Default)]
 pub struct Segment {
-    pub log: Option<Entry>,
-    pub index: Option<Entry>,
+    pub log: Option<Extent>,
+    pub index: Option<Extent>,
+}
+
+/// A file whose path is known by where it belongs.
+#[derive(Clone, Copy)]
+pub struct Extent {
+    pub bytes: u64,
+    /// Seconds since 1970.
+    pub modified: Option<i64>,
+    member: Option<u32>,
+}
+
+impl Extent {
+    pub fn at(self, path: String) -> Entry {
+        let Extent { bytes, modified, member } = self;
+        Entry { path, is_exact: true, kind: Kind::File, bytes, modified, member }
+    }
 }
 
 /// Metadata that is looked at.
@@ -61,15 +77,19 @@ pub fn path_of(stream: u64, topic: u64, partition: u64) -> String {
 }
 
 impl Layout {
-    pub fn of(listing: &Listing) -> Layout {
-        let mut layout = Layout::default();
-        for entry in &listing.entries {
-            layout.sort(entry);
+    /// To be called when every entry was added.
+    pub fn ready(mut self) -> Layout {
+        self.odd.sort_by(|(one, _), (other, _)| one.cmp(other));
+        self.unknown.sort_unstable();
+        self.staging.sort_unstable();
+        for partition in self.partitions.values_mut() {
+            partition.consumers.sort_by(|one, other| one.path.cmp(&other.path));
+            partition.groups.sort_by(|one, other| one.path.cmp(&other.path));
         }
-        layout
+        self
     }
 
-    fn sort(&mut self, entry: &Entry) {
+    pub fn add(&mut self, entry: &Entry) {
         let parts: Vec<&str> = entry.path.split('/').collect();
         self.is_ours |= matches!(parts[0], "streams" | "metadata" | "state");
         if matches!(entry.kind, Kind::Link | Kind::Special) {
@@ -80,7 +100,7 @@ impl Layout {
             self.metadata.insert(name, entry.clone());
         }
         let known = match parts[..] {
-            ["streams", ref rest @ ..] => self.stream(rest, entry),
+            ["streams", ref rest @ ..] if entry.is_exact => self.stream(rest, entry),
             _ => false,
         };
         if !known && entry.kind == Kind::File {
@@ -150,7 +170,8 @@ impl Partition {
                     "index" => &mut self.segments.entry(start).or_default().index,
                     _ => return None,
                 };
-                *file = Some(entry.clone());
+                let Entry { bytes, modified, member, .. } = *entry;
+                *file = Some(Extent { bytes, modified, member });
             }
             _ => return None,
         }

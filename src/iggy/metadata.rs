@@ -3,10 +3,10 @@
 
 use super::journal::{self, End, Journal};
 use super::layout::{Layout, Partition};
-use super::problems::unreadable;
-use super::report::{Generation, Problem, Severity, Superblock};
-use super::superblock::{FILES, LONGEST, Slot};
+use super::report::{Generation, Problem, Severity, Slot, Superblock};
+use super::superblock::{self, FILES, LONGEST};
 use super::tree::{Entry, Kind, Listing, Tree};
+use super::worst::Problems;
 
 const FENCED: &str = "Keep it until the partition is sound again: it is the only copy of what the server refused. Find \
                       out from the server's log why it was refused.";
@@ -35,28 +35,28 @@ pub fn superblock(
     tree: &Tree,
     folder: &str,
     entries: [Option<&Entry>; 2],
-    problems: &mut Vec<Problem>,
+    problems: &mut Problems,
 ) -> Option<Superblock> {
     entries.iter().any(Option::is_some).then(|| {
         let mut sequences = [None; 2];
         for ((entry, name), sequence) in entries.into_iter().zip(FILES).zip(&mut sequences) {
             let Some(entry) = entry else { continue };
             let file = format!("{folder}/{name}");
-            let slot = match tree.beginning(&entry.place, LONGEST + 1) {
-                Ok((bytes, _)) => Slot::read(&bytes),
+            let slot = match tree.beginning(entry, LONGEST + 1) {
+                Ok((bytes, _)) => superblock::Slot::read(&bytes),
                 Err(error) => {
-                    problems.push(unreadable(&file, &error));
+                    problems.unreadable(&file, &error);
                     continue;
                 }
             };
             match slot {
-                Slot::Valid { sequence: found } => *sequence = Some(found),
-                Slot::Absent => {}
-                Slot::Corrupt => {
+                superblock::Slot::Valid { sequence: found } => *sequence = Some(found),
+                superblock::Slot::Absent => {}
+                superblock::Slot::Corrupt => {
                     let text = "it does not fit its checksum";
                     problems.push(Problem::new(Severity::Damage, "damaged-superblock", file, text, REFUSES));
                 }
-                Slot::Foreign { version } => {
+                superblock::Slot::Foreign { version } => {
                     let text = format!("it is of version {version}, written by a newer server");
                     let advice = "Start the server that wrote it, not an older one.";
                     problems.push(Problem::new(Severity::Warning, "foreign-superblock", file, text, advice));
@@ -65,8 +65,8 @@ pub fn superblock(
         }
         let newest = match sequences {
             [None, None] => None,
-            [a, b] if a >= b => Some("a"),
-            _ => Some("b"),
+            [a, b] if a >= b => Some(Slot::A),
+            _ => Some(Slot::B),
         };
         Superblock { a: sequences[0], b: sequences[1], newest }
     })
@@ -76,22 +76,22 @@ pub fn of_partition(
     tree: &Tree,
     folder: &str,
     partition: &Partition,
-    problems: &mut Vec<Problem>,
+    problems: &mut Problems,
 ) -> Option<Superblock> {
     let [a, b] = &partition.superblock;
     superblock(tree, folder, [a.as_ref(), b.as_ref()], problems)
 }
 
-pub fn journal(tree: &Tree, layout: &Layout, problems: &mut Vec<Problem>) -> Option<Journal> {
+pub fn journal(tree: &Tree, layout: &Layout, problems: &mut Problems) -> Option<Journal> {
     let entry = layout.metadata.get("metadata/journal.wal")?;
-    let journal = match tree.read(&entry.place, |source, size| journal::read(source, size)) {
+    let journal = match tree.read(entry, |source, size| journal::read(source, size)) {
         Ok(journal) => journal,
         Err(error) => {
-            problems.push(unreadable(&entry.path, &error));
+            problems.unreadable(&entry.path, &error);
             return None;
         }
     };
-    match journal.end {
+    match &journal.end {
         End::Whole => {}
         End::Torn { position, bytes } => {
             let text = format!("its last {bytes} bytes from byte {position} on are no whole entry");
@@ -113,7 +113,7 @@ pub fn of_layout(
     listing: &Listing,
     generation: Generation,
     is_archive: bool,
-    problems: &mut Vec<Problem>,
+    problems: &mut Problems,
 ) {
     let mut add = |severity, kind, file: &str, text: String, advice| {
         problems.push(Problem::new(severity, kind, file, text, advice));
@@ -139,7 +139,8 @@ pub fn of_layout(
     }
     for (folder, (files, bytes)) in &layout.fenced {
         let bytes = warden_checks::quantity::bytes(*bytes);
-        let text = format!("the server moved damaged segments aside: {files} files with {bytes}");
+        let files = warden_checks::quantity::count(*files, "file", "files");
+        let text = format!("the server moved damaged segments aside: {files} with {bytes}");
         add(Severity::Damage, "fenced-partition", folder, text, FENCED);
     }
     if let Some(first) = layout.staging.first() {
@@ -169,10 +170,10 @@ pub fn of_layout(
         );
     }
     for (path, error) in &listing.closed {
-        problems.push(unreadable(path, error));
+        problems.unreadable(path, error);
     }
     if listing.is_cut {
-        let text = format!("only the first {} files and folders were looked at", super::tree::ENTRIES);
+        let text = format!("only the first {} files and folders were looked at", listing.count);
         let advice = "Inspect the streams one by one, from copies.";
         problems.push(Problem::new(Severity::Warning, "too-many-files", "streams", text, advice));
     }

@@ -17,8 +17,11 @@ mod problems;
 pub mod report;
 mod scan;
 mod segment;
+mod shortened;
 mod superblock;
 mod tree;
 mod window;
+mod worst;
 
-pub use inspect::{Order, Progress, inspect};
+pub use inspect::{Order, Progress, SAMPLE, inspect};
+pub use tree::ENTRIES;

@@ -3,16 +3,16 @@
 use super::layout::{self, Layout, Partition as Files};
 use super::metadata;
 use super::offsets::{RECORD, Stored};
-use super::problems::unreadable;
 use super::report::{Offset, Partition, Problem, Segment, Severity, Stream, Topic, Totals};
 use super::tree::{Entry, Tree};
+use super::worst::Problems;
 
 /// Partition by partition, with the segments in the order of their offsets.
 pub fn assemble(
     tree: &Tree,
     layout: &Layout,
     mut segments: impl FnMut((u64, u64, u64)) -> Vec<Segment>,
-    problems: &mut Vec<Problem>,
+    problems: &mut Problems,
 ) -> Vec<Stream> {
     let mut streams: Vec<Stream> = Vec::new();
     for (&id, topics) in &layout.topics {
@@ -35,7 +35,7 @@ fn partition(
     key: (u64, u64, u64),
     files: &Files,
     segments: Vec<Segment>,
-    problems: &mut Vec<Problem>,
+    problems: &mut Problems,
 ) -> Partition {
     let folder = layout::path_of(key.0, key.1, key.2);
     let next_offset = segments.last().and_then(|last| last.next_offset);
@@ -53,20 +53,23 @@ fn partition(
         first_at: segments.iter().find_map(|segment| segment.first_at),
         last_at: segments.iter().rev().find_map(|segment| segment.last_at),
         superblock: metadata::of_partition(tree, &folder, files, problems),
+        log_bytes: segments.iter().filter_map(|segment| segment.log_bytes).sum(),
         segments,
         consumers,
         groups,
+        segments_left_out: 0,
+        offsets_left_out: 0,
     }
 }
 
-fn offset(tree: &Tree, entry: &Entry, next_offset: Option<u64>, problems: &mut Vec<Problem>) -> Offset {
+fn offset(tree: &Tree, entry: &Entry, next_offset: Option<u64>, problems: &mut Problems) -> Offset {
     let id = entry.path.rsplit('/').next().unwrap_or_default().to_owned();
     let mut add = |severity, kind, text: String, advice| {
         problems.push(Problem::new(severity, kind, &entry.path, text, advice));
     };
     let again =
         "Nothing to do, or set the offset by hand: without it the consumer reads from its start again.";
-    let stored = match tree.beginning(&entry.place, RECORD + 1) {
+    let stored = match tree.beginning(entry, RECORD + 1) {
         Ok((bytes, size)) => {
             if size > RECORD as u64 {
                 add(
@@ -79,7 +82,7 @@ fn offset(tree: &Tree, entry: &Entry, next_offset: Option<u64>, problems: &mut V
             Stored::read(&bytes)
         }
         Err(error) => {
-            problems.push(unreadable(&entry.path, &error));
+            problems.unreadable(&entry.path, &error);
             return Offset { id, offset: None, lag: None };
         }
     };
@@ -115,7 +118,7 @@ pub fn totals(layout: &Layout, streams: &[Stream]) -> Totals {
         totals.partitions += 1;
         totals.segments += partition.segments.len() as u64;
         let sum = |size: fn(&Segment) -> Option<u64>| partition.segments.iter().filter_map(size).sum::<u64>();
-        totals.log_bytes += sum(|segment| segment.log_bytes);
+        totals.log_bytes += partition.log_bytes;
         totals.index_bytes += sum(|segment| segment.index_bytes);
         let span = partition.next_offset.zip(partition.first_offset);
         totals.messages += span.map_or(0, |(next, first)| next.saturating_sub(first));

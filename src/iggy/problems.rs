@@ -36,6 +36,7 @@ impl Problem {
         text: impl Into<String>,
         advice: &'static str,
     ) -> Problem {
+        let (kind, advice) = (kind.into(), advice.into());
         Problem { severity, kind, file: file.into(), text: text.into(), advice, at: None }
     }
 
@@ -215,8 +216,12 @@ pub fn of_end(about: &About, entries: &[Entry], looked: &mut Looked) {
     }
 }
 
-/// A file that could not be read: of a disk, that is damage; of rights, it is not.
-pub fn unreadable(file: &str, error: &io::Error) -> Problem {
+/// A file that could not be read: of a disk, that is damage; of rights, it is not; and of time, it is no problem of
+/// the file.
+pub fn unreadable(file: &str, error: &io::Error) -> Option<Problem> {
+    if error.kind() == io::ErrorKind::TimedOut {
+        return None;
+    }
     let (severity, advice) = if error.kind() == io::ErrorKind::PermissionDenied {
         (Severity::Warning, "Run it again as root or as the server's user.")
     } else if error.kind() == io::ErrorKind::NotFound {
@@ -224,7 +229,7 @@ pub fn unreadable(file: &str, error: &io::Error) -> Problem {
     } else {
         (Severity::Damage, DISK)
     };
-    Problem::new(severity, "unreadable", file, format!("it cannot be read: {error}"), advice)
+    Some(Problem::new(severity, "unreadable", file, format!("it cannot be read: {error}"), advice))
 }
 
 const fn kind(what: What) -> &'static str {

@@ -1,14 +1,16 @@
-//! What an inspection found, as data. `warden inspect --json` prints exactly this.
+//! What an inspection found, as data: `warden inspect --json` prints exactly this, and the report of a snapshot holds it.
 
-use serde::Serialize;
+use std::borrow::Cow;
 
-use super::journal::Journal;
-use super::scan::Fault;
+use serde::{Deserialize, Serialize};
+
+pub use super::journal::{End as JournalEnd, Journal};
+pub use super::scan::{Fault, What};
 
 /// Changes when a reader of the previous version could misread this one.
 pub const VERSION: u32 = 1;
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Inspection {
     pub version: u32,
     /// What was inspected, as it was given.
@@ -25,9 +27,17 @@ pub struct Inspection {
     pub superblock: Option<Superblock>,
     pub journal: Option<Journal>,
     pub streams: Vec<Stream>,
+    /// Partitions that are not told, to keep it small: sound ones, and those behind the limit.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub partitions_left_out: u64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// Nothing damaged was found in what was looked at.
@@ -36,7 +46,7 @@ pub enum Verdict {
 }
 
 /// Which server wrote it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Generation {
     #[serde(rename = "0.8")]
     Old,
@@ -64,7 +74,7 @@ impl Generation {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
     /// Worth knowing, nothing to do.
@@ -75,20 +85,20 @@ pub enum Severity {
     Damage,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
     pub severity: Severity,
     /// Stable name, as `damaged-message`.
-    pub kind: &'static str,
+    pub kind: Cow<'static, str>,
     /// Relative to the data directory.
     pub file: String,
     pub text: String,
-    pub advice: &'static str,
+    pub advice: Cow<'static, str>,
     /// Where in a segment, for damage the scan found.
     pub at: Option<Fault>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     pub streams: u64,
     pub topics: u64,
@@ -105,7 +115,7 @@ pub struct Totals {
     pub last_at: Option<u64>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Scan {
     pub mode: Mode,
     /// Bytes of segments that there are, and that were held against their checksums.
@@ -113,12 +123,17 @@ pub struct Scan {
     pub verified_bytes: u64,
     pub verified_batches: u64,
     pub verified_messages: u64,
-    pub seconds: f64,
-    /// It was stopped, and this is how far it came.
+    /// How long it took; in a report it stands with the other costs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
+    /// It was stopped, or the time was over, and this is how far it came.
     pub was_cancelled: bool,
+    /// Segments that were not looked into for it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub segments_left_behind: u64,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
     Full,
@@ -128,27 +143,43 @@ pub enum Mode {
 }
 
 /// Sequences of the two files; null where one is absent or damaged.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Superblock {
     pub a: Option<u64>,
     pub b: Option<u64>,
     /// The file that counts.
-    pub newest: Option<&'static str>,
+    pub newest: Option<Slot>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Slot {
+    A,
+    B,
+}
+
+impl Slot {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Slot::A => "a",
+            Slot::B => "b",
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stream {
     pub id: u64,
     pub topics: Vec<Topic>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Topic {
     pub id: u64,
     pub partitions: Vec<Partition>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Partition {
     pub id: u64,
     /// Offset of the first message, and the one behind the last, as far as known.
@@ -158,12 +189,29 @@ pub struct Partition {
     pub first_at: Option<u64>,
     pub last_at: Option<u64>,
     pub superblock: Option<Superblock>,
+    pub log_bytes: u64,
     pub segments: Vec<Segment>,
     pub consumers: Vec<Offset>,
     pub groups: Vec<Offset>,
+    /// Segments, and consumers and groups, that are not told, to keep it small.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub segments_left_out: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub offsets_left_out: u64,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+impl Partition {
+    /// How much it grows, where its messages tell.
+    pub fn bytes_a_day(&self) -> Option<u64> {
+        /// Seconds below which a rate by the day says nothing.
+        const LEAST: u64 = 3600;
+        let seconds = self.last_at?.checked_sub(self.first_at?)? / 1_000_000;
+        let a_day = u128::from(self.log_bytes) * 86_400 / u128::from(seconds.max(1));
+        (seconds >= LEAST).then(|| u64::try_from(a_day).unwrap_or(u64::MAX))
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Segment {
     /// Offset of its first message: its name.
     pub start: u64,
@@ -186,7 +234,7 @@ pub struct Segment {
 }
 
 /// How far a consumer or a group has read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offset {
     pub id: String,
     /// The last message it has read; null where the file is torn or damaged.

@@ -12,8 +12,10 @@ use super::scan::{self, End, Scanned, Stretch};
 use super::tree::{Entry, Tree};
 use super::window::BLOCK;
 
-/// Entries of an index that are held against the headers they lead to.
+/// Entries of an index that are held against the headers they lead to; where only the structure is asked for, few:
+/// each is a read of its own.
 const ENTRIES_CHECKED: usize = 64;
+const ENTRIES_CHECKED_LEAST: usize = 4;
 /// Bytes of one stretch of a sample.
 const STRETCH: u64 = 1 << 20;
 /// Bytes at the front of a log by which its format is told.
@@ -49,54 +51,89 @@ pub struct Looked {
 
 /// Everything about one segment. `progress` is told of bytes verified, and asks to stop by false.
 pub fn look(tree: &Tree, job: &Job<'_>, depth: Depth, progress: &dyn Fn(u64) -> bool) -> Looked {
-    let size = |entry: &Option<Entry>| entry.as_ref().map(|entry| entry.bytes);
-    let mut looked = Looked {
-        segment: Segment {
-            start: job.start,
-            log_bytes: size(&job.files.log),
-            index_bytes: size(&job.files.index),
-            modified: job.files.log.as_ref().and_then(|log| log.modified),
-            ..Segment::default()
-        },
-        ..Looked::default()
-    };
+    let files = Both::of(tree, job);
+    let mut looked = Looked { segment: listed(job), ..Looked::default() };
+    looked.segment.index_bytes = files.index.as_ref().map(|index| index.bytes);
     let about = About::new(tree, job);
     problems::of_files(&about, &mut looked);
     if looked.segment.log_bytes == Some(0) {
         looked.segment.next_offset = Some(job.start);
     }
-    if let Some(log) = &job.files.log
+    if let Some(log) = &files.log
         && log.bytes > 0
-        && let Err(error) = look_inside(tree, job, &about, log, depth, progress, &mut looked)
+        && let Err(error) =
+            look_inside(tree, job, &about, log, files.index.as_ref(), depth, progress, &mut looked)
     {
-        looked.problems.push(problems::unreadable(&log.path, &error));
+        looked.unreadable(&log.path, &error);
     }
     looked.segment.damages = looked.problems.iter().filter(|problem| problem.is_damage()).count() as u64;
     looked
 }
 
+/// What is known of a segment by its listing.
+pub fn listed(job: &Job<'_>) -> Segment {
+    Segment {
+        start: job.start,
+        log_bytes: job.files.log.map(|log| log.bytes),
+        index_bytes: job.files.index.map(|index| index.bytes),
+        modified: job.files.log.and_then(|log| log.modified),
+        ..Segment::default()
+    }
+}
+
+/// The two files of a segment.
+struct Both {
+    log: Option<Entry>,
+    index: Option<Entry>,
+}
+
+impl Both {
+    fn of(tree: &Tree, job: &Job<'_>) -> Both {
+        let log = job.files.log.map(|log| log.at(path(job, "log")));
+        let mut index = job.files.index.map(|index| index.at(path(job, "index")));
+        if let (Some(log), None, false) = (&log, &index, tree.is_archive()) {
+            // A server that begins a segment makes both; the folder may have been listed in between.
+            let mut late = Entry { path: path(job, "index"), ..log.clone() };
+            if let Ok(bytes) = tree.read(&late, |_, size| Ok(size)) {
+                late.bytes = bytes;
+                index = Some(late);
+            }
+        }
+        Both { log, index }
+    }
+}
+
+impl Looked {
+    fn unreadable(&mut self, file: &str, error: &io::Error) {
+        self.was_cancelled |= error.kind() == io::ErrorKind::TimedOut;
+        self.problems.extend(problems::unreadable(file, error));
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "all that is known of one segment")]
 fn look_inside(
     tree: &Tree,
     job: &Job<'_>,
     about: &About,
     log: &Entry,
+    index: Option<&Entry>,
     depth: Depth,
     progress: &dyn Fn(u64) -> bool,
     looked: &mut Looked,
 ) -> io::Result<()> {
-    let (beginning, _) = tree.beginning(&log.place, BEGINNING)?;
+    let (beginning, _) = tree.beginning(log, BEGINNING)?;
     let is_old = is_old(&beginning, job);
     // The index first: what a server adds meanwhile then only makes the log longer than the index knows.
     let mut written = 0;
-    let entries = match &job.files.index {
+    let entries = match index {
         Some(index) if index.bytes > 0 && is_old => {
             written = dense(tree, index, log, about, looked);
             Vec::new()
         }
-        Some(index) if index.bytes > 0 => sparse(tree, job, index, log, about, looked),
+        Some(index) if index.bytes > 0 => sparse(tree, job, index, log, about, depth, looked),
         Some(_) | None => Vec::new(),
     };
-    let size = tree.read(&log.place, |_, size| Ok(size))?;
+    let size = tree.read(log, |_, size| Ok(size))?;
     looked.segment.log_bytes = Some(size);
     let whole = Stretch {
         from: 0,
@@ -182,7 +219,7 @@ fn verify(
     is_old: bool,
     progress: &dyn Fn(u64) -> bool,
 ) -> io::Result<Scanned> {
-    tree.read(&log.place, |source, size| {
+    tree.read(log, |source, size| {
         // It may have become shorter since it was measured.
         let stretch = Stretch { size: size.min(stretch.size), ..stretch };
         source.skip(stretch.from)?;
@@ -219,7 +256,7 @@ fn walk_tail(
     looked: &mut Looked,
 ) -> io::Result<()> {
     let from = entries.last().map_or(0, |entry| entry.position);
-    tree.read(&log.place, |source, size| {
+    tree.read(log, |source, size| {
         if from >= size {
             return Ok(());
         }
@@ -242,22 +279,24 @@ fn sparse(
     file: &Entry,
     log: &Entry,
     about: &About,
+    depth: Depth,
     looked: &mut Looked,
 ) -> Vec<index::Entry> {
-    let (bytes, size) = match tree.beginning(&file.place, index::MOST_SPARSE) {
+    let (bytes, size) = match tree.beginning(file, index::MOST_SPARSE) {
         Ok(read) => read,
         Err(error) => {
-            looked.problems.push(problems::unreadable(&file.path, &error));
+            looked.unreadable(&file.path, &error);
             return Vec::new();
         }
     };
     looked.segment.index_entries = Some(size / index::SPARSE as u64);
     problems::of_index_size(about, size, index::SPARSE as u64, looked);
     // A server may have written to both since they were listed; the log grows first.
-    let log_bytes = tree.read(&log.place, |_, size| Ok(size)).unwrap_or(log.bytes);
+    let log_bytes = tree.read(log, |_, size| Ok(size)).unwrap_or(log.bytes);
     let entries = index::sparse(&bytes);
+    let checked = if depth.mode == Mode::None { ENTRIES_CHECKED_LEAST } else { ENTRIES_CHECKED };
     let wrong = index::judge_sparse(&entries, job.start, log_bytes)
-        .or_else(|| if tree.is_archive() { None } else { astray(tree, log, &entries) });
+        .or_else(|| if tree.is_archive() { None } else { astray(tree, log, &entries, checked) });
     if let Some(wrong) = wrong {
         problems::of_index(about, wrong, looked);
         // An index that is wrong is no guide to where batches begin.
@@ -267,11 +306,11 @@ fn sparse(
 }
 
 /// The first of some entries, evenly spread, that does not lead to a batch with its offset.
-fn astray(tree: &Tree, log: &Entry, entries: &[index::Entry]) -> Option<Wrong> {
-    let step = entries.len().div_ceil(ENTRIES_CHECKED).max(1);
+fn astray(tree: &Tree, log: &Entry, entries: &[index::Entry], checked: usize) -> Option<Wrong> {
+    let step = entries.len().div_ceil(checked).max(1);
     let chosen = entries.iter().enumerate().step_by(step).chain(entries.iter().enumerate().next_back());
     for (number, entry) in chosen {
-        let header = tree.read(&log.place, |source, _| {
+        let header = tree.read(log, |source, _| {
             source.skip(entry.position)?;
             let mut bytes = [0; batch::HEADER];
             let mut filled = 0;
@@ -295,7 +334,7 @@ fn astray(tree: &Tree, log: &Entry, entries: &[index::Entry]) -> Option<Wrong> {
 
 /// Where the last message ends, by an index that can be believed.
 fn dense(tree: &Tree, file: &Entry, log: &Entry, about: &About, looked: &mut Looked) -> u64 {
-    let checked = tree.read(&file.place, |source, size| {
+    let checked = tree.read(file, |source, size| {
         let mut dense = Dense::default();
         let mut buffer = vec![0; BLOCK];
         let mut held = 0;
@@ -322,7 +361,7 @@ fn dense(tree: &Tree, file: &Entry, log: &Entry, about: &About, looked: &mut Loo
             dense.end
         }
         Err(error) => {
-            looked.problems.push(problems::unreadable(&file.path, &error));
+            looked.unreadable(&file.path, &error);
             0
         }
     }

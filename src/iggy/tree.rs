@@ -2,7 +2,8 @@
 //! and nothing but ordinary files is opened.
 
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use cap_std::ambient_authority;
@@ -12,7 +13,7 @@ use super::archive::Archive;
 use super::gentle::Gentle;
 use super::window::Source;
 
-/// Files and folders that are listed, at about 150 B each. A partition has five or more.
+/// Files and folders that are listed. A partition has five or more; a segment takes some 300 B until all is told.
 pub const ENTRIES: usize = 400_000;
 /// `streams/S/topics/T/partitions/P/offsets/consumers/ID` is nine deep.
 const DEPTH: usize = 12;
@@ -31,95 +32,115 @@ pub enum Kind {
 pub struct Entry {
     /// Relative to the data directory; bytes that are not UTF-8 are replaced.
     pub path: String,
+    /// Whether the path is the one on disk. What Iggy writes has a name that is text.
+    pub is_exact: bool,
     pub kind: Kind,
     pub bytes: u64,
     /// Seconds since 1970.
     pub modified: Option<i64>,
-    pub place: Place,
+    /// Its number in the archive.
+    pub member: Option<u32>,
 }
 
-/// How it is opened.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
-    Path(PathBuf),
-    Member(usize),
-}
-
+/// What listing a tree came to.
 #[derive(Default)]
 pub struct Listing {
-    pub entries: Vec<Entry>,
+    pub count: usize,
     /// Folders that could not be read, and why.
     pub closed: Vec<(String, io::Error)>,
-    /// Whether there were more than [`ENTRIES`], or deeper than expected.
+    /// Whether there were more entries than allowed, or deeper ones than expected.
     pub is_cut: bool,
+    /// Whether the time was over before all was listed.
+    pub is_late: bool,
 }
 
-pub enum Tree {
+/// What may be taken of the host.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub entries: usize,
+    /// From then on nothing is read any more.
+    pub until: Option<Instant>,
+}
+
+impl Limits {
+    pub fn is_late(&self) -> bool {
+        self.until.is_some_and(|until| Instant::now() >= until)
+    }
+}
+
+pub struct Tree {
+    root: Root,
+    pub limits: Limits,
+}
+
+enum Root {
     Folder(Dir),
     Archive(Box<Archive>),
 }
 
 impl Tree {
     /// The data directory at `path`, or the one in the archive there.
-    pub fn open(path: &Path) -> anyhow::Result<Tree> {
+    pub fn open(path: &Path, limits: Limits) -> anyhow::Result<Tree> {
         let shown = path.display();
         let metadata = std::fs::metadata(path).with_context(|| format!("cannot open {shown}"))?;
         if metadata.is_dir() {
             let folder = Dir::open_ambient_dir(path, ambient_authority())
                 .with_context(|| format!("cannot open {shown}"))?;
-            return Ok(Tree::Folder(folder));
+            return Ok(Tree { root: Root::Folder(folder), limits });
         }
         ensure!(metadata.is_file(), "{shown} is neither a folder nor an archive");
-        Ok(Tree::Archive(Box::new(Archive::open(path)?)))
+        Ok(Tree { root: Root::Archive(Box::new(Archive::open(path)?)), limits })
     }
 
     /// An archive may have been made without some files; a folder is all there is.
     pub const fn is_archive(&self) -> bool {
-        matches!(self, Tree::Archive(_))
+        matches!(self.root, Root::Archive(_))
     }
 
-    pub fn list(&self) -> anyhow::Result<Listing> {
-        let mut listing = match self {
-            Tree::Folder(root) => {
-                let mut listing = Listing::default();
-                walk(root, Path::new(""), 0, &mut listing);
-                listing
-            }
-            Tree::Archive(archive) => archive.list()?,
-        };
-        listing.entries.sort_by(|one, other| one.path.cmp(&other.path));
+    /// Shows every entry to `see`, in no order.
+    pub fn list(&self, see: &mut dyn FnMut(Entry)) -> anyhow::Result<Listing> {
+        let mut listing = Listing::default();
+        match &self.root {
+            Root::Folder(root) => walk(root, Path::new(""), 0, self.limits, &mut listing, see),
+            Root::Archive(archive) => archive.list(self.limits, &mut listing, see)?,
+        }
+        listing.closed.sort_by(|(one, _), (other, _)| one.cmp(other));
         Ok(listing)
     }
 
-    /// Opens a file and hands it to `look`, with its size of now.
+    /// Opens a file and hands it to `look`, with its size of now. Fails as [`io::ErrorKind::TimedOut`] when the time
+    /// is over.
     pub fn read<T>(
         &self,
-        place: &Place,
+        entry: &Entry,
         look: impl FnOnce(&mut dyn Source, u64) -> io::Result<T>,
     ) -> io::Result<T> {
-        match (self, place) {
-            (Tree::Folder(root), Place::Path(path)) => {
+        let until = self.limits.until;
+        let look = |source: &mut dyn Source, size: u64| look(&mut Timely { source, until }, size);
+        if self.limits.is_late() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        match (&self.root, entry.member) {
+            (Root::Folder(root), None) => {
                 // Not waiting for a writer, should it have become a fifo since it was listed.
                 let flags = (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits();
                 let mut options = OpenOptions::new();
                 options.read(true).custom_flags(i32::try_from(flags).unwrap_or_default());
-                let file = root.open_with(path, &options)?.into_std();
+                let file = root.open_with(&entry.path, &options)?.into_std();
                 let metadata = file.metadata()?;
                 if !metadata.is_file() {
                     return Err(io::Error::other("this is no ordinary file any more"));
                 }
                 look(&mut Gentle::new(file), metadata.len())
             }
-            (Tree::Archive(archive), Place::Member(index)) => archive.read(*index, look),
-            (Tree::Folder(_), Place::Member(_)) | (Tree::Archive(_), Place::Path(_)) => {
-                Err(io::ErrorKind::NotFound.into())
-            }
+            (Root::Archive(archive), Some(member)) => archive.read(member, look),
+            (Root::Folder(_), Some(_)) | (Root::Archive(_), None) => Err(io::ErrorKind::NotFound.into()),
         }
     }
 
     /// The first `most` bytes of a file, and its size.
-    pub fn beginning(&self, place: &Place, most: usize) -> io::Result<(Vec<u8>, u64)> {
-        self.read(place, |source, size| {
+    pub fn beginning(&self, entry: &Entry, most: usize) -> io::Result<(Vec<u8>, u64)> {
+        self.read(entry, |source, size| {
             let mut bytes = vec![0; usize::try_from(size).unwrap_or(most).min(most)];
             let mut filled = 0;
             while filled < bytes.len() {
@@ -134,7 +155,14 @@ impl Tree {
     }
 }
 
-fn walk(folder: &Dir, prefix: &Path, depth: usize, listing: &mut Listing) {
+fn walk(
+    folder: &Dir,
+    prefix: &Path,
+    depth: usize,
+    limits: Limits,
+    listing: &mut Listing,
+    see: &mut dyn FnMut(Entry),
+) {
     let entries = match folder.entries() {
         Ok(entries) => entries,
         Err(error) => {
@@ -143,8 +171,9 @@ fn walk(folder: &Dir, prefix: &Path, depth: usize, listing: &mut Listing) {
         }
     };
     for entry in entries {
-        if listing.entries.len() >= ENTRIES {
-            listing.is_cut = true;
+        listing.is_late |= limits.is_late();
+        listing.is_cut |= listing.count >= limits.entries;
+        if listing.is_late || listing.is_cut {
             return;
         }
         let Ok(entry) = entry else {
@@ -160,12 +189,14 @@ fn walk(folder: &Dir, prefix: &Path, depth: usize, listing: &mut Listing) {
             kind if kind.is_symlink() => Kind::Link,
             _ => Kind::Special,
         };
-        listing.entries.push(Entry {
+        listing.count += 1;
+        see(Entry {
             path: shown(&path),
+            is_exact: path.to_str().is_some(),
             kind,
             bytes: if kind == Kind::File { metadata.len() } else { 0 },
             modified: Some(cap_std::fs::MetadataExt::mtime(&metadata)),
-            place: Place::Path(path.clone()),
+            member: None,
         });
         if kind != Kind::Folder {
             continue;
@@ -175,7 +206,7 @@ fn walk(folder: &Dir, prefix: &Path, depth: usize, listing: &mut Listing) {
             continue;
         }
         match entry.open_dir() {
-            Ok(folder) => walk(&folder, &path, depth + 1, listing),
+            Ok(folder) => walk(&folder, &path, depth + 1, limits, listing, see),
             Err(error) => listing.closed.push((shown(&path), error)),
         }
     }
@@ -183,6 +214,31 @@ fn walk(folder: &Dir, prefix: &Path, depth: usize, listing: &mut Listing) {
 
 fn shown(path: &Path) -> String {
     path.to_string_lossy().into_owned()
+}
+
+/// A source that gives nothing any more when the time is over.
+struct Timely<'s> {
+    source: &'s mut dyn Source,
+    until: Option<Instant>,
+}
+
+impl Timely<'_> {
+    fn in_time(&self) -> io::Result<()> {
+        let is_late = self.until.is_some_and(|until| Instant::now() >= until);
+        if is_late { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) }
+    }
+}
+
+impl Source for Timely<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.in_time()?;
+        self.source.read(buffer)
+    }
+
+    fn skip(&mut self, bytes: u64) -> io::Result<()> {
+        self.in_time()?;
+        self.source.skip(bytes)
+    }
 }
 
 /// A stream as a source: what is skipped is read and dropped.

@@ -29,6 +29,8 @@ impl Source for &mut dyn Source {
 pub const BLOCK: usize = 512 << 10;
 /// A message up to this size is hashed in one piece, a larger one in several.
 const CAPACITY: usize = 2 * BLOCK;
+/// Where only headers are read, and what lies between them is skipped.
+const SMALL: usize = 16 << 10;
 
 pub struct Window<S> {
     source: S,
@@ -45,7 +47,16 @@ pub struct Window<S> {
 impl<S: Source> Window<S> {
     /// `source` stands at `position`; nothing behind `limit` is read.
     pub fn new(source: S, position: u64, limit: u64) -> Window<S> {
-        let capacity = usize::try_from(limit.saturating_sub(position)).unwrap_or(CAPACITY).min(CAPACITY);
+        Window::of(source, position, limit, CAPACITY)
+    }
+
+    /// For headers far apart: little is read of what lies between them.
+    pub fn small(source: S, position: u64, limit: u64) -> Window<S> {
+        Window::of(source, position, limit, SMALL)
+    }
+
+    fn of(source: S, position: u64, limit: u64, most: usize) -> Window<S> {
+        let capacity = usize::try_from(limit.saturating_sub(position)).unwrap_or(most).min(most);
         let buffer = vec![0; capacity];
         Window { source, buffer, start: 0, end: 0, position, limit, at_end: false }
     }

@@ -40,7 +40,7 @@ pub struct Manifest {
     pub created_at: String,
     /// Whether every check that was expected could tell.
     pub complete: bool,
-    /// Every check that was expected, in the order of the catalogue.
+    /// Every check that was expected, in the order of the catalogue, and the inspection of the data directory.
     pub items: Vec<Item>,
     /// Every file but this one and its signature, in the order of the archive.
     pub files: Vec<FileEntry>,
@@ -237,7 +237,8 @@ impl<W: Write + Seek> Write for Hashed<'_, W> {
 }
 
 fn manifest(report: &report::Report, files: &[(String, Vec<u8>)], signer: Option<PublicKey>) -> Manifest {
-    let items = report.checks.iter().map(|check| {
+    let findings = report.findings();
+    let items = findings.iter().map(|check| {
         let reason = could_not_tell(check.outcome) || check.outcome == Outcome::Skip;
         Item {
             id: check.id.clone(),
@@ -256,7 +257,7 @@ fn manifest(report: &report::Report, files: &[(String, Vec<u8>)], signer: Option
         warden: report.warden.clone(),
         host: report.host.name.clone(),
         created_at: report.run.started_at.clone(),
-        complete: !report.checks.iter().any(|check| could_not_tell(check.outcome)),
+        complete: !findings.iter().any(|check| could_not_tell(check.outcome)),
         items: items.collect(),
         files: files.iter().map(entry).collect(),
         iggy: None,

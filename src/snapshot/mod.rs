@@ -6,6 +6,7 @@ pub mod bundle;
 pub mod diff;
 pub mod encryption;
 pub mod host;
+pub mod inspection;
 pub mod redact;
 pub mod report;
 pub mod run;
@@ -26,6 +27,7 @@ use warden_checks::iggy::{self, DataDirectory};
 use warden_checks::{Check, Host, Read, proc};
 
 use crate::config;
+use crate::iggy::report::Mode;
 use host::live::{Live, Secret};
 use host::{Recording, folder};
 use redact::{Anonymizer, Known, Redactor};
@@ -47,6 +49,18 @@ pub struct Order {
     pub policy: Option<PathBuf>,
     /// Whether addresses and names are taken out when all is judged.
     pub anonymize: bool,
+    /// How deep Iggy's data directory is looked into; `None`: not at all.
+    pub inspect: Option<Mode>,
+    /// Where that directory is; without it, where the running server or its configuration says.
+    pub data: Option<Place>,
+}
+
+/// A data directory of Iggy, or an archive of one.
+#[derive(Clone, Debug)]
+pub struct Place {
+    pub path: PathBuf,
+    /// By what it was found.
+    pub found_by: String,
 }
 
 /// A host, judged: the report and the evidence behind it, all of it masked.
@@ -87,8 +101,11 @@ pub fn collect(order: &Order, observe: &mut dyn FnMut(Event)) -> anyhow::Result<
     let bounds = Bounds { side_by_side: config::SIDE_BY_SIDE, limit: config::RUN_LIMIT };
     let ended = run::run(&checks, &source, bounds, observe);
     let host = facts(&facts_host, &clock);
+    let data = inspection::look(order, kind, &facts_host, &redactor, observe);
     let answers = recording.answers();
-    let report = assemble(order, kind, &clock, &settings, host, ended, &answers, &redactor, began.elapsed());
+    let mut report =
+        assemble(order, kind, &clock, &settings, host, ended, &answers, &redactor, began.elapsed());
+    report.count_in(data);
     let evidence = folder::write(&answers)?;
     let snapshot = Snapshot { report, evidence, redactor, anonymizer: None, clock };
     if order.anonymize { anonymized(snapshot) } else { Ok(snapshot) }
@@ -227,6 +244,7 @@ fn assemble(
         verdict: checks.iter().map(|check| check.outcome).max().unwrap_or(Outcome::Skip),
         counts,
         checks,
+        data_directory: None,
         unseen: unseen(&answers),
         masked: redactor.receipt().counts,
     }

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use warden_checks::host::{Request, Source};
 use warden_checks::{Check, Error, Finding, Host, Read};
 
+use crate::iggy::Progress;
+
 /// How one check ended.
 #[derive(Debug)]
 pub struct Ended {
@@ -35,6 +37,8 @@ pub enum End {
 pub enum Event {
     Began(&'static Check),
     Ended(&'static Check),
+    /// The checks are done, and the data directory is looked into.
+    Inspecting(Progress),
 }
 
 /// Bounds of a run.
@@ -143,7 +147,7 @@ fn finish(
     ended[running.index] = Some(Ended { check, end, asked, wall: running.began.elapsed() });
 }
 
-const THREAD_PREFIX: &str = "check ";
+pub(super) const THREAD_PREFIX: &str = "check ";
 /// Threads that ask the host; a panic there could show what was being masked.
 pub(super) const ASK_PREFIX: &str = "ask ";
 

@@ -82,6 +82,7 @@ pub fn report_of(checks: Vec<CheckReport>) -> Report {
             ("url-credentials".to_owned(), 1),
         ]),
         checks,
+        data_directory: None,
     }
 }
 

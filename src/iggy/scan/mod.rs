@@ -7,7 +7,7 @@ mod tail;
 
 use std::io;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::window::{Source, Window};
 
@@ -74,7 +74,7 @@ pub enum End {
 }
 
 /// Damage at one place.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
     pub what: What,
     /// Where in the segment the batch (0.8: the message) begins, bytes.
@@ -89,7 +89,7 @@ pub struct Fault {
     pub bytes: Option<u64>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum What {
     /// A message is not what its checksum says.

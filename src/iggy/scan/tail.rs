@@ -12,7 +12,7 @@ const BATCHES: u64 = 16_384;
 /// Walks from batch to batch to the end of the file and reads only their headers. It stops at the first that does
 /// not fit, and calls that torn: it cannot tell damage from a write that was interrupted.
 pub fn tail<S: Source>(source: S, stretch: Stretch) -> io::Result<Scanned> {
-    let mut window = Window::new(source, stretch.from, stretch.size);
+    let mut window = Window::small(source, stretch.from, stretch.size);
     let mut found = Scanned::default();
     loop {
         let position = window.position();

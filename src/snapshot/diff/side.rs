@@ -11,7 +11,7 @@ use warden_checks::{Evidence, quantity};
 use zip::ZipArchive;
 
 use crate::snapshot::archive_end::{Encrypted, open_archive};
-use crate::snapshot::report::{Outcome, VERSION};
+use crate::snapshot::report::{DataDirectory, Outcome, VERSION};
 use crate::snapshot::{Order, collect};
 
 /// A report of an ordinary host has 1 to 3 MiB; one with every log at its limit stays below this.
@@ -29,6 +29,8 @@ pub struct Side {
     pub host: BTreeMap<String, serde_json::Value>,
     pub run: Run,
     pub checks: Vec<Check>,
+    #[serde(rename = "data_directory")]
+    raw_data_directory: Option<serde_json::Value>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -122,6 +124,10 @@ impl Side {
         let mut side: Side = serde_json::from_slice(&content).context("it cannot be understood")?;
         drop(content);
         ensure!(side.version > 0, "it has no version, which every report of a snapshot has");
+        // One in a form that this version does not know is left.
+        let data = side.raw_data_directory.take().and_then(|raw| serde_json::from_value(raw).ok());
+        let finding = data.and_then(|data: DataDirectory| serde_json::to_value(data.finding()).ok());
+        side.checks.extend(finding.and_then(|finding| serde_json::from_value(finding).ok()));
         for check in &mut side.checks {
             check.problems.truncate(PROBLEMS);
             let raw = std::mem::take(&mut check.raw_evidence);

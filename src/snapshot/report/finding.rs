@@ -9,6 +9,9 @@ use super::visible;
 /// Questions to the host that the page lists of one check; those without an answer come first.
 const ASKED: usize = 100;
 
+/// Problems that the page tells of one finding; a directory that is damaged throughout has a thousand.
+const PROBLEMS: usize = 60;
+
 /// Log lines on the whole page: enough for three full logs, and a browser still scrolls and searches at once.
 const LOG_LINES: usize = 6_000;
 
@@ -25,7 +28,11 @@ pub struct FindingView {
     pub summary: String,
     pub open: bool,
     pub problems: Vec<ProblemView>,
+    /// Problems of the report that the page does not show.
+    pub problems_left_out: usize,
     pub evidence: Vec<EvidenceView>,
+    /// Whether it was judged by questions to the host at all.
+    pub by_questions: bool,
     pub asked: Vec<AskedView>,
     pub asked_count: String,
     pub asked_left_out: usize,
@@ -56,6 +63,8 @@ impl FindingView {
         });
         let mut problems: Vec<ProblemView> = problems.collect();
         problems.sort_by_key(|problem| std::cmp::Reverse(problem.outcome));
+        let problems_left_out = problems.len().saturating_sub(PROBLEMS);
+        problems.truncate(PROBLEMS);
         let mut evidence: Vec<EvidenceView> =
             check.evidence.iter().map(|evidence| EvidenceView::new(evidence, lines)).collect();
         pair_up(&mut evidence);
@@ -72,7 +81,9 @@ impl FindingView {
             summary: visible::line(&check.summary),
             open: false,
             problems,
+            problems_left_out,
             evidence,
+            by_questions: true,
             asked: unanswered.iter().chain(&answered).take(ASKED).map(|asked| asked_view(asked)).collect(),
             asked_count: quantity::count(check.asked.len() as u64, "question", "questions"),
             asked_left_out: check.asked.len().saturating_sub(ASKED),

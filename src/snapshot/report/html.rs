@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use warden_checks::{Area, quantity};
 
 use super::charts;
+use super::data_view::DataView;
 use super::evidence::{Body, CellKind};
 use super::finding::{FindingView, LogLines};
 use super::model::{Outcome, Report, SourceKind};
@@ -20,6 +21,8 @@ const SCRIPT: &str = include_str!("../../../templates/report.js");
 
 /// Problems that the list at the top names; the findings below have them all.
 const ATTENTION: usize = 12;
+/// Of the data directory alone: one bad disk has a hundred.
+const ATTENTION_TO_DATA: usize = 3;
 
 /// The page. Everything in `report` is taken for hostile; nothing of it can become markup or script.
 pub fn page(report: &Report) -> anyhow::Result<String> {
@@ -49,6 +52,7 @@ struct Page {
     areas: Vec<AreaView>,
     attention: Vec<AttentionView>,
     attention_left_out: usize,
+    data: Option<DataView>,
     findings: Vec<FindingView>,
     unseen: Vec<(String, String)>,
     masked: Vec<(String, u64)>,
@@ -79,11 +83,16 @@ impl Page {
             report.checks.iter().map(|check| FindingView::new(check, &mut lines)).collect();
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.outcome));
         open_the_worst(&mut findings);
-        let mut attention: Vec<AttentionView> = findings.iter().flat_map(attention).collect();
+        let data = report.data_directory.as_ref().map(|data| DataView::new(data, &mut lines));
+        let of_data: Vec<AttentionView> = data.iter().flat_map(|data| attention(&data.finding)).collect();
+        let too_many = of_data.len().saturating_sub(ATTENTION_TO_DATA);
+        let of_data = of_data.into_iter().take(ATTENTION_TO_DATA);
+        let mut attention: Vec<AttentionView> = of_data.chain(findings.iter().flat_map(attention)).collect();
         attention.sort_by_key(|problem| std::cmp::Reverse(problem.outcome));
-        let attention_left_out = attention.len().saturating_sub(ATTENTION);
+        let attention_left_out = attention.len().saturating_sub(ATTENTION) + too_many;
         attention.truncate(ATTENTION);
-        let counts: Vec<(Outcome, u32)> = counts(&findings);
+        let told = || findings.iter().chain(data.iter().map(|data| &data.finding));
+        let (counts, areas) = (counts(told()), areas(report, told()));
         Page {
             style: STYLE,
             script: SCRIPT,
@@ -102,9 +111,10 @@ impl Page {
             run: run(report),
             share: charts::share(&counts),
             counts,
-            areas: areas(report, &findings),
+            areas,
             attention,
             attention_left_out,
+            data,
             findings,
             unseen: report
                 .unseen
@@ -164,7 +174,7 @@ fn attention(finding: &FindingView) -> Vec<AttentionView> {
 }
 
 /// Counted from the findings on the page, so that a count is what its filter shows.
-fn counts(findings: &[FindingView]) -> Vec<(Outcome, u32)> {
+fn counts<'f>(findings: impl Iterator<Item = &'f FindingView>) -> Vec<(Outcome, u32)> {
     let mut counts: BTreeMap<Outcome, u32> = BTreeMap::new();
     for finding in findings {
         *counts.entry(finding.outcome).or_default() += 1;
@@ -253,11 +263,12 @@ fn run(report: &Report) -> Vec<(&'static str, String)> {
 }
 
 /// In the order of the catalogue; an area of which nothing was asked is left out.
-fn areas(report: &Report, findings: &[FindingView]) -> Vec<AreaView> {
+fn areas<'f>(report: &Report, findings: impl Iterator<Item = &'f FindingView>) -> Vec<AreaView> {
+    let findings: Vec<&FindingView> = findings.collect();
     let area = |area: Area| {
         let of_area: Vec<&FindingView> =
-            findings.iter().filter(|finding| finding.area == area.name()).collect();
-        let first = of_area.first()?;
+            findings.iter().copied().filter(|finding| finding.area == area.name()).collect();
+        let first = of_area.iter().rev().max_by_key(|finding| finding.outcome)?;
         Some(AreaView {
             name: area.name(),
             label: label(area),
@@ -268,7 +279,7 @@ fn areas(report: &Report, findings: &[FindingView]) -> Vec<AreaView> {
         })
     };
     let mut order: Vec<Area> = Vec::new();
-    for check in &report.checks {
+    for check in &report.findings() {
         if !order.contains(&check.area) {
             order.push(check.area);
         }

@@ -1,12 +1,16 @@
 //! The report: its frozen form, and the page made from it.
 
 mod charts;
+mod data_directory;
+mod data_evidence;
+mod data_view;
 mod evidence;
 mod finding;
 mod html;
 mod model;
 pub(in crate::snapshot) mod visible;
 
+pub use data_directory::{DataDirectory, ID as DATA_DIRECTORY, InspectionCost};
 pub(in crate::snapshot) use html::icon;
 pub use html::page;
 pub use model::*;

@@ -1,9 +1,12 @@
 //! `report.json`: what a snapshot found, in the frozen form that other tools read (templates/report.schema.json).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use warden_checks::{Area, Evidence, Problem, Verdict};
+
+use super::data_directory::DataDirectory;
 
 /// Changes when a reader of the previous version could misread this one; adding a field does not change it.
 pub const VERSION: u32 = 1;
@@ -16,16 +19,36 @@ pub struct Report {
     pub warden: String,
     pub host: HostFacts,
     pub run: Run,
-    /// The worst outcome of all checks.
+    /// The worst outcome of all checks and of the data directory.
     pub verdict: Outcome,
-    /// How many checks came to each outcome; outcomes that none came to are absent.
+    /// How many checks came to each outcome, the data directory counted as one; outcomes that none came to are absent.
     pub counts: BTreeMap<Outcome, u32>,
     /// In the order of the catalogue.
     pub checks: Vec<CheckReport>,
+    /// Absent when there is none, or nobody asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_directory: Option<DataDirectory>,
     /// What was asked and could not be seen, so that nobody takes it for healthy.
     pub unseen: Vec<Unseen>,
     /// How many secrets were masked, by rule.
     pub masked: BTreeMap<String, u64>,
+}
+
+impl Report {
+    /// Adds what the data directory told, if there is one.
+    pub fn count_in(&mut self, data: Option<DataDirectory>) {
+        if let Some(data) = &data {
+            self.verdict = self.verdict.max(data.outcome);
+            *self.counts.entry(data.outcome).or_default() += 1;
+        }
+        self.data_directory = data;
+    }
+
+    /// What every check found, and then what the data directory told.
+    pub fn findings(&self) -> Vec<Cow<'_, CheckReport>> {
+        let data = self.data_directory.as_ref().map(|data| Cow::Owned(data.finding()));
+        self.checks.iter().map(Cow::Borrowed).chain(data).collect()
+    }
 }
 
 /// Who this is about; a value that could not be read is absent.

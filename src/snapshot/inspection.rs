@@ -1,0 +1,154 @@
+//! Looks into Iggy's data directory for a report, within its limits and without being felt.
+
+use std::path::PathBuf;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use warden_checks::{Host, quantity};
+
+use super::archive_end::open_archive;
+use super::bundle::IGGY;
+use super::redact::{Redactor, Shape};
+use super::report::{DataDirectory, InspectionCost, Outcome, SourceKind};
+use super::run::{Event, THREAD_PREFIX};
+use super::{Order, Place};
+use crate::iggy::report::{Inspection, Mode};
+use crate::{config, iggy};
+
+/// What is found in the data directory of the host, or in the one that a recording brings along. `None` when that is
+/// not asked for, or there is none.
+pub fn look(
+    order: &Order,
+    kind: SourceKind,
+    host: &Host,
+    redactor: &Redactor,
+    observe: &mut dyn FnMut(Event),
+) -> Option<DataDirectory> {
+    let mode = order.inspect?;
+    let place = place(order, kind, host)?;
+    let began = Instant::now();
+    // Where a recording lies is nothing of the host's.
+    let is_recorded = kind == SourceKind::Recording && order.data.is_none();
+    let shown = if is_recorded { IGGY.to_owned() } else { place.path.display().to_string() };
+    let masked = |text: &str| redactor.redact(Shape::Plain, text).into_owned();
+    let (shown, found_by) = (masked(&shown), masked(&place.found_by));
+    let mut told = match inspected(place.path, mode, began + limit(mode), observe) {
+        Ok(inspection) => {
+            let inspection = mask(inspection.shortened(), &shown, redactor);
+            DataDirectory::inspected(shown, found_by, inspection)
+        }
+        Err((outcome, cause)) => DataDirectory::unseen(shown, found_by, outcome, masked(&cause)),
+    };
+    let wall = began.elapsed();
+    told.cost = (kind == SourceKind::Live).then(|| InspectionCost {
+        wall_us: wall.as_micros() as u64,
+        bytes_per_second: told.inspection.as_ref().and_then(|found| rate(found)),
+    });
+    if let Some(inspection) = &mut told.inspection {
+        // It stands with the other costs, so that the same data makes the same report.
+        inspection.scan.seconds = None;
+    }
+    Some(told)
+}
+
+/// How long it may take.
+pub const fn limit(mode: Mode) -> Duration {
+    match mode {
+        Mode::None => config::INSPECT_STRUCTURE_LIMIT,
+        Mode::Sampled => config::INSPECT_SAMPLED_LIMIT,
+        Mode::Full => config::INSPECT_FULL_LIMIT,
+    }
+}
+
+fn rate(inspection: &Inspection) -> Option<u64> {
+    let seconds = inspection.scan.seconds.filter(|seconds| *seconds > 0.0)?;
+    let bytes = inspection.scan.verified_bytes;
+    (bytes > 0).then(|| (bytes as f64 / seconds) as u64)
+}
+
+fn place(order: &Order, kind: SourceKind, host: &Host) -> Option<Place> {
+    if let Some(place) = &order.data {
+        return Some(place.clone());
+    }
+    match (kind, &order.recording) {
+        (SourceKind::Live, _) => {
+            let found = warden_checks::iggy::data_directory(host)?;
+            Some(Place { path: PathBuf::from(found.path), found_by: found.found_by })
+        }
+        // What a recording says of its host's paths means nothing here.
+        (SourceKind::Recording, None) => None,
+        (SourceKind::Recording, Some(path)) => {
+            let beside = path.join(IGGY);
+            if beside.is_file() {
+                return Some(Place { path: beside, found_by: "the recording".to_owned() });
+            }
+            let archive = open_archive(std::fs::File::open(path).ok()?).ok()?;
+            archive.index_for_name(IGGY)?;
+            Some(Place { path: path.clone(), found_by: "the recording".to_owned() })
+        }
+    }
+}
+
+/// In a thread of its own, which is left behind if the kernel does not give it back.
+fn inspected(
+    path: PathBuf,
+    mode: Mode,
+    until: Instant,
+    observe: &mut dyn FnMut(Event),
+) -> Result<Box<Inspection>, (Outcome, String)> {
+    enum Word {
+        Progress(iggy::Progress),
+        Done(anyhow::Result<Box<Inspection>>),
+    }
+    let (sender, receiver) = channel();
+    let work = move || {
+        let order = iggy::Order {
+            until: Some(until),
+            entries: config::INSPECT_ENTRIES,
+            ..iggy::Order::new(&path, mode)
+        };
+        let done = iggy::inspect(order, &|progress| sender.send(Word::Progress(progress)).is_ok());
+        let _ = sender.send(Word::Done(done.map(Box::new)));
+    };
+    let named = std::thread::Builder::new().name(format!("{THREAD_PREFIX}{}", super::report::DATA_DIRECTORY));
+    if let Err(error) = named.spawn(work) {
+        return Err((Outcome::Unknown, format!("a thread cannot be started: {error}")));
+    }
+    let patience = until + config::FILE_PATIENCE;
+    loop {
+        match receiver.recv_timeout(patience.saturating_duration_since(Instant::now())) {
+            Ok(Word::Progress(progress)) => observe(Event::Inspecting(progress)),
+            Ok(Word::Done(done)) => return done.map_err(|error| (Outcome::Unknown, format!("{error:#}"))),
+            Err(RecvTimeoutError::Timeout) => {
+                let limit = quantity::duration((limit(mode) + config::FILE_PATIENCE).as_secs_f64());
+                return Err((
+                    Outcome::TimedOut,
+                    format!("left behind after {limit}: its files do not answer"),
+                ));
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err((Outcome::Panicked, "a defect of the inspection".to_owned()));
+            }
+        }
+    }
+}
+
+/// Names of files are the only text in it that is not ours.
+fn mask(mut inspection: Inspection, path: &str, redactor: &Redactor) -> Inspection {
+    let mask = |text: &mut String| *text = redactor.redact(Shape::Plain, text).into_owned();
+    inspection.path = path.to_owned();
+    for problem in &mut inspection.problems {
+        mask(&mut problem.file);
+        mask(&mut problem.text);
+    }
+    let partitions = inspection
+        .streams
+        .iter_mut()
+        .flat_map(|stream| &mut stream.topics)
+        .flat_map(|topic| &mut topic.partitions);
+    for offset in partitions.flat_map(|partition| partition.consumers.iter_mut().chain(&mut partition.groups))
+    {
+        mask(&mut offset.id);
+    }
+    inspection
+}
