@@ -1,5 +1,14 @@
 //! The Supervisor from outside, each test on SQLite and on PostgreSQL.
 
+mod activities;
+mod administration;
+mod conventions;
+mod document;
+mod idempotency;
+mod identity;
+mod listen;
+mod replicas;
+mod served;
 mod snapshots;
 mod store;
 
@@ -33,6 +42,28 @@ impl Backend {
             Backend::Sqlite(folder) => Database::Sqlite { directory: PathBuf::from(folder.path()) },
             Backend::Postgres { url, .. } => Database::Postgres { url: Secret::new(url.clone()) },
         }
+    }
+
+    /// All that is kept, as text.
+    pub fn everything(&self) -> String {
+        match self {
+            Backend::Sqlite(folder) => std::fs::read_dir(folder.path())
+                .unwrap()
+                .map(|entry| {
+                    String::from_utf8_lossy(&std::fs::read(entry.unwrap().path()).unwrap()).into_owned()
+                })
+                .collect(),
+            Backend::Postgres { server, url } => server.dump(url),
+        }
+    }
+}
+
+/// Asks until it is so.
+pub async fn until(mut ask: impl AsyncFnMut() -> bool) {
+    let began = std::time::Instant::now();
+    while !ask().await {
+        assert!(began.elapsed().as_secs() < 60, "waited a minute in vain");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
 }
 

@@ -35,9 +35,21 @@ impl Postgres {
         format!("postgres:///{name}?host={}&user=postgres", self.folder.path().display())
     }
 
+    /// All that a database holds, as SQL.
+    pub fn dump(&self, url: &str) -> String {
+        let output = Command::new(program("pg_dump"))
+            .args(["-U", "postgres", "-h"])
+            .arg(self.folder.path())
+            .arg(database(url))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     /// Ends every connection to a database, as a restart of the server would.
     pub fn cut(&self, url: &str) {
-        let name = url.trim_start_matches("postgres:///").split('?').next().unwrap();
+        let name = database(url);
         let sql = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'");
         assert!(self.psql("postgres", &sql).status.success());
     }
@@ -98,6 +110,10 @@ fn serve(socket: &Path, data: &Path) -> Child {
         }
     });
     receiver.recv().unwrap()
+}
+
+fn database(url: &str) -> &str {
+    url.trim_start_matches("postgres:///").split('?').next().unwrap()
 }
 
 /// PostgreSQL refuses to run as root.

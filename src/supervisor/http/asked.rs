@@ -10,7 +10,7 @@ use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::problem::{FieldIssue, Problem};
 use super::values::Id;
@@ -155,15 +155,15 @@ fn is_json(parts: &Parts) -> bool {
 /// A JSON object; nothing at all is an empty one.
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let bytes = if bytes.is_empty() { b"{}" } else { bytes };
+    // serde would take an array for an object, field by field.
     let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
-    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let parsed = serde_path_to_error::deserialize(&mut deserializer);
-    let parsed = parsed.map_err(|error| wrong(&error))?;
-    deserializer.end().map_err(|error| invalid_json(&error))?;
-    // serde takes an array for an object, field by field.
     if first != Some(&b'{') {
+        serde_json::from_slice::<IgnoredAny>(bytes).map_err(|error| invalid_json(&error))?;
         return Err(Problem::field("body", "wrong_type", "expected a JSON object"));
     }
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let parsed = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| wrong(&error))?;
+    deserializer.end().map_err(|error| invalid_json(&error))?;
     Ok(parsed)
 }
 

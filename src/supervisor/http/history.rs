@@ -55,12 +55,6 @@ pub struct Figures {
 
 /// The figures of one runtime of a node, or of the host itself, over time.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(example = json!({
-    "node_id": 610809900976570889u64, "runtime": "iggy", "from": "2026-06-01T09:30:00Z",
-    "to": "2026-06-01T10:30:00Z",
-    "points": [{ "at": "2026-06-01T10:30:00Z", "active_state": "active", "cpu": 0.12, "cpu_ms": 65000,
-                 "memory_bytes": 268435456, "tasks": 24, "restarts": 0 }]
-}))]
 pub struct Series<P> {
     pub node_id: u64,
     pub runtime: String,
@@ -70,8 +64,19 @@ pub struct Series<P> {
     pub points: Vec<P>,
 }
 
+/// Those of a runtime, or those of the host.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "it describes what is one or the other")]
+pub enum AnySeries {
+    OfRuntime(Series<RuntimePoint>),
+    OfHost(Series<HostPoint>),
+}
+
 /// The figures of a runtime at one moment.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({ "at": "2026-06-01T10:30:00Z", "active_state": "active", "cpu": 0.12, "cpu_ms": 65000,
+                           "memory_bytes": 268435456, "tasks": 24, "restarts": 0 }))]
 pub struct RuntimePoint {
     pub at: Time,
     pub active_state: String,
@@ -137,7 +142,7 @@ pub async fn list(State(api): State<Api>, within: Within<Read>, listed: Listed) 
 /// In place of a runtime, `host` asks for those of the host itself (a `HostPoint` each).
 #[utoipa::path(get, operation_id = "get_metrics_of_runtime", path = "/deployments/{deployment_id}/nodes/{node_id}/metrics/{runtime}", tag = "health",
     params(("runtime" = String, Path, example = "iggy"), SpanParameters),
-    responses((status = OK, body = Series<RuntimePoint>), (status = NOT_FOUND, description = "`node_not_found`")))]
+    responses((status = OK, body = inline(AnySeries)), (status = NOT_FOUND, description = "`node_not_found`")))]
 pub async fn of_runtime(
     State(api): State<Api>,
     within: Within<Read>,
