@@ -230,7 +230,7 @@ async fn health_is_told_without_a_key(backend: Backend) {
     let health = served.call(Method::GET, "/health", &[], "").await;
     assert_eq!(health.json(), json!({ "status": "alive", "version": env!("CARGO_PKG_VERSION") }));
     let ready = served.call(Method::GET, "/ready", &[], "").await;
-    assert_eq!(ready.json(), json!({ "status": "ready", "store": "ok" }));
+    assert_eq!(ready.json(), json!({ "status": "ready", "store": "ok", "objects": "ok" }));
     served.get("/deployments").await;
     let metrics = served.call(Method::GET, "/metrics", &[], "").await;
     let type_ = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -77,6 +77,11 @@ async fn every_endpoint_asks_for_its_permission(backend: Backend) {
         (Method::POST, format!("{d}/activities/iggy/restart"), manage),
         (Method::GET, format!("{d}/activities"), read),
         (Method::GET, format!("{d}/activities/{activity}"), read),
+        (Method::GET, format!("{d}/snapshots"), read),
+        (Method::POST, format!("{d}/snapshots"), manage),
+        (Method::GET, format!("{d}/snapshots/7"), read),
+        (Method::DELETE, format!("{d}/snapshots/7"), manage),
+        (Method::GET, format!("{d}/snapshots/7/download"), read),
         (Method::GET, "/async_actions".to_owned(), read),
         (Method::GET, format!("{d}/async_actions"), read),
         (Method::GET, format!("/async_actions/{action}"), read),
@@ -92,6 +97,11 @@ async fn every_endpoint_asks_for_its_permission(backend: Backend) {
         (Method::DELETE, "/api_keys/7".to_owned(), None),
         (Method::GET, "/audit".to_owned(), None),
     ];
+    let documented = served.get("/openapi.json").await.json();
+    let paths = documented["paths"].as_object().unwrap().values();
+    let with_a_key = paths.flat_map(|item| item.as_object().unwrap().values());
+    let count = with_a_key.filter(|operation| operation.get("security").is_none()).count();
+    assert_eq!(endpoints.len(), count, "every endpoint is tried here");
     let permissions = [
         "deployment:read",
         "deployment:manage",

@@ -155,7 +155,7 @@ fn whatever_is_wrong_with_the_configuration_is_listed() {
 #[test]
 fn the_state_is_in_postgresql_when_the_environment_says_so() {
     let backend = Backend::postgres();
-    let Backend::Postgres { url, server } = &backend else { panic!("not PostgreSQL") };
+    let Backend::Postgres { url, server, .. } = &backend else { panic!("not PostgreSQL") };
     let folder = tempfile::tempdir().unwrap();
     let mut command = command(folder.path(), &["--listen", "127.0.0.1:0"]);
     command.env("WARDEN_DATABASE_URL", url);
@@ -163,7 +163,7 @@ fn the_state_is_in_postgresql_when_the_environment_says_so() {
     let mut line = String::new();
     running.out.read_line(&mut line).unwrap();
     assert!(server.dump(url).contains("\tadministrator\t"), "the key is in PostgreSQL");
-    assert!(!folder.path().join("data").exists());
+    assert!(!folder.path().join("data/warden.sqlite").exists());
     assert_eq!(running.stop(Signal::SIGTERM), (Some(0), String::new()));
 }
 

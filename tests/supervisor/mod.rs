@@ -16,14 +16,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use warden::secret::Secret;
-use warden::supervisor::settings::Database;
+use warden::supervisor::settings::{Database, ObjectStore};
 
 use crate::support::postgres::Postgres;
 
 /// A place for the state of a Supervisor, empty at first.
 pub enum Backend {
     Sqlite(tempfile::TempDir),
-    Postgres { server: Arc<Postgres>, url: String },
+    Postgres { server: Arc<Postgres>, url: String, folder: tempfile::TempDir },
 }
 
 impl Backend {
@@ -34,7 +34,7 @@ impl Backend {
     fn postgres() -> Backend {
         let server = Postgres::start();
         let url = server.database();
-        Backend::Postgres { server, url }
+        Backend::Postgres { server, url, folder: tempfile::tempdir().unwrap() }
     }
 
     pub fn database(&self) -> Database {
@@ -44,16 +44,21 @@ impl Backend {
         }
     }
 
+    /// Where archives lie.
+    pub fn objects(&self) -> ObjectStore {
+        let (Backend::Sqlite(folder) | Backend::Postgres { folder, .. }) = self;
+        ObjectStore::Folder(folder.path().join("objects"))
+    }
+
     /// All that is kept, as text.
     pub fn everything(&self) -> String {
         match self {
             Backend::Sqlite(folder) => std::fs::read_dir(folder.path())
                 .unwrap()
-                .map(|entry| {
-                    String::from_utf8_lossy(&std::fs::read(entry.unwrap().path()).unwrap()).into_owned()
-                })
+                .filter_map(|entry| std::fs::read(entry.unwrap().path()).ok())
+                .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
                 .collect(),
-            Backend::Postgres { server, url } => server.dump(url),
+            Backend::Postgres { server, url, .. } => server.dump(url),
         }
     }
 }

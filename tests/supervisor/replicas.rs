@@ -89,7 +89,7 @@ async fn a_job_runs_on_one_of_them_and_an_overdue_activity_ends_once() {
 async fn a_postgresql_that_restarts_is_a_passing_fault() {
     let backend = Backend::postgres();
     let (one, other) = two(&backend).await;
-    let Backend::Postgres { server, url } = &backend else { panic!("not PostgreSQL") };
+    let Backend::Postgres { server, url, .. } = &backend else { panic!("not PostgreSQL") };
     let deployment = one.deployment("events-prod").await;
     let node = one.node(deployment, "a").await;
     let started = one.post(&format!("/deployments/{deployment}/activities/iggy/restart"), &json!({})).await;

@@ -69,6 +69,8 @@ pub fn settings(backend: &Backend) -> Settings {
         public_url: None,
         trusted_proxies: Vec::new(),
         database: backend.database(),
+        objects: backend.objects(),
+        archives: warden::supervisor::uploads::Limits::default(),
         // No test but those of the limit is about it.
         limits: Limits { burst: 1_000_000, per_second: 1_000_000, ..Limits::default() },
     }

@@ -426,7 +426,7 @@ async fn notices_reach_every_listener_once_the_change_is_committed(backend: Back
     for node in 2..2000 {
         assert_eq!(notices.next().await, Some(Notice::Wake(node)));
     }
-    if let Backend::Postgres { server, url } = &backend {
+    if let Backend::Postgres { server, url, .. } = &backend {
         server.cut(url);
         assert_eq!(notices.next().await, Some(Notice::Missed));
         store.notify(Notice::Wake(7)).await.unwrap();

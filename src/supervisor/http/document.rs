@@ -29,6 +29,7 @@ const STYLE: &str = include_str!("../../../templates/docs.css");
         (name = "nodes", description = "The hosts of a deployment, and how they come and go."),
         (name = "activities", description = "Actions on the runtimes of nodes."),
         (name = "async actions", description = "Operations that outlive their request, over all their nodes."),
+        (name = "snapshots", description = "What nodes and their Iggy look like, judged, as archives."),
         (name = "health", description = "How nodes and runtimes are, and were."),
         (name = "administration", description = "Keys, and who did what. Needs an administrator's key."),
         (name = "supervisor", description = "This Supervisor itself. Asks for no key."),

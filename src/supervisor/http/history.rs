@@ -17,7 +17,7 @@ use super::pages::{Listed, PageOf, PageParameters};
 use super::problem::Problem;
 use super::values::Time;
 use crate::protocol::{Disk, Host, Runtime, RuntimeState};
-use crate::supervisor::store::heartbeats::{self, Entry, OfHost, Span};
+use crate::supervisor::store::heartbeats::{self, Entry, OfHost};
 use crate::supervisor::store::{Page, nodes};
 
 /// What the figures of the host itself are asked by, in place of a runtime.
@@ -55,22 +55,21 @@ pub struct Figures {
 
 /// The figures of one runtime of a node, or of the host itself, over time.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Series<P> {
+pub struct Series {
     pub node_id: u64,
     pub runtime: String,
     pub from: Time,
     pub to: Time,
     /// Oldest first: every heartbeat of the last hour, one in five minutes before. At most 5000, the newest.
-    pub points: Vec<P>,
+    pub points: Vec<Point>,
 }
 
-/// Those of a runtime, or those of the host.
-#[derive(ToSchema)]
+/// Of a runtime, or of the host itself.
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
-#[expect(dead_code, reason = "it describes what is one or the other")]
-pub enum AnySeries {
-    OfRuntime(Series<RuntimePoint>),
-    OfHost(Series<HostPoint>),
+pub enum Point {
+    OfRuntime(RuntimePoint),
+    OfHost(HostPoint),
 }
 
 /// The figures of a runtime at one moment.
@@ -142,7 +141,7 @@ pub async fn list(State(api): State<Api>, within: Within<Read>, listed: Listed) 
 /// In place of a runtime, `host` asks for those of the host itself (a `HostPoint` each).
 #[utoipa::path(get, operation_id = "get_metrics_of_runtime", path = "/deployments/{deployment_id}/nodes/{node_id}/metrics/{runtime}", tag = "health",
     params(("runtime" = String, Path, example = "iggy"), SpanParameters),
-    responses((status = OK, body = inline(AnySeries)), (status = NOT_FOUND, description = "`node_not_found`")))]
+    responses((status = OK, body = Series), (status = NOT_FOUND, description = "`node_not_found`")))]
 pub async fn of_runtime(
     State(api): State<Api>,
     within: Within<Read>,
@@ -154,21 +153,18 @@ pub async fn of_runtime(
     let runtime: Option<Runtime> = if of_host { None } else { Some(place.parsed("runtime")?) };
     let node = node(&api, &within, &place).await?;
     let page = Page { page: 1, results: POINTS_LIMIT };
-    let reply = if let Some(runtime) = runtime {
+    let points: Vec<Point> = if let Some(runtime) = runtime {
         let runtime = runtime.to_string();
         let found = heartbeats::of_runtime(&api.store, node.id, &runtime, span, page).await?;
-        Reply::json(StatusCode::OK, &series(node.id, runtime, span, points(found.items)))?
+        points(found.items).into_iter().map(Point::OfRuntime).collect()
     } else {
         let found = heartbeats::of_host(&api.store, node.id, span, page).await?;
-        let point = |(at, OfHost { host, .. })| HostPoint::new(at, host);
-        let points: Vec<HostPoint> = found.items.into_iter().rev().map(point).collect();
-        Reply::json(StatusCode::OK, &series(node.id, HOST.to_owned(), span, points))?
+        let point = |(at, OfHost { host, .. })| Point::OfHost(HostPoint::new(at, host));
+        found.items.into_iter().rev().map(point).collect()
     };
-    Ok(reply.into_response())
-}
-
-fn series<P>(node_id: u64, runtime: String, span: Span, points: Vec<P>) -> Series<P> {
-    Series { node_id, runtime, from: Time(span.from), to: Time(span.to), points }
+    let runtime = place.text("runtime").to_owned();
+    let series = Series { node_id: node.id, runtime, from: Time(span.from), to: Time(span.to), points };
+    Ok(Reply::json(StatusCode::OK, &series)?.into_response())
 }
 
 fn points(newest_first: Vec<Entry<RuntimeState>>) -> Vec<RuntimePoint> {
