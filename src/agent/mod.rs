@@ -40,6 +40,7 @@ pub use link::Proxy;
 pub use settings::{
     ClientCertificate, HEARTBEAT_SECONDS, IGGY_API, RUNTIME_DIRECTORY, STATE_DIRECTORY, Settings,
 };
+use snapshots::{Child, Outbox, Snapshots, own_program, uploader};
 pub use status::{Link as LinkState, Status};
 
 use self::executor::Executor;
@@ -59,6 +60,11 @@ const REPORTS_WAITING: usize = 64;
 const STACK: usize = 512 << 10;
 /// Helper threads at most.
 const THREADS: usize = 4;
+
+/// Archives that wait, below the state directory.
+const OUTBOX: &str = "outbox";
+/// The process that takes a snapshot: packing 64 GiB of data directory at the pace of a guest.
+const SNAPSHOT_LIMIT: Duration = Duration::from_secs(3600);
 
 /// What comes from outside of the agent.
 #[derive(Debug, Clone)]
@@ -123,7 +129,9 @@ pub async fn serve(
     let (listening, listened) = watch::channel(None);
     let (beats, beaten) = mpsc::channel(1);
     let bus = Arc::new(Bus::system());
-    let executor = Executor::start(of_executor(&settings), bus.clone(), reports).await?;
+    let snapshots = snapshots(&settings, &surroundings, reports.clone())?;
+    let executor =
+        Executor::start(of_executor(&settings), bus.clone(), reports, Some(Arc::new(snapshots))).await?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), instance, "the agent has started");
 
     // What runs ends first, and the link still tells how: then the rest stops.
@@ -159,6 +167,20 @@ pub async fn serve(
     let ended = tasks.run(GRACE + Duration::from_secs(5)).await;
     status.remove();
     ended
+}
+
+/// What takes snapshots for the Supervisor.
+fn snapshots(
+    settings: &Settings,
+    surroundings: &Surroundings,
+    reports: mpsc::Sender<crate::protocol::FromNode>,
+) -> anyhow::Result<Snapshots> {
+    let outbox = Outbox::open(&settings.state_directory.join(OUTBOX), settings.outbox)?;
+    let child = Child { program: own_program(), arguments: Vec::new(), limit: SNAPSHOT_LIMIT };
+    let (settings, credentials, random) =
+        (settings.clone(), surroundings.credentials.clone(), surroundings.random);
+    let uploader = move || uploader(&settings, credentials.as_deref(), random);
+    Ok(Snapshots::new(child, outbox, Box::new(uploader), reports))
 }
 
 fn of_executor(settings: &Settings) -> executor::Settings {

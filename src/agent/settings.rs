@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::endpoint::Endpoint;
 use super::link::Proxy;
+use super::snapshots::Limits;
 use crate::config::fragments::{Fragments, Problems};
 use crate::config::policy;
 use crate::config::units::Units;
@@ -22,6 +23,11 @@ pub const IGGY_API: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::
 /// How often a node may tell how it is, in seconds: more often costs more than it says, and a node that is silent
 /// for 120 s counts as unreachable, so it must be told at least once in half of that.
 pub const HEARTBEAT_SECONDS: std::ops::RangeInclusive<u32> = 5..=60;
+
+/// Archives that may wait to be sent: a run that nobody fetched, an automatic one, and one asked for meanwhile.
+pub const OUTBOX_ARCHIVES: u32 = 3;
+/// MiB of them together: two with a data directory at its default budget.
+pub const OUTBOX_MIB: u32 = 4096;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
@@ -42,6 +48,10 @@ pub struct Settings {
     pub runtime_directory: PathBuf,
     /// What this host allows.
     pub policy: PathBuf,
+    /// How fast archives are sent; absent: as fast as it goes.
+    pub upload_bytes_per_second: Option<u64>,
+    /// How much may wait to be sent.
+    pub outbox: Limits,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -57,6 +67,9 @@ struct Section {
     state_directory: Option<PathBuf>,
     runtime_directory: Option<PathBuf>,
     policy: Option<PathBuf>,
+    upload_kib_per_second: Option<u32>,
+    outbox_archives: Option<u32>,
+    outbox_mib: Option<u32>,
 }
 
 /// An address to ask, or `none`.
@@ -107,6 +120,18 @@ impl Settings {
             let (least, most) = (HEARTBEAT_SECONDS.start(), HEARTBEAT_SECONDS.end());
             wrong("heartbeat_seconds", &format!("must be from {least} to {most}"));
         }
+        let mut number = |key: &str, value: Option<u32>, most: u32, default: u32| {
+            if value.is_some_and(|value| !(1..=most).contains(&value)) {
+                wrong(key, &format!("must be from 1 to {most}"));
+            }
+            value.unwrap_or(default)
+        };
+        let outbox = Limits {
+            archives: number("outbox_archives", section.outbox_archives, 1000, OUTBOX_ARCHIVES) as usize,
+            bytes: u64::from(number("outbox_mib", section.outbox_mib, 1 << 22, OUTBOX_MIB)) << 20,
+        };
+        let rate = section.upload_kib_per_second;
+        let rate = rate.map(|_| u64::from(number("upload_kib_per_second", rate, 1 << 30, 1)) << 10);
         Settings {
             supervisor: section.supervisor,
             ca_file: section.ca_file,
@@ -118,6 +143,8 @@ impl Settings {
             state_directory: section.state_directory.unwrap_or_else(|| STATE_DIRECTORY.into()),
             runtime_directory: section.runtime_directory.unwrap_or_else(|| RUNTIME_DIRECTORY.into()),
             policy: section.policy.unwrap_or_else(|| policy::PLACE.into()),
+            upload_bytes_per_second: rate,
+            outbox,
         }
     }
 }

@@ -193,7 +193,7 @@ fn is_a_node_when_it_is_told_so() {
 
 async fn run(settings: Settings) {
     let (reports, mut reported) = tokio::sync::mpsc::channel(1);
-    let executor = Executor::start(settings, Arc::new(Bus::system()), reports).await.unwrap();
+    let executor = Executor::start(settings, Arc::new(Bus::system()), reports, None).await.unwrap();
     let open: Vec<String> = executor.open_requests().iter().map(u64::to_string).collect();
     say(&format!("\n{OPEN} {}", open.join(" ")));
     for report in executor.unsettled() {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
 
 use super::order::Place;
 use super::{Shared, journal, wall_clock};
@@ -12,8 +13,9 @@ use crate::agent::clock::sleep_until;
 use crate::agent::ledger::Entry;
 use crate::agent::policy;
 use crate::agent::request::{Answer, Op, Record, Step, Task};
-use crate::config::policy::Asked;
-use crate::protocol::{Outcome, Work};
+use crate::agent::snapshots::Wish;
+use crate::config::policy::{Asked, snapshots};
+use crate::protocol::{Code, Outcome, Work};
 use crate::systemd::{CallError, Error, Jobs, Manager, Verb};
 
 /// What was sent through a connection that is gone may still be with polkit, which answers within this time.
@@ -55,6 +57,7 @@ pub async fn does(hands: SharedHands, op: Op) -> Answer {
             Answer::Turn
         }
         Op::Policy => hands.policy().await,
+        Op::Snapshot(wish) => hands.snapshot(wish).await,
         Op::Look => hands.look().await,
         Op::Call(verb) => hands.call(verb).await,
         Op::Follow { job } => hands.follow(&job).await,
@@ -83,7 +86,7 @@ impl Hands {
     pub fn new(shared: Arc<Shared>, entry: Entry, task: &Task, place: Option<Place>) -> Hands {
         let unit = match task {
             Task::Unit { unit, .. } => Some(unit.clone()),
-            Task::Unsupported(_) => None,
+            Task::Snapshot(_) | Task::Unsupported(_) => None,
         };
         Hands { shared, entry, unit, place, manager: None, jobs: None, audited_end: false }
     }
@@ -127,6 +130,28 @@ impl Hands {
             Ok(()) => Answer::Allowed,
             Err(why) => Answer::Denied(why),
         }
+    }
+
+    /// Takes and sends it, within what the policy allows. Given up, the process that takes it is ended.
+    async fn snapshot(&self, wish: Wish) -> Answer {
+        let policy = self.shared.settings.policy.clone();
+        let rules = tokio::task::spawn_blocking(move || snapshots(&policy)).await;
+        let denied = |why: String| Outcome::rejected(Code::PolicyDenied, why);
+        let outcome = match (rules, &self.shared.snapshots) {
+            (Ok(Ok(rules)), _) if !rules.allow => {
+                denied("the policy of this host allows no snapshots".to_owned())
+            }
+            (Ok(Ok(rules)), Some(snapshots)) => {
+                let wish = Wish { include_iggy: wish.include_iggy && rules.include_iggy, ..wish };
+                let largest = rules.largest_upload_mib.map(|mebibytes| mebibytes << 20);
+                let stop = CancellationToken::new();
+                snapshots.take(self.entry.request, wish, largest, &stop).await
+            }
+            (Ok(Ok(_)), None) => Outcome::rejected(Code::UnsupportedAction, "this agent takes no snapshots"),
+            (Ok(Err(error)), _) => denied(format!("nothing is done on this host for now: {error:#}")),
+            (Err(error), _) => Outcome::rejected(Code::Internal, error.to_string()),
+        };
+        Answer::Snapshot(Box::new(outcome))
     }
 
     async fn look(&mut self) -> Answer {

@@ -25,6 +25,7 @@ use super::actions;
 use super::audit::{Audit, Event};
 use super::ledger::{Entry, Ledger};
 use super::request::{Spans, Task};
+use super::snapshots::{Snapshots, Wish};
 use crate::config::units::Units;
 use crate::protocol::{Action, FromNode, Runtime, ToNode, Work};
 use crate::systemd::Bus;
@@ -68,6 +69,8 @@ struct Shared {
     settings: Settings,
     boot_id: String,
     bus: Arc<Bus>,
+    /// Absent: this agent takes none.
+    snapshots: Option<Arc<Snapshots>>,
     ledger: Ledger,
     audit: Arc<Mutex<Audit>>,
     book: Book,
@@ -89,6 +92,7 @@ impl Executor {
         settings: Settings,
         bus: Arc<Bus>,
         reports: mpsc::Sender<FromNode>,
+        snapshots: Option<Arc<Snapshots>>,
     ) -> anyhow::Result<Executor> {
         let folder = settings.state_directory.clone();
         let ledger = Ledger::open(&folder.join(LEDGER)).await?;
@@ -102,6 +106,7 @@ impl Executor {
             settings,
             boot_id: about::boot_id()?,
             bus,
+            snapshots,
             ledger,
             audit: Arc::new(Mutex::new(audit.await??)),
             book: Book::default(),
@@ -113,6 +118,11 @@ impl Executor {
         });
         tokio::spawn(pass_on(told, reports));
         desk::recover(&shared).await?;
+        if let Some(snapshots) = &shared.snapshots
+            && let Err(error) = snapshots.outbox.sweep(&shared.book.requests())
+        {
+            tracing::warn!(%error, "what is left in the outbox cannot be removed");
+        }
         shared.tasks.spawn(Desk::new(shared.clone()).run(messages));
         Ok(Executor { shared, inbox })
     }
@@ -130,6 +140,13 @@ impl Executor {
     /// Takes a request, a cancellation, or the word that an outcome is settled. Waits only when dozens of messages
     /// wait for the ledger already.
     pub async fn take(&self, message: ToNode) {
+        if let (
+            Some(snapshots),
+            ToNode::UploadGrant(_) | ToNode::UploadConfirmed { .. } | ToNode::UploadRefused { .. },
+        ) = (&self.shared.snapshots, &message)
+        {
+            return snapshots.deliver(message);
+        }
         let _ = self.inbox.send(message).await;
     }
 
@@ -161,7 +178,10 @@ impl Shared {
                 };
                 (task, Some(runtime.clone()))
             }
-            Some(Work::Snapshot { .. }) => (unsupported("this agent cannot send snapshots yet"), None),
+            Some(Work::Snapshot { redact_secrets, include_iggy }) => {
+                let (redact_secrets, include_iggy) = (*redact_secrets, *include_iggy);
+                (Task::Snapshot(Wish { redact_secrets, include_iggy }), None)
+            }
             None => (unsupported("this version of the agent does not know what to do"), None),
         }
     }

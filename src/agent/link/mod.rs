@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 pub use dial::Route;
-pub use proxy::Proxy;
+pub use proxy::{Proxy, ProxyAddress};
 
 use self::schedule::{After, delay};
 use self::session::{End, Session};

@@ -86,6 +86,10 @@ impl TryFrom<String> for Proxy {
 }
 
 impl ProxyAddress {
+    pub fn authorization(&self) -> Option<&Secret> {
+        self.authorization.as_ref()
+    }
+
     fn parse(text: &str) -> anyhow::Result<ProxyAddress> {
         let text = text.trim();
         let url = if text.contains("://") { Url::parse(text) } else { Url::parse(&format!("http://{text}")) };

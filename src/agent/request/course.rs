@@ -15,6 +15,9 @@ const LEDGER_AGAIN: Duration = Duration::from_secs(2);
 /// A request that was open when the host went down is told to have been interrupted; its deadline went with the boot.
 const REBOOTED: Duration = Duration::from_secs(60);
 
+/// A snapshot that was open then is taken or sent on, for so long.
+const SNAPSHOT_AFTER_REBOOT: Duration = Duration::from_secs(3600);
+
 #[derive(Debug)]
 pub struct Course {
     pub(super) task: Task,
@@ -44,6 +47,7 @@ pub(super) enum State {
     Recording,
     Queued,
     Policy,
+    Snapshot,
     Looking(Look),
     Pausing(Then),
     Calling,
@@ -96,12 +100,18 @@ impl Course {
         same_boot: bool,
         now: BootTime,
     ) -> (Course, Effects) {
-        let deadline = if same_boot { deadline } else { now.after(REBOOTED) };
+        let snapshot = matches!(task, Task::Snapshot(_));
+        let deadline = match (same_boot, snapshot) {
+            (true, _) => deadline,
+            // The Supervisor has its own, and says when it is over.
+            (false, true) => now.after(SNAPSHOT_AFTER_REBOOT),
+            (false, false) => now.after(REBOOTED),
+        };
         let mut course = Course::new(task, record, deadline, spans);
         let effects = if course.record.outcome.is_some() {
             course.state = State::Over;
             Vec::new()
-        } else if same_boot {
+        } else if same_boot || snapshot {
             course.wait_for_turn()
         } else if course.record.step == Step::Accepted {
             course.reject(Code::Interrupted, words::REBOOTED_BEFORE)
@@ -176,6 +186,7 @@ impl Course {
             (State::Recording, Answer::NotRecorded(why)) => self.not_recorded(&why, now),
             (State::Queued, Answer::Turn) => self.begin(),
             (State::Policy, Answer::Allowed) => self.look(Look::First),
+            (State::Snapshot, Answer::Snapshot(outcome)) => self.finish(*outcome),
             (State::Policy, Answer::Denied(why)) => self.reject(Code::PolicyDenied, why),
             (State::Looking(why), Answer::Standing { standing, bus }) => {
                 self.away_since = None;
@@ -263,6 +274,10 @@ impl Course {
                 self.reject(Code::UnsupportedAction, why)
             }
             (Step::Accepted, Task::Unit { .. }) => self.doing(State::Policy, Op::Policy),
+            (Step::Accepted, Task::Snapshot(wish)) => {
+                let wish = *wish;
+                self.doing(State::Snapshot, Op::Snapshot(wish))
+            }
             (Step::Intended, _) => self.quiet(),
             (Step::Called, _) => self.look(Look::Verify),
             (Step::Settling, _) => self.look(Look::Settling),

@@ -32,7 +32,13 @@ impl Course {
         if self.is_late() {
             return Vec::new();
         }
-        if self.begun { self.look(Look::Last) } else { self.reject(Code::DeadlineExceeded, words::NOT_BEGUN) }
+        match (&self.task, self.begun) {
+            (_, true) => self.look(Look::Last),
+            (Task::Snapshot(_), false) => self.reject(Code::DeadlineExceeded, words::SNAPSHOT_LATE),
+            (Task::Unit { .. } | Task::Unsupported(_), false) => {
+                self.reject(Code::DeadlineExceeded, words::NOT_BEGUN)
+            }
+        }
     }
 
     /// Whether the end is being prepared already, so that the deadline changes nothing.
@@ -81,7 +87,7 @@ impl Course {
     pub(super) fn unit(&self) -> Option<(&'static UnitAction, String)> {
         match &self.task {
             Task::Unit { action, unit } => Some((action, unit.clone())),
-            Task::Unsupported(_) => None,
+            Task::Snapshot(_) | Task::Unsupported(_) => None,
         }
     }
 
@@ -116,6 +122,7 @@ impl Course {
     pub(super) fn refusal(&self, error: &Error) -> (Code, String) {
         match &self.task {
             Task::Unit { action, unit } => words::refusal(action, unit, error),
+            Task::Snapshot(_) => (Code::Internal, error.to_string()),
             Task::Unsupported(why) => (Code::UnsupportedAction, why.clone()),
         }
     }

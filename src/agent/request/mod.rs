@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::actions::UnitAction;
 use super::clock::BootTime;
+use super::snapshots::Wish;
 use crate::protocol::Outcome;
 use crate::systemd::{Error, Standing, Verb};
 
@@ -67,6 +68,8 @@ pub enum Task {
         action: &'static UnitAction,
         unit: String,
     },
+    /// Taken and sent. Its only effect is the archive, so it is simply done again after a crash.
+    Snapshot(Wish),
     /// This agent cannot, for this reason.
     Unsupported(String),
 }
@@ -98,6 +101,7 @@ pub enum Op {
     /// Wait until no earlier request for the same runtime is open.
     Turn,
     Policy,
+    Snapshot(Wish),
     /// Ask systemd how the unit stands.
     Look,
     Call(Verb),
@@ -124,6 +128,8 @@ pub enum Answer {
     Turn,
     Allowed,
     Denied(String),
+    /// How the snapshot ended.
+    Snapshot(Box<Outcome>),
     Standing {
         standing: Box<Standing>,
         bus: String,

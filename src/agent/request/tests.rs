@@ -172,6 +172,7 @@ impl World {
             }
             Op::Turn => Some(Answer::Turn),
             Op::Policy => Some(Answer::Allowed),
+            Op::Snapshot(_) => Some(Answer::Snapshot(Box::new(Outcome::Completed { result: None }))),
             Op::Look => Some(Answer::Standing { standing: Box::new(self.standing()), bus: "bus 1".into() }),
             Op::Call(verb) => {
                 self.on_its_way = Some(*verb);
@@ -205,7 +206,7 @@ impl World {
                 Answer::Lost
             }
             Op::Follow { .. } => Answer::JobLost,
-            Op::Turn | Op::Quiet { .. } | Op::Pause { .. } | Op::Journal { .. } => return,
+            Op::Turn | Op::Snapshot(_) | Op::Quiet { .. } | Op::Pause { .. } | Op::Journal { .. } => return,
         };
         self.op = None;
         self.answers.push((number, answer.clone()));

@@ -9,6 +9,7 @@ use crate::systemd::{Error, Standing};
 
 pub const CANCELLED: &str = "cancelled before it was begun; nothing was done";
 pub const CANCEL_LATE: &str = "it cannot be cancelled any more: systemd has been asked";
+pub const SNAPSHOT_LATE: &str = "the snapshot was not taken and stored by its deadline";
 pub const NOT_BEGUN: &str = "the deadline was over before it was begun; nothing was done";
 pub const REBOOTED_BEFORE: &str = "the host went down before it was begun; nothing was done";
 pub const SETTLING: &str = "waiting whether the unit stays as it is";

@@ -5,6 +5,7 @@
 
 mod child;
 mod outbox;
+mod sending;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use crate::protocol::{
 
 pub use child::Child;
 pub use outbox::{Limits, Outbox, Taken};
+pub use sending::uploader;
 
 /// How long an answer of the Supervisor is waited for before the question is asked again: it may have got lost with
 /// the connection.
@@ -34,12 +36,15 @@ const MAILBOX: usize = 16;
 pub struct Snapshots {
     pub child: Child,
     pub outbox: Outbox,
-    pub uploader: Uploader,
+    pub uploader: MakeUploader,
     pub reports: mpsc::Sender<FromNode>,
     one_at_a_time: Semaphore,
     /// Where the Supervisor's answers go, by request.
     mailboxes: Mutex<BTreeMap<u64, mpsc::Sender<ToNode>>>,
 }
+
+/// Makes what archives are sent with, when one is to be sent.
+pub type MakeUploader = Box<dyn Fn() -> anyhow::Result<Uploader> + Send + Sync>;
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,19 +57,26 @@ impl Snapshots {
     pub fn new(
         child: Child,
         outbox: Outbox,
-        uploader: Uploader,
+        uploader: MakeUploader,
         reports: mpsc::Sender<FromNode>,
     ) -> Snapshots {
         let (one_at_a_time, mailboxes) = (Semaphore::new(1), Mutex::default());
         Snapshots { child, outbox, uploader, reports, one_at_a_time, mailboxes }
     }
 
-    /// Takes the snapshot of a request and sends it. Cut off at any point and called again, it goes on from there.
-    /// None when `stop` came first.
-    pub async fn take(&self, request: u64, wish: Wish, stop: &CancellationToken) -> Option<Outcome> {
+    /// Takes the snapshot of a request and sends it, if its archive has no more than `largest` bytes. Cut off at any
+    /// point and called again, it goes on from there.
+    pub async fn take(
+        &self,
+        request: u64,
+        wish: Wish,
+        largest: Option<u64>,
+        stop: &CancellationToken,
+    ) -> Outcome {
         let (answers, mailbox) = mpsc::channel(MAILBOX);
+        let mailbox = tokio::sync::Mutex::new(mailbox);
         self.mailboxes().insert(request, answers);
-        let done = stop.run_until_cancelled(self.take_and_send(request, wish, mailbox, stop)).await;
+        let done = self.take_and_send(request, wish, largest, mailbox, stop).await;
         self.mailboxes().remove(&request);
         done
     }
@@ -96,7 +108,8 @@ impl Snapshots {
         &self,
         request: u64,
         wish: Wish,
-        mut mailbox: mpsc::Receiver<ToNode>,
+        largest: Option<u64>,
+        mailbox: Mailbox,
         stop: &CancellationToken,
     ) -> Outcome {
         let Ok(_turn) = self.one_at_a_time.acquire().await else {
@@ -109,7 +122,13 @@ impl Snapshots {
                 Err(outcome) => return outcome,
             },
         };
-        match self.send(request, &taken, &mut mailbox, stop).await {
+        if let Some(largest) = largest.filter(|largest| taken.size > *largest) {
+            self.outbox.remove(request);
+            let size = taken.size;
+            let why = format!("the archive has {size} bytes, the policy of this host lets {largest} leave");
+            return Outcome::rejected(Code::PolicyDenied, why);
+        }
+        match self.send(request, &taken, &mailbox, stop).await {
             Ok(()) => {
                 self.outbox.remove(request);
                 Outcome::Completed { result: None }
@@ -143,7 +162,7 @@ impl Snapshots {
         &self,
         request: u64,
         taken: &Taken,
-        mailbox: &mut mpsc::Receiver<ToNode>,
+        mailbox: &Mailbox,
         stop: &CancellationToken,
     ) -> Result<(), Failure> {
         let archive = Archive { path: taken.archive.clone(), size: taken.size };
@@ -162,15 +181,18 @@ impl Snapshots {
             };
             let _ = self.reports.try_send(FromNode::SnapshotProgress(progress));
         };
-        let ask = async |parts: Vec<u32>| {
+        let ask = |parts: Vec<u32>| {
             let wanted = UploadWanted { request, size: taken.size, sha256: taken.sha256.clone(), parts };
-            match self.ask(FromNode::UploadWanted(wanted), mailbox).await? {
-                Answer::Grant(grant) => Ok(grant),
-                // It has all of it, from before it lost the word of that.
-                Answer::Confirmed => Err(Failure::AlreadyThere),
+            async move {
+                match self.ask(FromNode::UploadWanted(wanted), mailbox).await? {
+                    Answer::Grant(grant) => Ok(grant),
+                    // It has all of it, from before it lost the word of that.
+                    Answer::Confirmed => Err(Failure::AlreadyThere),
+                }
             }
         };
-        let tags = match self.uploader.upload(&archive, ask, sent, stop).await {
+        let uploader = (self.uploader)().map_err(|error| Failure::NotSetUp(format!("{error:#}")))?;
+        let tags = match uploader.upload(&archive, ask, sent, stop).await {
             Err(Failure::AlreadyThere) => return Ok(()),
             tags => tags?,
         };
@@ -182,7 +204,7 @@ impl Snapshots {
         request: u64,
         taken: &Taken,
         parts: Vec<PartTag>,
-        mailbox: &mut mpsc::Receiver<ToNode>,
+        mailbox: &Mailbox,
     ) -> Result<(), Failure> {
         let uploaded = Uploaded { request, verdict: taken.verdict.clone(), parts };
         loop {
@@ -193,11 +215,11 @@ impl Snapshots {
         }
     }
 
-    async fn ask(&self, question: FromNode, mailbox: &mut mpsc::Receiver<ToNode>) -> Result<Answer, Failure> {
+    async fn ask(&self, question: FromNode, mailbox: &Mailbox) -> Result<Answer, Failure> {
         loop {
             // The link drops it while there is no connection; it is asked again.
             let _ = self.reports.send(question.clone()).await;
-            match tokio::time::timeout(ASK_AGAIN, mailbox.recv()).await {
+            match tokio::time::timeout(ASK_AGAIN, async { mailbox.lock().await.recv().await }).await {
                 Err(_) => {}
                 Ok(Some(ToNode::UploadGrant(grant))) => return Ok(Answer::Grant(grant)),
                 Ok(Some(ToNode::UploadConfirmed { .. })) => return Ok(Answer::Confirmed),
@@ -214,9 +236,18 @@ impl Snapshots {
     }
 }
 
+/// One question at a time is asked; its answer is read here.
+type Mailbox = tokio::sync::Mutex<mpsc::Receiver<ToNode>>;
+
 enum Answer {
     Grant(UploadGrant),
     Confirmed,
+}
+
+impl std::fmt::Debug for Snapshots {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Snapshots").field("outbox", &self.outbox).finish_non_exhaustive()
+    }
 }
 
 /// Where this program is, so that it can be started once more.
@@ -235,6 +266,7 @@ fn rejected(failure: &Failure) -> Outcome {
         | Failure::GaveUp(_)
         | Failure::BadGrant(_)
         | Failure::Archive(_)
+        | Failure::NotSetUp(_)
         | Failure::AlreadyThere => Code::UploadFailed,
     };
     Outcome::rejected(code, failure.to_string())

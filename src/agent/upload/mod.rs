@@ -11,7 +11,7 @@ mod schedule;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use reqwest::Url;
+use reqwest::{RequestBuilder, Url};
 use tokio_util::sync::CancellationToken;
 
 use crate::protocol::{PartTag, Put, Upload, UploadGrant, UploadRefusal};
@@ -37,8 +37,11 @@ pub struct Archive {
 
 /// How archives leave this host.
 pub struct Uploader {
-    pub http: reqwest::Client,
-    /// Addresses that begin with `/` are the Supervisor's own.
+    /// For the Supervisor's own addresses, which begin with `/`.
+    pub own: reqwest::Client,
+    /// For those of a store beside it.
+    pub other: reqwest::Client,
+    /// Where the Supervisor is.
     pub supervisor: Url,
     /// Whether the policy of this host lets an archive go to that address.
     pub allowed: Box<dyn Fn(&Url) -> bool + Send + Sync>,
@@ -67,6 +70,8 @@ pub enum Failure {
     BadGrant(String),
     #[error("the archive cannot be read: {0}")]
     Archive(#[from] std::io::Error),
+    #[error("uploads cannot be set up: {0}")]
+    NotSetUp(String),
     #[error("cancelled")]
     Cancelled,
     /// The Supervisor has all of it already.
@@ -82,10 +87,10 @@ impl Uploader {
     ///
     /// # Errors
     /// Final ones. What has arrived stays noted beside the archive; [`forget`] removes that.
-    pub async fn upload(
+    pub async fn upload<A: Future<Output = Result<UploadGrant, Failure>>>(
         &self,
         archive: &Archive,
-        mut ask: impl AsyncFnMut(Vec<u32>) -> Result<UploadGrant, Failure>,
+        mut ask: impl FnMut(Vec<u32>) -> A,
         mut sent: impl FnMut(u64),
         stop: &CancellationToken,
     ) -> Result<Vec<PartTag>, Failure> {
@@ -101,8 +106,9 @@ impl Uploader {
             let parts = pieces(archive, &mut progress, grant)?;
             for (slice, number, put) in parts {
                 let already = progress.bytes(archive.size);
-                let url = self.resolve(&put.url)?;
-                let attempt = self.send(&archive.path, slice, url, &put, |bytes| sent(already + bytes));
+                let (http, url) = self.resolve(&put.url)?;
+                let attempt =
+                    self.send(&archive.path, slice, http.put(url), &put, |bytes| sent(already + bytes));
                 match cancellable(stop, attempt).await?? {
                     Answer::Taken { etag } => {
                         progress.arrived(number, etag);
@@ -136,14 +142,12 @@ impl Uploader {
         &self,
         archive: &Path,
         slice: Slice,
-        url: Url,
+        request: RequestBuilder,
         put: &Put,
         sent: impl FnMut(u64),
     ) -> Result<Answer, Failure> {
         let (body, pulse) = body::stream(archive, slice, self.bytes_per_second).await?;
-        let mut request = self
-            .http
-            .put(url)
+        let mut request = request
             .header(reqwest::header::CONTENT_LENGTH, slice.size)
             .body(reqwest::Body::wrap_stream(body));
         for (name, value) in &put.headers {
@@ -153,15 +157,24 @@ impl Uploader {
         outcome::read(answer)
     }
 
-    fn resolve(&self, address: &str) -> Result<Url, Failure> {
-        let url = if address.starts_with('/') { self.supervisor.join(address) } else { address.parse() };
-        let url = url.map_err(|error| Failure::BadGrant(error.to_string()))?;
-        let ours = url.origin() == self.supervisor.origin();
-        if ours || (self.allowed)(&url) {
-            return Ok(url);
+    /// What to send with, and where to.
+    fn resolve(&self, address: &str) -> Result<(&reqwest::Client, Url), Failure> {
+        if address.starts_with('/') {
+            let base = self.supervisor.as_str().trim_end_matches('/');
+            let url = format!("{base}{address}").parse().map_err(bad_address)?;
+            return Ok((&self.own, url));
         }
-        Err(Failure::PolicyDenied(url.host_str().unwrap_or("an address without a host").to_owned()))
+        let url: Url = address.parse().map_err(bad_address)?;
+        if !(self.allowed)(&url) {
+            let host = url.host_str().unwrap_or("an address without a host");
+            return Err(Failure::PolicyDenied(host.to_owned()));
+        }
+        Ok((&self.other, url))
     }
+}
+
+fn bad_address(error: url::ParseError) -> Failure {
+    Failure::BadGrant(error.to_string())
 }
 
 /// Removes the notes about an archive's upload.

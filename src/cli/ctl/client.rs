@@ -1,6 +1,6 @@
 //! Calls of the Supervisor's HTTP API: bounded, tried again where that is safe, with one clear end.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -33,6 +33,7 @@ const WORTH_SAYING: Duration = Duration::from_secs(2);
 pub struct Client {
     http: reqwest::Client,
     base: Url,
+    ca: Option<PathBuf>,
     screen: Screen,
 }
 
@@ -86,7 +87,7 @@ impl Client {
         if is_this_host(&base) {
             builder = builder.no_proxy();
         }
-        Ok(Client { http: builder.build()?, base, screen })
+        Ok(Client { http: builder.build()?, base, ca: ca.map(Path::to_owned), screen })
     }
 
     pub async fn get(&self, path: &[&str], query: &[(&str, String)]) -> Result<Value, Failure> {
@@ -109,6 +110,26 @@ impl Client {
     pub async fn delete(&self, path: &[&str]) -> Result<(), Failure> {
         let call = Call { method: Method::DELETE, path, query: &[], body: None, idempotency_key: None };
         self.send(&call).await.map(|_| ())
+    }
+
+    /// A GET of an address that the Supervisor gave, with neither the key nor a limit on how long it takes. Its own
+    /// addresses are proven as it is, others by the authorities of this host.
+    pub fn elsewhere(&self, address: &str) -> anyhow::Result<reqwest::RequestBuilder> {
+        let url: Url = address.parse().ok().context("the Supervisor gave an address that is none")?;
+        let own = url.origin() == self.base.origin();
+        let trust = match (&self.ca, url.scheme()) {
+            (Some(file), "https") if own => Trust::File(file),
+            (_, "https") => Trust::Host,
+            _ => Trust::Nobody,
+        };
+        let mut builder = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls::configuration(trust, None)?)
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_LIMIT);
+        if is_this_host(&url) {
+            builder = builder.no_proxy();
+        }
+        Ok(builder.build()?.get(url))
     }
 
     pub fn screen(&self) -> &Screen {

@@ -5,6 +5,7 @@ mod activities;
 mod audit;
 mod client;
 mod deployments;
+mod download;
 mod enrolments;
 mod failure;
 mod heartbeats;
@@ -16,6 +17,7 @@ mod profile;
 mod runtimes;
 mod screen;
 mod session;
+mod snapshots;
 mod table;
 mod wait;
 
@@ -50,6 +52,8 @@ enum Verb {
     Nodes(nodes::Verb),
     #[command(subcommand)]
     Activities(activities::Verb),
+    #[command(subcommand, alias = "snapshot")]
+    Snapshots(snapshots::Verb),
     #[command(subcommand)]
     Actions(actions::Verb),
     #[command(subcommand)]
@@ -82,6 +86,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
             Verb::Deployments(verb) => deployments::run(&session, verb).await,
             Verb::Nodes(verb) => nodes::run(&session, verb).await,
             Verb::Activities(verb) => activities::run(&session, verb).await,
+            Verb::Snapshots(verb) => snapshots::run(&session, verb).await,
             Verb::Actions(verb) => actions::run(&session, verb).await,
             Verb::Enrolments(verb) => enrolments::run(&session, verb).await,
             Verb::Keys(verb) => keys::run(&session, verb).await,

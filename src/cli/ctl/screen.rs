@@ -41,6 +41,16 @@ impl Screen {
         self.bars.suspend(print)
     }
 
+    /// A bar that counts bytes.
+    pub fn bar(&self, bytes: u64) -> ProgressBar {
+        let bar = self.bars.add(ProgressBar::new(bytes));
+        let style = ProgressStyle::with_template(
+            "{bar:24} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}",
+        );
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar
+    }
+
     /// A line that turns until it is finished.
     pub fn spinner(&self, prefix: &str) -> ProgressBar {
         let bar = self.bars.add(ProgressBar::new_spinner());

@@ -23,7 +23,28 @@ const MOST_BYTES: u64 = 256 << 10;
 #[serde(default, deny_unknown_fields)]
 struct Policy {
     redaction: Redaction,
+    snapshot: Snapshots,
     rule: Vec<Rule>,
+}
+
+/// What this host lets its Supervisor have of snapshots.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Snapshots {
+    /// Whether any are taken for it.
+    pub allow: bool,
+    /// Whether Iggy's data directory may be in them.
+    pub include_iggy: bool,
+    /// Hosts that archives may be sent to, beside the Supervisor itself. Absent: any, over TLS.
+    pub upload_hosts: Option<Vec<String>>,
+    /// Largest archive that may be sent, in MiB. Absent: any.
+    pub largest_upload_mib: Option<u64>,
+}
+
+impl Default for Snapshots {
+    fn default() -> Snapshots {
+        Snapshots { allow: true, include_iggy: true, upload_hosts: None, largest_upload_mib: None }
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -50,7 +71,11 @@ pub fn also_mask(paths: &[&Path]) -> anyhow::Result<AlsoMask> {
 /// # Errors
 /// It is not understood, or others than root can write it. Then nothing may be done.
 pub fn rules(path: &Path) -> anyhow::Result<Vec<Rule>> {
-    let Some((text, file)) = text(path)? else { return Ok(Vec::new()) };
+    Ok(roots(path)?.rule)
+}
+
+fn roots(path: &Path) -> anyhow::Result<Policy> {
+    let Some((text, file)) = text(path)? else { return Ok(Policy::default()) };
     let about = file.metadata().with_context(|| format!("cannot look at the policy {}", path.display()))?;
     let writable = about.mode() & 0o002 != 0 || (about.mode() & 0o020 != 0 && about.gid() != 0);
     ensure!(
@@ -59,7 +84,15 @@ pub fn rules(path: &Path) -> anyhow::Result<Vec<Rule>> {
         path.display()
     );
     let policy = parse(&text);
-    Ok(policy.with_context(|| format!("the policy {} is not understood; mend it", path.display()))?.rule)
+    policy.with_context(|| format!("the policy {} is not understood; mend it", path.display()))
+}
+
+/// What the policy at `path` says of snapshots for the Supervisor.
+///
+/// # Errors
+/// It is not understood, or others than root can write it. Then none are taken.
+pub fn snapshots(path: &Path) -> anyhow::Result<Snapshots> {
+    Ok(roots(path)?.snapshot)
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<String>> {

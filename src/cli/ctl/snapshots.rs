@@ -1,0 +1,282 @@
+//! `warden ctl snapshots`.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use clap::Subcommand;
+use indicatif::ProgressBar;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use warden_checks::quantity;
+
+use super::download::{self, Wanted};
+use super::list::Part;
+use super::runtimes::label;
+use super::session::Session;
+use super::table::{Column, Kind, column, table};
+use crate::cli::terminal::{Style, harmless};
+
+/// Between two looks at a run.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The page that a browser opens; what is larger is no report.
+const PAGE_BYTES: u64 = 64 << 20;
+
+/// Take, list, fetch or delete the snapshots of a deployment
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Take one of every node
+    Create(Create),
+    /// List them, a line a node, the newest first
+    List {
+        /// Only of this run
+        #[arg(long, value_name = "ID")]
+        run: Option<u64>,
+
+        #[command(flatten)]
+        part: Part,
+    },
+    /// Show one
+    Show { id: u64 },
+    /// Fetch the archive of one and hold it against its SHA-256
+    Download {
+        id: u64,
+
+        /// Where to write it [default: its name, here]
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Fetch one and open its report in the browser
+    Open {
+        id: u64,
+
+        /// Only say where the report was written
+        #[arg(long)]
+        print: bool,
+    },
+    /// Delete one, or a whole run, archives and all
+    Delete { id: u64 },
+}
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Exit status with --wait: 0 when every node has a snapshot; 1 when one or more failed; 2 when it could not be \
+                  asked, or not be known in time. Without --wait: 0 when it was taken on, 2 when not."
+)]
+pub struct Create {
+    /// Leave Iggy's data directory out
+    #[arg(long)]
+    without_iggy: bool,
+
+    /// Wait until it has ended on every node, and tell how
+    #[arg(long)]
+    wait: bool,
+
+    /// How long to wait, in seconds; the nodes go on whatever happens
+    #[arg(long, value_name = "SECONDS", default_value_t = 3900, requires = "wait")]
+    timeout: u64,
+}
+
+const COLUMNS: &[Column] = &[
+    column("id", "/id", Kind::Id),
+    column("name", "/name", Kind::Text),
+    column("node", "/node_id", Kind::Id),
+    column("status", "/status", Kind::Status),
+    column("verdict", "/verdict", Kind::Status),
+    column("size", "/size", Kind::Bytes),
+    column("created (UTC)", "/created_at", Kind::Time),
+    column("reason", "/reason/code", Kind::Text),
+];
+
+pub async fn run(session: &Session, verb: &Verb) -> anyhow::Result<u8> {
+    let deployment = session.deployment().await?;
+    let path = ["deployments", &*deployment, "snapshots"];
+    match verb {
+        Verb::Create(order) => create(session, &deployment, order).await,
+        Verb::List { run, part } => {
+            let query = [("run_id", run.map(|id| id.to_string()))];
+            session.list(&path, &query, part, COLUMNS, ("snapshot", "snapshots")).await
+        }
+        Verb::Show { id } => session.show(&one(session, &deployment, *id).await?, COLUMNS),
+        Verb::Download { id, output } => {
+            let snapshot = one(session, &deployment, *id).await?;
+            let output = output.clone().unwrap_or_else(|| file_name(&snapshot).into());
+            fetch(session, &deployment, &snapshot, &output).await?;
+            let told = json!({ "path": output, "size": snapshot["size"], "sha256": snapshot["sha256"] });
+            session.print(&told, || {
+                let bytes = snapshot["size"].as_u64().map(quantity::bytes).unwrap_or_default();
+                let path = harmless(&output.display().to_string());
+                format!("{path} ({bytes}, SHA-256 as told)\n")
+            })
+        }
+        Verb::Open { id, print } => open(session, &deployment, *id, *print).await,
+        Verb::Delete { id } => {
+            session.client.delete(&[&path[..], &[&id.to_string()]].concat()).await?;
+            session.done(&format!("snapshot {id} deleted"))
+        }
+    }
+}
+
+async fn create(session: &Session, deployment: &str, order: &Create) -> anyhow::Result<u8> {
+    let body = json!({ "include_iggy": !order.without_iggy });
+    let answer = session.client.post(&["deployments", deployment, "snapshots"], &body).await?;
+    let run = answer.created("ld-snapshot").context("the Supervisor names no run")?;
+    if !order.wait {
+        let told = json!({ "run_id": run.parse::<u64>().ok() });
+        return session
+            .print(&told, || format!("run {run} has begun: warden ctl snapshots list --run {run}\n"));
+    }
+    let ended = until_ended(session, deployment, &run, Duration::from_secs(order.timeout)).await?;
+    let completed = ended.iter().filter(|snapshot| snapshot["status"] == "completed").count();
+    session.print(&json!({ "items": ended }), || table(COLUMNS, &ended, session.look))?;
+    Ok(u8::from(completed < ended.len()))
+}
+
+/// Follows a run, telling each change of each node on stderr.
+async fn until_ended(
+    session: &Session,
+    deployment: &str,
+    run: &str,
+    limit: Duration,
+) -> anyhow::Result<Vec<Value>> {
+    let (client, began) = (&session.client, Instant::now());
+    let nodes = session.all(&["deployments", deployment, "nodes"], &[]).await?.items;
+    let mut bars: BTreeMap<String, (ProgressBar, String)> = BTreeMap::new();
+    loop {
+        let query = [("run_id", run.to_owned())];
+        let page = session.all(&["deployments", deployment, "snapshots"], &query).await?;
+        for snapshot in &page.items {
+            let label = label(&snapshot["node_id"], &nodes);
+            let step = step(snapshot);
+            let (bar, said) =
+                bars.entry(label.clone()).or_insert_with(|| (client.screen().spinner(&label), String::new()));
+            if *said != step {
+                bar.set_message(step.clone());
+                if !client.screen().draws() && !session.json {
+                    client.screen().say(&format!("{label}: {step}"));
+                }
+                *said = step;
+            }
+        }
+        if page.items.iter().all(|snapshot| snapshot["status"] != "processing") {
+            for (bar, _) in bars.values() {
+                bar.finish_and_clear();
+            }
+            return Ok(page.items);
+        }
+        ensure!(
+            began.elapsed() < limit,
+            "not ended after {}; it goes on: warden ctl snapshots list --run {run}",
+            quantity::duration(limit.as_secs_f64())
+        );
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Where a snapshot is, in a few words.
+fn step(snapshot: &Value) -> String {
+    let number = |name: &str| snapshot["progress"][name].as_u64().unwrap_or(0);
+    match snapshot["status"].as_str() {
+        Some("completed") => {
+            format!("completed, {}", harmless(snapshot["verdict"].as_str().unwrap_or("unknown")))
+        }
+        Some("failed") => {
+            format!(
+                "failed: {}",
+                harmless(snapshot["reason"]["reason"].as_str().unwrap_or("no reason given"))
+            )
+        }
+        _ if snapshot["progress"].is_null() => "waiting for the node".to_owned(),
+        _ if number("bytes_total") > 0 => {
+            let bytes = |name| quantity::bytes(number(name));
+            format!("sending, {} of {}", bytes("bytes_sent"), bytes("bytes_total"))
+        }
+        _ if number("bytes_packed") > 0 => format!("packing, {}", quantity::bytes(number("bytes_packed"))),
+        _ => format!("{} of {} checks", number("checks_done"), number("checks_total")),
+    }
+}
+
+async fn one(session: &Session, deployment: &str, id: u64) -> anyhow::Result<Value> {
+    Ok(session.client.get(&["deployments", deployment, "snapshots", &id.to_string()], &[]).await?)
+}
+
+/// `snapshot-20260601-103000-610809900976570889.zip`. Made of the Supervisor's answer, so held to what a name may be.
+fn file_name(snapshot: &Value) -> String {
+    let name = snapshot["name"].as_str().unwrap_or("snapshot");
+    let safe: String =
+        name.chars().filter(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_')).collect();
+    format!("{safe}-{}.zip", snapshot["node_id"].as_u64().unwrap_or(0))
+}
+
+async fn fetch(session: &Session, deployment: &str, snapshot: &Value, to: &Path) -> anyhow::Result<()> {
+    let (id, status) = (&snapshot["id"], snapshot["status"].as_str().unwrap_or_default());
+    ensure!(status == "completed", "snapshot {id} is {}: there is no archive of it", harmless(status));
+    let (Some(size), Some(sha256)) = (snapshot["size"].as_u64(), snapshot["sha256"].as_str()) else {
+        bail!("the Supervisor does not tell the size and SHA-256 of snapshot {id}");
+    };
+    let path = ["deployments", deployment, "snapshots", &id.to_string(), "download"];
+    let address = || async {
+        let answer = session.client.get(&path, &[]).await?;
+        answer["url"].as_str().map(str::to_owned).context("the Supervisor names no address")
+    };
+    download::fetch(&session.client, &Wanted { size, sha256, to }, address).await
+}
+
+async fn open(session: &Session, deployment: &str, id: u64, print: bool) -> anyhow::Result<u8> {
+    let snapshot = one(session, deployment, id).await?;
+    let folder = std::env::temp_dir().join(format!("warden-{}", nix::unistd::getuid()));
+    std::os::unix::fs::DirBuilderExt::mode(std::fs::DirBuilder::new().recursive(true), 0o700)
+        .create(&folder)
+        .with_context(|| format!("cannot make {}", folder.display()))?;
+    let metadata = std::fs::symlink_metadata(&folder)?;
+    let ours = std::os::unix::fs::MetadataExt::uid(&metadata) == nix::unistd::getuid().as_raw();
+    ensure!(metadata.is_dir() && ours, "{} is somebody else's", folder.display());
+    let archive = folder.join(file_name(&snapshot));
+    fetch(session, deployment, &snapshot, &archive).await?;
+    let page = archive.with_extension("html");
+    let file = std::fs::File::open(&archive)?;
+    let mut zip = zip::ZipArchive::new(file).context("the archive is damaged")?;
+    let report = zip.by_name("report.html").context("there is no report in the archive")?;
+    let mut text = Vec::new();
+    std::io::Read::read_to_end(&mut std::io::Read::take(report, PAGE_BYTES), &mut text)?;
+    std::fs::write(&page, text).with_context(|| format!("cannot write {}", page.display()))?;
+    if !print {
+        let opened = std::process::Command::new("xdg-open")
+            .arg(&page)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn();
+        if opened.is_err() {
+            session.client.screen().say("there is no xdg-open here; open the file yourself");
+        }
+    }
+    let shown = page.display().to_string();
+    session
+        .print(&json!({ "path": shown }), || session.look.paint.paint(Style::Bold, &harmless(&shown)) + "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_name_is_never_a_path() {
+        let hostile = json!({ "name": "../../etc/passwd\u{1b}[2J", "node_id": 7 });
+        assert_eq!(file_name(&hostile), "etcpasswd2J-7.zip");
+        let usual = json!({ "name": "snapshot-20260601-103000", "node_id": 610809900976570889u64 });
+        assert_eq!(file_name(&usual), "snapshot-20260601-103000-610809900976570889.zip");
+    }
+
+    #[test]
+    fn each_step_is_told_in_a_few_words() {
+        let of = |progress: Value| step(&json!({ "status": "processing", "progress": progress }));
+        assert_eq!(of(Value::Null), "waiting for the node");
+        assert_eq!(of(json!({ "checks_done": 3, "checks_total": 57 })), "3 of 57 checks");
+        assert_eq!(of(json!({ "bytes_packed": 1 << 20 })), "packing, 1.0 MiB");
+        assert_eq!(of(json!({ "bytes_sent": 0, "bytes_total": 1 << 20 })), "sending, 0 B of 1.0 MiB");
+        let failed = json!({ "status": "failed", "reason": { "code": "x", "reason": "a\u{7}b" } });
+        assert_eq!(step(&failed), "failed: a\\u{7}b");
+    }
+}
