@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use clap::ValueEnum;
 
-use super::progress::Progress;
+use super::progress::{Manner, Progress};
 use super::seal::{Seal, without_ending};
 use super::{front, output, packing, plan, summary};
 use crate::config;
@@ -94,6 +94,10 @@ pub struct Arguments {
     #[arg(short, long, conflicts_with = "json")]
     quiet: bool,
 
+    /// How to tell progress on standard error
+    #[arg(long, value_enum, value_name = "MANNER", default_value = "bar")]
+    progress: Manner,
+
     /// Print the outcome as JSON
     #[arg(long)]
     json: bool,
@@ -144,7 +148,8 @@ fn diagnose(arguments: &Arguments, selection: Selection) -> anyhow::Result<u8> {
         destination.ensure_holds_iggy()?;
     }
 
-    let mut progress = Progress::new(arguments.quiet || arguments.json);
+    let manner = arguments.progress;
+    let mut progress = Progress::told(manner, arguments.quiet || (arguments.json && manner == Manner::Bar));
     progress.expect(checks.len());
     let order = Order {
         inspect: arguments.packing.depth(&selection)?,

@@ -1,7 +1,6 @@
 //! `warden ctl snapshots`.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
