@@ -1,6 +1,6 @@
 //! How archives leave this host: proven, through its proxy, and only where its policy lets them.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -77,7 +77,7 @@ fn through(proxy: &ProxyAddress) -> anyhow::Result<reqwest::Proxy> {
 }
 
 /// Encrypted, or to this very host; and a host that the policy names, if it names any.
-fn allowed(place: &PathBuf, url: &Url) -> bool {
+fn allowed(place: &Path, url: &Url) -> bool {
     let Some(host) = url.host_str() else { return false };
     let local = host == "localhost"
         || host
