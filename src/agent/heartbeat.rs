@@ -112,7 +112,8 @@ impl Observer {
         }
     }
 
-    async fn runtimes(&mut self) -> Vec<RuntimeState> {
+    /// The runtimes alone.
+    pub async fn runtimes(&mut self) -> Vec<RuntimeState> {
         let facts = timeout(DBUS_LIMIT, self.facts()).await.ok().flatten().unwrap_or_default();
         let mut states = Vec::with_capacity(facts.len().max(2));
         for runtime in [Runtime::Iggy, Runtime::Connectors] {

@@ -35,16 +35,16 @@ use tokio_util::sync::CancellationToken;
 
 pub use endpoint::{Endpoint, NotAnEndpoint};
 pub use enrol::enrol;
+pub use heartbeat::Observer;
 pub use identity::{Identity, credentials_directory};
 pub use link::Proxy;
 pub use settings::{
     ClientCertificate, HEARTBEAT_SECONDS, IGGY_API, RUNTIME_DIRECTORY, STATE_DIRECTORY, Settings,
 };
 use snapshots::{Child, Outbox, Snapshots, own_program, uploader};
-pub use status::{Link as LinkState, Status};
+pub use status::{Doing, Link as LinkState, Status};
 
 use self::executor::Executor;
-use self::heartbeat::Observer;
 use self::link::Link;
 use self::pulse::Pulse;
 use self::status::Teller;
@@ -149,6 +149,8 @@ pub async fn serve(
         surroundings,
     };
     let mut tasks = Tasks::new(stop);
+    let (telling, doing) = (status.clone(), executor.clone());
+    tasks.spawn("the status", |stop| tell_what_is_done(telling, doing, stop));
     let ending = link_stop.clone();
     let telling = status.clone();
     tasks.spawn("the executor", |stop| async move {
@@ -192,6 +194,21 @@ fn of_executor(settings: &Settings) -> executor::Settings {
     }
 }
 
+async fn tell_what_is_done(
+    status: Arc<Teller>,
+    executor: Executor,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    loop {
+        let (doing, mut news) = executor.doing();
+        status.doing(doing);
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            changed = news.changed() => if changed.is_err() { return Ok(()) },
+        }
+    }
+}
+
 /// Tells systemd that the one thread of this agent turns.
 async fn watch_over(pulse: Pulse, stop: CancellationToken) -> anyhow::Result<()> {
     let Some(period) = notify::alive_every() else { return Ok(()) };
@@ -217,6 +234,7 @@ fn starting(instance: &str, now: i64) -> Status {
         supervisor: None,
         link: LinkState::Connecting,
         since_ms: now,
+        doing: Vec::new(),
     }
 }
 

@@ -12,6 +12,8 @@ use crate::systemd::notify;
 /// The file in the runtime directory. It is there while an agent runs; one whose `pid` is not alive was left by an
 /// agent that was killed.
 pub const FILE: &str = "status.json";
+/// More of them wait for each other than do anything.
+const DOING_LIMIT: usize = 64;
 /// Bytes.
 const SIZE_LIMIT: u64 = 64 << 10;
 
@@ -31,6 +33,19 @@ pub struct Status {
     pub supervisor: Option<String>,
     pub link: Link,
     /// Since when `link` is as it is.
+    pub since_ms: i64,
+    /// What is being done, the oldest first; at most [`DOING_LIMIT`].
+    #[serde(default)]
+    pub doing: Vec<Doing>,
+}
+
+/// A request that has not ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doing {
+    pub request: u64,
+    /// In a few words.
+    pub what: String,
+    /// Since when this agent is at it.
     pub since_ms: i64,
 }
 
@@ -122,6 +137,12 @@ impl Teller {
         });
     }
 
+    /// This is being done.
+    pub fn doing(&self, mut doing: Vec<Doing>) {
+        doing.truncate(DOING_LIMIT);
+        self.change(|status| status.doing = doing);
+    }
+
     pub fn now(&self) -> Status {
         self.status.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
@@ -173,6 +194,7 @@ mod tests {
             supervisor: None,
             link: Link::NotEnrolled { why: "run `warden enroll`".into() },
             since_ms: 1,
+            doing: Vec::new(),
         };
         let teller = Teller::new(runtime.path(), status.clone());
         assert_eq!(Status::read(runtime.path()).unwrap(), Some(status));
@@ -180,6 +202,9 @@ mod tests {
         teller.link(Link::Connected, 5);
         let read = Status::read(runtime.path()).unwrap().unwrap();
         assert_eq!((read.link.clone(), read.since_ms), (Link::Connected, 5));
+        let doing = vec![Doing { request: 9, what: "restart iggy".into(), since_ms: 6 }];
+        teller.doing(doing.clone());
+        assert_eq!(Status::read(runtime.path()).unwrap().unwrap().doing, doing);
         assert_eq!(read.sentence(), "connected to https://sup as node 610809900976570889");
         teller.remove();
         assert_eq!(Status::read(runtime.path()).unwrap(), None);

@@ -17,6 +17,7 @@ mod plan;
 mod progress;
 mod seal;
 mod snapshot;
+mod status;
 mod summary;
 mod supervisor;
 mod terminal;
@@ -45,6 +46,7 @@ enum Verb {
     Agent(agent::Arguments),
     Enroll(enroll::Arguments),
     Supervisor(supervisor::Arguments),
+    Status(status::Arguments),
     Ctl(ctl::Arguments),
     Completions(completions::Arguments),
     Man(man::Arguments),
@@ -65,6 +67,7 @@ pub fn run() -> ExitCode {
         Verb::Agent(arguments) => agent::run(arguments),
         Verb::Enroll(arguments) => enroll::run(arguments),
         Verb::Supervisor(arguments) => supervisor::run(arguments),
+        Verb::Status(arguments) => status::run(arguments),
         Verb::Ctl(arguments) => ctl::run(arguments),
         Verb::Completions(arguments) => completions::run(arguments, Command::command()),
         Verb::Man(arguments) => man::run(arguments, Command::command()),

@@ -52,6 +52,16 @@ pub struct Unreadable {
     expected: &'static str,
 }
 
+/// In a few words for a person: `restart iggy`.
+impl fmt::Display for Work {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Work::Activity { runtime, action } => write!(formatter, "{action} {runtime}"),
+            Work::Snapshot { .. } => formatter.write_str("snapshot"),
+        }
+    }
+}
+
 impl ConnectorKind {
     pub fn as_str(self) -> &'static str {
         match self {

@@ -33,7 +33,7 @@ fn a_call_that_is_turned_away_and_then_lost_is_done_once_under_one_key() {
     for asked in &asked {
         assert_eq!(
             (asked.line.as_str(), &asked.body),
-            ("POST /deployments", &json!({"name": "events-prod"}))
+            ("POST /deployments", &json!({"name": "events-prod", "plan": "basic"}))
         );
         assert_eq!(asked.header("ld-api-key"), Some("wk_secret"));
     }
@@ -57,15 +57,16 @@ fn a_wait_longer_than_two_minutes_is_not_begun() {
 fn a_refusal_is_told_with_every_field_and_cannot_drive_the_terminal() {
     let home = tempfile::tempdir().unwrap();
     let server = Scripted::new(|_, _| {
-        let mut problem = problem("validation_error", "the body is \u{1b}[2Jwrong");
-        problem["field_issues"] =
-            json!([{"code": "node_not_found", "reason": "no such node", "path": "nodes[0]"}]);
+        let mut problem = problem("validation_error", "nodes[0]: no such \u{1b}[2Jnode, and 1 more");
+        let issue = |path: &str| json!({"code": "node_not_found", "reason": "no such node", "path": path});
+        problem["field_issues"] = json!([issue("nodes[0]"), issue("nodes[2]")]);
         Reply::Json(400, problem)
     });
     let arguments = ["restart", "iggy", "--node", "7", "--deployment", "1", "--url", &server.url];
     let output = ctl(home.path(), &arguments).env("WARDEN_API_KEY", "k").output().unwrap();
-    let expected = "error: the body is \\u{1b}[2Jwrong (validation_error, status 400, ld-request \
-                    0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f)\n  nodes[0]: no such node (node_not_found)\n";
+    let expected = "error: nodes[0]: no such \\u{1b}[2Jnode, and 1 more (validation_error, status 400, ld-request \
+                    0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f)\n  nodes[0]: no such node (node_not_found)\n  nodes[2]: no \
+                    such node (node_not_found)\n";
     assert_eq!(told(&output), (Some(2), "", expected));
     let Asked { line, body, .. } = &server.asked()[0];
     assert_eq!(

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::agent::request::Event;
+use crate::agent::status::Doing;
 use crate::protocol::{Finished, FromNode, Outcome};
 
 /// Requests refused without a word in the ledger that are remembered, so that a second copy of one is not done.
@@ -14,6 +15,8 @@ const REFUSED_LIMIT: usize = 1_000;
 #[derive(Debug, Default)]
 pub struct Book {
     pages: Mutex<Pages>,
+    /// Says that [`Book::doing`] may have changed.
+    news: watch::Sender<()>,
 }
 
 #[derive(Debug, Default)]
@@ -24,6 +27,8 @@ struct Pages {
 
 #[derive(Debug)]
 struct Open {
+    /// What is being done, while something is.
+    doing: Option<Doing>,
     /// To what runs for it, as long as it does.
     course: Option<mpsc::UnboundedSender<Event>>,
     outcome: Option<Arc<Outcome>>,
@@ -31,16 +36,22 @@ struct Open {
 
 impl Book {
     /// `course`: to what runs for it.
-    pub fn open(&self, request: u64, course: mpsc::UnboundedSender<Event>) {
-        self.pages().open.insert(request, Open { course: Some(course), outcome: None });
+    pub fn open(&self, doing: Doing, course: mpsc::UnboundedSender<Event>) {
+        let request = doing.request;
+        let open = Open { doing: Some(doing), course: Some(course), outcome: None };
+        self.pages().open.insert(request, open);
+        self.news.send_replace(());
     }
 
     /// The outcome is known. Whether something still runs for it is another question: see [`Book::ended`].
     pub fn finished(&self, request: u64, outcome: &Outcome) {
         let outcome = Some(Arc::new(outcome.clone()));
         let mut pages = self.pages();
-        let open = pages.open.entry(request).or_insert(Open { course: None, outcome: None });
+        let open = pages.open.entry(request).or_insert(Open { doing: None, course: None, outcome: None });
         open.outcome = outcome;
+        open.doing = None;
+        drop(pages);
+        self.news.send_replace(());
     }
 
     /// Nothing runs for it any more.
@@ -78,6 +89,15 @@ impl Book {
         let pages = self.pages();
         let course = pages.open.get(&request).and_then(|open| open.course.as_ref());
         course.is_some_and(|course| course.send(event).is_ok())
+    }
+
+    /// What is being done, the oldest first.
+    pub fn doing(&self) -> Vec<Doing> {
+        self.pages().open.values().filter_map(|open| open.doing.clone()).collect()
+    }
+
+    pub fn news(&self) -> watch::Receiver<()> {
+        self.news.subscribe()
     }
 
     pub fn len(&self) -> usize {

@@ -83,6 +83,11 @@ pub async fn does(hands: SharedHands, op: Op) -> Answer {
 }
 
 impl Hands {
+    /// What it is all about, in a few words.
+    pub fn what(&self) -> String {
+        self.entry.work.as_ref().map_or_else(|| "unknown work".to_owned(), Work::to_string)
+    }
+
     pub fn new(shared: Arc<Shared>, entry: Entry, task: &Task, place: Option<Place>) -> Hands {
         let unit = match task {
             Task::Unit { unit, .. } => Some(unit.clone()),

@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use jiff::Timestamp;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -26,6 +26,7 @@ use super::audit::{Audit, Event};
 use super::ledger::{Entry, Ledger};
 use super::request::{Spans, Task};
 use super::snapshots::{Snapshots, Wish};
+use super::status::Doing;
 use crate::config::units::Units;
 use crate::protocol::{Action, FromNode, Runtime, ToNode, Work};
 use crate::systemd::Bus;
@@ -130,6 +131,12 @@ impl Executor {
     /// Every request in the ledger that is not settled.
     pub fn open_requests(&self) -> Vec<u64> {
         self.shared.book.requests()
+    }
+
+    /// What is being done right now, and when that may have changed.
+    pub fn doing(&self) -> (Vec<Doing>, watch::Receiver<()>) {
+        let news = self.shared.book.news();
+        (self.shared.book.doing(), news)
     }
 
     /// What a Supervisor that has just said welcome may not know yet.

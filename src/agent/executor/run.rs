@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, mpsc};
 
-use super::Shared;
 use super::hands::{Hands, SharedHands, does};
+use super::{Shared, wall_clock};
 use crate::agent::clock::{BootTime, sleep_until};
 use crate::agent::request::{Answer, Course, Effect, Event, Record, Step};
+use crate::agent::status::Doing;
 use crate::protocol::{Code, Finished, FromNode, Outcome};
 
 /// For a last word that is told already to be written, when the disk does not answer.
@@ -34,9 +35,9 @@ struct UnderWay {
 impl Run {
     /// Starts a task that ends with the request, or where it can be taken up again.
     pub fn start(shared: &Arc<Shared>, request: u64, course: Course, hands: Hands, effects: Vec<Effect>) {
-        let hands = Arc::new(Mutex::new(hands));
         let (sender, events) = mpsc::unbounded_channel();
-        shared.book.open(request, sender);
+        shared.book.open(Doing { request, what: hands.what(), since_ms: wall_clock() }, sender);
+        let hands = Arc::new(Mutex::new(hands));
         let run = Run { shared: shared.clone(), request, course, hands, events, under_way: None };
         let shared = shared.clone();
         let tasks = shared.tasks.clone();
@@ -116,7 +117,7 @@ async fn broke(shared: &Shared, request: u64) {
     if let Ok(Some(row)) = shared.ledger.find(request).await {
         let progress = row.record.map(|record| record.progress).unwrap_or_default();
         let record = Record { step: Step::Finished, progress, outcome: Some(outcome.clone()) };
-        if let Err(error) = shared.ledger.write(&row.entry, &record, super::wall_clock()).await {
+        if let Err(error) = shared.ledger.write(&row.entry, &record, wall_clock()).await {
             tracing::warn!(request, "{error:#}");
         }
     }

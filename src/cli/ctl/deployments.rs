@@ -1,6 +1,6 @@
 //! `warden ctl deployments`.
 
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::list::Part;
@@ -18,12 +18,29 @@ pub enum Verb {
     /// Show one
     Show { id: u64 },
     /// Make one; prints its id
-    Create { name: String },
+    Create {
+        name: String,
+
+        /// How many snapshots are kept, and how long
+        #[arg(long, value_enum, default_value_t = Plan::Basic)]
+        plan: Plan,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Plan {
+    /// 3 snapshots, 7 days
+    Basic,
+    /// 5 snapshots, 14 days
+    Pro,
+    /// 20 snapshots, 90 days
+    Enterprise,
 }
 
 const COLUMNS: &[Column] = &[
     column("id", "/id", Kind::Id),
     column("name", "/name", Kind::Text),
+    column("plan", "/plan", Kind::Text),
     column("created (UTC)", "/created_at", Kind::Time),
 ];
 
@@ -36,8 +53,14 @@ pub async fn run(session: &Session, verb: &Verb) -> anyhow::Result<u8> {
             let deployment = session.client.get(&["deployments", &id.to_string()], &[]).await?;
             session.show(&deployment, COLUMNS)
         }
-        Verb::Create { name } => {
-            let answer = session.client.post(&["deployments"], &json!({ "name": name })).await?;
+        Verb::Create { name, plan } => {
+            let plan = match plan {
+                Plan::Basic => "basic",
+                Plan::Pro => "pro",
+                Plan::Enterprise => "enterprise",
+            };
+            let body = json!({ "name": name, "plan": plan });
+            let answer = session.client.post(&["deployments"], &body).await?;
             session.created(&answer, "ld-deployment")
         }
     }

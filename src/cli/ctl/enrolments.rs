@@ -16,6 +16,10 @@ pub enum Verb {
         #[arg(long)]
         name: Option<String>,
 
+        /// How long it is good, in minutes
+        #[arg(long, value_name = "MINUTES", default_value_t = 60)]
+        minutes: u32,
+
         /// Write the token to this file, readable by you alone, instead of showing it
         #[arg(long, value_name = "FILE")]
         into: Option<PathBuf>,
@@ -24,8 +28,9 @@ pub enum Verb {
 
 pub async fn run(session: &Session, verb: &Verb) -> anyhow::Result<u8> {
     let deployment = session.deployment().await?;
-    let Verb::Create { name, into } = verb;
+    let Verb::Create { name, minutes, into } = verb;
     let mut body = Map::new();
+    body.insert("expires_in_seconds".to_owned(), Value::from(u64::from(*minutes) * 60));
     if let Some(name) = name {
         body.insert("name".to_owned(), Value::from(name.as_str()));
     }

@@ -108,7 +108,8 @@ impl fmt::Display for Refusal {
             write!(formatter, ", ld-request {request}")?;
         }
         formatter.write_str(")")?;
-        for FieldIssue { code, reason, path } in field_issues {
+        // A single one is what the sentence says already.
+        for FieldIssue { code, reason, path } in field_issues.iter().filter(|_| field_issues.len() > 1) {
             write!(formatter, "\n{path}: {reason} ({code})")?;
         }
         Ok(())
@@ -128,13 +129,13 @@ mod tests {
     fn a_refusal_tells_reason_fields_code_and_request() {
         let refusal = refusal(
             400,
-            r#"{"type":"about:blank","title":"Bad Request","code":"validation_error","reason":"the body is wrong",
-                "field_issues":[{"code":"node_not_found","reason":"no such node","path":"nodes[0]"}]}"#,
+            r#"{"type":"about:blank","title":"Bad Request","code":"validation_error","reason":"a: no, and 1 more",
+                "field_issues":[{"code":"x","reason":"no","path":"a"},{"code":"y","reason":"too long","path":"b"}]}"#,
         );
         assert_eq!(
             refusal.to_string(),
-            "the body is wrong (validation_error, status 400, ld-request 0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f)\n\
-             nodes[0]: no such node (node_not_found)"
+            "a: no, and 1 more (validation_error, status 400, ld-request 0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f)\n\
+             a: no (x)\nb: too long (y)"
         );
         assert!(!refusal.is_for_now());
     }

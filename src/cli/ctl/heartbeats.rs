@@ -27,10 +27,13 @@ pub enum Verb {
 
 const OF_NODES: &[Column] = &[
     column("node", "/node_id", Kind::Id),
-    column("at", "/at", Kind::Age),
+    column("name", "/name", Kind::Text),
+    column("status", "/status", Kind::Status),
+    column("told", "/at", Kind::Age),
     column("cpu", "/host/cpu", Kind::Share),
     column("load", "/host/load_1m", Kind::Text),
-    column("memory free", "/host/memory_available_bytes", Kind::Bytes),
+    column("free memory", "/host/memory_available_bytes", Kind::Bytes),
+    column("runtimes", "/runtimes", Kind::Runtimes),
 ];
 
 const OF_A_RUNTIME: &[Column] = &[

@@ -25,8 +25,17 @@ pub enum Verb {
         name: String,
 
         /// What it may do, such as deployment:read (repeat, or separate by commas)
-        #[arg(long = "permission", value_name = "PERMISSION", required = true, value_delimiter = ',')]
+        #[arg(
+            long = "permission",
+            value_name = "PERMISSION",
+            required_unless_present = "administrator",
+            value_delimiter = ','
+        )]
         permissions: Vec<String>,
+
+        /// It may do everything
+        #[arg(long, conflicts_with_all = ["permissions", "deployments"])]
+        administrator: bool,
 
         /// Days until it expires, at most 365
         #[arg(long, value_name = "DAYS", default_value_t = 90)]
@@ -55,6 +64,7 @@ const SECONDS_OF_A_DAY: i64 = 24 * 3600;
 const COLUMNS: &[Column] = &[
     column("id", "/id", Kind::Id),
     column("name", "/name", Kind::Text),
+    column("administrator", "/administrator", Kind::Text),
     column("permissions", "/permissions", Kind::Text),
     column("expires (UTC)", "/expires_at", Kind::Time),
     column("created (UTC)", "/created_at", Kind::Time),
@@ -63,11 +73,12 @@ const COLUMNS: &[Column] = &[
 pub async fn run(session: &Session, verb: &Verb) -> anyhow::Result<u8> {
     match verb {
         Verb::List { part } => session.list(&["api_keys"], &[], part, COLUMNS, ("key", "keys")).await,
-        Verb::Create { name, permissions, days, allow_list, deployments, into } => {
+        Verb::Create { name, permissions, administrator, days, allow_list, deployments, into } => {
             ensure!((1..=LONGEST_LIFE).contains(days), "a key lives 1 to {LONGEST_LIFE} days");
             let mut body = json!({
                 "name": name,
                 "permissions": permissions,
+                "administrator": administrator,
                 "expires_at": in_days(session.look.now, *days)?.to_string(),
             });
             if !allow_list.is_empty() {

@@ -1,8 +1,6 @@
 //! `warden ctl nodes`.
 
-use anyhow::Context;
 use clap::Subcommand;
-use serde_json::Value;
 
 use super::list::Part;
 use super::session::Session;
@@ -38,10 +36,9 @@ pub async fn run(session: &Session, verb: &Verb) -> anyhow::Result<u8> {
     match verb {
         Verb::List { part } => session.list(&path, &[], part, COLUMNS, ("node", "nodes")).await,
         Verb::Show { id } => {
-            let nodes = session.all(&path, &[]).await?.items;
-            let node = nodes.iter().find(|node| node.get("id").and_then(Value::as_u64) == Some(*id));
-            let node = node.with_context(|| format!("deployment {deployment} has no node {id}"))?;
-            session.show(node, COLUMNS)
+            let node =
+                session.client.get(&["deployments", &deployment, "nodes", &id.to_string()], &[]).await?;
+            session.show(&node, COLUMNS)
         }
         Verb::Delete { id } => {
             session.client.delete(&["deployments", &deployment, "nodes", &id.to_string()]).await?;

@@ -24,6 +24,10 @@ pub struct Arguments {
     #[arg(long = "node", value_name = "ID", value_delimiter = ',')]
     nodes: Vec<u64>,
 
+    /// How long it may take on each node, in seconds, being away included
+    #[arg(long, value_name = "SECONDS")]
+    deadline: Option<u32>,
+
     /// Wait until it has ended on every node, and tell how
     #[arg(long)]
     wait: bool,
@@ -35,7 +39,10 @@ pub struct Arguments {
 
 pub async fn run(session: &Session, action: &str, order: &Arguments) -> anyhow::Result<u8> {
     let deployment = session.deployment().await?;
-    let body = if order.nodes.is_empty() { json!({}) } else { json!({ "nodes": order.nodes }) };
+    let mut body = if order.nodes.is_empty() { json!({}) } else { json!({ "nodes": order.nodes }) };
+    if let Some(seconds) = order.deadline {
+        body["deadline_seconds"] = Value::from(seconds);
+    }
     let runtime = order.runtime.to_string();
     let path = ["deployments", &*deployment, "activities", &*runtime, action];
     let answer = session.client.post(&path, &body).await?;

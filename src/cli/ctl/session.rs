@@ -113,7 +113,11 @@ impl Session {
     /// Shows a secret the only time it can be seen: alone on stdout, or not at all but in a file.
     pub fn secret(&self, mut body: Value, field: &str, into: Option<&Path>) -> anyhow::Result<u8> {
         let secret = body.get(field).and_then(Value::as_str).map(|text| Secret::new(text.to_owned()));
-        let secret = secret.with_context(|| format!("it was made, and the Supervisor shows no {field}"))?;
+        // A replay of an answer that was lost has no secret any more.
+        let secret = secret.with_context(|| {
+            let id = body.get("id").map(Value::to_string).unwrap_or_default();
+            format!("{id} was made, and its {field} was lost on the way: make another one")
+        })?;
         let Some(path) = into else {
             self.client.screen().say("shown only this once");
             return self.print(&body, || format!("{}\n", harmless(secret.expose())));

@@ -44,6 +44,8 @@ pub enum Kind {
     Bytes,
     /// 0 to 1, shown in percent.
     Share,
+    /// States of runtimes, shown as `iggy active, connectors failed`.
+    Runtimes,
 }
 
 pub const fn column(title: &'static str, at: &'static str, kind: Kind) -> Column {
@@ -64,7 +66,9 @@ pub fn table(columns: &[Column], items: &[Value], look: Look) -> String {
     for row in &rows {
         text += &line(columns, row, &widths, |kind, text| match kind {
             Kind::Status => look.paint.paint(style(text.trim()), text),
-            Kind::Id | Kind::Text | Kind::Time | Kind::Age | Kind::Bytes | Kind::Share => text.to_owned(),
+            Kind::Id | Kind::Text | Kind::Time | Kind::Age | Kind::Bytes | Kind::Share | Kind::Runtimes => {
+                text.to_owned()
+            }
         });
     }
     text
@@ -123,6 +127,11 @@ fn cell(value: Option<&Value>, kind: Kind, now: Timestamp) -> String {
         Kind::Id | Kind::Text | Kind::Status => plain(value),
         Kind::Time => time().map_or_else(|| plain(value), |at| at.strftime("%Y-%m-%d %H:%M:%S").to_string()),
         Kind::Age => time().map_or_else(|| plain(value), |at| ago(at, now)),
+        Kind::Runtimes => {
+            let state =
+                |state: &Value| format!("{} {}", plain(&state["runtime"]), plain(&state["active_state"]));
+            value.as_array().into_iter().flatten().map(state).collect::<Vec<_>>().join(", ")
+        }
         Kind::Bytes => value.as_u64().map_or_else(|| plain(value), quantity::bytes),
         Kind::Share => value
             .as_f64()
@@ -160,7 +169,9 @@ fn widths(columns: &[Column], rows: &[Vec<String>], room: Option<usize>) -> Vec<
     let total = |widths: &[usize]| widths.iter().sum::<usize>() + GAP.len() * widths.len().saturating_sub(1);
     while total(&widths) > room {
         let widest = (0..columns.len())
-            .filter(|&index| columns[index].kind == Kind::Text && widths[index] > NARROWEST)
+            .filter(|&index| {
+                matches!(columns[index].kind, Kind::Text | Kind::Runtimes) && widths[index] > NARROWEST
+            })
             .max_by_key(|&index| widths[index]);
         let Some(widest) = widest else { break };
         widths[widest] -= 1;
@@ -202,7 +213,7 @@ fn cut(text: &str, width: usize) -> String {
 
 fn style(status: &str) -> Style {
     match status {
-        "completed" | "active" | "reachable" | "online" | "yes" => Style::Green,
+        "completed" | "active" | "online" | "yes" => Style::Green,
         "rejected" | "failed" | "unreachable" | "no" => Style::Red,
         "processing" | "pending" | "activating" | "deactivating" => Style::Yellow,
         _ => Style::Dim,

@@ -1,0 +1,218 @@
+//! `warden status`: how the agent on this host is, and what it looks after.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use warden_checks::quantity;
+
+use super::terminal::{Painter, Style, harmless};
+use crate::agent::{Doing, LinkState, Observer, Settings, Status};
+use crate::config::fragments;
+use crate::protocol::RuntimeState;
+use crate::systemd::Bus;
+
+/// Tell how the agent on this host is: its link, its node, the runtimes, what is being done
+///
+/// Reads what the running agent writes to /run/warden/status.json, and asks systemd about the runtimes. Needs no rights
+/// and changes nothing.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Exit status: 0 connected to the Supervisor; 1 the agent runs and is not connected, or this host is not \
+                  enrolled; 3 the agent does not run; 2 it could not be told."
+)]
+pub struct Arguments {
+    /// Print as JSON
+    #[arg(long)]
+    json: bool,
+
+    /// The folder of warden.toml
+    #[arg(long, value_name = "FOLDER", default_value = fragments::FOLDER)]
+    config: PathBuf,
+}
+
+const NOT_CONNECTED: u8 = 1;
+/// As `systemctl status` and the init scripts of the LSB have it.
+const NOT_RUNNING: u8 = 3;
+
+#[derive(Serialize)]
+struct Told {
+    running: bool,
+    /// Absent when no agent runs.
+    agent: Option<Status>,
+    runtimes: Vec<RuntimeState>,
+}
+
+pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
+    let settings = Settings::load(&arguments.config)?;
+    let agent = Status::read(&settings.runtime_directory)?.filter(|status| is_alive(status.pid));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let bus = Arc::new(Bus::system());
+    let runtimes = runtime.block_on(Observer::new(settings, bus).runtimes());
+    let told = Told { running: agent.is_some(), agent, runtimes };
+    let mut out = std::io::stdout().lock();
+    if arguments.json {
+        serde_json::to_writer_pretty(&mut out, &told)?;
+        writeln!(out)?;
+    } else {
+        out.write_all(text(&told, Timestamp::now(), Painter::stdout()).as_bytes())?;
+    }
+    Ok(match told.agent.map(|status| status.link) {
+        None => NOT_RUNNING,
+        Some(LinkState::Connected) => 0,
+        Some(_) => NOT_CONNECTED,
+    })
+}
+
+/// One that was killed left its file behind.
+fn is_alive(pid: u32) -> bool {
+    Path::new("/proc").join(pid.to_string()).exists()
+}
+
+fn text(told: &Told, now: Timestamp, paint: Painter) -> String {
+    let mut text = match &told.agent {
+        None => {
+            let dead = paint.paint(Style::Red, "does not run");
+            format!("the agent {dead}; start it: systemctl start warden\n")
+        }
+        Some(status) => {
+            let (style, advice) = match &status.link {
+                LinkState::Connected => (Style::Green, None),
+                LinkState::Connecting | LinkState::Waiting { .. } | LinkState::Stopping => {
+                    (Style::Yellow, None)
+                }
+                LinkState::NotEnrolled { .. } => (Style::Yellow, None),
+                LinkState::Refused { .. } => {
+                    (Style::Red, Some("the administrator of the Supervisor has to look"))
+                }
+            };
+            let mut text = format!(
+                "{}{}\n",
+                paint.paint(style, &harmless(&status.sentence())),
+                since(", ", Some(status.since_ms), now)
+            );
+            if let Some(advice) = advice {
+                text += &format!("  {advice}\n");
+            }
+            text += &format!(
+                "agent {}, PID {}{}\n",
+                harmless(&status.agent_version),
+                status.pid,
+                since(", ", Some(status.started_at_ms), now)
+            );
+            text
+        }
+    };
+    let width = told.runtimes.iter().map(|state| state.runtime.to_string().len()).max().unwrap_or(0);
+    for state in &told.runtimes {
+        text += &line(state, width, now, paint);
+    }
+    for Doing { request, what, since_ms } in told.agent.iter().flat_map(|agent| &agent.doing) {
+        let since = since(", ", Some(*since_ms), now);
+        text += &format!(
+            "{}: {} (request {request}{since})\n",
+            paint.paint(Style::Bold, "doing"),
+            harmless(what)
+        );
+    }
+    text
+}
+
+fn line(state: &RuntimeState, width: usize, now: Timestamp, paint: Painter) -> String {
+    let style = match state.active_state.as_str() {
+        "active" => Style::Green,
+        "failed" => Style::Red,
+        "activating" | "deactivating" | "reloading" => Style::Yellow,
+        _ => Style::Dim,
+    };
+    let shown = if state.load_state == "loaded" {
+        format!("{} ({})", state.active_state, state.sub_state)
+    } else {
+        state.load_state.clone()
+    };
+    let mut more = harmless(&state.unit);
+    if state.main_pid > 0 {
+        more += &format!(", main PID {}", state.main_pid);
+    }
+    more += &since(", ", state.since_ms.filter(|_| state.load_state == "loaded"), now);
+    if let Some(restarts) = state.restarts.filter(|restarts| *restarts > 0) {
+        more += &format!(", restarted {restarts} times by systemd");
+    }
+    if state.answers == Some(false) {
+        more += &format!(", {}", paint.paint(Style::Red, "its API does not answer"));
+    }
+    format!("{:width$}  {}  {more}\n", state.runtime.to_string(), paint.paint(style, &harmless(&shown)))
+}
+
+fn since(before: &str, at_ms: Option<i64>, now: Timestamp) -> String {
+    let Some(at_ms) = at_ms else { return String::new() };
+    let seconds = (now.as_millisecond() - at_ms).max(0) / 1000;
+    let passed = quantity::duration(seconds as f64);
+    format!("{before}since {} ({passed})", quantity::time(at_ms.div_euclid(1000)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::Runtime;
+
+    fn state(runtime: &str, load: &str, active: &str) -> RuntimeState {
+        let runtime: Runtime = runtime.parse().unwrap();
+        RuntimeState {
+            unit: format!("{runtime}.service"),
+            runtime,
+            load_state: load.into(),
+            active_state: active.into(),
+            sub_state: "running".into(),
+            main_pid: if active == "active" { 4711 } else { 0 },
+            since_ms: Some(1_773_662_400_000),
+            restarts: Some(2),
+            memory_bytes: None,
+            cpu_ms: None,
+            tasks: None,
+            answers: Some(active != "active"),
+        }
+    }
+
+    #[test]
+    fn link_agent_and_runtimes_are_told_with_their_times() {
+        let now = "2026-03-16T12:03:20Z".parse().unwrap();
+        let agent = Status {
+            v: 1,
+            pid: 7,
+            agent_version: "0.1.0".into(),
+            instance: "i".into(),
+            started_at_ms: 1_773_662_400_000,
+            node: Some(610_809_900_976_570_889),
+            deployment: Some(2),
+            supervisor: Some("https://sup".into()),
+            link: LinkState::Connected,
+            since_ms: 1_773_662_590_000,
+            doing: vec![Doing { request: 9, what: "restart iggy".into(), since_ms: 1_773_662_599_000 }],
+        };
+        let runtimes = vec![state("iggy", "loaded", "active"), state("connectors", "not-found", "inactive")];
+        let told = Told { running: true, agent: Some(agent), runtimes };
+        assert_eq!(
+            text(&told, now, Painter::plain()),
+            concat!(
+                "connected to https://sup as node 610809900976570889, since 2026-03-16T12:03:10Z (10 s)\n",
+                "agent 0.1.0, PID 7, since 2026-03-16T12:00:00Z (3 min 20 s)\n",
+                "iggy        active (running)  iggy.service, main PID 4711, since 2026-03-16T12:00:00Z (3 min 20 s), ",
+                "restarted 2 times by systemd, its API does not answer\n",
+                "connectors  not-found  connectors.service, restarted 2 times by systemd\n",
+                "doing: restart iggy (request 9, since 2026-03-16T12:03:19Z (1 s))\n",
+            )
+        );
+    }
+
+    #[test]
+    fn no_agent_is_told_with_what_to_do() {
+        let told = Told { running: false, agent: None, runtimes: Vec::new() };
+        assert_eq!(
+            text(&told, Timestamp::UNIX_EPOCH, Painter::plain()),
+            "the agent does not run; start it: systemctl start warden\n"
+        );
+    }
+}
