@@ -273,8 +273,8 @@ mod tests {
         let of = |progress: Value| step(&json!({ "status": "processing", "progress": progress }));
         assert_eq!(of(Value::Null), "waiting for the node");
         assert_eq!(of(json!({ "checks_done": 3, "checks_total": 57 })), "3 of 57 checks");
-        assert_eq!(of(json!({ "bytes_packed": 1 << 20 })), "packing, 1.0 MiB");
-        assert_eq!(of(json!({ "bytes_sent": 0, "bytes_total": 1 << 20 })), "sending, 0 B of 1.0 MiB");
+        assert_eq!(of(json!({ "bytes_packed": 1 << 20 })), "packing, 1 MiB");
+        assert_eq!(of(json!({ "bytes_sent": 0, "bytes_total": 1 << 20 })), "sending, 0 B of 1 MiB");
         let failed = json!({ "status": "failed", "reason": { "code": "x", "reason": "a\u{7}b" } });
         assert_eq!(step(&failed), "failed: a\\u{7}b");
     }
