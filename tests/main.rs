@@ -24,6 +24,7 @@ mod protocol;
 mod report;
 mod same_bytes;
 mod scale;
+mod snapshots;
 mod supervisor;
 mod support;
 mod systemd;

@@ -8,7 +8,7 @@ mod idempotency;
 mod identity;
 mod listen;
 mod replicas;
-mod served;
+pub mod served;
 mod snapshots;
 mod store;
 

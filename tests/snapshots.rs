@@ -1,0 +1,257 @@
+//! Snapshots through the Supervisor: one POST, every node, one download. The agents are processes, as on a host.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use warden::secret::Secret;
+use warden::supervisor::objects::S3Settings;
+use warden::supervisor::settings::{ObjectStore, Settings};
+
+use crate::supervisor::Backend;
+use crate::supervisor::served::{Served, settings};
+use crate::support::objects::http;
+use crate::support::s3::{ACCESS_KEY, BUCKET, S3Server, SECRET_KEY};
+
+const WARDEN: &str = env!("CARGO_BIN_EXE_warden");
+/// Far longer than a snapshot of this machine takes.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// A Supervisor whose clock goes, with one deployment.
+struct Fleet {
+    served: Served,
+    deployment: u64,
+    _backend: Backend,
+}
+
+impl Fleet {
+    async fn start(change: impl FnOnce(Settings) -> Settings) -> Fleet {
+        let backend = Backend::sqlite();
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        let clock = Arc::new(AtomicI64::new(i64::try_from(since.as_millis()).unwrap()));
+        let served = Served::with(change(settings(&backend)), clock, None).await;
+        let made = served.post("/deployments", &json!({ "name": "events-prod" })).await;
+        let deployment = made.id("ld-deployment");
+        Fleet { served, deployment, _backend: backend }
+    }
+
+    fn path(&self, rest: &str) -> String {
+        format!("/deployments/{}/{rest}", self.deployment)
+    }
+
+    async fn node(&self) -> Node {
+        let made = self.served.post(&self.path("enrolments"), &json!({})).await.json();
+        Node::enrol(&format!("http://{}", self.served.address), made["token"].as_str().unwrap())
+    }
+
+    /// Starts a run without the data directory; this machine may have none.
+    async fn begin(&self) -> u64 {
+        let begun = self.served.post(&self.path("snapshots"), &json!({ "include_iggy": false })).await;
+        assert_eq!(begun.status, 204, "{begun:?}");
+        begun.id("ld-snapshot")
+    }
+
+    async fn rows(&self, run: u64) -> Vec<Value> {
+        let listed = self.served.get(&self.path(&format!("snapshots?run_id={run}&results=100"))).await;
+        listed.json()["items"].as_array().unwrap().clone()
+    }
+
+    /// The rows of a run when none is under way any more; `look` sees them all the while.
+    async fn ended(&self, run: u64, mut look: impl FnMut(&[Value])) -> Vec<Value> {
+        let began = std::time::Instant::now();
+        loop {
+            let rows = self.rows(run).await;
+            look(&rows);
+            if rows.iter().all(|row| row["status"] != "processing") {
+                return rows;
+            }
+            assert!(began.elapsed() < PATIENCE, "{rows:#?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn downloaded(&self, row: &Value) -> Vec<u8> {
+        let told = self.served.get(&self.path(&format!("snapshots/{}/download", row["id"]))).await.json();
+        let answer = http().get(told["url"].as_str().unwrap()).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        answer.bytes().await.unwrap().to_vec()
+    }
+}
+
+/// An enrolled host with a folder of its own.
+struct Node {
+    folder: tempfile::TempDir,
+    agent: Option<Child>,
+}
+
+impl Node {
+    fn enrol(supervisor: &str, token: &str) -> Node {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        let config = format!(
+            "[agent]\nstate_directory = {:?}\nruntime_directory = {:?}\npolicy = {:?}\nproxy = \"none\"\n\
+             iggy_api = \"none\"\nheartbeat_seconds = 5\n",
+            at("state"),
+            at("run"),
+            at("policy.toml"),
+        );
+        std::fs::write(folder.path().join("warden.toml"), config).unwrap();
+        std::fs::write(folder.path().join("token"), token).unwrap();
+        let node = Node { folder, agent: None };
+        let enrolled = node
+            .command(&["enroll", supervisor, "--token-file"])
+            .arg(node.folder.path().join("token"))
+            .output()
+            .unwrap();
+        assert!(enrolled.status.success(), "{}", String::from_utf8_lossy(&enrolled.stderr));
+        node
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(WARDEN);
+        command.args(arguments).arg("--config").arg(self.folder.path()).env("WARDEN_LOG", "info");
+        command
+    }
+
+    fn start(&mut self) {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log()).unwrap();
+        let agent = self.command(&["agent"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
+        self.agent = Some(agent.unwrap());
+    }
+
+    /// As a power cut would, and its children with it.
+    fn kill(&mut self) {
+        if let Some(mut agent) = self.agent.take() {
+            agent.kill().unwrap();
+            agent.wait().unwrap();
+        }
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    fn outbox(&self) -> PathBuf {
+        self.folder.path().join("state/outbox")
+    }
+
+    fn told(&self) -> String {
+        std::fs::read_to_string(self.log()).unwrap_or_default()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            eprintln!("{}", self.told());
+        }
+    }
+}
+
+fn names(archive: &[u8]) -> Vec<String> {
+    let zip = zip::ZipArchive::new(std::io::Cursor::new(archive)).unwrap();
+    let mut names: Vec<String> =
+        zip.file_names().filter(|name| !name.contains('/')).map(str::to_owned).collect();
+    names.sort();
+    names
+}
+
+fn is_empty(folder: &Path) -> bool {
+    std::fs::read_dir(folder).unwrap().next().is_none()
+}
+
+async fn three_nodes_give_three_archives(fleet: Fleet) {
+    let mut nodes = vec![fleet.node().await, fleet.node().await, fleet.node().await];
+    nodes.iter_mut().for_each(Node::start);
+    let run = fleet.begin().await;
+    let again = fleet.served.post(&fleet.path("snapshots"), &json!({})).await;
+    assert_eq!(again.problem(), (409, "snapshot_in_progress".to_owned()));
+    let mut progress = false;
+    let rows = fleet
+        .ended(run, |rows| {
+            progress |= rows.iter().any(|row| row["progress"]["checks_total"].as_u64() > Some(50))
+        })
+        .await;
+    assert!(progress, "nobody saw how far it was");
+    assert_eq!(rows.len(), 3);
+    for row in &rows {
+        assert_eq!(row["status"], "completed", "{row:#}");
+        assert!(
+            ["pass", "note", "skip", "warn", "fail"].contains(&row["verdict"].as_str().unwrap()),
+            "{row:#}"
+        );
+        let archive = fleet.downloaded(row).await;
+        assert_eq!(row["size"], archive.len());
+        let digest: String = Sha256::digest(&archive).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(row["sha256"], digest);
+        assert_eq!(names(&archive), ["manifest.json", "report.html", "report.json"]);
+    }
+    for node in &nodes {
+        assert!(is_empty(&node.outbox()), "what was sent need not stay");
+    }
+    let action = fleet.served.get(&format!("/async_actions/{run}")).await.json();
+    assert_eq!(action["finished_message"], "Took a snapshot of 3 of 3 nodes");
+    let removed = fleet.served.delete(&fleet.path(&format!("snapshots/{run}"))).await;
+    assert_eq!(removed.status, 204);
+    assert_eq!(fleet.rows(run).await, Vec::<Value>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_post_takes_a_snapshot_of_every_node_into_a_folder() {
+    three_nodes_give_three_archives(Fleet::start(|settings| settings).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_post_takes_a_snapshot_of_every_node_into_an_s3_store() {
+    let server = S3Server::start().await;
+    let s3 = S3Settings {
+        endpoint: format!("http://{}", server.address),
+        region: "eu-central-1".to_owned(),
+        bucket: BUCKET.to_owned(),
+        access_key_id: ACCESS_KEY.to_owned(),
+        secret_access_key: Secret::new(SECRET_KEY),
+        virtual_host: false,
+    };
+    let fleet = Fleet::start(|settings| Settings { objects: ObjectStore::S3(s3), ..settings }).await;
+    three_nodes_give_three_archives(fleet).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_goes_on_after_the_agent_was_killed_in_the_middle() {
+    let fleet = Fleet::start(|settings| settings).await;
+    let mut node = fleet.node().await;
+    node.start();
+    let run = fleet.begin().await;
+    // Killed when it takes it, and again when it is whole.
+    crate::support::until("it is being taken", || node.told().contains("request").then_some(()));
+    node.kill();
+    node.start();
+    crate::support::until("there is an archive", || (!is_empty(&node.outbox())).then_some(()));
+    node.kill();
+    node.start();
+    let rows = fleet.ended(run, |_| ()).await;
+    assert_eq!(rows[0]["status"], "completed", "{rows:#?}");
+    assert_eq!(names(&fleet.downloaded(&rows[0]).await), ["manifest.json", "report.html", "report.json"]);
+    crate::support::until("the outbox is empty", || is_empty(&node.outbox()).then_some(()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_whose_policy_says_no_sends_nothing() {
+    let fleet = Fleet::start(|settings| settings).await;
+    let mut node = fleet.node().await;
+    std::fs::write(node.folder.path().join("policy.toml"), "[snapshot]\nallow = false\n").unwrap();
+    node.start();
+    let rows = fleet.ended(fleet.begin().await, |_| ()).await;
+    assert_eq!(rows[0]["status"], "failed");
+    assert_eq!(rows[0]["reason"]["code"], "policy_denied");
+    assert!(is_empty(&node.outbox()));
+    std::fs::write(node.folder.path().join("policy.toml"), "[snapshot]\nlargest_upload_mib = 0\n").unwrap();
+    let rows = fleet.ended(fleet.begin().await, |_| ()).await;
+    assert_eq!(rows[0]["reason"]["code"], "policy_denied", "{rows:#?}");
+    assert!(is_empty(&node.outbox()));
+}
