@@ -18,6 +18,7 @@ mod encryption;
 mod hangs;
 mod hosts;
 mod inspect;
+mod link;
 mod objects;
 mod packages;
 mod protocol;

@@ -103,7 +103,8 @@ impl Node {
         std::fs::write(folder.path().join("token"), token).unwrap();
         let node = Node { folder, agent: None };
         let enrolled = node
-            .command(&["enroll", supervisor, "--token-file"])
+            .command(&["enroll", supervisor])
+            .arg("--token-file")
             .arg(node.folder.path().join("token"))
             .output()
             .unwrap();
@@ -155,8 +156,8 @@ impl Drop for Node {
 
 fn names(archive: &[u8]) -> Vec<String> {
     let zip = zip::ZipArchive::new(std::io::Cursor::new(archive)).unwrap();
-    let mut names: Vec<String> =
-        zip.file_names().filter(|name| !name.contains('/')).map(str::to_owned).collect();
+    let all = zip.file_names().map(|name| name.unwrap().into_owned());
+    let mut names: Vec<String> = all.filter(|name| !name.contains('/')).collect();
     names.sort();
     names
 }

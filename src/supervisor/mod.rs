@@ -1,6 +1,7 @@
 //! The Supervisor: takes requests over HTTP, keeps them, and has nodes carry them out.
 
 pub mod http;
+pub mod hub;
 pub mod id;
 mod jobs;
 mod listen;
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::secret::Secret;
 use crate::tasks::Tasks;
 use crate::tls::{self, Trust};
+use hub::Hub;
 use listen::Listener;
 use objects::{Local, Objects, S3};
 use settings::{ObjectStore, Settings};
@@ -43,6 +45,8 @@ pub struct Supervisor {
     pub address: SocketAddr,
     /// At the first start on a store, and when a new one was asked for: shown to whoever started it, and never again.
     pub administrator_key: Option<Secret>,
+    /// Who is connected.
+    pub hub: Hub,
     tasks: Tasks,
     store: Store,
 }
@@ -70,14 +74,17 @@ impl Supervisor {
         let settings = Settings { listen: address, ..settings };
         let (objects, addresses) = objects(&settings.objects)?;
         let uploads = Uploads::new(store.clone(), objects.into(), settings.archives);
-        let (router, api) =
-            http::router(store.clone(), settings, uploads, clock.clone(), stop, Router::new());
+        let hub_limits =
+            hub::Limits { heartbeat_seconds: limits.heartbeat_seconds, ..hub::Limits::default() };
+        let hub = Hub::new(store.clone(), clock.clone(), hub_limits, Some(uploads.clone()));
+        let (router, api) = http::router(store.clone(), settings, uploads, clock.clone(), stop, hub.routes());
         // Beside the API, for what holds there does not here: an archive is large, and takes its time.
         let router = router.merge(addresses);
+        tasks.spawn("the hub", |stop| hub.clone().run(stop));
         jobs::start(&mut tasks, &store, &api, limits, &clock);
         listener.serve(router, &mut tasks);
         tracing::info!(%address, store = ?store.kind(), "the Supervisor listens on {address}");
-        Ok(Supervisor { address, administrator_key, tasks, store })
+        Ok(Supervisor { address, administrator_key, hub, tasks, store })
     }
 
     /// The state it keeps.

@@ -27,14 +27,26 @@ pub enum Backend {
 }
 
 impl Backend {
-    fn sqlite() -> Backend {
+    pub fn sqlite() -> Backend {
         Backend::Sqlite(tempfile::tempdir().unwrap())
     }
 
-    fn postgres() -> Backend {
+    pub fn postgres() -> Backend {
         let server = Postgres::start();
         let url = server.database();
         Backend::Postgres { server, url, folder: tempfile::tempdir().unwrap() }
+    }
+
+    /// The same place, for another Supervisor; SQLite has room for one alone.
+    pub fn again(&self) -> Backend {
+        match self {
+            Backend::Sqlite(_) => panic!("one SQLite is of one Supervisor"),
+            Backend::Postgres { server, url, .. } => Backend::Postgres {
+                server: server.clone(),
+                url: url.clone(),
+                folder: tempfile::tempdir().unwrap(),
+            },
+        }
     }
 
     pub fn database(&self) -> Database {
@@ -89,4 +101,4 @@ macro_rules! on_both_stores {
         }
     };
 }
-use on_both_stores;
+pub(crate) use on_both_stores;

@@ -3,7 +3,9 @@
 pub mod browser;
 pub mod mount;
 pub mod objects;
+pub mod pki;
 pub mod postgres;
+pub mod proxy;
 pub mod s3;
 pub mod sample_report;
 pub mod sandbox;

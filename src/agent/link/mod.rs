@@ -79,15 +79,15 @@ impl Link {
     pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
         let mut attempt = 0;
         let mut told = String::new();
-        loop {
-            let Some(identity) = self.identity(&stop).await else { return Ok(()) };
+        while !stop.is_cancelled() {
+            let Some(identity) = self.identity(&stop).await else { break };
             let supervisor = self.settings.supervisor.clone().unwrap_or_else(|| identity.supervisor.clone());
             self.status.identity(identity.node, identity.deployment, supervisor.to_string());
             self.show(State::Connecting);
 
             let (failure, lasted) = self.once(&identity, &stop).await;
             if stop.is_cancelled() {
-                return Ok(());
+                break;
             }
             if lasted >= STEADY {
                 attempt = 0;
@@ -118,6 +118,7 @@ impl Link {
                 told.clear();
             }
         }
+        Ok(())
     }
 
     /// One connection from its making to its end: why it ended, and how long it was open.

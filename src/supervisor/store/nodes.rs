@@ -85,17 +85,32 @@ pub async fn by_credential_hash(store: &Store, hash: &str) -> Result<Option<Node
     row.as_ref().map(read).transpose()
 }
 
-/// Whether the node was not removed.
-pub async fn is_there(store: &Store, node: u64) -> Result<bool> {
-    let row = sqlx::query("SELECT 1 FROM nodes WHERE id = $1 AND removed_at IS NULL")
-        .bind(key(node))
-        .fetch_optional(store.readers())
-        .await?;
-    Ok(row.is_some())
+/// What a node told when it connected, and what is told of that to all Supervisors.
+#[derive(Debug)]
+pub struct Told {
+    pub node: u64,
+    pub hello: protocol::Hello,
+    pub arrived: Notice,
 }
 
 /// A node connected and told what it is.
 pub async fn hello(store: &Store, node: u64, hello: &protocol::Hello, now: i64) -> Result<()> {
+    let mut change = store.change().await?;
+    write_hello(&mut change, node, hello, now).await?;
+    change.commit().await
+}
+
+/// The same for some, by rising id of the node, and with a word to all Supervisors.
+pub async fn arrived(store: &Store, told: &[&Told], now: i64) -> Result<()> {
+    let mut change = store.change().await?;
+    for told in told {
+        write_hello(&mut change, told.node, &told.hello, now).await?;
+        change.notify(told.arrived.clone());
+    }
+    change.commit().await
+}
+
+async fn write_hello(change: &mut Change, node: u64, hello: &protocol::Hello, now: i64) -> Result<()> {
     let kept = Hello {
         boot_id: hello.boot_id.clone(),
         instance: hello.instance.clone(),
@@ -103,7 +118,6 @@ pub async fn hello(store: &Store, node: u64, hello: &protocol::Hello, now: i64) 
         capabilities: hello.capabilities.clone(),
         host: hello.host.clone(),
     };
-    let mut change = store.change().await?;
     sqlx::query(
         "UPDATE nodes SET hello = $2, hello_at = $3, last_seen_at = $3, unreachable_at = NULL \
          WHERE id = $1 AND removed_at IS NULL",
@@ -112,8 +126,8 @@ pub async fn hello(store: &Store, node: u64, hello: &protocol::Hello, now: i64) 
     .bind(json(&kept)?)
     .bind(now)
     .execute(change.connection())
-    .await?;
-    change.commit().await
+    .await
+    .map(|_| ())
 }
 
 /// A node was heard. Written within a second, together with others; a crash before that loses nothing of worth.

@@ -26,9 +26,9 @@ pub enum Notice {
     Cancel { node: u64, activity: u64 },
     /// The node was removed: its connection is to be closed.
     Removed(u64),
-    /// This agent has connected to the Supervisor of that start: an older connection of the node is to give way, or
-    /// to say that it lives.
-    Arrived { node: u64, instance: String, supervisor: u64 },
+    /// This agent has connected to the Supervisor of that start, by that connection of it: one elsewhere that is
+    /// older is to give way, or to say that it lives. Everybody hears arrivals in the same order.
+    Arrived { node: u64, instance: String, supervisor: u64, connection: u64 },
     /// This agent is not the only one of its node, and the other was first.
     Contested { node: u64, instance: String },
     /// Something was sent to this node over a connection that ended: whoever holds it now looks what it misses.

@@ -40,33 +40,53 @@ pub async fn unfinished(store: &Store, node: u64, after: u64) -> Result<Vec<Acti
 /// To be called before an activity is sent. True when it was queued and its deadline has not passed: from now on the
 /// node may know of it, and it is the caller's to send. Otherwise somebody else sends it, or it has ended.
 pub async fn delivered(store: &Store, activity: u64, now: i64) -> Result<bool> {
+    Ok(!delivered_all(store, &[activity], now).await?.is_empty())
+}
+
+/// The same for some, by rising id: which of them are the caller's to send.
+pub async fn delivered_all(store: &Store, activities: &[u64], now: i64) -> Result<Vec<u64>> {
     let mut change = store.change().await?;
-    let done = sqlx::query(
-        "UPDATE activities SET state = 'delivered', delivered_at = $2 \
-         WHERE id = $1 AND state = 'queued' AND deadline_at > $2",
-    )
-    .bind(key(activity))
-    .bind(now)
-    .execute(change.connection())
-    .await?;
+    let mut ours = Vec::with_capacity(activities.len());
+    for activity in activities {
+        let done = sqlx::query(
+            "UPDATE activities SET state = 'delivered', delivered_at = $2 \
+             WHERE id = $1 AND state = 'queued' AND deadline_at > $2",
+        )
+        .bind(key(*activity))
+        .bind(now)
+        .execute(change.connection())
+        .await?;
+        if done.rows_affected() == 1 {
+            ours.push(*activity);
+        }
+    }
     change.commit().await?;
-    Ok(done.rows_affected() == 1)
+    Ok(ours)
 }
 
 /// The node has it in its ledger. False when it is not this node's, or not open.
 pub async fn accepted(store: &Store, node: u64, activity: u64, now: i64) -> Result<bool> {
+    Ok(accepted_all(store, &[(node, activity)], now).await? == 1)
+}
+
+/// The same for some, node and activity, by rising id of the activity. How many it was.
+pub async fn accepted_all(store: &Store, accepted: &[(u64, u64)], now: i64) -> Result<u64> {
     let mut change = store.change().await?;
-    let done = sqlx::query(
-        "UPDATE activities SET state = 'accepted', accepted_at = COALESCE(accepted_at, $3) \
-         WHERE id = $1 AND node_id = $2 AND finished_at IS NULL",
-    )
-    .bind(key(activity))
-    .bind(key(node))
-    .bind(now)
-    .execute(change.connection())
-    .await?;
+    let mut count = 0;
+    for (node, activity) in accepted {
+        let done = sqlx::query(
+            "UPDATE activities SET state = 'accepted', accepted_at = COALESCE(accepted_at, $3) \
+             WHERE id = $1 AND node_id = $2 AND finished_at IS NULL",
+        )
+        .bind(key(*activity))
+        .bind(key(*node))
+        .bind(now)
+        .execute(change.connection())
+        .await?;
+        count += done.rows_affected();
+    }
     change.commit().await?;
-    Ok(done.rows_affected() == 1)
+    Ok(count)
 }
 
 /// What the node does right now. False when it is not this node's, or not open.

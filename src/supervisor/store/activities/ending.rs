@@ -28,6 +28,26 @@ pub async fn finished(store: &Store, node: u64, finished: &Finished, now: i64) -
     Ok(ended == 1)
 }
 
+/// The same for some, node and end, by rising id of the activity.
+pub async fn finished_all(store: &Store, finished: &[(u64, &Finished)], now: i64) -> Result<()> {
+    let mut change = store.change().await?;
+    let ends: Vec<End<'_>> = finished
+        .iter()
+        .map(|(node, finished)| End {
+            activity: finished.request,
+            node: Some(*node),
+            only: None,
+            outcome: &finished.outcome,
+        })
+        .collect();
+    if end_all(&mut change, &ends, now).await? < finished.len() as u64 {
+        for (node, finished) in finished {
+            learn_late(&mut change, *node, finished).await?;
+        }
+    }
+    change.commit().await
+}
+
 async fn learn_late(change: &mut Change, node: u64, finished: &Finished) -> Result<bool> {
     let (Outcome::Completed { result } | Outcome::Rejected { result, .. }) = &finished.outcome;
     let Some(result) = result else { return Ok(false) };

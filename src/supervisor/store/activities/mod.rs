@@ -5,8 +5,8 @@ mod ending;
 
 use sqlx::any::AnyRow;
 
-pub use delivery::{accepted, delivered, progress, undelivered, unfinished};
-pub use ending::{cancel, end_for_removed_node, finished, overdue, reject_overdue};
+pub use delivery::{accepted, accepted_all, delivered, delivered_all, progress, undelivered, unfinished};
+pub use ending::{cancel, end_for_removed_node, finished, finished_all, overdue, reject_overdue};
 
 use super::async_actions::{self, AsyncAction};
 use super::columns::{Columns, json, key};
