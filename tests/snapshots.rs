@@ -149,7 +149,8 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.kill();
         if std::thread::panicking() {
-            eprintln!("{}", self.told());
+            // What went wrong inside is shown with a test that fails.
+            let _ = std::io::Write::write_all(&mut std::io::stderr(), self.told().as_bytes());
         }
     }
 }

@@ -57,6 +57,7 @@ impl Supervisor {
     pub async fn link(&self) -> Link {
         let stream = self.connection().await;
         let mut shown = String::new();
+        #[expect(clippy::result_large_err, reason = "tungstenite asks for an answer of this type")]
         let look = |request: &Request, response: Response| {
             shown = request.headers()["authorization"].to_str().unwrap().to_owned();
             Ok(response)

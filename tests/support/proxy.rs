@@ -111,14 +111,6 @@ impl Proxy {
         self.shared.stalled.send_replace(true);
     }
 
-    pub fn resume(&self) {
-        self.shared.stalled.send_replace(false);
-    }
-
-    pub fn connections(&self) -> usize {
-        self.shared.connections.load(Ordering::Relaxed)
-    }
-
     /// Bytes that passed to the server and back, over all connections.
     pub fn passed(&self) -> (u64, u64) {
         (self.shared.up.load(Ordering::Relaxed), self.shared.down.load(Ordering::Relaxed))
