@@ -223,21 +223,35 @@ async fn one_post_takes_a_snapshot_of_every_node_into_an_s3_store() {
     three_nodes_give_three_archives(fleet).await;
 }
 
+/// The label of the one archive in an outbox, once there is one.
+fn label(outbox: &Path) -> Option<Value> {
+    let entries = std::fs::read_dir(outbox).ok()?.map(|entry| entry.unwrap().path());
+    let label = entries.into_iter().find(|path| path.extension().is_some_and(|ending| ending == "json"))?;
+    serde_json::from_slice(&std::fs::read(label).ok()?).ok()
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_snapshot_goes_on_after_the_agent_was_killed_in_the_middle() {
+async fn a_snapshot_goes_on_after_the_agent_was_killed_in_the_middle_and_is_not_taken_twice() {
     let fleet = Fleet::start(|settings| settings).await;
     let mut node = fleet.node().await;
-    node.start();
+    // Slow enough to be caught while it sends.
+    let config = node.folder.path().join("warden.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text + "upload_kib_per_second = 20\n").unwrap();
     let run = fleet.begin().await;
-    // Killed when it takes it, and again when it is whole.
-    crate::support::until("it is being taken", || node.told().contains("request").then_some(()));
-    node.kill();
     node.start();
-    crate::support::until("there is an archive", || (!is_empty(&node.outbox())).then_some(()));
+    let taken = crate::support::until("there is an archive", || label(&node.outbox()));
     node.kill();
+    assert_eq!(fleet.rows(run).await[0]["status"], "processing");
+    node.start();
+    crate::support::until("it is back", || (node.told().matches("linked to").count() == 2).then_some(()));
+    node.kill();
+    let config_again = std::fs::read_to_string(&config).unwrap().replace("= 20", "= 1000000");
+    std::fs::write(&config, config_again).unwrap();
     node.start();
     let rows = fleet.ended(run, |_| ()).await;
     assert_eq!(rows[0]["status"], "completed", "{rows:#?}");
+    assert_eq!(rows[0]["sha256"], taken["sha256"]);
     assert_eq!(names(&fleet.downloaded(&rows[0]).await), ["manifest.json", "report.html", "report.json"]);
     crate::support::until("the outbox is empty", || is_empty(&node.outbox()).then_some(()));
 }
