@@ -15,6 +15,7 @@ use crate::config::fragments::{self, Fragments};
 use crate::secret::Secret;
 use crate::supervisor::settings::{Overrides, Settings};
 use crate::supervisor::{Clock, Supervisor};
+use crate::systemd::notify;
 
 /// Run the Supervisor: the HTTP API, and the nodes' link to it
 ///
@@ -91,12 +92,14 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
+            notify::stopping();
             told.cancel();
         });
         let supervisor = Supervisor::start(settings, clock(), arguments.new_administrator_key, stop).await?;
         if let Some(key) = &supervisor.administrator_key {
             show(key, arguments.administrator_key_file.as_deref())?;
         }
+        notify::ready(&format!("listens on {}", supervisor.address));
         supervisor.run().await?;
         Ok(0)
     })

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use warden::agent::Settings;
+use warden::config::fragments::Fragments;
+use warden::supervisor::settings::{Overrides, Settings as OfSupervisor};
 
 const FILE: &str = include_str!("../../packaging/etc/warden/warden.toml");
 const POLICY: &str = include_str!("../../packaging/etc/warden/policy.toml");
@@ -27,10 +29,18 @@ fn agent(text: &str) -> Settings {
     Settings::load(folder(text).path()).unwrap_or_else(|problems| panic!("{problems}"))
 }
 
+fn supervisor(text: &str) -> Result<OfSupervisor, String> {
+    let fragments = Fragments::read(folder(text).path());
+    OfSupervisor::read(fragments, Overrides::default()).map_err(|problems| problems.to_string())
+}
+
 /// Every key of a section, as the refusal of one that is none names them.
 fn keys(section: &str) -> BTreeSet<String> {
     let folder = folder(&format!("[{section}]\nno-such-key = 1\n"));
-    let told = Settings::load(folder.path()).unwrap_err().to_string();
+    let told = match section {
+        "supervisor" => supervisor(&format!("[{section}]\nno-such-key = 1\n")).unwrap_err(),
+        _ => Settings::load(folder.path()).unwrap_err().to_string(),
+    };
     let (_, expected) = told.split_once("expected ").unwrap();
     expected.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
@@ -50,10 +60,29 @@ fn the_packaged_settings_are_the_defaults_as_they_are_and_spelt_out() {
 
 #[test]
 fn every_key_is_told_and_every_example_is_understood() {
-    for section in ["agent", "units"] {
+    for section in ["agent", "units", "supervisor"] {
         assert_eq!(keys_told(section), keys(section), "{section}");
     }
     assert_ne!(agent(&spelt_out(FILE, |_| true)), Settings::default());
+}
+
+#[test]
+fn the_packaged_settings_of_the_supervisor_are_its_defaults_and_its_examples_are_understood() {
+    let shown = |text: &str| format!("{:?}", supervisor(text).unwrap());
+    let defaults = shown("");
+    assert_eq!(shown(FILE), defaults);
+    assert_eq!(shown(&spelt_out(FILE, |setting| !setting.ends_with("# example"))), defaults);
+    let kept = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(kept.path(), "postgres://warden@db/warden\n").unwrap();
+    let here = kept.path().to_str().unwrap();
+    let all = spelt_out(FILE, |setting| !setting.starts_with("objects_directory"))
+        .replace("/etc/warden/database-url", here)
+        .replace("/etc/warden/s3-secret", here);
+    let shown = shown(&all);
+    for part in ["S3(", "Postgres {", "Some(Tls {", "https://warden.example.com", "clients-ca.pem"] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    assert!(!shown.contains("postgres://"), "{shown}");
 }
 
 #[test]

@@ -1,0 +1,99 @@
+//! What a Supervisor is told to be, by its command line and `[supervisor]` of the configuration.
+
+mod section;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::network::Network;
+use super::objects::S3Settings;
+use super::uploads::Limits as Archives;
+use crate::secret::Secret;
+
+/// Where it listens when nobody says otherwise: reachable from this host alone, without TLS.
+pub const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7600);
+/// Where its state is when nobody says otherwise.
+pub const DATA_DIRECTORY: &str = "/var/lib/warden-supervisor";
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub listen: SocketAddr,
+    pub tls: Option<Tls>,
+    /// Serves others than this host without TLS: keys and credentials can be read on the way.
+    pub plain_beyond_loopback: bool,
+    /// How nodes and people reach it, without a slash at the end. Without it, as the caller did.
+    pub public_url: Option<String>,
+    /// Proxies whose `x-forwarded-for` is believed.
+    pub trusted_proxies: Vec<Network>,
+    pub database: Database,
+    pub objects: ObjectStore,
+    pub archives: Archives,
+    pub limits: Limits,
+}
+
+/// Where the archives of snapshots lie.
+#[derive(Debug, Clone)]
+pub enum ObjectStore {
+    Folder(PathBuf),
+    S3(S3Settings),
+}
+
+#[derive(Debug, Clone)]
+pub struct Tls {
+    /// PEM: the certificate and those above it.
+    pub certificate: PathBuf,
+    /// PEM
+    pub key: PathBuf,
+    /// PEM: every client must show a certificate that one of these authorities signed.
+    pub client_ca: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone)]
+pub enum Database {
+    Sqlite { directory: PathBuf },
+    Postgres { url: Secret },
+}
+
+/// Bounds an operator may move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests one key may make at once, and how many a second it gets back.
+    pub burst: u32,
+    pub per_second: u32,
+    /// How long an activity may take, from asked to ended, unless the request says otherwise.
+    pub activity_deadline_ms: i64,
+    /// How long a snapshot may take, from asked to stored.
+    pub snapshot_deadline_ms: i64,
+    /// How much later than the deadline a node's answer is still waited for.
+    pub deadline_grace_ms: i64,
+    /// How often a node tells how it is.
+    pub heartbeat_seconds: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            // A console that opens, or a script over a fleet, comes in bursts.
+            burst: 200,
+            per_second: 50,
+            // systemd gives a unit 90 s to stop and 90 s to start.
+            activity_deadline_ms: 300_000,
+            // 16 GiB at 5 MB/s, which is a node behind a slow line.
+            snapshot_deadline_ms: 3_600_000,
+            // A reconnect after the longest pause of 60 s is still in time.
+            deadline_grace_ms: 90_000,
+            heartbeat_seconds: 30,
+        }
+    }
+}
+
+/// What the command line says; it wins over the files.
+#[derive(Debug, Default)]
+pub struct Overrides {
+    pub listen: Option<SocketAddr>,
+    pub public_url: Option<String>,
+    pub data_directory: Option<PathBuf>,
+    pub database_url: Option<Secret>,
+    pub tls_certificate: Option<PathBuf>,
+    pub tls_key: Option<PathBuf>,
+    pub plain_beyond_loopback: bool,
+}
