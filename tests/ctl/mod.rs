@@ -2,6 +2,7 @@
 
 mod calls;
 mod profiles;
+mod real;
 mod scripted;
 mod waiting;
 
