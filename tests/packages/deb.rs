@@ -1,5 +1,6 @@
 //! The .deb on a real systemd.
 
+use super::command::Node;
 use super::{assert_the_agent_waits, packages, sandbox};
 use crate::support::sandbox::Sandbox;
 
@@ -40,4 +41,32 @@ fn installed_it_waits_for_its_enrolment_and_removed_it_leaves_what_is_the_hosts(
         "/run/sandbox*",
     ]);
     assert_eq!(left, "");
+}
+
+#[test]
+fn a_host_becomes_a_node_and_stays_one_through_removal_and_reinstallation() {
+    let sandbox = sandbox();
+    install(&sandbox);
+    let node = Node::enrolled(&sandbox);
+    node.restarts_iggy();
+    node.stops_in_order();
+    let ledger = sandbox.run(&["stat", "--format=%i", "/var/lib/warden/ledger.sqlite"]);
+
+    sandbox.run(&["dpkg", "--remove", "warden"]);
+    assert_eq!(sandbox.property("iggy.service", "ActiveState"), "active");
+    install(&sandbox);
+    sandbox.run(&["systemctl", "start", "warden-supervisor.service"]);
+    node.linked();
+    assert_eq!(sandbox.run(&["stat", "--format=%i", "/var/lib/warden/ledger.sqlite"]), ledger);
+    node.restarts_iggy();
+    assert_eq!(node.activities(), 2);
+
+    // The same version over itself, as a newer one over an older: what runs goes on, and the agent is the new one.
+    let before = sandbox.property("warden.service", "MainPID");
+    let iggy = sandbox.property("iggy.service", "MainPID");
+    install(&sandbox);
+    assert_ne!(sandbox.property("warden.service", "MainPID"), before);
+    assert_eq!(sandbox.property("iggy.service", "MainPID"), iggy);
+    node.linked();
+    node.restarts_iggy();
 }

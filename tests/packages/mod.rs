@@ -1,5 +1,6 @@
 //! The packages: what is in them, and what becomes of a host they are installed on.
 
+mod command;
 mod content;
 mod deb;
 mod rpm;

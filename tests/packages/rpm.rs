@@ -1,5 +1,6 @@
 //! The .rpm on a real systemd. The host is a Debian: what the package needs is there, rpm just does not know.
 
+use super::command::Node;
 use super::{assert_the_agent_waits, packages, sandbox};
 use crate::support::sandbox::Sandbox;
 
@@ -33,4 +34,19 @@ fn a_host_that_presets_it_off_is_left_in_peace() {
     install(&sandbox);
     assert_eq!(sandbox.property("warden.service", "UnitFileState"), "disabled");
     assert_eq!(sandbox.property("warden.service", "ActiveState"), "inactive");
+}
+
+#[test]
+fn a_host_becomes_a_node_and_stays_one_through_an_upgrade() {
+    let sandbox = sandbox();
+    install(&sandbox);
+    let node = Node::enrolled(&sandbox);
+    node.restarts_iggy();
+    let before = sandbox.property("warden.service", "MainPID");
+    let package = packages().rpm.to_str().unwrap();
+    sandbox.run(&["rpm", "--upgrade", "--force", "--nodeps", package]);
+    assert_ne!(sandbox.property("warden.service", "MainPID"), before);
+    node.linked();
+    node.restarts_iggy();
+    node.stops_in_order();
 }
