@@ -56,6 +56,16 @@ fn the_redactor_is_pure() {
 }
 
 #[test]
+fn the_course_of_a_request_is_pure() {
+    for (path, text) in sources("src/agent/request").into_iter().chain(sources("src/agent/actions")) {
+        for door in ["std::fs", "std::env", "std::net", "std::time::Instant", "SystemTime", "tokio", "now()"]
+        {
+            assert!(!text.contains(door), "{} uses {door}", path.display());
+        }
+    }
+}
+
+#[test]
 fn every_file_opens_with_what_it_is_for() {
     for (path, text) in sources("src").into_iter().chain(sources("checks/src")).chain(sources("tests")) {
         assert!(text.starts_with("//! "), "{}", path.display());

@@ -1,6 +1,7 @@
 //! The command line: one file a verb. The only place that prints.
 
 mod agent;
+mod audit;
 mod checks;
 mod completions;
 mod ctl;
@@ -44,6 +45,7 @@ enum Verb {
     Verify(verify::Arguments),
     Diff(diff::Arguments),
     Agent(agent::Arguments),
+    Audit(audit::Arguments),
     Enroll(enroll::Arguments),
     Supervisor(supervisor::Arguments),
     Status(status::Arguments),
@@ -65,6 +67,7 @@ pub fn run() -> ExitCode {
         Verb::Verify(arguments) => verify::run(arguments),
         Verb::Diff(arguments) => diff::run(arguments),
         Verb::Agent(arguments) => agent::run(arguments),
+        Verb::Audit(arguments) => audit::run(arguments),
         Verb::Enroll(arguments) => enroll::run(arguments),
         Verb::Supervisor(arguments) => supervisor::run(arguments),
         Verb::Status(arguments) => status::run(arguments),

@@ -1,7 +1,11 @@
 //! A real systemd, commanded.
 
 mod actions;
+mod full;
+mod killed;
 mod node;
+mod once;
+mod privileges;
 mod sandbox;
 
 use crate::support::sandbox::Sandbox;

@@ -67,7 +67,8 @@ impl Node {
         let mut command = sandbox.command("setpriv");
         let user = start.user;
         let ids = [format!("--reuid={user}"), format!("--regid={user}"), "--init-groups".to_owned()];
-        command.args(ids).args(["--pdeathsig", "KILL", "--"]).args(&start.under);
+        // A change of user forgets the signal that was to come with the end of the parent.
+        command.args(ids).args(["--", "setpriv", "--pdeathsig", "KILL", "--"]).args(&start.under);
         command.arg(std::env::current_exe().unwrap());
         command.args(["--exact", "systemd::node::is_a_node_when_it_is_told_so", "--nocapture"]);
         command.env(STATE, start.state).env(IGGY, start.iggy);
@@ -141,15 +142,30 @@ impl Node {
         }
     }
 
+    pub fn lives(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Stops it, starts it again, and tells what is open then.
+    pub fn open_after_restart(self, sandbox: &Sandbox, start: &Start) -> Vec<u64> {
+        self.stop();
+        Node::start_as(sandbox, start).unwrap().open.clone()
+    }
+
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
     /// Tells it to stop, as systemd does, and waits until it has.
-    pub fn stop(mut self) {
+    pub fn stop(self) {
+        assert!(self.ended_well());
+    }
+
+    /// Tells it to stop; whether it lived to do so.
+    pub fn ended_well(mut self) -> bool {
         drop(self.child.stdin.take());
-        assert!(self.child.wait().unwrap().success());
+        self.child.wait().unwrap().success()
     }
 
     fn line(&mut self) -> Option<String> {

@@ -64,7 +64,7 @@ impl Desk {
         let closing = self.shared.closing.clone();
         loop {
             let message = tokio::select! {
-                () = closing.cancelled() => return,
+                () = closing.cancelled() => break,
                 message = messages.recv() => message,
             };
             match message {
@@ -80,6 +80,12 @@ impl Desk {
                     | ToNode::UploadConfirmed { .. }
                     | ToNode::UploadRefused { .. },
                 ) => {}
+            }
+        }
+        // Work waits in the Supervisor; what is settled need not be told again after the next start.
+        while let Ok(message) = messages.try_recv() {
+            if let ToNode::Settled { request } = message {
+                self.settled(request).await;
             }
         }
     }

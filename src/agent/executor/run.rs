@@ -42,22 +42,35 @@ impl Run {
         let shared = shared.clone();
         let tasks = shared.tasks.clone();
         tasks.spawn(async move {
-            if let Err(error) = tokio::spawn(run.run(effects)).await
-                && error.is_panic()
-            {
-                broke(&shared, request).await;
-            }
+            let ended = tokio::spawn(run.run(effects)).await;
             shared.book.ended(request);
+            match ended {
+                // What came in its last moments.
+                Ok(mut events) => {
+                    while let Ok(event) = events.try_recv() {
+                        match event {
+                            Event::Settled => shared.settle(request).await,
+                            Event::Cancel => {
+                                shared.book.known(request).into_iter().for_each(|said| shared.tell(said))
+                            }
+                            Event::Answer(..) | Event::Tick => {}
+                        }
+                    }
+                }
+                Err(error) if error.is_panic() => broke(&shared, request).await,
+                Err(_) => {}
+            }
         });
     }
 
-    async fn run(mut self, effects: Vec<Effect>) {
+    /// Until its end, or until it is to be parked. What was not taken is given back.
+    async fn run(mut self, effects: Vec<Effect>) -> mpsc::UnboundedReceiver<Event> {
         self.apply(effects).await;
         while !self.course.is_over() {
             let event = tokio::select! {
                 biased;
-                () = self.shared.parking.cancelled() => return,
-                () = self.shared.closing.cancelled(), if !self.course.is_begun() => return,
+                () = self.shared.parking.cancelled() => return self.events,
+                () = self.shared.closing.cancelled(), if !self.course.is_begun() => return self.events,
                 answer = answer(&mut self.under_way) => answer,
                 Some(event) = self.events.recv() => event,
                 () = sleep_until(self.course.wake()) => Event::Tick,
@@ -65,7 +78,10 @@ impl Run {
             let effects = self.course.handle(event, BootTime::now());
             self.apply(effects).await;
         }
-        let _ = tokio::time::timeout(LAST_WRITE, answer(&mut self.under_way)).await;
+        if self.under_way.is_some() {
+            let _ = tokio::time::timeout(LAST_WRITE, answer(&mut self.under_way)).await;
+        }
+        self.events
     }
 
     async fn apply(&mut self, effects: Vec<Effect>) {

@@ -142,7 +142,8 @@ impl Course {
 
     /// When a [`Event::Tick`] is due, whatever else happens.
     pub fn wake(&self) -> BootTime {
-        if self.is_late() { self.last_words() } else { self.deadline }
+        let untold = self.record.step == Step::Finished && !self.told;
+        if self.is_late() && !untold { self.last_words() } else { self.deadline }
     }
 
     pub fn is_over(&self) -> bool {

@@ -430,8 +430,14 @@ fn without_a_ledger_nothing_is_accepted_and_nothing_done() {
     world.happen(Happening::Fails);
     world.happen(Happening::Fails);
     assert!(world.told.is_empty());
-    world.run_out();
+    for _ in 0..10 {
+        world.happen(Happening::Fails);
+        world.happen(Happening::Later(6_000));
+    }
     assert_eq!((code(&world), world.effects), (Code::LedgerUnavailable, 0));
+    world.happen(Happening::Crash { done: false });
+    world.run_out();
+    assert_eq!(world.effects, 0);
 }
 
 #[test]
