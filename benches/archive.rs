@@ -5,15 +5,14 @@
 
 #![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
 
+mod measure;
+
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Instant;
 
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::time::TimeVal;
-use warden::snapshot::archive::{self, Plan};
+use measure::{Cost, measure, median};
+use warden::snapshot::archive::{self, Mask, Plan, Taking};
 use warden::snapshot::redact::Redactor;
 
 const ROUNDS: usize = 3;
@@ -22,10 +21,9 @@ const INCOMPRESSIBLE: u64 = 6;
 const MIB: u64 = 1 << 20;
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let Some(arguments) = measure::arguments() else { return };
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["--one", command @ ..] => measure_here(command),
         ["--warden", tree, out] => pack(Path::new(tree), Path::new(out)),
         ["--crc", tree] => read_all(Path::new(tree)),
         ["--plant", tree] => println!("{} bytes", plant(Path::new(tree), 1 << 30)),
@@ -63,7 +61,8 @@ fn compare(options: &[&str]) {
     let mut runs: Vec<Vec<Run>> = tools.iter().map(|_| Vec::new()).collect();
     for _ in 0..ROUNDS {
         for ((_, command), runs) in tools.iter().zip(&mut runs) {
-            runs.extend(measure(command, &out));
+            let command: Vec<String> = command.iter().map(|&word| word.to_owned()).collect();
+            runs.extend(run(&command, &out));
         }
     }
     println!("{} MiB, medians of {ROUNDS} alternating runs", bytes / MIB);
@@ -73,62 +72,33 @@ fn compare(options: &[&str]) {
             println!("{name:<22} is not here");
             continue;
         }
-        let middle = |value: fn(&Run) -> f64| {
-            let mut values: Vec<f64> = runs.iter().map(value).collect();
-            values.sort_by(f64::total_cmp);
-            values[values.len() / 2]
-        };
-        let speed = bytes as f64 / 1e6 / middle(|run| run.wall);
-        let ratio = middle(|run| run.bytes) / bytes as f64;
-        let (cpu, peak) = (middle(|run| run.cpu), middle(|run| run.peak_mib));
+        let speed = bytes as f64 / 1e6 / median(runs, |run| run.cost.wall);
+        let ratio = median(runs, |run| run.bytes) / bytes as f64;
+        let (cpu, peak) = (median(runs, |run| run.cost.cpu), median(runs, |run| run.cost.peak_mib));
         println!("{name:<22} {speed:>8.0} {ratio:>7.4} {cpu:>8.2} {peak:>10.1}");
     }
     std::fs::remove_dir_all(&folder).expect("the folder goes again");
 }
 
 struct Run {
-    wall: f64,
-    cpu: f64,
-    peak_mib: f64,
+    cost: Cost,
     bytes: f64,
 }
 
-/// Runs a command in a process of its own that does nothing else, so that the kernel's accounting of finished
-/// children is that of this one command. `None` if there is no such program.
-fn measure(command: &[&str], out: &str) -> Option<Run> {
+fn run(command: &[String], out: &str) -> Option<Run> {
     let _ = std::fs::remove_file(out);
-    let output = Command::new(std::env::current_exe().expect("our own path"))
-        .arg("--one")
-        .args(command)
-        .stderr(Stdio::inherit())
-        .output()
-        .expect("the measuring process starts");
-    let printed = String::from_utf8(output.stdout).expect("numbers");
-    let numbers: Vec<f64> = printed.split_whitespace().map(|word| word.parse().expect("a number")).collect();
-    let bytes = std::fs::metadata(out).map_or(0, |metadata| metadata.len()) as f64;
-    let [wall, cpu, peak_mib] = numbers[..] else { return None };
-    Some(Run { wall, cpu, peak_mib, bytes })
-}
-
-fn measure_here(command: &[&str]) {
-    let began = Instant::now();
-    let started =
-        Command::new(command[0]).args(&command[1..]).stdin(Stdio::null()).stdout(Stdio::null()).status();
-    let Ok(status) = started else { return };
-    let wall = began.elapsed().as_secs_f64();
-    assert!(status.success(), "{command:?}: {status}");
-    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).expect("getrusage");
-    let seconds = |time: TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
-    let cpu = seconds(usage.user_time()) + seconds(usage.system_time());
-    println!("{wall} {cpu} {}", usage.max_rss() as f64 / 1024.0);
+    let cost = measure(command)?;
+    Some(Run { cost, bytes: std::fs::metadata(out).map_or(0, |metadata| metadata.len()) as f64 })
 }
 
 fn pack(tree: &Path, out: &Path) {
-    let plan = Plan::new(tree, u64::MAX, 0).expect("a plan");
+    let plan = Plan::new(tree, u64::MAX, 0, Taking::default()).expect("a plan");
     let redactor = Redactor::new([7; 32]);
+    let mask = Mask::new(&redactor);
+    let learned = plan.learn(mask).expect("its texts are read");
     let out = BufWriter::new(File::create(out).expect("the archive"));
     let (_, mut out) =
-        archive::write(plan, out, &redactor, &mut || None, &mut |_| ()).expect("the archive is written");
+        archive::write(learned, out, mask, &mut || None, &mut |_| ()).expect("the archive is written");
     out.flush().expect("the archive is written");
 }
 

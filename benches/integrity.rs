@@ -9,12 +9,11 @@
 #[expect(dead_code, clippy::unwrap_used, reason = "it is of the tests, which use the rest of it")]
 mod segments;
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Instant;
+mod measure;
 
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::time::TimeVal;
+use std::path::{Path, PathBuf};
+
+use measure::{Cost, measure, median};
 
 const RUNS: usize = 7;
 /// Two partitions' worth of segments, as the server makes them with `segment.size = "128 MiB"`.
@@ -23,13 +22,9 @@ const SEGMENT: usize = 128 << 20;
 /// The server flushes about a megabyte at a time; producers commonly send a kilobyte a message.
 const MESSAGES: usize = 1000;
 const PAYLOAD: usize = 1000;
-/// Before a command: measure it, print the three numbers, and end.
-const ONE: &str = "--one";
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    if let Some((ONE, command)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
-        measure_here(command);
+    if measure::arguments().is_none() {
         return;
     }
     let folder = std::env::temp_dir().join(format!("warden-integrity-{}", std::process::id()));
@@ -49,23 +44,18 @@ fn main() {
     // The first round warms the page cache and is not counted.
     for round in 0..=RUNS {
         for ((_, command), costs) in peers.iter().zip(&mut runs) {
-            let cost = measure(command);
+            let cost = measure(command).expect("the command starts: is Debian's package xxhash installed?");
             if round > 0 {
                 costs.push(cost);
             }
         }
     }
     for ((name, _), costs) in peers.iter().zip(&runs) {
-        let middle = |value: fn(&Cost) -> f64| {
-            let mut values: Vec<f64> = costs.iter().map(value).collect();
-            values.sort_by(f64::total_cmp);
-            values[values.len() / 2]
-        };
         println!(
             "{name:<24} {:>6.2} GB/s   {:>6.2} GB per second of CPU   peak {:>5.1} MiB   (medians of {RUNS})",
-            bytes as f64 / middle(|cost| cost.wall) / 1e9,
-            bytes as f64 / middle(|cost| cost.cpu) / 1e9,
-            middle(|cost| cost.peak_mib),
+            bytes as f64 / median(costs, |cost| cost.wall) / 1e9,
+            bytes as f64 / median(costs, |cost| cost.cpu) / 1e9,
+            median(costs, |cost| cost.peak_mib),
         );
     }
     std::fs::remove_dir_all(&folder).expect("the folder goes again");
@@ -96,42 +86,4 @@ fn build(folder: &Path) -> (Vec<PathBuf>, u64) {
         logs.push(name.with_extension("log"));
     }
     (logs, bytes)
-}
-
-#[derive(Clone, Copy)]
-struct Cost {
-    wall: f64,
-    cpu: f64,
-    peak_mib: f64,
-}
-
-/// Runs a command in a process of its own that does nothing else, so that the kernel's accounting of finished
-/// children is that of this one command and all it waited for.
-fn measure(command: &[String]) -> Cost {
-    let output = Command::new(std::env::current_exe().expect("our own path"))
-        .arg(ONE)
-        .args(command)
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .expect("the command starts");
-    let printed = String::from_utf8(output.stdout).expect("numbers");
-    let numbers: Vec<f64> = printed.split_whitespace().map(|word| word.parse().expect("a number")).collect();
-    Cost { wall: numbers[0], cpu: numbers[1], peak_mib: numbers[2] }
-}
-
-fn measure_here(command: &[String]) {
-    let began = Instant::now();
-    let status = Command::new(&command[0])
-        .args(&command[1..])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .status()
-        .expect("the command starts: is Debian's package xxhash installed?");
-    assert!(status.success(), "{command:?} ended with {status}");
-    let wall = began.elapsed().as_secs_f64();
-    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).expect("getrusage");
-    let seconds = |time: TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
-    let cpu = seconds(usage.user_time()) + seconds(usage.system_time());
-    println!("{wall} {cpu} {}", usage.max_rss() as f64 / 1024.0);
 }

@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod cli;
 pub mod config;
+pub mod gentle;
 pub mod iggy;
 pub mod protocol;
 pub mod secret;

@@ -12,13 +12,14 @@ use std::process::Command;
 use std::time::{Duration, UNIX_EPOCH};
 
 use nix::sys::stat::{Mode, SFlag, mknod};
-use warden::snapshot::archive::{self, INVENTORY, Inventory, Plan, Reason};
+use warden::gentle;
+use warden::snapshot::archive::{self, INVENTORY, Inventory, Mask, Plan, Reason, Taking};
 use warden::snapshot::redact::Redactor;
 
-const PARTITION: &str = "streams/0/topics/1/partitions/2";
+pub const PARTITION: &str = "streams/0/topics/1/partitions/2";
 const NO_LIMIT: u64 = u64::MAX;
 
-fn put(root: &Path, path: impl AsRef<OsStr>, content: &[u8]) {
+pub fn put(root: &Path, path: impl AsRef<OsStr>, content: &[u8]) {
     let path = root.join(Path::new(path.as_ref()));
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(&path, content).unwrap();
@@ -27,7 +28,7 @@ fn put(root: &Path, path: impl AsRef<OsStr>, content: &[u8]) {
 }
 
 /// Bytes that do not get smaller (xorshift64*).
-fn noise(length: usize, seed: u64) -> Vec<u8> {
+pub fn noise(length: usize, seed: u64) -> Vec<u8> {
     let mut state = seed | 1;
     let mut next = || {
         state ^= state >> 12;
@@ -38,12 +39,12 @@ fn noise(length: usize, seed: u64) -> Vec<u8> {
     (0..length.div_ceil(8)).flat_map(|_| next()).take(length).collect()
 }
 
-fn text(lines: usize) -> Vec<u8> {
+pub fn text(lines: usize) -> Vec<u8> {
     (0..lines).flat_map(|number| format!("message {number} of {lines}\n").into_bytes()).collect()
 }
 
 /// A data directory with both kinds of segments, small and of several blocks.
-fn plant(root: &Path) {
+pub fn plant(root: &Path) {
     put(root, "state/info", b"0.8.0");
     put(root, "state/log", b"");
     put(root, "logs/iggy-server.log", &text(20_000));
@@ -55,15 +56,20 @@ fn plant(root: &Path) {
 }
 
 fn pack(root: &Path, budget: u64) -> (Inventory, Vec<u8>) {
-    write(Plan::new(root, budget, 1_795_257_393).unwrap())
+    write(plan(root, budget, 1_795_257_393))
+}
+
+fn plan(root: &Path, budget: u64, at: i64) -> Plan {
+    Plan::new(root, budget, at, Taking::default()).unwrap()
 }
 
 fn write(plan: Plan) -> (Inventory, Vec<u8>) {
     let redactor = Redactor::new([7; 32]);
-    archive::write(plan, Vec::new(), &redactor, &mut || None, &mut |_| ()).unwrap()
+    let mask = Mask::new(&redactor);
+    archive::write(plan.learn(mask).unwrap(), Vec::new(), mask, &mut || None, &mut |_| ()).unwrap()
 }
 
-fn members(archive: &[u8]) -> BTreeMap<String, Vec<u8>> {
+pub fn members(archive: &[u8]) -> BTreeMap<String, Vec<u8>> {
     let mut archive = zip::ZipArchive::new(Cursor::new(archive)).unwrap();
     let mut members = BTreeMap::new();
     for index in 0..archive.len() {
@@ -202,7 +208,7 @@ fn files_that_change_after_they_were_listed_are_taken_as_far_as_they_go() {
         put(folder.path(), segment(number), &noise(2_500_000, number + 1));
     }
     put(folder.path(), "state/info", b"0.8.0");
-    let plan = Plan::new(folder.path(), NO_LIMIT, 0).unwrap();
+    let plan = plan(folder.path(), NO_LIMIT, 0);
     let file = |number: u64| File::options().write(true).open(folder.path().join(segment(number))).unwrap();
     file(0).write_all_at(b"more", 2_500_000).unwrap();
     file(1).set_len(1_500_000).unwrap();
@@ -343,14 +349,16 @@ fn a_disk_that_fills_ends_the_archive_and_leaves_it_readable() {
         put(folder.path(), format!("{PARTITION}/{number:020}.log"), &noise(12 << 20, number + 1));
     }
     put(folder.path(), "state/info", b"0.8.0");
-    let plan = Plan::new(folder.path(), NO_LIMIT, 0).unwrap();
+    let plan = plan(folder.path(), NO_LIMIT, 0);
     let redactor = Redactor::new([7; 32]);
     let mut asked = 0;
     let mut room = || {
         asked += 1;
         Some(if asked < 3 { 1 << 40 } else { 1 << 20 })
     };
-    let (inventory, archive) = archive::write(plan, Vec::new(), &redactor, &mut room, &mut |_| ()).unwrap();
+    let (mask, out) = (Mask::new(&redactor), Vec::new());
+    let (inventory, archive) =
+        archive::write(plan.learn(mask).unwrap(), out, mask, &mut room, &mut |_| ()).unwrap();
     assert!(archive.len() < 50 << 20, "{}", archive.len());
     assert!(inventory.left_out.iter().all(|left| left.reason == Reason::Space));
     assert!(
@@ -373,71 +381,16 @@ fn the_page_cache_is_left_as_it_was_found() {
     // Not below /tmp, which may be memory itself.
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let (cold, warm) = (format!("{PARTITION}/{:020}.log", 1), format!("{PARTITION}/{:020}.log", 2));
-    put(folder.path(), &cold, &noise(8 << 20, 1));
+    // Its last page is not full.
+    put(folder.path(), &cold, &noise((8 << 20) + 100, 1));
     put(folder.path(), &warm, &noise(8 << 20, 2));
     let cold = folder.path().join(cold);
     let file = File::open(&cold).unwrap();
     file.sync_all().unwrap();
-    archive::forget(&file);
+    gentle::forget(&file);
     let warm = folder.path().join(warm);
     let before = resident(&warm);
     assert_eq!((resident(&cold), before), (0, 8 << 20), "this filesystem keeps what it was told to forget");
     pack(folder.path(), NO_LIMIT);
     assert_eq!((resident(&cold), resident(&warm)), (0, before));
-}
-
-fn warden(arguments: &[&str], folder: &Path) -> std::process::Output {
-    Command::new(env!("CARGO_BIN_EXE_warden"))
-        .args(arguments)
-        .env_clear()
-        .current_dir(folder)
-        .stdin(std::process::Stdio::null())
-        .output()
-        .unwrap()
-}
-
-#[test]
-fn the_bundle_carries_the_data_directory_and_its_manifest_tells_of_it() {
-    let folder = tempfile::tempdir().unwrap();
-    plant(&folder.path().join("data"));
-    put(&folder.path().join("data"), "state/tokens", b"revoked");
-    let with_iggy =
-        ["snapshot", "--fail-on=never", "--only=cpu", "--include-iggy", "--iggy-data=data", "-o=out.zip"];
-    let output = warden(&with_iggy, folder.path());
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let printed = String::from_utf8(output.stdout).unwrap();
-    assert!(printed.contains("In it, iggy.zip: 7 files of the data directory"), "{printed}");
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "one file and no leftovers");
-
-    let mut bundle = members(&std::fs::read(folder.path().join("out.zip")).unwrap());
-    let manifest: serde_json::Value = serde_json::from_slice(&bundle["manifest.json"]).unwrap();
-    assert_eq!(manifest["iggy"]["files"], 7);
-    assert_eq!(manifest["iggy"]["left_out"][0]["path"], "state/tokens");
-    assert_eq!(manifest["iggy"]["left_out"][0]["reason"], "secret");
-    let iggy = members(&bundle.remove("iggy.zip").unwrap());
-    assert!(iggy[&format!("{PARTITION}/00000000000000000000.log")] == noise(3_500_000, 7));
-    assert!(warden(&["verify", "out.zip"], folder.path()).status.success());
-}
-
-#[test]
-fn the_plan_tells_the_size_and_writes_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    plant(&folder.path().join("data"));
-    let output = warden(
-        &["snapshot", "--plan", "--only=cpu", "--include-iggy", "--iggy-data=data", "--iggy-budget=1MiB"],
-        folder.path(),
-    );
-    let printed = String::from_utf8(output.stdout).unwrap();
-    assert!(
-        printed
-            .contains("data (by --iggy-data): 5 files with 442 KiB; 2 files with 6.81 MiB would stay behind"),
-        "{printed}"
-    );
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
-    let page = ["snapshot", "--include-iggy", "--iggy-data=data", "-o=report.html"];
-    let refused = warden(&page, folder.path());
-    assert_eq!(refused.status.code(), Some(2));
-    assert!(
-        String::from_utf8_lossy(&refused.stderr).contains("the data directory is a part of a whole bundle")
-    );
 }

@@ -21,6 +21,7 @@ mod inspect;
 mod link;
 mod objects;
 mod packages;
+mod packed;
 mod protocol;
 mod report;
 mod same_bytes;

@@ -1,74 +1,130 @@
 //! Writes a result: readable by its owner only, whole or not at all.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{self, Seek, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, open};
+use rustix::io::Errno;
 
-use crate::snapshot::archive;
+use crate::gentle;
 
-/// Writes `content` to `path` with mode 0600. It is written beside its place and moved there when it is on
-/// disk, so whoever looks sees the old file or the new one, never a part. `option` is what named the place.
+/// Writes `content` to `path` with mode 0600. It gets its name when it is on disk, so whoever looks sees the old file
+/// or the new one, never a part. `option` is what named the place.
 pub fn write_for(path: &Path, content: &[u8], option: &str) -> anyhow::Result<()> {
     write_checked(path, content, option, |_| Ok(()))
 }
 
-/// The same, if `check` agrees to what is on disk before it is moved to its place.
+/// The same, if `check` agrees to what is on disk before it gets its name.
 pub fn write_checked(
     path: &Path,
     content: &[u8],
     option: &str,
     check: impl FnOnce(File) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let partial = beside(path);
-    let written = write_partial(&partial, content).and_then(|()| File::open(&partial));
-    let result = match written.map(check) {
-        Ok(Ok(())) => std::fs::rename(&partial, path),
-        Ok(Err(refused)) => {
-            let _ = std::fs::remove_file(&partial);
-            return Err(refused);
-        }
-        Err(error) => Err(error),
-    };
-    if result.is_err() {
-        let _ = std::fs::remove_file(&partial);
-    }
-    result.with_context(|| {
+    let fill = |mut file: Steady| Ok(file.write_all(content)?);
+    write(path, fill, |file, ()| check(file)).map(|_| ()).map_err(|error| {
         let size = warden_checks::quantity::bytes(content.len() as u64);
-        format!("cannot write {} ({size}); choose another place with {option}", path.display())
-    })?;
-    sync_folder(path);
-    Ok(())
+        explained(error, path, &format!(" ({size})"), option)
+    })
 }
 
-/// Hands a new file to `fill`, and puts it to `path` when that is done and `check` agrees to what is on disk, whole or
-/// not at all; says how large it got.
+/// Hands a new file to `fill`, and names it `path` when that is done and `check` agrees to what is on disk and to what
+/// `fill` returned, whole or not at all; says how large it got.
 /// It goes to disk as it grows, and does not stay in the page cache.
 pub fn write_with<T>(
     path: &Path,
     fill: impl FnOnce(Steady) -> anyhow::Result<T>,
-    check: impl FnOnce(File) -> anyhow::Result<()>,
+    check: impl FnOnce(File, &T) -> anyhow::Result<()>,
 ) -> anyhow::Result<(u64, T)> {
-    let partial = beside(path);
-    let filled = || -> anyhow::Result<(u64, T)> {
-        let file = create(&partial)?;
-        let told = fill(Steady { file: file.try_clone()?, waiting: 0 })?;
-        file.sync_all()?;
-        check(File::open(&partial)?)?;
-        archive::forget(&file);
-        std::fs::rename(&partial, path)?;
-        Ok((file.metadata()?.len(), told))
+    write(path, fill, check).map_err(|error| explained(error, path, "", "--output"))
+}
+
+/// What the disk says is told with the place; what was refused is told as it is.
+fn explained(error: anyhow::Error, path: &Path, size: &str, option: &str) -> anyhow::Error {
+    let from_disk = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<io::Error>().is_some_and(|error| error.raw_os_error().is_some())
     };
-    let result = filled();
-    if result.is_err() {
-        let _ = std::fs::remove_file(&partial);
+    if !error.chain().any(from_disk) {
+        return error;
     }
-    let result = result
-        .with_context(|| format!("cannot write {}; choose another place with --output", path.display()))?;
+    error.context(format!("cannot write {}{size}; choose another place with {option}", path.display()))
+}
+
+fn write<T>(
+    path: &Path,
+    fill: impl FnOnce(Steady) -> anyhow::Result<T>,
+    check: impl FnOnce(File, &T) -> anyhow::Result<()>,
+) -> anyhow::Result<(u64, T)> {
+    let fresh = Fresh::beside(path)?;
+    let told = fill(Steady { file: fresh.file.try_clone()?, waiting: 0 })?;
+    fresh.file.sync_all()?;
+    let mut again = fresh.file.try_clone()?;
+    again.rewind()?;
+    check(again, &told)?;
+    gentle::forget(&fresh.file);
+    let bytes = fresh.file.metadata()?.len();
+    fresh.name(path)?;
     sync_folder(path);
-    Ok(result)
+    Ok((bytes, told))
+}
+
+/// A file that has no name yet: whatever ends this process, nothing is left of it. Where the filesystem knows no such
+/// files, it has one that tells that it is not whole, and loses it again unless the process is killed.
+struct Fresh {
+    file: File,
+    partial: Option<PathBuf>,
+}
+
+impl Fresh {
+    fn beside(path: &Path) -> io::Result<Fresh> {
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        if let Ok(file) = open(folder_of(path), flags, Mode::RUSR | Mode::WUSR) {
+            return Ok(Fresh { file: File::from(file), partial: None });
+        }
+        let partial = beside(path);
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&partial)?;
+        Ok(Fresh { file, partial: Some(partial) })
+    }
+
+    /// Gives it its name, in the place of a file that has it already.
+    fn name(mut self, path: &Path) -> io::Result<()> {
+        if self.partial.is_none() {
+            match self.link(path) {
+                Err(Errno::EXIST) => {
+                    // No call does both: link the new, and take the name of the old.
+                    let partial = beside(path);
+                    self.link(&partial)?;
+                    self.partial = Some(partial);
+                }
+                done => return Ok(done?),
+            }
+        }
+        let Some(partial) = &self.partial else { return Ok(()) };
+        std::fs::rename(partial, path)?;
+        self.partial = None;
+        Ok(())
+    }
+
+    fn link(&self, path: &Path) -> Result<(), Errno> {
+        let own = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        match linkat(CWD, own.as_str(), CWD, path, AtFlags::SYMLINK_FOLLOW) {
+            // Without /proc it takes a right that root has.
+            Err(Errno::NOENT) => linkat(&self.file, "", CWD, path, AtFlags::EMPTY_PATH),
+            done => done,
+        }
+    }
+}
+
+impl Drop for Fresh {
+    fn drop(&mut self) {
+        if let Some(partial) = &self.partial {
+            let _ = std::fs::remove_file(partial);
+        }
+    }
 }
 
 /// Bytes handed to the kernel at once.
@@ -89,7 +145,7 @@ impl Write for Steady {
         if self.waiting >= WAITING {
             self.waiting = 0;
             self.file.sync_data()?;
-            archive::forget(&self.file);
+            gentle::forget(&self.file);
         }
         Ok(written)
     }
@@ -99,29 +155,11 @@ impl Write for Steady {
     }
 }
 
-impl Seek for Steady {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        self.file.seek(to)
-    }
-}
-
 /// Whether something can be written at `path` at all, found out before the work is done.
 pub fn ensure_writable(path: &Path) -> anyhow::Result<()> {
-    let partial = beside(path);
-    let tried = write_partial(&partial, b"").and_then(|()| std::fs::remove_file(&partial));
-    tried.with_context(|| {
+    Fresh::beside(path).map(drop).with_context(|| {
         format!("cannot write to {}; choose another place with --output", folder_of(path).display())
     })
-}
-
-fn write_partial(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = create(path)?;
-    file.write_all(content)?;
-    file.sync_all()
-}
-
-fn create(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
 fn beside(path: &Path) -> PathBuf {
@@ -151,9 +189,47 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("snapshot.zip");
         std::fs::write(&path, "old").unwrap();
-        write_for(&path, b"new", "--output").unwrap();
+        for new in ["new", "newer"] {
+            write_for(&path, new.as_bytes(), "--output").unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), new);
+            assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
+            assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        }
+    }
+
+    #[test]
+    fn until_it_is_whole_it_has_no_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("snapshot.zip");
+        let names = || std::fs::read_dir(folder.path()).unwrap().count();
+        let (bytes, seen) = write_with(
+            &path,
+            |mut file| {
+                file.write_all(b"whole")?;
+                Ok(names())
+            },
+            |mut file, _| {
+                assert_eq!(io::read_to_string(&mut file)?, "whole");
+                anyhow::ensure!(names() == 0, "it is named before it is checked");
+                Ok(())
+            },
+        )
+        .unwrap();
+        assert_eq!((bytes, seen, names()), (5, 0, 1));
+    }
+
+    #[test]
+    fn where_files_without_a_name_are_unknown_it_is_the_same_but_for_a_kill() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("snapshot.zip");
+        let partial = |content: &[u8]| {
+            let partial = beside(&path);
+            std::fs::write(&partial, content).unwrap();
+            Fresh { file: File::open(&partial).unwrap(), partial: Some(partial) }
+        };
+        partial(b"new").name(&path).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
+        drop(partial(b"refused"));
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 

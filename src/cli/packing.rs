@@ -2,6 +2,7 @@
 
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 use clap::ValueEnum;
@@ -9,14 +10,14 @@ use warden_checks::quantity;
 
 use super::output;
 use super::progress::Progress;
+use super::seal::Seal;
 use super::terminal::harmless;
 use crate::config;
 use crate::iggy::report::Mode;
-use crate::snapshot::archive::{self, Inventory, Plan};
+use crate::snapshot::archive::{self, Inventory, Mask, Plan, Taking};
 use crate::snapshot::bundle::{Bundle, Packing};
 use crate::snapshot::second_scan::SecondScan;
 use crate::snapshot::select::Selection;
-use crate::snapshot::signature::SigningKey;
 use crate::snapshot::{Place, Snapshot, inspection};
 
 #[derive(Debug, clap::Args)]
@@ -25,8 +26,8 @@ pub struct Arguments {
     /// Add Iggy's data directory as iggy.zip: messages as they are, configuration and logs masked, no credentials
     ///
     /// Metadata and indexes come first, then logs, then the newest segments. What stays behind is named with the
-    /// reason. See the size with --plan.
-    #[arg(long, conflicts_with_all = ["encrypt_to", "anonymize"])]
+    /// reason. See the size with --plan. With --anonymize all messages stay behind: nobody knows whom they name.
+    #[arg(long)]
     include_iggy: bool,
 
     /// Room for the data directory, before packing: 500MiB, 2GiB, 64GiB
@@ -112,22 +113,26 @@ impl Arguments {
     }
 
     /// For `--plan`: what is looked into and packed, where it was found, and how large it can get.
-    pub fn described(&self, selection: &Selection) -> anyhow::Result<Vec<(&'static str, String, u64)>> {
+    pub fn described(
+        &self,
+        selection: &Selection,
+        anonymous: bool,
+    ) -> anyhow::Result<Vec<(&'static str, String, u64)>> {
         let mut described = Vec::new();
         let place = self.place(false)?;
         if let Some(mode) = self.depth(selection)? {
             described.push(inspected(mode, place.as_ref())?);
         }
         if let Some(place) = place.filter(|_| self.include_iggy) {
-            let (text, worst) = self.packed(&place)?;
+            let (text, worst) = self.packed(&place, anonymous)?;
             described.push(("pack", text, worst));
         }
         Ok(described)
     }
 
-    fn packed(&self, place: &Place) -> anyhow::Result<(String, u64)> {
+    fn packed(&self, place: &Place, anonymous: bool) -> anyhow::Result<(String, u64)> {
         let Place { path, found_by } = place;
-        let plan = Plan::new(path, self.iggy_budget, 0)?;
+        let plan = Plan::new(path, self.iggy_budget, 0, taking(anonymous)?)?;
         let (taken, left_out) = plan.tallies();
         let text = format!(
             "{} (by {}): {} with {}; {} with {} would stay behind",
@@ -141,17 +146,17 @@ impl Arguments {
         Ok((text, plan.worst()))
     }
 
-    /// Writes the bundle with the data directory to `path`.
+    /// Writes the bundle with the data directory to `path`, as `seal` says.
     pub fn write(
         &self,
-        snapshot: &Snapshot,
+        snapshot: &mut Snapshot,
         data: &Path,
-        key: Option<&SigningKey>,
+        seal: &Seal,
         path: &Path,
         progress: &Progress,
     ) -> anyhow::Result<(u64, Inventory)> {
-        let bundle = Bundle::signed(snapshot, key)?;
-        let plan = Plan::new(data, self.iggy_budget, snapshot.clock.seconds())?;
+        let taking = taking(snapshot.anonymizer.is_some())?;
+        let plan = Plan::new(data, self.iggy_budget, snapshot.clock.seconds(), taking)?;
         let folder = output::folder_of(path).to_owned();
         ensure!(
             archive::room(&folder).is_none_or(|room| room >= archive::LEAST_ROOM),
@@ -160,24 +165,48 @@ impl Arguments {
         );
         let (taken, _) = plan.tallies();
         let done = progress.packing(taken.bytes);
-        output::write_with(
+        // What is a secret or a name there must not stand anywhere else either.
+        let redactor = Arc::clone(&snapshot.redactor);
+        let learned = plan.learn(Mask { redactor: &redactor, anonymizer: snapshot.anonymizer.as_ref() })?;
+        snapshot.anonymize_further(learned.names.clone())?;
+        let bundle = Bundle::signed(snapshot, seal.key.as_ref())?;
+        let anonymizer = snapshot.anonymizer.as_ref();
+        let scan = SecondScan { redactor: &redactor, anonymizer, iggy_as_it_is: taking.credentials };
+        let (bytes, (inventory, _)) = output::write_with(
             path,
             |file| {
                 let packing = Packing {
-                    plan,
-                    redactor: &snapshot.redactor,
-                    key,
+                    learned,
+                    mask: Mask { redactor: &redactor, anonymizer },
+                    key: seal.key.as_ref(),
                     room: &mut || archive::room(&folder),
                     observe: &mut |bytes| done.set_position(bytes),
                 };
-                let out = BufWriter::with_capacity(output::WRITTEN_AT_ONCE, file);
+                let (out, back) = seal.wrap(BufWriter::with_capacity(output::WRITTEN_AT_ONCE, file))?;
                 let (out, inventory) = bundle.zip_with_iggy(out, packing)?;
-                out.into_inner().map_err(|error| error.into_error())?;
-                Ok(inventory)
+                out.finish()?.into_inner().map_err(|error| error.into_error())?;
+                Ok((inventory, back))
             },
-            |file| SecondScan { redactor: &snapshot.redactor, anonymizer: None }.archive(file),
-        )
+            // What is on disk is read once more, decrypted on its way if it is encrypted there.
+            |file, (_, back)| match back {
+                None => scan.archive(file),
+                Some(back) => scan.archive(back.open(file)?),
+            },
+        )?;
+        Ok((bytes, inventory))
     }
+}
+
+/// What the host's policy and the wish to name nobody leave of the data directory.
+fn taking(anonymous: bool) -> anyhow::Result<Taking> {
+    let credentials = config::policy::includes_secrets_of_iggy(Path::new(config::policy::PLACE))?;
+    ensure!(
+        !(credentials && anonymous),
+        "{} has the data directory taken as it is, and --anonymize is to name nobody: leave --include-iggy or \
+         --anonymize out",
+        config::policy::PLACE
+    );
+    Ok(Taking { messages: !anonymous, credentials })
 }
 
 fn inspected(mode: Mode, place: Option<&Place>) -> anyhow::Result<(&'static str, String, u64)> {
@@ -189,9 +218,10 @@ fn inspected(mode: Mode, place: Option<&Place>) -> anyhow::Result<(&'static str,
     );
     let limit = quantity::duration(inspection::limit(mode).as_secs_f64());
     let (depth, bytes) = match (mode, place) {
-        (Mode::Full, Some(place)) => {
-            ("every byte of each segment", Plan::new(&place.path, u64::MAX, 0)?.tallies().0.bytes)
-        }
+        (Mode::Full, Some(place)) => (
+            "every byte of each segment",
+            Plan::new(&place.path, u64::MAX, 0, Taking::default())?.tallies().0.bytes,
+        ),
         (Mode::None, _) => ("structure of each segment", OF_A_SEGMENT),
         (Mode::Sampled | Mode::Full, _) => ("a sample", crate::iggy::SAMPLE),
     };

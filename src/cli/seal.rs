@@ -1,12 +1,13 @@
 //! What is done to a bundle before it is written: signed by its maker, encrypted to its readers.
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 
 use super::verify;
-use crate::snapshot::encryption::{Recipient, encrypt};
+use crate::snapshot::encryption::{ReadBack, Recipient, Sealed, encrypt, encrypting};
 use crate::snapshot::signature::SigningKey;
 
 /// The ending of what is encrypted.
@@ -39,6 +40,15 @@ impl Seal {
 
     pub fn encrypt(&self, content: Vec<u8>) -> anyhow::Result<Vec<u8>> {
         if self.encrypts() { encrypt(&content, &self.recipients) } else { Ok(content) }
+    }
+
+    /// `out` as what is written reaches it, and what reads it back if that takes a key.
+    pub fn wrap<W: Write>(&self, out: W) -> anyhow::Result<(Sealed<W>, Option<ReadBack>)> {
+        if !self.encrypts() {
+            return Ok((Sealed::Open(out), None));
+        }
+        let (writer, back) = encrypting(out, &self.recipients)?;
+        Ok((Sealed::Encrypted(writer), Some(back)))
     }
 
     /// The name under which it is written: what is encrypted tells so.

@@ -125,7 +125,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let selection = Selection { only: arguments.only.clone(), skip: arguments.skip.clone() };
     let checks = selection.checks()?;
     if arguments.plan {
-        let data = arguments.packing.described(&selection)?;
+        let data = arguments.packing.described(&selection, arguments.anonymize)?;
         plan::print(&checks, data, arguments.since, arguments.json)?;
         return Ok(0);
     }
@@ -161,10 +161,10 @@ fn diagnose(arguments: &Arguments, selection: Selection) -> anyhow::Result<u8> {
         policy: arguments.policy.clone(),
         anonymize: arguments.anonymize,
     };
-    let snapshot = collect(&order, &mut |event| progress.observe(event))?;
+    let mut snapshot = collect(&order, &mut |event| progress.observe(event))?;
     progress.say("writing the report");
     let packed = data.filter(|_| arguments.packing.wanted()).map(|data| (&arguments.packing, data.path));
-    let written = write(&snapshot, &seal, &destination, packed, &progress);
+    let written = write(&mut snapshot, &seal, &destination, packed, &progress);
     progress.finish();
     let written = written?;
 
@@ -245,7 +245,7 @@ impl Destination {
 }
 
 fn write(
-    snapshot: &Snapshot,
+    snapshot: &mut Snapshot,
     seal: &Seal,
     destination: &Destination,
     packed: Option<(&packing::Arguments, PathBuf)>,
@@ -257,9 +257,10 @@ fn write(
             Place::Folder(folder) => folder.join(name(&snapshot.report, destination.format)),
             Place::StandardOutput => bail!("an archive with the data directory goes to a file"),
         };
-        let (bytes, inventory) = packing.write(snapshot, &data, seal.key.as_ref(), &path, progress)?;
+        let path = seal.name(path);
+        let (bytes, inventory) = packing.write(snapshot, &data, seal, &path, progress)?;
         let path = path.canonicalize().unwrap_or(path);
-        return Ok(Some(Written { path, bytes, is_archive: true, iggy: Some(inventory) }));
+        return Ok(Some(Written { path, bytes, is_archive: !seal.encrypts(), iggy: Some(inventory) }));
     }
     let bundle = Bundle::signed(snapshot, seal.key.as_ref())?;
     let part = |path: &str| {
@@ -270,7 +271,11 @@ fn write(
         Format::Html => part("report.html")?,
         Format::Json => part("report.json")?,
     };
-    let scan = SecondScan { redactor: &snapshot.redactor, anonymizer: snapshot.anonymizer.as_ref() };
+    let scan = SecondScan {
+        redactor: &snapshot.redactor,
+        anonymizer: snapshot.anonymizer.as_ref(),
+        iggy_as_it_is: false,
+    };
     // What leaves unreadable, or without touching the disk, is scanned before it goes.
     if seal.encrypts() || matches!(destination.place, Place::StandardOutput) {
         match destination.format {

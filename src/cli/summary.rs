@@ -70,10 +70,15 @@ fn text(report: &Report, written: &Written, paint: Painter) -> String {
 fn packed(iggy: &Inventory) -> String {
     let left_out: u64 = iggy.left_out_by_reason.values().map(|tally| tally.files).sum();
     format!(
-        "In it, iggy.zip: {} of the data directory, {} packed to {}; {left_out} left out (warden-inventory.tsv)",
+        "In it, iggy.zip: {} of the data directory, {} packed to {}; {left_out} left out (warden-inventory.tsv){}",
         quantity::count(iggy.files, "file", "files"),
         quantity::bytes(iggy.bytes),
         quantity::bytes(iggy.archive_bytes),
+        if iggy.holds_credentials {
+            ".\nIt holds credentials, as this host's policy says: whoever has it can act as your users"
+        } else {
+            ""
+        },
     )
 }
 

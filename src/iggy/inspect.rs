@@ -14,7 +14,8 @@ use super::report::{Generation, Inspection, Mode, Scan, Segment, VERSION, Verdic
 use super::segment::{self, Depth, Job};
 use super::tree::{ENTRIES, Limits, Tree};
 use super::worst::Problems;
-use super::{gentle, metadata, partitions};
+use super::{metadata, partitions};
+use crate::gentle;
 
 /// Threads that hash. Two keep a disk busy; the host has other things to do with the rest.
 const THREADS: usize = 2;
@@ -58,6 +59,9 @@ pub fn inspect(order: Order<'_>, observe: &(dyn Fn(Progress) -> bool + Sync)) ->
     let mut layout = Layout::default();
     let listing = tree.list(&mut |entry| layout.add(&entry))?;
     let layout = layout.ready();
+    if !layout.is_ours && listing.is_late {
+        bail!("the time was over before the files of {} were listed", order.path.display());
+    }
     if !layout.is_ours {
         bail!(
             "{} is no data directory of Iggy: it holds neither streams/ nor metadata/ nor state/",

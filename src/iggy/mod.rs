@@ -4,7 +4,6 @@
 mod archive;
 mod batch;
 mod bytes;
-mod gentle;
 mod index;
 mod inspect;
 mod journal;

@@ -10,8 +10,8 @@ use cap_std::ambient_authority;
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _};
 
 use super::archive::Archive;
-use super::gentle::Gentle;
 use super::window::Source;
+use crate::gentle::Gentle;
 
 /// Files and folders that are listed. A partition has five or more; a segment takes some 300 B until all is told.
 pub const ENTRIES: usize = 400_000;
@@ -131,7 +131,7 @@ impl Tree {
                 if !metadata.is_file() {
                     return Err(io::Error::other("this is no ordinary file any more"));
                 }
-                look(&mut Gentle::new(file), metadata.len())
+                look(&mut Gentle::new(file, u64::MAX), metadata.len())
             }
             (Root::Archive(archive), Some(member)) => archive.read(member, look),
             (Root::Folder(_), Some(_)) | (Root::Archive(_), None) => Err(io::ErrorKind::NotFound.into()),
@@ -238,6 +238,17 @@ impl Source for Timely<'_> {
     fn skip(&mut self, bytes: u64) -> io::Result<()> {
         self.in_time()?;
         self.source.skip(bytes)
+    }
+}
+
+impl Source for Gentle {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        Read::read(self, buffer)
+    }
+
+    fn skip(&mut self, bytes: u64) -> io::Result<()> {
+        Gentle::skip(self, bytes);
+        Ok(())
     }
 }
 

@@ -1,17 +1,19 @@
 //! The finished snapshot as files: the page, its data, the evidence, and the manifest that holds them together.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufWriter, Cursor, Seek, Write};
+use std::io::{self, BufWriter, Write};
 
 use anyhow::{Context, ensure};
+use crc32fast::Hasher;
+use flate2::Compression;
+use flate2::write::DeflateEncoder;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use warden_checks::host::Clock;
-use zip::write::SimpleFileOptions;
 
 use super::Snapshot;
-use super::archive::{self, Inventory};
-use super::redact::Redactor;
+use super::archive::container::{Container, Label};
+use super::archive::{self, Inventory, Mask};
 use super::report::{self, Outcome};
 use super::signature::{PublicKey, SigningKey};
 
@@ -102,8 +104,8 @@ pub struct Bundle {
 
 /// The data directory to be packed into a bundle, and what it is packed by.
 pub struct Packing<'a> {
-    pub plan: archive::Plan,
-    pub redactor: &'a Redactor,
+    pub learned: archive::Learned,
+    pub mask: Mask<'a>,
     pub key: Option<&'a SigningKey>,
     /// Bytes that may still be written, `None` where that cannot be told.
     pub room: &'a mut (dyn FnMut() -> Option<u64> + Send),
@@ -152,87 +154,122 @@ impl Bundle {
     /// The whole bundle as a ZIP archive. The same bundle makes the same bytes: times are the host's clock when
     /// the run began.
     pub fn zip(&self) -> anyhow::Result<Vec<u8>> {
-        let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
+        let mut members = self.members(Vec::new());
         for (path, content) in &self.files {
-            self.add(&mut archive, path, content)?;
+            members.add(path, content)?;
         }
-        Ok(archive.finish()?.into_inner())
+        members.finish()
     }
 
-    /// The same with the data directory as [`IGGY`], written to `out` as it is read. The manifest then comes last:
-    /// it tells what became of the files.
-    pub fn zip_with_iggy<W: Write + Seek + Send>(
+    /// The same with the data directory as [`IGGY`], written to `out` as it is read, front to back. The manifest then
+    /// comes last: it tells what became of the files.
+    pub fn zip_with_iggy<W: Write + Send>(
         &self,
         out: W,
         packing: Packing<'_>,
     ) -> anyhow::Result<(W, Inventory)> {
-        let Packing { plan, redactor, key, room, observe } = packing;
-        let mut archive = zip::ZipWriter::new(out);
+        let Packing { learned, mask, key, room, observe } = packing;
+        let mut members = self.members(out);
         for (path, content) in &self.files {
             if path != MANIFEST && path != SIGNATURE {
-                self.add(&mut archive, path, content)?;
+                members.add(path, content)?;
             }
         }
-        let stored = self.options().compression_method(zip::CompressionMethod::Stored).large_file(true);
-        archive.start_file(IGGY, stored).with_context(|| format!("cannot add {IGGY} to the archive"))?;
-        let member = BufWriter::new(Hashed { out: &mut archive, hash: Sha256::new(), bytes: 0 });
-        let (inventory, member) = archive::write(plan, member, redactor, room, observe)?;
-        let member = member.into_inner().map_err(|error| error.into_error())?;
-        let entry =
-            FileEntry { path: IGGY.to_owned(), bytes: member.bytes, sha256: hex(&member.hash.finalize()) };
+        let (inventory, entry) = members
+            .add_as_written(IGGY, |member| archive::write(learned, member, mask, room, observe))
+            .with_context(|| format!("cannot add {IGGY} to the archive"))?;
 
         let mut manifest = self.manifest.clone();
         manifest.files.push(entry);
         manifest.iggy = Some(inventory.clone());
         let manifest = serde_json::to_vec_pretty(&manifest)?;
         ensure!(
-            redactor.hits(&manifest) == 0,
+            mask.redactor.hits(&manifest) == 0,
             "a masked secret shows up again in {MANIFEST}: nothing was written"
         );
-        self.add(&mut archive, MANIFEST, &manifest)?;
+        members.add(MANIFEST, &manifest)?;
         if let Some(key) = key {
-            self.add(&mut archive, SIGNATURE, &key.sign(&manifest))?;
+            members.add(SIGNATURE, &key.sign(&manifest))?;
         }
-        Ok((archive.finish()?, inventory))
+        Ok((members.finish()?, inventory))
     }
 
-    fn add<W: Write + Seek>(
-        &self,
-        archive: &mut zip::ZipWriter<W>,
+    fn members<W: Write>(&self, out: W) -> Members<W> {
+        Members { container: Container::new(out), paths: Vec::new(), at: self.clock.seconds() }
+    }
+}
+
+/// The members of a bundle's archive, all of the time of the run.
+struct Members<W> {
+    container: Container<W>,
+    paths: Vec<String>,
+    at: i64,
+}
+
+impl<W: Write> Members<W> {
+    /// Packed, where that makes it smaller.
+    fn add(&mut self, path: &str, content: &[u8]) -> anyhow::Result<()> {
+        let mut packer = DeflateEncoder::new(Vec::new(), Compression::default());
+        packer.write_all(content)?;
+        let packed = packer.finish()?;
+        let (id, label) = self.next(path);
+        let known = (content.len() as u64, crc32fast::hash(content));
+        let pays = packed.len() < content.len();
+        let part = if pays { &packed } else { content };
+        let added = self.container.whole(id, &label, pays, known, &[part]);
+        added.with_context(|| format!("cannot add {path} to the archive"))
+    }
+
+    /// As it is, and as large as `write` makes it.
+    fn add_as_written<T>(
+        &mut self,
         path: &str,
-        content: &[u8],
-    ) -> anyhow::Result<()> {
-        archive
-            .start_file(path, self.options())
-            .with_context(|| format!("cannot add {path} to the archive"))?;
-        Ok(archive.write_all(content)?)
+        write: impl FnOnce(BufWriter<Member<'_, W>>) -> anyhow::Result<(T, BufWriter<Member<'_, W>>)>,
+    ) -> anyhow::Result<(T, FileEntry)> {
+        let (id, label) = self.next(path);
+        self.container.begin_stored(id, &label)?;
+        let data_at = self.container.written();
+        let (crc, hash) = (Hasher::new(), Sha256::new());
+        let member = Member { container: &mut self.container, crc, hash, bytes: 0 };
+        let (told, member) = write(BufWriter::new(member))?;
+        let Member { crc, hash, bytes, .. } = member.into_inner().map_err(|error| error.into_error())?;
+        self.container.end(bytes, crc.finalize(), data_at)?;
+        Ok((told, FileEntry { path: path.to_owned(), bytes, sha256: hex(&hash.finalize()) }))
     }
 
-    fn options(&self) -> SimpleFileOptions {
-        SimpleFileOptions::default()
-            .compression_method(zip::CompressionMethod::Deflated)
-            .last_modified_time(zip_time(self.clock.seconds()))
-            .unix_permissions(0o600)
+    fn next(&mut self, path: &str) -> (u32, Label) {
+        self.paths.push(path.to_owned());
+        (self.paths.len() as u32 - 1, Label { name: path.to_owned(), modified: self.at })
+    }
+
+    fn finish(self) -> anyhow::Result<W> {
+        let Members { container, paths, at } = self;
+        let label =
+            |id: u32| Label { name: paths.get(id as usize).cloned().unwrap_or_default(), modified: at };
+        let (out, _) = container.finish(label).context("cannot write the end of the archive")?;
+        Ok(out)
     }
 }
 
 /// What is written to a member, counted and hashed on its way.
-struct Hashed<'a, W: Write + Seek> {
-    out: &'a mut zip::ZipWriter<W>,
+struct Member<'a, W> {
+    container: &'a mut Container<W>,
+    crc: Hasher,
     hash: Sha256,
     bytes: u64,
 }
 
-impl<W: Write + Seek> Write for Hashed<'_, W> {
+impl<W: Write> Write for Member<'_, W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.out.write(bytes)?;
-        self.hash.update(&bytes[..written]);
-        self.bytes += written as u64;
-        Ok(written)
+        self.container.put(bytes)?;
+        self.crc.update(bytes);
+        self.hash.update(bytes);
+        self.bytes += bytes.len() as u64;
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
+        Ok(())
     }
 }
 
@@ -276,14 +313,4 @@ fn could_not_tell(outcome: Outcome) -> bool {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// ZIP knows the years 1980 to 2107; a clock outside of them is given as the first day it knows.
-fn zip_time(unix_seconds: i64) -> zip::DateTime {
-    let civil =
-        jiff::Timestamp::from_second(unix_seconds).map(|at| at.to_zoned(jiff::tz::TimeZone::UTC).datetime());
-    let Ok(at) = civil else { return zip::DateTime::default() };
-    let (year, month, day) = (u16::try_from(at.year()).unwrap_or(0), at.month() as u8, at.day() as u8);
-    let (hour, minute, second) = (at.hour() as u8, at.minute() as u8, at.second() as u8);
-    zip::DateTime::from_date_and_time(year, month, day, hour, minute, second).unwrap_or_default()
 }

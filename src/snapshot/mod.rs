@@ -15,7 +15,7 @@ pub mod select;
 pub mod signature;
 pub mod verify;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -112,26 +112,45 @@ pub fn collect(order: &Order, observe: &mut dyn FnMut(Event)) -> anyhow::Result<
 }
 
 /// The snapshot without addresses and names. All is judged by then, so that findings stay as they are.
-fn anonymized(snapshot: Snapshot) -> anyhow::Result<Snapshot> {
-    let Snapshot { report, evidence, redactor, clock, .. } = snapshot;
+fn anonymized(mut snapshot: Snapshot) -> anyhow::Result<Snapshot> {
+    let Snapshot { report, evidence, redactor, .. } = &snapshot;
     let machines =
         [report.host.machine_id.clone(), report.host.boot_id.clone()].into_iter().flatten().collect();
     let named =
         ["etc/hostname", "proc/sys/kernel/hostname"].iter().filter_map(|path| evidence.get(*path).cloned());
     let known = Known { hosts: named.chain([report.host.name.clone()]).collect(), machines };
     let mut anonymizer = redactor.anonymizer(&known).context("addresses cannot be looked for")?;
-    let report = serde_json::to_string(&report)?;
+    let report = serde_json::to_string(report)?;
     for text in evidence.keys().chain(evidence.values()).chain([&report]) {
         anonymizer.learn(text);
     }
-    let anonymizer = anonymizer.ready();
-    let report =
-        serde_json::from_str(&anonymizer.text(&report)).context("a report without names is none any more")?;
-    let evidence = evidence
-        .iter()
-        .map(|(path, text)| (anonymizer.text(path).into_owned(), anonymizer.text(text).into_owned()))
-        .collect();
-    Ok(Snapshot { report, evidence, redactor, anonymizer: Some(anonymizer), clock })
+    snapshot.apply(anonymizer.ready())?;
+    Ok(snapshot)
+}
+
+impl Snapshot {
+    /// Takes further names of users out, where names are taken out at all.
+    pub fn anonymize_further(&mut self, names: BTreeSet<String>) -> anyhow::Result<()> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        let Some(mut anonymizer) = self.anonymizer.take() else { return Ok(()) };
+        anonymizer.learn_users(names);
+        self.apply(anonymizer.ready())
+    }
+
+    fn apply(&mut self, anonymizer: Anonymizer) -> anyhow::Result<()> {
+        let report = serde_json::to_string(&self.report)?;
+        self.report = serde_json::from_str(&anonymizer.text(&report))
+            .context("a report without names is none any more")?;
+        let evidence = std::mem::take(&mut self.evidence);
+        self.evidence = evidence
+            .iter()
+            .map(|(path, text)| (anonymizer.text(path).into_owned(), anonymizer.text(text).into_owned()))
+            .collect();
+        self.anonymizer = Some(anonymizer);
+        Ok(())
+    }
 }
 
 fn source(order: &Order, checks: &[&Check]) -> anyhow::Result<(Arc<dyn Source>, Redactor, SourceKind)> {

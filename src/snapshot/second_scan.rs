@@ -4,22 +4,28 @@ use std::io::{self, Cursor, Read, Seek, SeekFrom};
 
 use anyhow::{Context, bail, ensure};
 
+use super::archive::holds_messages;
 use super::redact::{Anonymizer, Redactor};
 
 /// Archives in archives are looked into this deep.
 const DEPTH: usize = 3;
 /// A compressed archive inside an archive is unpacked into memory up to this many bytes.
 const UNPACKED_BYTES: u64 = 32 << 20;
-/// Text members are searched for addresses and names as a whole up to this many bytes; the bundle's own are smaller.
-const TEXT_BYTES: u64 = 64 << 20;
+/// Texts are searched for addresses and names line by line, so many bytes at a time; no line is longer where one is
+/// looked for.
+const LINES_BYTES: usize = 2 << 20;
+/// By so many bytes of its beginning a text is told from what has no addresses in it.
+const LOOKED_AT: usize = 4096;
 
-/// Messages are packed as they are: what their senders wrote is theirs, and says nothing of what was masked here.
-const MESSAGES: &str = "iggy.zip!/streams/";
+/// Messages in it are packed as they are: what their senders wrote is theirs, and says nothing of what was masked here.
+const IGGY: &str = "iggy.zip!/";
 
 /// What is looked for.
 pub struct SecondScan<'s> {
     pub redactor: &'s Redactor,
     pub anonymizer: Option<&'s Anonymizer>,
+    /// Whether the host's policy had all of the data directory taken as it is, credentials included.
+    pub iggy_as_it_is: bool,
 }
 
 impl SecondScan<'_> {
@@ -44,7 +50,10 @@ impl SecondScan<'_> {
             let member = archive.by_index(index)?;
             let name = format!("{within}{}", member.name().context("a member without a readable name")?);
             let (stored, bytes) = (member.compression() == zip::CompressionMethod::Stored, member.size());
-            if name.starts_with(MESSAGES) {
+            if self.iggy_as_it_is && name.starts_with(IGGY) {
+                continue;
+            }
+            if name.strip_prefix(IGGY).is_some_and(holds_messages) {
                 ensure!(self.hits(name.as_bytes()) == 0, "a masked secret shows up in the name of a member");
                 continue;
             }
@@ -73,22 +82,11 @@ impl SecondScan<'_> {
 
     fn member(&self, name: &str, content: impl Read) -> anyhow::Result<()> {
         ensure!(self.hits(name.as_bytes()) == 0, "a masked secret shows up in the name of a member");
-        let Some(anonymizer) = self.anonymizer else {
-            let hits = self.redactor.hits_in(content).with_context(|| format!("cannot read back {name}"))?;
-            ensure!(hits == 0, "a masked secret shows up again in {name}: nothing was kept");
-            return Ok(());
-        };
-        let mut bytes = Vec::new();
-        content
-            .take(TEXT_BYTES + 1)
-            .read_to_end(&mut bytes)
-            .with_context(|| format!("cannot read back {name}"))?;
-        ensure!(bytes.len() as u64 <= TEXT_BYTES, "{name} is too large to be made anonymous");
-        ensure!(
-            self.redactor.hits(&bytes) == 0,
-            "a masked secret shows up again in {name}: nothing was kept"
-        );
-        let left = anonymizer.hits(&String::from_utf8_lossy(&bytes)) + anonymizer.hits(name);
+        let mut left = self.anonymizer.map_or(0, |anonymizer| anonymizer.hits(name));
+        let content =
+            Noticing { inner: content, anonymizer: self.anonymizer, pending: Vec::new(), left: &mut left };
+        let hits = self.redactor.hits_in(content).with_context(|| format!("cannot read back {name}"))?;
+        ensure!(hits == 0, "a masked secret shows up again in {name}: nothing was kept");
         ensure!(left == 0, "{left} addresses or names are left in {name}: nothing was kept");
         Ok(())
     }
@@ -96,6 +94,42 @@ impl SecondScan<'_> {
     fn hits(&self, bytes: &[u8]) -> usize {
         self.redactor.hits(bytes)
     }
+}
+
+/// Counts addresses and names in a text on its way.
+struct Noticing<'n, R> {
+    inner: R,
+    anonymizer: Option<&'n Anonymizer>,
+    pending: Vec<u8>,
+    left: &'n mut usize,
+}
+
+impl<R: Read> Read for Noticing<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        let Some(anonymizer) = self.anonymizer else { return Ok(read) };
+        self.pending.extend_from_slice(&buffer[..read]);
+        if read > 0 && self.pending.len() < LINES_BYTES {
+            return Ok(read);
+        }
+        if !is_text(&self.pending) {
+            // Bytes that happen to look like one are no address.
+            self.anonymizer = None;
+        } else if read == 0 {
+            *self.left += anonymizer.hits(&String::from_utf8_lossy(&self.pending));
+            self.pending.clear();
+        } else {
+            let end = memchr::memrchr(b'\n', &self.pending).map_or(self.pending.len(), |end| end + 1);
+            *self.left += anonymizer.hits(&String::from_utf8_lossy(&self.pending[..end]));
+            self.pending.drain(..end);
+        }
+        Ok(read)
+    }
+}
+
+fn is_text(bytes: &[u8]) -> bool {
+    let beginning = &bytes[..bytes.len().min(LOOKED_AT)];
+    !beginning.contains(&0)
 }
 
 trait ReadSeek: Read + Seek {}
@@ -155,7 +189,7 @@ mod tests {
     fn scan(archive: Vec<u8>) -> Result<(), String> {
         let redactor = Redactor::new([1; 32]);
         redactor.redact(Shape::Log, "password=canary-4711");
-        let scan = SecondScan { redactor: &redactor, anonymizer: None };
+        let scan = SecondScan { redactor: &redactor, anonymizer: None, iggy_as_it_is: false };
         scan.archive(Cursor::new(archive)).map_err(|error| format!("{error:#}"))
     }
 

@@ -27,7 +27,7 @@ struct Policy {
     rule: Vec<Rule>,
 }
 
-/// What this host lets its Supervisor have of snapshots.
+/// What this host lets its Supervisor have of snapshots, and what may be in any of them.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Snapshots {
@@ -39,11 +39,20 @@ pub struct Snapshots {
     pub upload_hosts: Option<Vec<String>>,
     /// Largest archive that may be sent, in MiB. Absent: any.
     pub largest_upload_mib: Option<u64>,
+    /// Take Iggy's data directory as it is, whoever asks for it: metadata with password hashes and tokens, keys, and
+    /// texts unmasked.
+    pub include_secrets_of_iggy: bool,
 }
 
 impl Default for Snapshots {
     fn default() -> Snapshots {
-        Snapshots { allow: true, include_iggy: true, upload_hosts: None, largest_upload_mib: None }
+        Snapshots {
+            allow: true,
+            include_iggy: true,
+            upload_hosts: None,
+            largest_upload_mib: None,
+            include_secrets_of_iggy: false,
+        }
     }
 }
 
@@ -95,11 +104,25 @@ pub fn snapshots(path: &Path) -> anyhow::Result<Snapshots> {
     Ok(roots(path)?.snapshot)
 }
 
+/// Whether the policy at `path` lets Iggy's data directory be taken with the secrets in it. Only root may say so, and
+/// nobody from elsewhere.
+///
+/// # Errors
+/// It is not understood, or others than root can write it.
+pub fn includes_secrets_of_iggy(path: &Path) -> anyhow::Result<bool> {
+    Ok(roots(path)?.snapshot.include_secrets_of_iggy)
+}
+
 fn read(path: &Path) -> anyhow::Result<Vec<String>> {
     let Some((text, _)) = text(path)? else { return Ok(Vec::new()) };
     let policy = parse(&text).with_context(|| {
         format!("nothing is collected while the policy {} is not understood; mend it", path.display())
     })?;
+    ensure!(
+        path == Path::new(PLACE) || !policy.snapshot.include_secrets_of_iggy,
+        "only {PLACE} may say include_secrets_of_iggy, not {}",
+        path.display()
+    );
     Ok(policy.redaction.also_mask)
 }
 

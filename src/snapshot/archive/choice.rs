@@ -19,7 +19,7 @@ pub fn choose(tree: &mut Tree, budget: u64) {
     let mut left = budget;
     let mut later = Vec::new();
     let classes: [&[Content]; 4] = [
-        &[Content::Metadata, Content::Configuration],
+        &[Content::Metadata, Content::Configuration, Content::Secret],
         &[Content::Index],
         &[Content::Other],
         &[Content::Segment],

@@ -95,6 +95,11 @@ impl<W: Write> Container<W> {
         self.open(id, label, Kind::Deflated, 0, 0, 0, true, size >= WIDE_FROM)
     }
 
+    /// Begins a member of any size that follows as it is. Only the list at the end tells where it ends.
+    pub fn begin_stored(&mut self, id: u32, label: &Label) -> io::Result<()> {
+        self.open(id, label, Kind::Stored, 0, 0, 0, true, true)
+    }
+
     pub fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.out.write_all(bytes)?;
         self.at += bytes.len() as u64;
@@ -289,7 +294,11 @@ mod tests {
         }
         container.put(&super::super::deflate::END).unwrap();
         container.end(8, crc32fast::hash(b"streamed"), data_at).unwrap();
-        let names = ["empty/", "a/ä.index", "a/b.log"];
+        container.begin_stored(3, &label("c.zip")).unwrap();
+        let data_at = container.written();
+        container.put(b"as it is").unwrap();
+        container.end(8, crc32fast::hash(b"as it is"), data_at).unwrap();
+        let names = ["empty/", "a/ä.index", "a/b.log", "c.zip"];
         let (bytes, length) = container.finish(|id| label(names[id as usize])).unwrap();
         assert_eq!(bytes.len() as u64, length);
         let mut archive = zip::ZipArchive::new(Cursor::new(bytes)).unwrap();
@@ -298,7 +307,7 @@ mod tests {
             archive.by_name(name).unwrap().read_to_string(&mut content).unwrap();
             content
         };
-        assert_eq!([read("a/ä.index"), read("a/b.log")], ["hello", "streamed"]);
+        assert_eq!([read("a/ä.index"), read("a/b.log"), read("c.zip")], ["hello", "streamed", "as it is"]);
         assert!(archive.by_name("empty/").unwrap().is_dir());
         assert_eq!(archive.by_name("a/b.log").unwrap().unix_mode(), Some(0o100_600));
     }

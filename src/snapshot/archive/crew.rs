@@ -12,10 +12,10 @@ use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
 use nix::fcntl::OFlag;
 
 use super::deflate::{BLOCK_BYTES, Packer};
-use super::gentle;
-use super::masked::{DOCUMENT_BYTES, is_text, mask};
+use super::mask::{DOCUMENT_BYTES, Mask, is_text};
 use super::tree::{Reason, reason_of};
-use crate::snapshot::redact::{Redactor, Shape};
+use crate::gentle;
+use crate::snapshot::redact::Shape;
 
 /// One for each of two cores: what is left of the host is Iggy's.
 pub const WORKERS: usize = 2;
@@ -25,10 +25,10 @@ pub const UNDER_WAY: usize = 3 * WORKERS;
 pub enum Job {
     /// A part of a large file.
     Block { file: Arc<File>, offset: u64, length: usize },
-    /// Lines of a log.
-    Lines { shape: Shape, text: Vec<u8> },
+    /// Lines that the redactor has been through.
+    Lines(Vec<u8>),
     /// A small file: opened, read, masked if it is to be, and packed in one go.
-    Whole { path: PathBuf, mask: Option<Shape>, must_be_text: bool },
+    Whole { path: PathBuf, shape: Option<Shape> },
 }
 
 /// A packed piece.
@@ -47,8 +47,6 @@ pub struct Piece {
 struct Order {
     number: u64,
     job: Job,
-    /// Only to learn secrets from: nothing is packed.
-    only_read: bool,
     plain: Vec<u8>,
     packed: Vec<u8>,
 }
@@ -70,7 +68,7 @@ impl Crew {
     pub fn start<'scope, 'env>(
         scope: &'scope Scope<'scope, 'env>,
         root: &'env Dir,
-        redactor: &'env Redactor,
+        mask: Mask<'env>,
     ) -> io::Result<Crew> {
         let (jobs, waiting) = channel::<Order>();
         let (report, made) = channel();
@@ -83,7 +81,7 @@ impl Crew {
                     let job = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
                     let Ok(order) = job else { return };
                     let number = order.number;
-                    if report.send((number, make(order, root, redactor, &mut packer))).is_err() {
+                    if report.send((number, make(order, root, mask, &mut packer))).is_err() {
                         return;
                     }
                 }
@@ -98,14 +96,10 @@ impl Crew {
         self.next_job - self.next_made < UNDER_WAY as u64
     }
 
-    pub fn is_idle(&self) -> bool {
-        self.next_job == self.next_made
-    }
-
-    pub fn give(&mut self, job: Job, only_read: bool) {
+    pub fn give(&mut self, job: Job) {
         let (plain, packed) = (self.spare.pop().unwrap_or_default(), self.spare.pop().unwrap_or_default());
         // Workers only end after the crew; should one have panicked, `take` tells.
-        let _ = self.jobs.send(Order { number: self.next_job, job, only_read, plain, packed });
+        let _ = self.jobs.send(Order { number: self.next_job, job, plain, packed });
         self.next_job += 1;
     }
 
@@ -152,8 +146,8 @@ fn is_denied(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::PermissionDenied
 }
 
-fn make(order: Order, root: &Dir, redactor: &Redactor, packer: &mut Packer) -> Made {
-    let Order { job, only_read, mut plain, packed, .. } = order;
+fn make(order: Order, root: &Dir, mask: Mask<'_>, packer: &mut Packer) -> Made {
+    let Order { job, mut plain, packed, .. } = order;
     let read = match job {
         Job::Block { file, offset, length } => {
             plain.resize(length, 0);
@@ -161,11 +155,11 @@ fn make(order: Order, root: &Dir, redactor: &Redactor, packer: &mut Packer) -> M
             plain.truncate(read);
             read
         }
-        Job::Lines { shape, text } => {
-            plain = mask(redactor, shape, &text);
+        Job::Lines(text) => {
+            plain = mask.finish(&String::from_utf8_lossy(&text)).into_bytes();
             text.len()
         }
-        Job::Whole { path, mask: shape, must_be_text } => {
+        Job::Whole { path, shape } => {
             let (file, size) = open(root, &path)?;
             let limit = if shape.is_some() { DOCUMENT_BYTES } else { BLOCK_BYTES as u64 };
             if size > limit && shape.is_some() {
@@ -175,18 +169,15 @@ fn make(order: Order, root: &Dir, redactor: &Redactor, packer: &mut Packer) -> M
             plain.resize(size.min(limit) as usize, 0);
             let read = gentle::read_at(&file, &mut plain, 0).map_err(|error| reason_of(&error))?;
             plain.truncate(read);
-            if must_be_text && !is_text(&plain) {
-                return Err(Reason::Unknown);
-            }
             if let Some(shape) = shape {
-                plain = mask(redactor, shape, &plain);
+                if !is_text(&plain) {
+                    return Err(Reason::Unknown);
+                }
+                plain = mask.document(shape, &plain);
             }
             read
         }
     };
-    if only_read {
-        plain.clear();
-    }
     Ok(pack(packer, plain, packed, read as u64))
 }
 
@@ -200,20 +191,4 @@ fn pack(packer: &mut Packer, plain: Vec<u8>, mut packed: Vec<u8>, read: u64) -> 
 pub fn hole() -> Piece {
     let mut packer = Packer::new();
     pack(&mut packer, vec![0; BLOCK_BYTES], Vec::new(), BLOCK_BYTES as u64)
-}
-
-/// Reads a file from its beginning with [`gentle::read_at`], up to the size it had.
-pub struct Gently {
-    pub file: File,
-    pub at: u64,
-    pub size: u64,
-}
-
-impl io::Read for Gently {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let wanted = buffer.len().min((self.size - self.at).try_into().unwrap_or(usize::MAX));
-        let read = gentle::read_at(&self.file, &mut buffer[..wanted], self.at)?;
-        self.at += read as u64;
-        Ok(read)
-    }
 }

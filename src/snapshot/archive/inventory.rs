@@ -26,6 +26,9 @@ pub struct Inventory {
     /// The first of those that stayed behind; `warden-inventory.tsv` names all.
     pub left_out: Vec<LeftOut>,
     pub left_out_by_reason: BTreeMap<Reason, Tally>,
+    /// Whether the host's policy had credentials taken too, and nothing masked.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub holds_credentials: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

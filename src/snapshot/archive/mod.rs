@@ -1,13 +1,13 @@
 //! `iggy.zip`: the data directory as an archive that every system opens, in bounded time, memory and space.
 
 mod choice;
-mod container;
+pub(in crate::snapshot) mod container;
 mod content;
 mod crew;
 mod deflate;
-mod gentle;
 mod inventory;
-mod masked;
+mod learn;
+mod mask;
 mod names;
 mod tree;
 mod writer;
@@ -17,9 +17,11 @@ use std::path::Path;
 
 use anyhow::{Context, anyhow, ensure};
 
-use super::redact::Redactor;
-pub use gentle::forget;
+use crate::gentle;
+use content::Content;
 pub use inventory::{Inventory, LeftOut, MEMBER as INVENTORY, Tally};
+pub use learn::Learned;
+pub use mask::Mask;
 pub use tree::Reason;
 use tree::Tree;
 use writer::Writer;
@@ -33,21 +35,47 @@ const KEPT_FREE_SHARE: u64 = 20;
 /// Room without which it is not worth beginning.
 pub const LEAST_ROOM: u64 = 64 << 20;
 
+/// What may be taken at all.
+#[derive(Clone, Copy, Debug)]
+pub struct Taking {
+    /// Messages, which are taken as they are.
+    pub messages: bool,
+    /// Credentials too, and everything as it is: only the host's own policy may say so.
+    pub credentials: bool,
+}
+
+impl Default for Taking {
+    fn default() -> Taking {
+        Taking { messages: true, credentials: false }
+    }
+}
+
 /// What would be taken of a data directory, and what not.
 pub struct Plan {
     tree: Tree,
     at: i64,
+    taking: Taking,
 }
 
 impl Plan {
     /// Looks at everything below `root` and chooses what `budget` bytes have room for. `at` is the time that the
     /// archive says it was made, in Unix seconds.
-    pub fn new(root: &Path, budget: u64, at: i64) -> anyhow::Result<Plan> {
+    pub fn new(root: &Path, budget: u64, at: i64, taking: Taking) -> anyhow::Result<Plan> {
         let mut tree = Tree::walk(root).with_context(|| {
             format!("cannot open the data directory {}; is it there, and may you read it?", root.display())
         })?;
+        for entry in &mut tree.entries {
+            // An empty file gives nothing away, and that it is empty tells the generation of the data.
+            let may_stay = entry.size > 0 && entry.left_out.is_none();
+            if may_stay && entry.content == Content::Secret && !taking.credentials {
+                entry.left_out = Some(Reason::Secret);
+            }
+            if may_stay && entry.content == Content::Segment && !taking.messages {
+                entry.left_out = Some(Reason::Anonymous);
+            }
+        }
         choice::choose(&mut tree, budget);
-        Ok(Plan { tree, at })
+        Ok(Plan { tree, at, taking })
     }
 
     /// Files and their bytes that would be taken, and those that would stay behind.
@@ -72,26 +100,24 @@ impl Plan {
 /// it cannot tell); when they run out, the archive ends there, whole and readable, and names what is missing.
 /// `observe` is told how many bytes have been read.
 pub fn write<W: Write + Send>(
-    plan: Plan,
+    learned: Learned,
     out: W,
-    redactor: &Redactor,
+    mask: Mask<'_>,
     room: &mut (dyn FnMut() -> Option<u64> + Send),
     observe: &mut (dyn FnMut(u64) + Send),
 ) -> anyhow::Result<(Inventory, W)> {
-    let Plan { tree, at } = plan;
-    let root = tree.root.try_clone().context("cannot open the data directory a second time")?;
+    let Learned { plan, secrets, .. } = learned;
+    let root = plan.tree.root.try_clone().context("cannot open the data directory a second time")?;
     // A thread of its own, so that the caller's keeps its place at the disk and the cores.
     std::thread::scope(|scope| {
         let work = || {
-            gentle::be_gentle();
+            gentle::step_back();
             std::thread::scope(|scope| {
-                let crew = crew::Crew::start(scope, &root, redactor).context("cannot start threads")?;
-                let mut writer = Writer::new(tree, out, crew, redactor, at, room, observe);
-                writer.learn();
-                let values = redactor.receipt().values;
+                let crew = crew::Crew::start(scope, &root, mask).context("cannot start threads")?;
+                let mut writer = Writer::new(plan, out, crew, mask, room, observe);
                 writer.write()?;
                 ensure!(
-                    redactor.receipt().values == values,
+                    mask.redactor.receipt().values == secrets,
                     "a secret appeared in a log while it was being packed: nothing was written; do it again"
                 );
                 writer.finish()
@@ -100,6 +126,12 @@ pub fn write<W: Write + Send>(
         let joined = std::thread::Builder::new().name("archive".to_owned()).spawn_scoped(scope, work);
         joined.context("cannot start a thread")?.join().map_err(|_| anyhow!("a defect while packing"))?
     })
+}
+
+/// Whether a member of this name is one that is taken as it is, because it holds messages.
+pub fn holds_messages(name: &str) -> bool {
+    let parts: Vec<&[u8]> = name.split('/').map(str::as_bytes).collect();
+    content::content(&parts) == Content::Segment
 }
 
 /// Bytes that may be written to the filesystem of `folder` without filling it; `None` if it cannot tell.

@@ -30,6 +30,8 @@ pub enum Reason {
     Unknown,
     /// A document too large to be masked as a whole.
     TooLarge,
+    /// Messages, in a bundle that is to name nobody.
+    Anonymous,
     Link,
     Fifo,
     Socket,
@@ -50,6 +52,7 @@ impl Reason {
             Reason::Limit => "beyond what is listed",
             Reason::Unknown => "not a file of Iggy's and no text",
             Reason::TooLarge => "too large to be masked",
+            Reason::Anonymous => "messages cannot be made anonymous",
             Reason::Link => "a symbolic link",
             Reason::Fifo => "a fifo",
             Reason::Socket => "a socket",
@@ -243,10 +246,6 @@ impl Tree {
             entry.size = metadata.size();
             entry.allocated = metadata.blocks().saturating_mul(512).min(entry.size);
             entry.content = content(&self.parts(&entry));
-            // An empty file gives nothing away, and that it is empty tells the generation of the data.
-            if entry.content == Content::Secret && entry.size > 0 {
-                entry.left_out = Some(Reason::Secret);
-            }
         }
         self.entries.push(entry);
     }

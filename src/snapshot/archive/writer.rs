@@ -1,7 +1,6 @@
 //! Puts the archive together: gives pieces of files to the workers and writes what comes back, in order.
 
 mod labels;
-mod learn;
 mod tell;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -12,14 +11,17 @@ use std::sync::Arc;
 use anyhow::Context;
 use crc32fast::Hasher;
 
+use super::Plan;
 use super::container::Container;
-use super::content::{Content, shape};
-use super::crew::{Crew, Gently, Job, Piece, hole, open};
+use super::content::Content;
+use super::crew::{Crew, Job, Piece, hole, open};
 use super::deflate::{BLOCK_BYTES, END, stored};
 use super::inventory::{Change, Inventory};
-use super::masked::{DOCUMENT_BYTES, Pieces, is_text};
-use super::tree::{Entry, Reason, Tree};
-use crate::snapshot::redact::{Redactor, Shape};
+use super::learn::beginning;
+use super::mask::{DOCUMENT_BYTES, Mask, Pieces, is_text, masking};
+use super::tree::{Entry, Reason};
+use crate::gentle::Gentle;
+use crate::snapshot::redact::Shape;
 
 /// How often the free space is looked at: nobody fills a disk by this much unseen.
 const SPACE_EVERY: u64 = 16 << 20;
@@ -47,9 +49,11 @@ enum Step {
     Piece(Option<u64>),
     /// So many blocks of nothing but zeros.
     Hole(u64),
+    /// With how much of a text was read, `None` when that broke off; of blocks the pieces tell.
     End {
         file: Arc<File>,
         size: u64,
+        text: Option<Option<u64>>,
     },
 }
 
@@ -64,11 +68,10 @@ struct Open {
 }
 
 pub struct Writer<'a, W: Write> {
-    tree: Tree,
+    plan: Plan,
     container: Container<W>,
     crew: Crew,
-    redactor: &'a Redactor,
-    at: i64,
+    mask: Mask<'a>,
     room: &'a mut (dyn FnMut() -> Option<u64> + Send),
     observe: &'a mut (dyn FnMut(u64) + Send),
     steps: VecDeque<Step>,
@@ -85,27 +88,25 @@ pub struct Writer<'a, W: Write> {
 
 impl<'a, W: Write> Writer<'a, W> {
     pub fn new(
-        tree: Tree,
+        plan: Plan,
         out: W,
         crew: Crew,
-        redactor: &'a Redactor,
-        at: i64,
+        mask: Mask<'a>,
         room: &'a mut (dyn FnMut() -> Option<u64> + Send),
         observe: &'a mut (dyn FnMut(u64) + Send),
     ) -> Writer<'a, W> {
         Writer {
-            tree,
+            plan,
             container: Container::new(out),
             crew,
-            redactor,
-            at,
+            mask,
             room,
             observe,
             steps: VecDeque::new(),
             open: None,
             hole: None,
             masked_labels: BTreeMap::new(),
-            masked_before: BTreeMap::new(),
+            masked_before: mask.redactor.receipt().counts,
             looked_at: 0,
             is_full: false,
             read: 0,
@@ -114,21 +115,21 @@ impl<'a, W: Write> Writer<'a, W> {
     }
 
     pub fn write(&mut self) -> anyhow::Result<()> {
-        for id in 0..self.tree.entries.len() as u32 {
+        for id in 0..self.plan.tree.entries.len() as u32 {
             if self.entry(id).is_empty_folder {
                 let label = self.label(id);
                 self.container.directory(id, &label)?;
             }
         }
         for content in ORDER {
-            for id in 0..self.tree.entries.len() as u32 {
+            for id in 0..self.plan.tree.entries.len() as u32 {
                 let entry = *self.entry(id);
                 if entry.content != content || entry.left_out.is_some() || entry.is_empty_folder {
                     continue;
                 }
                 self.look_for_room();
                 if self.is_full {
-                    self.tree.entries[id as usize].left_out = Some(Reason::Space);
+                    self.plan.tree.entries[id as usize].left_out = Some(Reason::Space);
                     continue;
                 }
                 self.file(id, &entry).with_context(|| {
@@ -145,49 +146,57 @@ impl<'a, W: Write> Writer<'a, W> {
     /// Writes the inventory and the list of members.
     pub fn finish(mut self) -> anyhow::Result<(Inventory, W)> {
         self.tell()?;
-        let Writer { tree, container, masked_labels, at, mut inventory, .. } = self;
-        let label = |id: u32| labels::label(&tree, &masked_labels, at, id);
+        let Writer { plan, container, masked_labels, mut inventory, .. } = self;
+        let label = |id: u32| labels::label(&plan.tree, &masked_labels, plan.at, id);
         let (out, bytes) = container.finish(label).context("cannot write the end of the archive")?;
         inventory.archive_bytes = bytes;
         Ok((inventory, out))
     }
 
     fn file(&mut self, id: u32, entry: &Entry) -> anyhow::Result<()> {
-        let mask = self.mask(entry);
-        let in_pieces = mask.is_none_or(|(_, in_pieces)| in_pieces);
-        let small = if mask.is_some() { DOCUMENT_BYTES } else { BLOCK_BYTES as u64 };
-        let path = self.tree.path(entry);
+        let masking = masking(&self.plan.tree, entry, self.plan.taking);
+        let in_pieces = masking.is_none_or(|(_, in_pieces)| in_pieces);
+        let small = if masking.is_some() { DOCUMENT_BYTES } else { BLOCK_BYTES as u64 };
+        let path = self.plan.tree.path(entry);
         if !in_pieces || entry.size <= small {
-            let job = Job::Whole { path, mask: mask.map(|(shape, _)| shape), must_be_text: mask.is_some() };
+            let job = Job::Whole { path, shape: masking.map(|(shape, _)| shape) };
             return self.give(job, Step::Whole(id));
         }
-        let (file, size) = match open(&self.tree.root, &path) {
+        let (file, size) = match open(&self.plan.tree.root, &path) {
             Ok(opened) => opened,
             Err(reason) => {
-                self.tree.entries[id as usize].left_out = Some(reason);
+                self.plan.tree.entries[id as usize].left_out = Some(reason);
                 return Ok(());
             }
         };
-        match mask {
+        match masking {
             Some((shape, _)) => self.lines(id, file, size.min(entry.size), shape),
             None => self.blocks(id, file, size, entry.allocated < entry.size),
         }
     }
 
     fn lines(&mut self, id: u32, file: File, size: u64, shape: Shape) -> anyhow::Result<()> {
-        let watched = Arc::new(file.try_clone()?);
-        let mut pieces = Pieces::new(Gently { file, at: 0, size });
-        let mut piece = pieces.next().ok().flatten();
-        if piece.as_deref().is_none_or(|text| !is_text(text)) {
-            self.tree.entries[id as usize].left_out = Some(Reason::Unknown);
+        if !beginning(&file).is_ok_and(|beginning| is_text(&beginning)) {
+            self.plan.tree.entries[id as usize].left_out = Some(Reason::Unknown);
             return Ok(());
         }
+        let watched = Arc::new(file.try_clone()?);
         self.steps.push_back(Step::Begin { id, size });
-        while let Some(text) = piece {
-            self.give(Job::Lines { shape, text }, Step::Piece(None))?;
-            piece = pieces.next().ok().flatten();
+        let redactor = self.mask.redactor;
+        let mut failure = None;
+        let mut pieces = Pieces::new(redactor, |text| {
+            self.give(Job::Lines(text), Step::Piece(None)).map_err(|error| {
+                failure = Some(error);
+                io::Error::other("the archive cannot be written")
+            })
+        });
+        let copied = redactor.copy(shape, Gentle::new(file, size), &mut pieces);
+        let copied = pieces.finish().and(copied);
+        if let Some(failure) = failure {
+            return Err(failure);
         }
-        self.steps.push_back(Step::End { file: watched, size });
+        let text = Some(copied.ok().map(|copied| copied.read));
+        self.steps.push_back(Step::End { file: watched, size, text });
         Ok(())
     }
 
@@ -216,7 +225,7 @@ impl<'a, W: Write> Writer<'a, W> {
             self.give(job, Step::Piece(Some(length)))?;
             offset += length;
         }
-        self.steps.push_back(Step::End { file, size });
+        self.steps.push_back(Step::End { file, size, text: None });
         Ok(())
     }
 
@@ -224,7 +233,7 @@ impl<'a, W: Write> Writer<'a, W> {
         while !self.crew.has_room() {
             self.step()?;
         }
-        self.crew.give(job, false);
+        self.crew.give(job);
         self.steps.push_back(step);
         Ok(())
     }
@@ -234,7 +243,7 @@ impl<'a, W: Write> Writer<'a, W> {
             None => {}
             Some(Step::Whole(id)) => match self.crew.take() {
                 Ok(piece) => self.whole(id, piece)?,
-                Err(reason) => self.tree.entries[id as usize].left_out = Some(reason),
+                Err(reason) => self.plan.tree.entries[id as usize].left_out = Some(reason),
             },
             Some(Step::Begin { id, size }) => {
                 let label = self.label(id);
@@ -254,7 +263,7 @@ impl<'a, W: Write> Writer<'a, W> {
                 }
                 self.hole = Some(piece);
             }
-            Some(Step::End { file, size }) => self.end(&file, size)?,
+            Some(Step::End { file, size, text }) => self.end(&file, size, text)?,
         }
         Ok(())
     }
@@ -293,8 +302,14 @@ impl<'a, W: Write> Writer<'a, W> {
         put(&mut self.container, piece)
     }
 
-    fn end(&mut self, file: &File, size: u64) -> anyhow::Result<()> {
-        let Some(open) = self.open.take() else { return Ok(()) };
+    fn end(&mut self, file: &File, size: u64, text: Option<Option<u64>>) -> anyhow::Result<()> {
+        let Some(mut open) = self.open.take() else { return Ok(()) };
+        match text {
+            // What was read of a text is longer or shorter than what came of it.
+            Some(Some(read)) => open.read = read,
+            Some(None) => open.ended = open.ended.or(Some(Change::Torn)),
+            None => {}
+        }
         self.container.put(&END)?;
         self.container.end(open.size, open.crc.finalize(), open.data_at)?;
         self.count(open.id, open.size);
@@ -336,7 +351,7 @@ impl<'a, W: Write> Writer<'a, W> {
         self.inventory.files += 1;
         self.inventory.bytes += size;
         let entry = *self.entry(id);
-        self.inventory.renamed += u64::from(self.tree.is_renamed(&entry));
+        self.inventory.renamed += u64::from(self.plan.tree.is_renamed(&entry));
     }
 
     fn look_for_room(&mut self) {
@@ -348,13 +363,7 @@ impl<'a, W: Write> Writer<'a, W> {
     }
 
     fn entry(&self, id: u32) -> &Entry {
-        &self.tree.entries[id as usize]
-    }
-
-    /// How it is masked; `None` for what is taken as it is.
-    fn mask(&self, entry: &Entry) -> Option<(Shape, bool)> {
-        let is_masked = matches!(entry.content, Content::Configuration | Content::Log | Content::Other);
-        (is_masked && !entry.is_empty_folder).then(|| shape(entry.content, &self.tree.label(entry)))
+        &self.plan.tree.entries[id as usize]
     }
 }
 

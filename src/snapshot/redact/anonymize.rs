@@ -105,16 +105,25 @@ impl Anonymizer {
 
     /// Takes the names of users from the paths of a text.
     pub fn learn(&mut self, text: &str) {
-        let found: BTreeSet<String> = self
-            .shapes
+        let found = self.unknown(text);
+        self.learn_users(found);
+    }
+
+    pub fn learn_users(&mut self, names: impl IntoIterator<Item = String>) {
+        for name in names {
+            self.names.entry(name).or_insert("user");
+        }
+    }
+
+    /// Names of users in the paths of a text that are not known yet.
+    pub fn unknown(&self, text: &str) -> BTreeSet<String> {
+        self.shapes
             .home
             .captures_iter(text)
             .filter_map(|found| Some(found.get(1)?.as_str().trim_end_matches('.').to_ascii_lowercase()))
             .filter(|name| name.len() > 1 && !SERVICE_USERS.contains(&name.as_str()))
-            .collect();
-        for name in found {
-            self.names.entry(name).or_insert("user");
-        }
+            .filter(|name| !self.names.contains_key(name))
+            .collect()
     }
 
     /// To be called when all is learned.

@@ -17,6 +17,7 @@ mod pem;
 mod providers;
 mod receipt;
 mod scan;
+mod seam;
 mod span;
 mod stream;
 mod structured;

@@ -1,4 +1,4 @@
-//! What members are called: their paths, without the secrets that may stand in them.
+//! What members are called: their paths, without the secrets and names that may stand in them.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -7,24 +7,17 @@ use super::super::container::Label;
 use super::super::inventory::MEMBER;
 use super::super::tree::Tree;
 use super::Writer;
-use crate::snapshot::redact::Shape;
 
 impl<W: Write> Writer<'_, W> {
     pub(super) fn label(&mut self, id: u32) -> Label {
-        if let Some(entry) = self.tree.entries.get(id as usize)
+        if let Some(entry) = self.plan.tree.entries.get(id as usize)
+            && !self.plan.taking.credentials
             && !self.masked_labels.contains_key(&id)
+            && let Some(masked) = self.mask.path(&self.plan.tree.label(entry))
         {
-            let plain = self.tree.label(entry);
-            if may_hold_a_secret(&plain) {
-                let masked = self.redactor.redact(Shape::Plain, &plain);
-                let masked = self.redactor.sweep(&masked);
-                if *masked != plain {
-                    // The token as a name that Windows takes.
-                    self.masked_labels.insert(id, masked.replace(':', "-"));
-                }
-            }
+            self.masked_labels.insert(id, masked);
         }
-        label(&self.tree, &self.masked_labels, self.at, id)
+        label(&self.plan.tree, &self.masked_labels, self.plan.at, id)
     }
 }
 
@@ -37,23 +30,4 @@ pub(super) fn label(tree: &Tree, masked: &BTreeMap<u32, String>, at: i64, id: u3
         name.push('/');
     }
     Label { name, modified: entry.modified }
-}
-
-/// Names that Iggy gives are words and numbers; asking the mask about each of 200,000 would take its time.
-pub(super) fn may_hold_a_secret(path: &str) -> bool {
-    const SHORTEST: usize = 8;
-    const IGGYS: [&str; 9] = [
-        "streams",
-        "topics",
-        "partitions",
-        "offsets",
-        "consumers",
-        "groups",
-        "superblock",
-        "metadata",
-        "runtime",
-    ];
-    path.split(['/', '.']).any(|word| {
-        word.len() >= SHORTEST && !word.bytes().all(|byte| byte.is_ascii_digit()) && !IGGYS.contains(&word)
-    })
 }

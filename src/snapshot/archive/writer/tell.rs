@@ -12,7 +12,7 @@ use super::Writer;
 impl<W: Write> Writer<'_, W> {
     /// Names what is missing: in the inventory the first ones, in a member of the archive all.
     pub(super) fn tell(&mut self) -> anyhow::Result<()> {
-        let id = self.tree.entries.len() as u32;
+        let id = self.plan.tree.entries.len() as u32;
         let label = self.label(id);
         let mut packer = Packer::new();
         let (mut text, mut packed) = (String::from("what\tbytes\tmodified\tpath\n"), Vec::new());
@@ -39,14 +39,14 @@ impl<W: Write> Writer<'_, W> {
         for change in &self.inventory.changed {
             text.push_str(&format!("{:?}\t\t\t{}\n", change.how, change.path).to_lowercase());
         }
-        for id in 0..self.tree.entries.len() as u32 {
+        for id in 0..self.plan.tree.entries.len() as u32 {
             let entry = *self.entry(id);
             let path = self.label(id).name;
             let modified = entry.modified;
             if let Some(reason) = entry.left_out {
                 text.push_str(&format!("{}\t{}\t{modified}\t{path}\n", reason.sentence(), entry.size));
                 self.inventory.leave_out(|| path, entry.size, reason);
-            } else if self.tree.is_renamed(&entry) {
+            } else if self.plan.tree.is_renamed(&entry) {
                 text.push_str(&format!(
                     "renamed, %XX are bytes of its name\t{}\t{modified}\t{path}\n",
                     entry.size
@@ -54,8 +54,8 @@ impl<W: Write> Writer<'_, W> {
             }
             put(&mut self.container, &mut text, BLOCK_BYTES / 2)?;
         }
-        if self.tree.beyond > 0 {
-            let beyond = self.tree.beyond;
+        if self.plan.tree.beyond > 0 {
+            let beyond = self.plan.tree.beyond;
             text.push_str(&format!(
                 "{}\t\t\t{beyond} entries and all below them\n",
                 Reason::Limit.sentence()
@@ -65,7 +65,8 @@ impl<W: Write> Writer<'_, W> {
         put(&mut self.container, &mut text, 1)?;
         self.container.put(&END)?;
         self.container.end(size, crc.finalize(), data_at)?;
-        let now = self.redactor.receipt().counts;
+        self.inventory.holds_credentials = self.plan.taking.credentials;
+        let now = self.mask.redactor.receipt().counts;
         for (rule, count) in now {
             let before = self.masked_before.get(&rule).copied().unwrap_or(0);
             if count > before {

@@ -1,0 +1,102 @@
+//! Reads beside a running Iggy without being felt: last in line for the disk and the cores, and with no trace in the
+//! page cache.
+
+use std::fs::File;
+use std::io::{self, IoSliceMut, Read};
+use std::num::NonZeroU64;
+use std::os::unix::fs::FileExt;
+
+use rustix::fs::{Advice, fadvise};
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
+
+/// The last of the kernel's 40 steps.
+const NICE: i32 = 19;
+/// Bytes of the smallest page there is.
+const PAGE: u64 = 4096;
+
+/// Puts the calling thread, and those that it starts, behind all others: the disk only when nobody else wants it, the
+/// cores likewise. A kernel or sandbox that does not let us only makes it less gentle.
+pub fn step_back() {
+    let _ = rustix::process::setpriority_process(None, NICE);
+    idle_disk();
+}
+
+#[expect(unsafe_code, reason = "ioprio_set(2) has no wrapper; it takes three numbers and touches no memory")]
+fn idle_disk() {
+    const WHO_PROCESS: i32 = 1;
+    const THIS_THREAD: i32 = 0;
+    const CLASS_IDLE: i32 = 3 << 13;
+    // SAFETY: no pointer is passed, and only the calling thread is changed.
+    unsafe { nix::libc::syscall(nix::libc::SYS_ioprio_set, WHO_PROCESS, THIS_THREAD, CLASS_IDLE) };
+}
+
+/// Each read asks for all it wants: what the kernel would read ahead could not be told from what was there before.
+pub fn without_readahead(file: &File) {
+    let _ = fadvise(file, 0, None, Advice::Random);
+}
+
+/// Fills `buffer` from `offset` on as far as the file goes, and returns how far that was. What was not in the page
+/// cache before is not there afterwards; what was, stays. A cold block with warm pages in its middle loses those:
+/// blocks are small.
+pub fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let (warm, can_tell) = loop {
+        match preadv2(file, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT) {
+            Ok(warm) => break (warm, true),
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => break (0, true),
+            // Filesystems that cannot tell keep what they keep.
+            Err(_) => break (0, false),
+        }
+    };
+    // The question alone may have begun to bring in the rest: it was not there before.
+    let mut filled = warm;
+    while filled < buffer.len() {
+        match file.read_at(&mut buffer[filled..], offset + filled as u64) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => match read? {
+                0 => break,
+                read => filled += read,
+            },
+        }
+    }
+    // The kernel keeps a page of which only a part is named: at the end of a file, the last.
+    let (from, to) = (offset + warm as u64, (offset + filled as u64).next_multiple_of(PAGE));
+    if let (true, Some(length)) = (can_tell && filled > warm, NonZeroU64::new(to - from)) {
+        let _ = fadvise(file, from, Some(length), Advice::DontNeed);
+    }
+    Ok(filled)
+}
+
+/// Forgets written pages: they are on disk, and nobody here reads them again.
+pub fn forget(file: &File) {
+    let _ = fadvise(file, 0, None, Advice::DontNeed);
+}
+
+/// A file read from front to end, and not behind `limit`.
+pub struct Gentle {
+    file: File,
+    position: u64,
+    limit: u64,
+}
+
+impl Gentle {
+    pub fn new(file: File, limit: u64) -> Gentle {
+        without_readahead(&file);
+        Gentle { file, position: 0, limit }
+    }
+
+    /// Goes on `bytes` further without reading them.
+    pub fn skip(&mut self, bytes: u64) {
+        self.position = self.position.saturating_add(bytes);
+    }
+}
+
+impl Read for Gentle {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.limit.saturating_sub(self.position)).unwrap_or(usize::MAX);
+        let wanted = buffer.len().min(left);
+        let read = read_at(&self.file, &mut buffer[..wanted], self.position)?;
+        self.position += read as u64;
+        Ok(read)
+    }
+}
