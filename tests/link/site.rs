@@ -103,7 +103,8 @@ impl Site {
         (node.unwrap().id, credential)
     }
 
-    /// Asks a node to restart Iggy. The id of the activity.
+    /// Asks a node for what an agent ends at once, without systemd: it does not reconfigure yet. The id of the
+    /// activity.
     pub async fn order(&self, node: u64) -> u64 {
         self.order_within(node, 300_000).await
     }
@@ -112,7 +113,7 @@ impl Site {
         let order = Order {
             deployment: self.deployment.clone(),
             nodes: vec![node],
-            work: Work::Activity { runtime: Runtime::Iggy, action: Action::Restart },
+            work: Work::Activity { runtime: Runtime::Iggy, action: Action::Reconfigure(42) },
             author_id: 42,
             author: "ops@example.com".into(),
             started_via: "api",
