@@ -271,3 +271,20 @@ async fn a_host_whose_policy_says_no_sends_nothing() {
     assert_eq!(rows[0]["reason"]["code"], "policy_denied", "{rows:#?}");
     assert!(is_empty(&node.outbox()));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_policy_of_a_host_masks_is_masked_in_what_it_sends() {
+    let fleet = Fleet::start(|settings| settings).await;
+    let mut node = fleet.node().await;
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap().trim().to_owned();
+    let policy = format!("[redaction]\nalso_mask = [{kernel:?}]\n");
+    std::fs::write(node.folder.path().join("policy.toml"), policy).unwrap();
+    node.start();
+    let rows = fleet.ended(fleet.begin().await, |_| ()).await;
+    assert_eq!(rows[0]["status"], "completed", "{rows:#?}");
+    let archive = fleet.downloaded(&rows[0]).await;
+    let mut zip = zip::ZipArchive::new(std::io::Cursor::new(archive)).unwrap();
+    let mut report = String::new();
+    std::io::Read::read_to_string(&mut zip.by_name("report.json").unwrap(), &mut report).unwrap();
+    assert!(!report.contains(&kernel), "the kernel's version was to be masked");
+}

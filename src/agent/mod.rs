@@ -178,7 +178,7 @@ fn snapshots(
     reports: mpsc::Sender<crate::protocol::FromNode>,
 ) -> anyhow::Result<Snapshots> {
     let outbox = Outbox::open(&settings.state_directory.join(OUTBOX), settings.outbox)?;
-    let child = Child { program: own_program(), arguments: Vec::new(), limit: SNAPSHOT_LIMIT };
+    let child = Child { program: own_program(), policy: settings.policy.clone(), limit: SNAPSHOT_LIMIT };
     let (settings, credentials, random) =
         (settings.clone(), surroundings.credentials.clone(), surroundings.random);
     let uploader = move || uploader(&settings, credentials.as_deref(), random);

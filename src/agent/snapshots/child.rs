@@ -24,8 +24,8 @@ const TELL_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub struct Child {
     pub program: PathBuf,
-    /// Besides those that say what to write where.
-    pub arguments: Vec<String>,
+    /// What this host masks besides; there need not be one.
+    pub policy: PathBuf,
     /// After this it is killed.
     pub limit: Duration,
 }
@@ -62,7 +62,10 @@ impl Child {
         if wish.include_iggy {
             command.arg("--include-iggy");
         }
-        command.args(&self.arguments);
+        // One that cannot be looked at is named as well: then nothing is collected, and that is told.
+        if self.policy.try_exists().unwrap_or(true) {
+            command.arg("--policy").arg(&self.policy);
+        }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().context("cannot start the process that takes it")?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
