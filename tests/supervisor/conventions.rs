@@ -7,6 +7,8 @@ use axum::http::{Method, Request};
 use futures_util::stream;
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use super::Backend;
 use super::served::{Answer, Served};
@@ -18,6 +20,7 @@ super::on_both_stores!(
     a_page_outside_the_range_is_refused,
     ids_are_numbers_and_taken_as_texts,
     health_is_told_without_a_key,
+    whoever_sends_more_than_is_read_gets_the_answer_all_the_same,
 );
 
 const JSON: (&str, &str) = ("content-type", "application/json");
@@ -95,6 +98,27 @@ async fn every_answer_names_its_request_and_every_refusal_has_the_one_shape(back
     let head = served.call(Method::HEAD, "/deployments", &[key], "").await;
     assert_eq!((head.status, head.text.as_str()), (200, ""));
     note(&head);
+    served.stop().await;
+}
+
+async fn whoever_sends_more_than_is_read_gets_the_answer_all_the_same(backend: Backend) {
+    let served = Served::start(&backend).await;
+    let (key, nobody) = (served.key.clone(), "none".to_owned());
+    for (path, key, status) in [("/deployments", key, 413), ("/deployments", nobody, 401)] {
+        let mut stream = TcpStream::connect(served.address).await.unwrap();
+        // More than sockets hold; a simple client sends all of it before it reads.
+        let body = vec![b'x'; 24 << 20];
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: warden\r\nld-api-key: {key}\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\nconnection: close\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&body).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+    }
     served.stop().await;
 }
 

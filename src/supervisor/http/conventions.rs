@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use ring::rand::{SecureRandom, SystemRandom};
 
+use super::lingering::linger;
 use super::once::Open;
 use super::problem::{self, Problem};
 use super::{Api, Peer, REQUEST_LIMIT, RequestId, Seen, once};
@@ -24,6 +25,7 @@ pub async fn keep(State(api): State<Api>, mut request: Request, next: Next) -> R
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
     request.extensions_mut().insert(id.clone());
     request.extensions_mut().insert(seen.clone());
+    let request = request.map(linger);
 
     let answered = tokio::time::timeout(REQUEST_LIMIT, carry_out(api.clone(), request, next)).await;
     let response = answered.unwrap_or_else(|_| too_slow().into_response());

@@ -16,6 +16,7 @@ mod health;
 mod heartbeats;
 mod history;
 mod identity;
+mod lingering;
 mod nodes;
 mod once;
 mod page;
