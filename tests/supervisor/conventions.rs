@@ -261,7 +261,9 @@ async fn health_is_told_without_a_key(backend: Backend) {
     assert_eq!((metrics.status, metrics.header("content-type")), (200, type_));
     let counted =
         r#"warden_supervisor_http_requests_total{method="GET",route="/deployments",status="200"} 1"#;
-    assert!(metrics.text.lines().any(|line| line == counted), "{}", metrics.text);
+    for line in [counted, "warden_supervisor_nodes 0", "warden_supervisor_activities_open 0"] {
+        assert!(metrics.text.lines().any(|told| told == line), "{line}: {}", metrics.text);
+    }
     assert!(metrics.text.ends_with("# EOF\n"));
     served.stop().await;
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::Backend;
 use super::served::{Answer, Served};
+use crate::support::browser::{self, Script};
 
 /// The document, as what every answer must fit.
 #[derive(Default)]
@@ -186,4 +187,20 @@ async fn the_page_shows_every_operation_and_loads_nothing() {
         }
     }
     served.stop().await;
+}
+
+#[test]
+fn a_browser_shows_the_page_as_it_is_meant_and_asks_for_nothing_else() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let backend = Backend::sqlite();
+    let served = runtime.block_on(Served::start(&backend));
+    let page = served.url("/docs");
+    browser::open_url(&page, Script::On, async |browser| {
+        assert_eq!(browser.console().await, Vec::<String>::new());
+        assert_eq!(browser.requests_of(&page).await, [page.clone()]);
+        assert!(browser.is_shown("#start_activities .POST").await);
+        let column = "getComputedStyle(document.querySelector('.layout')).display";
+        assert_eq!(browser.run(&format!("return {column}")).await, "grid", "the style is applied");
+    });
+    runtime.block_on(served.stop());
 }

@@ -1,9 +1,15 @@
 //! A request that comes twice has one effect.
 
-use axum::http::Method;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{Method, Request};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 
 use super::Backend;
+use super::listen::{Running, command};
 use super::served::{Answer, NOW, Served};
 
 super::on_both_stores!(
@@ -186,18 +192,62 @@ async fn a_caller_that_hangs_up_finds_its_request_done(backend: Backend) {
     for number in 0..20 {
         let key = format!("hang up {number}");
         // Cut off at another moment each time.
-        let patience = std::time::Duration::from_micros(number * 150);
+        let patience = Duration::from_micros(number * 150);
         let _ = tokio::time::timeout(patience, served.once(&key, &path, &nothing)).await;
         let answer = loop {
             let answer = served.once(&key, &path, &nothing).await;
             if answer.status != 409 {
                 break answer;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         };
         assert_eq!(answer.status, 202, "{}", answer.text);
     }
     let listed = served.get(&format!("/deployments/{deployment}/activities")).await.json();
     assert_eq!((listed["total_results"].as_u64(), served.now()), (Some(20), NOW));
     served.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_in_the_middle_leaves_one_effect_or_none_and_the_repeated_request_has_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = || Running::start(command(folder.path(), &["--listen", "127.0.0.1:0"]));
+    let mut running = start();
+    let key = running.key();
+    let client = Client::builder(TokioExecutor::new()).build_http::<Body>();
+    let ask = async |address: &str, round: u64| {
+        let request = Request::post(format!("http://{address}{PATH}"))
+            .header("ld-api-key", &key)
+            .header("content-type", "application/json")
+            .header("idempotency-key", format!("round {round}"))
+            .body(Body::from(json!({ "name": format!("d{round}") }).to_string()))
+            .unwrap();
+        let response = client.request(request).await.ok()?;
+        let made = response.headers().get("ld-deployment").map(|id| id.to_str().unwrap().to_owned());
+        Some((response.status().as_u16(), made))
+    };
+    let mut cut_off = 0;
+    for round in 0..12 {
+        let address = running.address.clone();
+        let calls = futures_util::future::join_all((0..4).map(|_| ask(&address, round)));
+        let crash = async {
+            tokio::time::sleep(Duration::from_micros(400 * round)).await;
+            running.crash();
+        };
+        let (answers, ()) = tokio::join!(calls, crash);
+        cut_off += answers.iter().filter(|answer| answer.is_none()).count();
+        running = start();
+        let (status, made) = ask(&running.address, round).await.unwrap();
+        assert_eq!(status, 201, "nobody holds the key any more");
+        for told in answers.iter().flatten().filter_map(|(_, made)| made.clone()) {
+            assert_eq!(Some(told), made, "who got an answer got this one");
+        }
+    }
+    assert!(cut_off > 0, "some calls were cut off");
+    let list =
+        Request::get(format!("http://{}{PATH}?results=100", running.address)).header("ld-api-key", &key);
+    let response = client.request(list.body(Body::empty()).unwrap()).await.unwrap();
+    let body = axum::body::to_bytes(Body::new(response.into_body()), usize::MAX).await.unwrap();
+    let listed: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(listed["total_results"], 12);
 }

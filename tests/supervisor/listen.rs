@@ -13,13 +13,13 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 use super::Backend;
 
 /// `warden supervisor` on a port of its own, stopped when dropped.
-struct Running {
+pub struct Running {
     child: Child,
     out: BufReader<ChildStdout>,
-    address: String,
+    pub address: String,
 }
 
-fn command(folder: &Path, arguments: &[&str]) -> Command {
+pub fn command(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_warden"));
     command.args(["supervisor", "--config"]).arg(folder).arg("--data-dir").arg(folder.join("data"));
     command.args(arguments).env_clear().stdin(Stdio::null());
@@ -33,7 +33,7 @@ fn refused(folder: &Path, arguments: &[&str]) -> (Option<i32>, String) {
 }
 
 impl Running {
-    fn start(mut command: Command) -> Running {
+    pub fn start(mut command: Command) -> Running {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
         let mut log = BufReader::new(child.stderr.take().unwrap());
@@ -45,6 +45,19 @@ impl Running {
         let address = line.split("listens on ").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
         Running { child, out, address }
+    }
+
+    /// The administrator's key, which it prints at its first start.
+    pub fn key(&mut self) -> String {
+        let mut line = String::new();
+        self.out.read_line(&mut line).unwrap();
+        key(&line).to_owned()
+    }
+
+    /// Ends it as a crash does.
+    pub fn crash(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     /// Asks it to stop; returns the exit code and what else it printed.
@@ -76,10 +89,9 @@ fn the_first_start_prints_the_key_and_no_other_does() {
     let folder = tempfile::tempdir().unwrap();
     let plain = ["--listen", "127.0.0.1:0"];
     let mut first = Running::start(command(folder.path(), &plain));
-    let mut line = String::new();
-    first.out.read_line(&mut line).unwrap();
+    let shown = first.key();
     let address = first.address.clone();
-    let header = format!("ld-api-key: {}", key(&line));
+    let header = format!("ld-api-key: {shown}");
     let answer =
         curl(&["-w", "%{http_code}", "-o", "/dev/null", "-H", &header, &format!("http://{address}/audit")]);
     assert_eq!(answer.stdout, b"200");
@@ -95,9 +107,7 @@ fn the_first_start_prints_the_key_and_no_other_does() {
 
     let mut anew =
         Running::start(command(folder.path(), &[&plain[..], &["--new-administrator-key"]].concat()));
-    let mut other = String::new();
-    anew.out.read_line(&mut other).unwrap();
-    assert_ne!(key(&line), key(&other));
+    assert_ne!(anew.key(), shown);
     anew.stop(Signal::SIGTERM);
     for (name, mode) in [("", 0o700), ("warden.sqlite", 0o600), ("lock", 0o600)] {
         let found = folder.path().join("data").join(name).metadata().unwrap().permissions().mode() & 0o7777;
@@ -160,8 +170,7 @@ fn the_state_is_in_postgresql_when_the_environment_says_so() {
     let mut command = command(folder.path(), &["--listen", "127.0.0.1:0"]);
     command.env("WARDEN_DATABASE_URL", url);
     let mut running = Running::start(command);
-    let mut line = String::new();
-    running.out.read_line(&mut line).unwrap();
+    running.key();
     assert!(server.dump(url).contains("\tadministrator\t"), "the key is in PostgreSQL");
     assert!(!folder.path().join("data/warden.sqlite").exists());
     assert_eq!(running.stop(Signal::SIGTERM), (Some(0), String::new()));

@@ -28,6 +28,7 @@ super::on_both_stores!(
     cancelling_ends_what_was_not_sent_and_asks_back_the_rest,
     a_removed_node_leaves_nothing_open_and_its_credential_is_void,
     many_nodes_ending_at_once_finish_their_action_once,
+    a_fleet_is_asked_in_one_change,
     a_token_makes_one_node_however_many_bring_it,
     an_old_token_is_refused,
     a_first_answer_is_replayed_until_it_is_too_old,
@@ -317,6 +318,24 @@ async fn many_nodes_ending_at_once_finish_their_action_once(backend: Backend) {
     assert_eq!(events.iter().filter(|(_, kind)| kind == "finished").count(), 1);
     let action = async_actions::get(&store, Scope::ALL, action.id).await.unwrap().unwrap();
     assert_eq!(action.finished.unwrap().message, "Restarted iggy on 24 of 24 nodes");
+}
+
+async fn a_fleet_is_asked_in_one_change(backend: Backend) {
+    let store = opened(&backend).await;
+    let deployment = deployment(&store, "events-prod").await;
+    let mut nodes = Vec::new();
+    for number in 0..101 {
+        nodes.push(node(&store, deployment.id, &format!("n{number}")).await);
+    }
+    let (action, activities) = started(&store, &deployment, &nodes).await;
+    assert_eq!((action.total, activities.len()), (101, 101));
+    for at in [0, 99, 100] {
+        assert_eq!(activities::undelivered(&store, nodes[at]).await.unwrap(), activities[at..=at]);
+    }
+    let page = Page { page: 1, results: 200 };
+    let mut listed = activities::list(&store, deployment.id, &Filter::default(), page).await.unwrap().items;
+    listed.reverse();
+    assert_eq!(listed, activities);
 }
 
 async fn a_token_makes_one_node_however_many_bring_it(backend: Backend) {

@@ -43,13 +43,17 @@ pub enum Script {
 
 /// Opens `page` in a browser of its own with an empty profile, hands it to `test`, and closes it in any case.
 pub fn open<F: AsyncFnOnce(&Browser)>(page: &Path, address: &str, script: Script, test: F) {
+    open_url(&format!("file://{}{address}", page.display()), script, test);
+}
+
+/// The same with a page that is served.
+pub fn open_url<F: AsyncFnOnce(&Browser)>(url: &str, script: Script, test: F) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let profile = tempfile::tempdir().unwrap();
         let browser = Browser { client: start(profile.path(), script).await };
-        let url = format!("file://{}{address}", page.display());
         let run = AssertUnwindSafe(async {
-            browser.client.goto(&url).await.unwrap();
+            browser.client.goto(url).await.unwrap();
             test(&browser).await;
         });
         let outcome = run.catch_unwind().await;

@@ -231,6 +231,10 @@ pub async fn remove(State(api): State<Api>, who: Administrator, place: Place) ->
     let key = keys::by_id(&api.store, id).await?.ok_or_else(missing)?;
     let now = api.now();
     let mut change = api.store.change().await?;
+    // Two who remove each other's key at the same moment would leave none.
+    if !change.lock("administrators").await? {
+        return Err(Problem::unavailable("another key is being removed"));
+    }
     if !keys::delete(&mut change, id).await? {
         return Err(missing());
     }

@@ -55,8 +55,8 @@ impl Document {
         let page = Page::new(&document, STYLE).render().unwrap_or_default();
         let hash = BASE64_STANDARD.encode(Sha256::digest(STYLE));
         let policy = format!(
-            "default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; form-action 'none'; \
-             frame-ancestors 'none'"
+            "default-src 'none'; style-src 'sha256-{hash}'; img-src data:; base-uri 'none'; \
+             form-action 'none'; frame-ancestors 'none'"
         );
         Document { json: format!("{document:#}"), page, policy }
     }

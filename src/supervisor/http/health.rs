@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::Api;
 use super::once::Reply;
 use super::problem::Problem;
-use crate::supervisor::store::nodes;
+use crate::supervisor::store::{activities, nodes};
 
 /// A store that takes longer to answer one question is not ready.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -69,7 +69,8 @@ pub async fn ready(State(api): State<Api>) -> Result<Reply, Problem> {
     responses((status = OK, content_type = "application/openmetrics-text", body = String)))]
 pub async fn metrics(State(api): State<Api>) -> Result<Response, Problem> {
     let (nodes, unreachable) = nodes::count(&api.store, api.now()).await?;
-    let text = api.telemetry.text(nodes, unreachable).map_err(Problem::internal)?;
+    let open = activities::count_open(&api.store).await?;
+    let text = api.telemetry.text(nodes, unreachable, open).map_err(Problem::internal)?;
     let content_type = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
     Ok(([(header::CONTENT_TYPE, content_type)], text).into_response())
 }

@@ -22,6 +22,7 @@ pub struct Telemetry {
     durations: Family<Route, Histogram, fn() -> Histogram>,
     nodes: Gauge<u64, AtomicU64>,
     unreachable: Gauge<u64, AtomicU64>,
+    open: Gauge<u64, AtomicU64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -42,7 +43,7 @@ impl Default for Telemetry {
         let mut registry = Registry::with_prefix("warden_supervisor");
         let requests = Family::default();
         let durations = Family::new_with_constructor((|| Histogram::new(BUCKETS)) as fn() -> Histogram);
-        let (nodes, unreachable) = (Gauge::default(), Gauge::default());
+        let (nodes, unreachable, open) = (Gauge::default(), Gauge::default(), Gauge::default());
         registry.register("http_requests", "Requests answered", requests.clone());
         registry.register_with_unit(
             "http_request_duration",
@@ -52,7 +53,8 @@ impl Default for Telemetry {
         );
         registry.register("nodes", "Nodes enrolled", nodes.clone());
         registry.register("nodes_unreachable", "Nodes silent for 120 s", unreachable.clone());
-        Telemetry { registry, requests, durations, nodes, unreachable }
+        registry.register("activities_open", "Activities that have not ended", open.clone());
+        Telemetry { registry, requests, durations, nodes, unreachable, open }
     }
 }
 
@@ -67,9 +69,10 @@ impl Telemetry {
         self.durations.get_or_create(&route).observe(took.as_secs_f64());
     }
 
-    pub fn text(&self, nodes: u64, unreachable: u64) -> Result<String, fmt::Error> {
+    pub fn text(&self, nodes: u64, unreachable: u64, open: u64) -> Result<String, fmt::Error> {
         self.nodes.set(nodes);
         self.unreachable.set(unreachable);
+        self.open.set(open);
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)

@@ -92,9 +92,16 @@ impl Store {
 
     /// Tells everybody who listens, on every Supervisor of this store.
     pub async fn notify(&self, notice: Notice) -> Result<()> {
-        let mut change = self.change().await?;
-        change.notify(notice);
-        change.commit().await
+        match self.inner.kind {
+            Kind::Sqlite => {
+                // Nobody listening is no failure.
+                let _ = self.inner.notices.send(notice);
+                Ok(())
+            }
+            Kind::Postgres => {
+                notices::send(&mut *self.inner.writer.acquire().await?, std::slice::from_ref(&notice)).await
+            }
+        }
     }
 
     /// Whether the store answers a question now.
@@ -126,7 +133,8 @@ pub struct Change {
 
 impl Change {
     pub fn notify(&mut self, notice: Notice) {
-        if !self.notices.contains(&notice) {
+        // One after the other is often the same; one that comes twice does no harm.
+        if self.notices.last() != Some(&notice) {
             self.notices.push(notice);
         }
     }
@@ -157,8 +165,7 @@ impl Change {
         self.transaction.commit().await?;
         if self.store.inner.kind == Kind::Sqlite {
             for notice in self.notices {
-                // Nobody listening is no failure.
-                let _ = self.store.inner.notices.send(notice);
+                self.store.notify(notice).await?;
             }
         }
         Ok(())

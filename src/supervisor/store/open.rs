@@ -131,6 +131,8 @@ async fn sqlite_pool(
         .max_connections(connections)
         .min_connections(1)
         .acquire_timeout(PATIENCE)
+        // A file does not go away between two questions.
+        .test_before_acquire(false)
         .idle_timeout(None)
         .max_lifetime(None)
         .after_connect(move |connection, _| {

@@ -3,6 +3,7 @@
 mod delivery;
 mod ending;
 
+use sqlx::AssertSqlSafe;
 use sqlx::any::AnyRow;
 
 pub use delivery::{accepted, accepted_all, delivered, delivered_all, progress, undelivered, unfinished};
@@ -14,6 +15,9 @@ use super::deployments::Deployment;
 use super::page::paged;
 use super::{Change, Notice, Page, Paged, Result, Store, snapshots};
 use crate::protocol::{Reason, Request, Runtime, UnitChange, Work};
+
+/// Rows of one statement: a fleet is written in a few, and none of them holds the others up.
+const INSERTED_AT_ONCE: usize = 100;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Activity {
@@ -159,42 +163,53 @@ pub async fn start(change: &mut Change, order: &Order, now: i64) -> Result<(Asyn
             reason: None,
             result: None,
         };
-        insert(change, &activity).await?;
         change.notify(Notice::Wake(*node));
         activities.push(activity);
+    }
+    for some in activities.chunks(INSERTED_AT_ONCE) {
+        insert(change, some).await?;
     }
     Ok((action, activities))
 }
 
-async fn insert(change: &mut Change, activity: &Activity) -> Result<()> {
-    let (runtime, action) = activity.on_and_what();
-    let work = match &activity.work {
+/// Inserts activities of one order: they differ in id and node alone.
+async fn insert(change: &mut Change, activities: &[Activity]) -> Result<()> {
+    let Some(first) = activities.first() else { return Ok(()) };
+    let (runtime, action) = first.on_and_what();
+    let work = match &first.work {
         Work::Activity { .. } => None,
         other => Some(json(other)?),
     };
-    sqlx::query(
+    let own = |row: usize| {
+        let (id, node) = (14 + 2 * row, 15 + 2 * row);
+        format!("(${id}, $1, $2, $3, $4, ${node}, $5, $6, $7, $8, $9, $10, $11, $12, $13)")
+    };
+    let rows: Vec<String> = (0..activities.len()).map(own).collect();
+    let text = format!(
         "INSERT INTO activities (id, tenant_id, division_id, environment_id, deployment_id, node_id, \
-         async_action_id, author_id, author, runtime, action, state, created_at, deadline_at, work) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
-    )
-    .bind(key(activity.id))
-    .bind(key(activity.tenant_id))
-    .bind(key(activity.division_id))
-    .bind(key(activity.environment_id))
-    .bind(key(activity.deployment_id))
-    .bind(key(activity.node_id))
-    .bind(key(activity.async_action_id))
-    .bind(key(activity.author_id))
-    .bind(activity.author.as_str())
-    .bind(runtime)
-    .bind(action)
-    .bind(activity.state.as_str())
-    .bind(activity.created_at)
-    .bind(activity.deadline_at)
-    .bind(work)
-    .execute(change.connection())
-    .await
-    .map(|_| ())
+         async_action_id, author_id, author, runtime, action, state, created_at, deadline_at, work) VALUES {}",
+        rows.join(", ")
+    );
+    // Made of numbered places alone.
+    let mut query = sqlx::query(AssertSqlSafe(text))
+        .bind(key(first.tenant_id))
+        .bind(key(first.division_id))
+        .bind(key(first.environment_id))
+        .bind(key(first.deployment_id))
+        .bind(key(first.async_action_id))
+        .bind(key(first.author_id))
+        .bind(first.author.as_str())
+        .bind(runtime)
+        .bind(action)
+        .bind(first.state.as_str())
+        .bind(first.created_at)
+        .bind(first.deadline_at)
+        .bind(work);
+    for activity in activities {
+        query = query.bind(key(activity.id)).bind(key(activity.node_id));
+    }
+    // A text for each number of rows would crowd out the other statements.
+    query.persistent(activities.len() == 1).execute(change.connection()).await.map(|_| ())
 }
 
 pub async fn get(store: &Store, deployment: u64, activity: u64) -> Result<Option<Activity>> {
@@ -246,6 +261,14 @@ pub async fn list(store: &Store, deployment: u64, filter: &Filter, page: Page) -
         .bind(page.limit())
         .bind(page.offset());
     paged(&mut *store.readers().acquire().await?, count, list, read).await
+}
+
+/// How many have not ended.
+pub async fn count_open(store: &Store) -> Result<u64> {
+    let row = sqlx::query("SELECT COUNT(*) AS open FROM activities WHERE finished_at IS NULL")
+        .fetch_one(store.readers())
+        .await?;
+    row.id("open")
 }
 
 /// Forgets actions that ended before `before`, with their activities and events.
