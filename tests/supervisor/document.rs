@@ -197,7 +197,7 @@ fn a_browser_shows_the_page_as_it_is_meant_and_asks_for_nothing_else() {
     let page = served.url("/docs");
     browser::open_url(&page, Script::On, async |browser| {
         assert_eq!(browser.console().await, Vec::<String>::new());
-        assert_eq!(browser.requests_of(&page).await, [page.clone()]);
+        assert_eq!(browser.requests_of(&page).await, std::slice::from_ref(&page));
         assert!(browser.is_shown("#start_activities .POST").await);
         let column = "getComputedStyle(document.querySelector('.layout')).display";
         assert_eq!(browser.run(&format!("return {column}")).await, "grid", "the style is applied");
