@@ -30,6 +30,7 @@ mod snapshots;
 mod supervisor;
 mod support;
 mod systemd;
+mod up;
 mod upload;
 mod verify;
 mod walls;

@@ -22,6 +22,7 @@ mod status;
 mod summary;
 mod supervisor;
 mod terminal;
+mod up;
 mod verify;
 
 use std::io::Write;
@@ -48,6 +49,7 @@ enum Verb {
     Audit(audit::Arguments),
     Enroll(enroll::Arguments),
     Supervisor(supervisor::Arguments),
+    Up(up::Arguments),
     Status(status::Arguments),
     Ctl(ctl::Arguments),
     Completions(completions::Arguments),
@@ -70,6 +72,7 @@ pub fn run() -> ExitCode {
         Verb::Audit(arguments) => audit::run(arguments),
         Verb::Enroll(arguments) => enroll::run(arguments),
         Verb::Supervisor(arguments) => supervisor::run(arguments),
+        Verb::Up(arguments) => up::run(arguments),
         Verb::Status(arguments) => status::run(arguments),
         Verb::Ctl(arguments) => ctl::run(arguments),
         Verb::Completions(arguments) => completions::run(arguments, Command::command()),

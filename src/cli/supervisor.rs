@@ -37,7 +37,7 @@ Exit status: 0 when it was told to stop (SIGTERM, SIGINT), 2 when it could not r
 pub struct Arguments {
     /// The folder of warden.toml
     #[arg(long, value_name = "FOLDER", default_value = fragments::FOLDER)]
-    config: PathBuf,
+    pub config: PathBuf,
 
     /// Address and port to listen on [default: 127.0.0.1:7600]
     #[arg(long, value_name = "ADDRESS:PORT")]
@@ -79,30 +79,32 @@ pub struct Arguments {
 const DATABASE_URL: &str = "WARDEN_DATABASE_URL";
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
-    let settings = settings(arguments)?;
+    let settings = arguments.settings(None)?;
     log::start();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let stop = CancellationToken::new();
-        let mut signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
-        let told = stop.clone();
-        tokio::spawn(async move {
-            let [Ok(terminate), Ok(interrupt)] = &mut signals else { return };
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            notify::stopping();
-            told.cancel();
-        });
-        let supervisor = Supervisor::start(settings, clock(), arguments.new_administrator_key, stop).await?;
-        if let Some(key) = &supervisor.administrator_key {
-            show(key, arguments.administrator_key_file.as_deref())?;
-        }
+        let supervisor = arguments.start(settings, clock(), told_to_stop()).await?;
         notify::ready(&format!("listens on {}", supervisor.address));
         supervisor.run().await?;
         Ok(0)
     })
+}
+
+/// A token that SIGTERM and SIGINT cancel.
+pub fn told_to_stop() -> CancellationToken {
+    let stop = CancellationToken::new();
+    let mut signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+    let told = stop.clone();
+    tokio::spawn(async move {
+        let [Ok(terminate), Ok(interrupt)] = &mut signals else { return };
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        notify::stopping();
+        told.cancel();
+    });
+    stop
 }
 
 /// The time of this host.
@@ -113,25 +115,42 @@ pub fn clock() -> Clock {
     })
 }
 
-fn settings(arguments: &Arguments) -> anyhow::Result<Settings> {
-    let database_url = match &arguments.database_url_file {
-        Some(path) => {
-            let text = std::fs::read_to_string(path)
-                .with_context(|| format!("cannot read the database URL in {}", path.display()))?;
-            Some(Secret::new(text.trim()))
+impl Arguments {
+    /// What the command line and the configuration say. `home`: where the state is, whatever they say.
+    pub fn settings(&self, home: Option<PathBuf>) -> anyhow::Result<Settings> {
+        let database_url = match &self.database_url_file {
+            Some(path) => {
+                let text = std::fs::read_to_string(path)
+                    .with_context(|| format!("cannot read the database URL in {}", path.display()))?;
+                Some(Secret::new(text.trim()))
+            }
+            None => std::env::var(DATABASE_URL).ok().filter(|url| !url.is_empty()).map(Secret::new),
+        };
+        let overrides = Overrides {
+            listen: self.listen,
+            public_url: self.public_url.clone(),
+            data_directory: home.or_else(|| self.data_dir.clone()),
+            database_url,
+            tls_certificate: self.tls_cert.clone(),
+            tls_key: self.tls_key.clone(),
+            plain_beyond_loopback: self.insecure_plain_http,
+        };
+        Ok(Settings::read(Fragments::read(&self.config), overrides)?)
+    }
+
+    /// Starts the Supervisor, and shows the administrator's key if one was made.
+    pub async fn start(
+        &self,
+        settings: Settings,
+        clock: Clock,
+        stop: CancellationToken,
+    ) -> anyhow::Result<Supervisor> {
+        let supervisor = Supervisor::start(settings, clock, self.new_administrator_key, stop).await?;
+        if let Some(key) = &supervisor.administrator_key {
+            show(key, self.administrator_key_file.as_deref())?;
         }
-        None => std::env::var(DATABASE_URL).ok().filter(|url| !url.is_empty()).map(Secret::new),
-    };
-    let overrides = Overrides {
-        listen: arguments.listen,
-        public_url: arguments.public_url.clone(),
-        data_directory: arguments.data_dir.clone(),
-        database_url,
-        tls_certificate: arguments.tls_cert.clone(),
-        tls_key: arguments.tls_key.clone(),
-        plain_beyond_loopback: arguments.insecure_plain_http,
-    };
-    Ok(Settings::read(Fragments::read(&arguments.config), overrides)?)
+        Ok(supervisor)
+    }
 }
 
 /// Tells the key, the only time there is.

@@ -7,6 +7,7 @@ mod jobs;
 mod listen;
 pub mod network;
 pub mod objects;
+mod own_host;
 pub mod settings;
 pub mod store;
 pub mod uploads;
@@ -31,6 +32,8 @@ use store::audit::{Actor, Entry};
 use store::keys::ApiKey;
 use store::{Kind, Store, audit, idempotency, keys};
 use uploads::Uploads;
+
+pub use own_host::Invitation;
 
 /// Milliseconds since 1970 UTC, told by whoever starts the Supervisor.
 pub type Clock = std::sync::Arc<dyn Fn() -> i64 + Send + Sync>;

@@ -18,8 +18,6 @@ use crate::secret::Secret;
 use crate::supervisor::store::audit;
 use crate::supervisor::store::enrolments::{self, Enrolment};
 
-/// What a token begins with.
-const PREFIX: &str = "we_";
 /// How long a token is good when the request does not say: long enough to install a host.
 const LIFE_S: u32 = 3600;
 /// At most: a week, to prepare an image before the hosts are there.
@@ -81,7 +79,7 @@ pub async fn create(
     }
     issues.finish()?;
     let (deployment, now) = (&within.deployment, api.now());
-    let token = Secret::draw(PREFIX).map_err(Problem::internal)?;
+    let token = Secret::draw(enrolments::TOKEN_PREFIX).map_err(Problem::internal)?;
     let enrolment = Enrolment {
         id: api.store.id(now),
         deployment_id: deployment.id,

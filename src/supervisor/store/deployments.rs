@@ -111,6 +111,18 @@ pub async fn get(store: &Store, scope: Scope, id: u64) -> Result<Option<Deployme
     row.as_ref().map(read).transpose()
 }
 
+/// By what it is called in its environment.
+pub async fn by_name(store: &Store, tenant: u64, environment: u64, name: &str) -> Result<Option<Deployment>> {
+    let row =
+        sqlx::query("SELECT * FROM deployments WHERE tenant_id = $1 AND environment_id = $2 AND name = $3")
+            .bind(key(tenant))
+            .bind(key(environment))
+            .bind(name)
+            .fetch_optional(store.readers())
+            .await?;
+    row.as_ref().map(read).transpose()
+}
+
 pub async fn list(store: &Store, scope: Scope, page: Page) -> Result<Paged<Deployment>> {
     let count = "SELECT COUNT(*) FROM deployments WHERE (tenant_id = $1 OR $1 = 0) AND ($2 = 0 OR id IN \
                  (SELECT deployment_id FROM api_key_deployments WHERE api_key_id = $2))";

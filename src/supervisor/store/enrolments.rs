@@ -8,6 +8,9 @@ use super::{Change, Result, Store};
 /// Longest name of a node that its host may give it: one of a host, hostname(7).
 const NAME_LIMIT: usize = 64;
 
+/// What a token begins with.
+pub const TOKEN_PREFIX: &str = "we_";
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Enrolment {
     pub id: u64,
