@@ -33,6 +33,9 @@ password, and is therefore no option. WARDEN_LOG sets what is logged (info; debu
 
 Without TLS it listens only on this host's own addresses (127.0.0.0/8, ::1).
 
+Signals: SIGTERM and SIGINT end what is under way and stop it; SIGHUP reads certificate and key anew, which it also does
+by itself within a minute of their being written.
+
 Exit status: 0 when it was told to stop (SIGTERM, SIGINT), 2 when it could not run.")]
 pub struct Arguments {
     /// The folder of warden.toml

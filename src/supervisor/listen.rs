@@ -14,6 +14,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::settings::{Settings, Tls};
@@ -53,12 +54,13 @@ impl Listener {
     }
 
     /// Serves until told to stop, then ends what is under way.
-    pub fn serve(self, router: Router, tasks: &mut Tasks) {
-        if let Some((served, tls)) = &self.tls {
-            let (served, tls) = (served.clone(), tls.clone());
-            tasks.spawn("certificate", |stop| renew(served, tls, stop));
-        }
+    pub fn serve(self, router: Router, tasks: &mut Tasks) -> anyhow::Result<()> {
+        // From now on: a SIGHUP that nobody waits for would end the process.
+        let hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
+        let tls = self.tls.clone();
+        tasks.spawn("certificate", |stop| renew(tls, hangup, stop));
         tasks.spawn("http", |stop| self.run(router, stop));
+        Ok(())
     }
 
     async fn run(self, router: Router, stop: CancellationToken) -> anyhow::Result<()> {
@@ -126,22 +128,29 @@ fn certificates(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     Ok(certificates)
 }
 
-/// Takes up a renewed certificate. One that cannot be read leaves the old one in place.
-async fn renew(served: RustlsConfig, tls: Tls, stop: CancellationToken) -> anyhow::Result<()> {
-    let mut known = written(&tls);
+/// Takes up a renewed certificate: soon after it was written, and at once on SIGHUP. One that cannot be read leaves the
+/// old one in place.
+async fn renew(
+    tls: Option<(RustlsConfig, Tls)>,
+    mut hangup: Signal,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut known = tls.as_ref().map(|(_, files)| written(files));
     loop {
-        tokio::select! {
-            () = tokio::time::sleep(RENEWAL_LOOK) => {}
+        let told = tokio::select! {
+            () = tokio::time::sleep(RENEWAL_LOOK) => false,
+            _ = hangup.recv() => true,
             () = stop.cancelled() => return Ok(()),
-        }
-        let now = written(&tls);
-        if now == known {
+        };
+        let Some((served, files)) = &tls else { continue };
+        let now = Some(written(files));
+        if now == known && !told {
             continue;
         }
-        match config(&tls) {
+        match config(files) {
             Ok(config) => {
                 served.reload_from_config(config);
-                tracing::info!(certificate = %tls.certificate.display(), "the certificate was renewed");
+                tracing::info!(certificate = %files.certificate.display(), "the certificate was read anew");
             }
             Err(error) => tracing::error!("the renewed certificate is not taken: {error:#}"),
         }

@@ -85,7 +85,7 @@ impl Supervisor {
         let router = router.merge(addresses);
         tasks.spawn("the hub", |stop| hub.clone().run(stop));
         jobs::start(&mut tasks, &store, &api, limits, &clock);
-        listener.serve(router, &mut tasks);
+        listener.serve(router, &mut tasks)?;
         tracing::info!(%address, store = ?store.kind(), "the Supervisor listens on {address}");
         Ok(Supervisor { address, administrator_key, hub, tasks, store })
     }

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -16,6 +16,8 @@ use super::Backend;
 pub struct Running {
     child: Child,
     out: BufReader<ChildStdout>,
+    /// What it logged since it listens.
+    log: Arc<Mutex<String>>,
     pub address: String,
 }
 
@@ -43,8 +45,25 @@ impl Running {
             assert!(log.read_line(&mut line).unwrap() > 0, "it ended early");
         }
         let address = line.split("listens on ").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        Running { child, out, address }
+        let logged = Arc::new(Mutex::new(String::new()));
+        let lines = Arc::clone(&logged);
+        std::thread::spawn(move || {
+            log.lines().map_while(Result::ok).for_each(|line| *lines.lock().unwrap() += &line)
+        });
+        Running { child, out, log: logged, address }
+    }
+
+    fn hang_up(&self) {
+        self.signal(Signal::SIGHUP);
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal).unwrap();
+    }
+
+    /// Waits until it has logged this.
+    fn logged(&self, text: &str) {
+        super::super::support::until(text, || self.log.lock().unwrap().contains(text).then_some(()));
     }
 
     /// The administrator's key, which it prints at its first start.
@@ -62,7 +81,7 @@ impl Running {
 
     /// Asks it to stop; returns the exit code and what else it printed.
     fn stop(mut self, signal: Signal) -> (Option<i32>, String) {
-        kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal).unwrap();
+        self.signal(signal);
         let mut rest = String::new();
         self.out.read_to_string(&mut rest).unwrap();
         (self.child.wait().unwrap().code(), rest)
@@ -228,6 +247,36 @@ fn https_speaks_both_versions_of_http() {
     let list = curl(&["--cacert", &ca, &url.replace("health", "openapi.json")]);
     assert!(list.status.success());
     assert_eq!(running.stop(Signal::SIGTERM).0, Some(0));
+}
+
+#[test]
+fn a_renewed_certificate_is_taken_up_and_a_torn_one_is_not() {
+    let (first, second) = (Certificates::new(), Certificates::new());
+    let folder = tempfile::tempdir().unwrap();
+    let (certificate, key) = (first.text("server.pem"), first.text("server.key"));
+    let tls = ["--listen", "127.0.0.1:0", "--tls-cert", &certificate, "--tls-key", &key];
+    let running = Running::start(command(folder.path(), &tls));
+    let url = format!("https://{}/health", running.address);
+    let vouched = |by: &Certificates| curl(&["--cacert", &by.text("ca.pem"), &url]).status.success();
+    assert!(vouched(&first));
+
+    let torn = &std::fs::read(second.path("server.pem")).unwrap()[..100];
+    std::fs::write(first.path("server.pem"), torn).unwrap();
+    running.hang_up();
+    running.logged("the renewed certificate is not taken");
+    assert!(vouched(&first), "it serves the one it has");
+
+    std::fs::copy(second.path("server.pem"), first.path("server.pem")).unwrap();
+    std::fs::copy(second.path("server.key"), first.path("server.key")).unwrap();
+    running.hang_up();
+    running.logged("the certificate was read anew");
+    assert!(vouched(&second) && !vouched(&first));
+    assert_eq!(running.stop(Signal::SIGTERM).0, Some(0));
+
+    let plain = Running::start(command(folder.path(), &["--listen", "127.0.0.1:0"]));
+    plain.hang_up();
+    let url = format!("http://{}/health", plain.address);
+    assert!(curl(&[&url]).status.success(), "there is nothing to read anew, and nothing ends");
 }
 
 #[test]
