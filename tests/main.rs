@@ -15,6 +15,7 @@ mod ctl;
 mod data_directory;
 mod diff;
 mod encryption;
+mod fleet;
 mod hangs;
 mod hosts;
 mod inspect;

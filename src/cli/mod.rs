@@ -7,6 +7,7 @@ mod completions;
 mod ctl;
 mod diff;
 mod enroll;
+mod fleet;
 mod front;
 mod inspect;
 mod inspected;
@@ -45,6 +46,7 @@ enum Verb {
     Checks(checks::Arguments),
     Verify(verify::Arguments),
     Diff(diff::Arguments),
+    Fleet(fleet::Arguments),
     Agent(agent::Arguments),
     Audit(audit::Arguments),
     Enroll(enroll::Arguments),
@@ -68,6 +70,7 @@ pub fn run() -> ExitCode {
         Verb::Checks(arguments) => checks::run(arguments),
         Verb::Verify(arguments) => verify::run(arguments),
         Verb::Diff(arguments) => diff::run(arguments),
+        Verb::Fleet(arguments) => fleet::run(arguments),
         Verb::Agent(arguments) => agent::run(arguments),
         Verb::Audit(arguments) => audit::run(arguments),
         Verb::Enroll(arguments) => enroll::run(arguments),

@@ -5,6 +5,7 @@ mod archive_end;
 pub mod bundle;
 pub mod diff;
 pub mod encryption;
+pub mod fleet;
 pub mod host;
 pub mod inspection;
 pub mod redact;

@@ -7,7 +7,7 @@ use warden_checks::host::Level;
 use warden_checks::shape::{group, shape};
 use warden_checks::{Evidence, Table, Value};
 
-use super::values::without_keys;
+use super::keys::without_keys;
 
 /// Of one check: more than anybody reads.
 const LINES: usize = 100;

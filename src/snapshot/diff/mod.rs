@@ -1,5 +1,6 @@
 //! What changed between two snapshots: what got worse and better, and which values, packages, units and log lines.
 
+pub(in crate::snapshot) mod keys;
 mod logs;
 mod page;
 mod side;
@@ -13,6 +14,7 @@ use warden_checks::shape::shape;
 
 use super::report::Outcome;
 pub use logs::NewLines;
+pub(in crate::snapshot) use logs::is_shape_table;
 pub use page::{by, page};
 pub use side::Side;
 use side::{Check, Problem};
@@ -339,7 +341,7 @@ struct Keyed<'a> {
 
 impl Keyed<'_> {
     fn new(problem: &Problem) -> Keyed<'_> {
-        let text = values::without_keys(&problem.text);
+        let text = keys::without_keys(&problem.text);
         Keyed { shape: shape(&text), text, problem }
     }
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, ensure};
 use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny};
 use warden_checks::{Evidence, quantity};
 use zip::ZipArchive;
 
@@ -51,9 +52,7 @@ pub struct Check {
     outcome_name: String,
     pub summary: String,
     pub problems: Vec<Problem>,
-    #[serde(rename = "evidence")]
-    raw_evidence: Vec<serde_json::Value>,
-    #[serde(skip)]
+    #[serde(deserialize_with = "known")]
     pub evidence: Vec<Evidence>,
 }
 
@@ -63,6 +62,29 @@ pub struct Problem {
     #[serde(rename = "severity")]
     severity_name: String,
     pub text: String,
+    pub advice: Advice,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Advice {
+    pub text: String,
+    pub command: Option<String>,
+}
+
+/// What this version knows of it. Each item is buffered alone: what a log holds is held once.
+fn known<'de, D: Deserializer<'de>>(source: D) -> Result<Vec<Evidence>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Item {
+        Known(Evidence),
+        Unknown(IgnoredAny),
+    }
+    let known = |item: Item| match item {
+        Item::Known(evidence) => Some(evidence),
+        Item::Unknown(IgnoredAny) => None,
+    };
+    Ok(Vec::<Item>::deserialize(source)?.into_iter().filter_map(known).collect())
 }
 
 impl Check {
@@ -130,8 +152,6 @@ impl Side {
         side.checks.extend(finding.and_then(|finding| serde_json::from_value(finding).ok()));
         for check in &mut side.checks {
             check.problems.truncate(PROBLEMS);
-            let raw = std::mem::take(&mut check.raw_evidence);
-            check.evidence = raw.into_iter().filter_map(|raw| serde_json::from_value(raw).ok()).collect();
         }
         Ok(side)
     }

@@ -1,18 +1,15 @@
 //! Changed values: the fields and tables of a check, before and after, keyed by their first column.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 use warden_checks::{Evidence, Fields, Table, Text, Value};
 
+use super::keys::{SMALL, by_title, key_width, keys, number, numbered, without_keys};
 use super::logs::is_shape_table;
 
 /// Of one check: a page of a report, and no program that was given a hostile one runs out of memory.
 const VALUES: usize = 300;
-
-/// A number that moved by less than this share of itself is noise of a running host.
-const SMALL: f64 = 0.05;
 
 #[derive(Debug, Default, Serialize)]
 pub struct Values {
@@ -83,24 +80,6 @@ pub fn compare(before: &[Evidence], after: &[Evidence]) -> Values {
     values
 }
 
-/// Evidence by kind and title; of several with one title, each is its own.
-fn by_title(evidence: &[Evidence]) -> BTreeMap<(&'static str, &str, usize), &Evidence> {
-    let (mut found, mut counts) = (BTreeMap::new(), BTreeMap::<_, usize>::new());
-    for evidence in evidence {
-        let (kind, title) = match evidence {
-            Evidence::Fields(fields) => ("fields", &fields.title),
-            Evidence::Table(table) => ("table", &table.title),
-            Evidence::Text(text) => ("text", &text.title),
-            // Logs are compared by their shapes; what is drawn stands in a table or fields too.
-            Evidence::Log(_) | Evidence::Series(_) => continue,
-        };
-        let nth = counts.entry((kind, title.as_str())).or_default();
-        found.insert((kind, title.as_str(), *nth), evidence);
-        *nth += 1;
-    }
-    found
-}
-
 fn fields(before: &Fields, after: &Fields, values: &mut Values) {
     let key = |fields: &'_ Fields| numbered(fields.rows.iter().map(|(name, _)| name.clone()));
     let (keys_before, keys_after) = (key(before), key(after));
@@ -118,8 +97,9 @@ fn fields(before: &Fields, after: &Fields, values: &mut Values) {
 }
 
 fn table(before: &Table, after: &Table, values: &mut Values) {
-    let width = key_width(before, after);
-    let (keys_before, keys_after) = (keys(before, width), keys(after, width));
+    let said = |cell: &Value| without_keys(&cell.to_string()).into_owned();
+    let width = key_width(&[before, after], said);
+    let (keys_before, keys_after) = (keys(before, width, said), keys(after, width, said));
     let earlier: BTreeMap<&str, &[Value]> =
         keys_before.iter().zip(&before.rows).map(|(key, row)| (key.as_str(), &row.cells[..])).collect();
     let column_before = |name: &str| before.columns.iter().position(|column| column == name);
@@ -143,41 +123,6 @@ fn table(before: &Table, after: &Table, values: &mut Values) {
             values.row(Kind::Went, &after.title, key, &row.cells, width);
         }
     }
-}
-
-/// How many columns it takes to tell the rows apart: one, or up to three where the first repeats.
-fn key_width(before: &Table, after: &Table) -> usize {
-    const WIDEST: usize = 3;
-    let tells_apart = |table: &Table, width: usize| {
-        let mut keys: Vec<String> = table.rows.iter().map(|row| joined(&row.cells, width)).collect();
-        let rows = keys.len();
-        keys.sort_unstable();
-        keys.dedup();
-        keys.len() == rows
-    };
-    let fits = |width: &usize| tells_apart(before, *width) && tells_apart(after, *width);
-    (1..=WIDEST.min(after.columns.len())).find(fits).unwrap_or(1)
-}
-
-fn keys(table: &Table, width: usize) -> Vec<String> {
-    numbered(table.rows.iter().map(|row| joined(&row.cells, width)))
-}
-
-fn joined(cells: &[Value], width: usize) -> String {
-    let words: Vec<String> =
-        cells.iter().take(width).map(|cell| without_keys(&cell.to_string()).into_owned()).collect();
-    words.join(" ")
-}
-
-/// `a`, `b`, `a` becomes `a`, `b`, `a (2)`.
-fn numbered(keys: impl Iterator<Item = String>) -> Vec<String> {
-    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-    let number = |key: String| {
-        let nth = seen.entry(key.clone()).or_default();
-        *nth += 1;
-        if *nth == 1 { key } else { format!("{key} ({nth})") }
-    };
-    keys.map(number).collect()
 }
 
 /// Lines that only one of two passages has.
@@ -235,38 +180,6 @@ impl Values {
         let (of, key) = (of.to_owned(), key.to_owned());
         self.changes.push(ValueChange { kind, of, key, column: None, before, after, ratio: None });
     }
-}
-
-fn number(value: &Value) -> Option<f64> {
-    match value {
-        Value::Count(count) => Some(*count as f64),
-        Value::Number(number) | Value::Percent(number) | Value::Seconds(number) => Some(*number),
-        Value::Bytes(bytes) => Some(*bytes as f64),
-        Value::Text(_) | Value::Code(_) | Value::Time(_) | Value::Flag(_) | Value::Nothing => None,
-    }
-}
-
-/// The text with the tokens of masked secrets cut down to their rule: their digits belong to one bundle alone.
-pub fn without_keys(text: &str) -> Cow<'_, str> {
-    const OPENING: &str = "[secret:";
-    if !text.contains(OPENING) {
-        return Cow::Borrowed(text);
-    }
-    let mut shown = String::with_capacity(text.len());
-    let mut parts = text.split(OPENING);
-    shown.push_str(parts.next().unwrap_or_default());
-    for part in parts {
-        shown.push_str(OPENING);
-        match part.split_once(']') {
-            Some((token, rest)) if !token.contains(char::is_whitespace) => {
-                shown.push_str(token.split(':').next().unwrap_or_default());
-                shown.push(']');
-                shown.push_str(rest);
-            }
-            _ => shown.push_str(part),
-        }
-    }
-    Cow::Owned(shown)
 }
 
 #[cfg(test)]
@@ -331,10 +244,6 @@ mod tests {
 
     #[test]
     fn the_digits_of_a_masked_secret_are_no_change() {
-        assert_eq!(
-            without_keys("a [secret:password:0123abcd] b [secret:x"),
-            "a [secret:password] b [secret:x"
-        );
         let fields = |key: &str| {
             [Evidence::Fields(Fields::new("x").row("password", format!("[secret:password:{key}]")))]
         };

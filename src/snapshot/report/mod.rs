@@ -10,6 +10,7 @@ mod html;
 mod model;
 pub(in crate::snapshot) mod visible;
 
+pub(in crate::snapshot) use charts::share;
 pub use data_directory::{DataDirectory, ID as DATA_DIRECTORY, InspectionCost};
 pub(in crate::snapshot) use html::icon;
 pub use html::page;
