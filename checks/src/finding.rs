@@ -253,7 +253,7 @@ pub enum Shape {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Point {
     pub label: String,
-    /// One value for each key of the series.
+    /// One value for each key of the series; none at all where a line is interrupted.
     pub values: Vec<f64>,
 }
 
@@ -268,6 +268,22 @@ impl Series {
             top: None,
             limit: None,
         }
+    }
+
+    /// A line for each key.
+    pub fn line(title: impl Into<String>, unit: Unit, keys: Vec<String>) -> Series {
+        Series { shape: Shape::Line, keys, ..Series::bars(title, unit, []) }
+    }
+
+    /// The next point of a line; `None`: nothing is known of that moment.
+    pub fn moment(&mut self, label: impl Into<String>, values: Option<Vec<f64>>) {
+        let values = values.unwrap_or_default();
+        debug_assert!(
+            values.is_empty() || values.len() == self.keys.len(),
+            "a value for each key of {}",
+            self.title
+        );
+        self.points.push(Point { label: label.into(), values });
     }
 
     pub fn point<const N: usize>(&mut self, label: impl Into<String>, values: [f64; N]) {

@@ -5,12 +5,12 @@ mod line;
 
 use std::fmt::Write as _;
 
-use warden_checks::{Series, Shape, Unit, quantity};
+use warden_checks::{Point, Series, Shape, Unit, quantity};
 
 use super::model::Outcome;
 use super::visible;
 
-/// Points that a chart draws; more would be neither seen nor read.
+/// Points that are told one by one; more would be neither seen nor read.
 const POINTS: usize = 64;
 
 /// Colours that the style sheet has for the keys of a series; further keys begin again.
@@ -112,18 +112,39 @@ fn legend(svg: &mut String, series: &Series, y: f64) {
 /// The whole chart as a sentence, for those who hear it.
 fn spoken(series: &Series) -> String {
     let mut text = format!("{}: ", series.title);
-    for (at, point) in series.points.iter().take(POINTS).enumerate() {
-        let separator = if at == 0 { "" } else { "; " };
-        let values: Vec<String> = match series.keys.len() {
-            1 => point.values.iter().map(|value| value_text(*value, series.unit)).collect(),
-            _ => named_values(series, &point.values).collect(),
-        };
-        let _ = write!(text, "{separator}{} {}", point.label, values.join(", "));
+    if matches!(series.shape, Shape::Line) && series.points.len() > POINTS {
+        text += &extremes(series);
+    } else {
+        let told = series.points.iter().filter(|point| !point.values.is_empty()).take(POINTS);
+        for (at, point) in told.enumerate() {
+            let separator = if at == 0 { "" } else { "; " };
+            let values: Vec<String> = match series.keys.len() {
+                1 => point.values.iter().map(|value| value_text(*value, series.unit)).collect(),
+                _ => named_values(series, &point.values).collect(),
+            };
+            let _ = write!(text, "{separator}{} {}", point.label, values.join(", "));
+        }
     }
     if let Some(limit) = series.limit {
         let _ = write!(text, "; limit {}", value_text(limit, series.unit));
     }
     escaped(&text)
+}
+
+/// Of a long line: from when to when, and of each key the least and the most, and when.
+fn extremes(series: &Series) -> String {
+    let label = |point: Option<&Point>| point.map_or("", |point| point.label.as_str()).to_owned();
+    let mut text = format!("{} to {}", label(series.points.first()), label(series.points.last()));
+    for (key, name) in series.keys.iter().enumerate() {
+        let values =
+            || series.points.iter().filter_map(|point| Some((sound(*point.values.get(key)?), point)));
+        let order = |one: &(f64, &Point), other: &(f64, &Point)| one.0.total_cmp(&other.0);
+        let Some((least, most)) = values().min_by(order).zip(values().max_by(order)) else { continue };
+        let told =
+            |(value, point): (f64, &Point)| format!("{} at {}", value_text(value, series.unit), point.label);
+        let _ = write!(text, "; {name} from {} to {}", told(least), told(most));
+    }
+    text
 }
 
 fn named_values<'a>(series: &'a Series, values: &'a [f64]) -> impl Iterator<Item = String> + 'a {
@@ -207,6 +228,42 @@ mod tests {
         assert_eq!(round_up(0.0, Unit::Count), 1.0);
         assert_eq!(round_up(1500.0, Unit::Bytes), 2048.0);
         assert_eq!(round_up(0.0, Unit::BytesPerSecond), 1024.0);
+    }
+
+    /// A day in steps of five minutes, with an hour missing.
+    fn day() -> Series {
+        let mut series = Series::line("CPU", Unit::Percent, vec!["busy".to_owned(), "stolen".to_owned()]);
+        for at in 0..288 {
+            let values = (!(100..112).contains(&at)).then(|| vec![f64::from(at % 50), 1.0]);
+            series.moment(format!("m{at}"), values);
+        }
+        series
+    }
+
+    #[test]
+    fn a_line_is_interrupted_where_nothing_is_known() {
+        let svg = chart(&day());
+        assert_eq!(svg.matches("<path class=\"l0\"").count(), 2, "{svg}");
+        assert!(!svg.contains("<circle"), "hundreds of dots would hide the line");
+        assert_eq!(
+            svg.matches("<title>").count(),
+            288_usize.div_ceil(5) - 2,
+            "stretches that know something"
+        );
+        let mut lone = day();
+        lone.points.truncate(3);
+        lone.points[1].values.clear();
+        lone.points.iter_mut().for_each(|point| point.values.truncate(2));
+        let svg = chart(&lone);
+        assert_eq!(svg.matches(" h0.3").count(), 4, "two lone points of two lines: {svg}");
+    }
+
+    #[test]
+    fn a_long_line_is_told_by_its_extremes() {
+        let svg = chart(&day());
+        let told = r#"aria-label="CPU: m0 to m287; busy from 0 % at m0 to 49 % at m249; stolen from 1 % at m0 to 1 % at m287""#;
+        assert!(svg.contains(told), "{svg}");
+        assert!(svg.len() < 20_000, "{}", svg.len());
     }
 
     #[test]

@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use warden_checks::Series;
+use warden_checks::{Point, Series};
 
-use super::{COLOURS, POINTS, Scale, escaped, legend, named_values, shortened, sound, spoken, value_text};
+use super::{COLOURS, Scale, escaped, legend, named_values, shortened, sound, spoken, value_text};
 
 /// Pixels of the drawing itself.
 const HEIGHT: f64 = 132.0;
@@ -15,6 +15,15 @@ const RIGHT: f64 = 13.0;
 
 /// Points up to which each says its own value and label; beyond, the first, the highest and the last do.
 const EACH: usize = 8;
+
+/// Points up to which each has a dot that tells its values under the pointer; beyond, as many stretches of the line do.
+const DOTS: usize = 64;
+
+/// Points that a line is drawn through, the newest; more would share a pixel.
+const POINTS: usize = 320;
+
+/// Pixels between the numbers at the end of two lines.
+const APART: f64 = 12.0;
 
 pub fn draw(series: &Series) -> String {
     // The newest points are the last ones.
@@ -58,19 +67,57 @@ pub fn draw(series: &Series) -> String {
 
     let _ = write!(svg, r#"<svg class="plot" x="{LEFT}%" width="{width}%" height="{}">"#, foot + 22.0);
     for key in 0..series.keys.len() {
-        let values = points.iter().map(|point| sound(point.values.get(key).copied().unwrap_or(0.0)));
-        let corners: Vec<String> = values
-            .enumerate()
-            .map(|(at, value)| format!("{:.2},{:.2}", x(at), 100.0 - scale.percent(value)))
-            .collect();
-        let class = key % COLOURS;
         let _ = write!(
             svg,
-            r#"<svg class="plot" y="{head}" width="100%" height="{HEIGHT}" viewBox="0 0 100 100" preserveAspectRatio="none"><polyline class="l{class}" points="{}" vector-effect="non-scaling-stroke"/></svg>"#,
-            corners.join(" ")
+            r#"<svg class="plot" y="{head}" width="100%" height="{HEIGHT}" viewBox="0 0 100 100" preserveAspectRatio="none">"#
         );
+        for stretch in stretches(points, key) {
+            let corners: Vec<String> = stretch
+                .into_iter()
+                .map(|(at, value)| format!("{:.2},{:.2}", x(at), 100.0 - scale.percent(value)))
+                .collect();
+            let class = key % COLOURS;
+            // Of a lone point there would be nothing to see.
+            let stub = if corners.len() == 1 { " h0.3" } else { "" };
+            let _ = write!(
+                svg,
+                r#"<path class="l{class}" d="M{}{stub}" vector-effect="non-scaling-stroke"/>"#,
+                corners.join(" ")
+            );
+        }
+        svg.push_str("</svg>");
     }
+    if points.len() <= DOTS {
+        dots(&mut svg, series, points, x, y);
+    } else {
+        zones(&mut svg, series, points, x, head);
+    }
+    numbers(&mut svg, series, x, y, foot);
+    svg + "</svg></svg>"
+}
+
+/// The parts of a line between its interruptions: places and values.
+fn stretches(points: &[Point], key: usize) -> Vec<Vec<(usize, f64)>> {
+    let mut stretches = vec![Vec::new()];
     for (at, point) in points.iter().enumerate() {
+        match (point.values.get(key), stretches.last_mut()) {
+            (Some(value), Some(stretch)) => stretch.push((at, sound(*value))),
+            (None, Some(stretch)) if !stretch.is_empty() => stretches.push(Vec::new()),
+            _ => {}
+        }
+    }
+    stretches.retain(|stretch| !stretch.is_empty());
+    stretches
+}
+
+fn dots(
+    svg: &mut String,
+    series: &Series,
+    points: &[Point],
+    x: impl Fn(usize) -> f64,
+    y: impl Fn(f64) -> f64,
+) {
+    for (at, point) in points.iter().enumerate().filter(|(_, point)| !point.values.is_empty()) {
         let values = named_values(series, &point.values).collect::<Vec<_>>().join(", ");
         let _ = write!(svg, "<g><title>{}: {}</title>", escaped(&point.label), escaped(&values));
         for (key, value) in point.values.iter().enumerate() {
@@ -85,8 +132,30 @@ pub fn draw(series: &Series) -> String {
         }
         svg.push_str("</g>");
     }
-    numbers(&mut svg, series, x, y, foot);
-    svg + "</svg></svg>"
+}
+
+/// Nothing to see, but under the pointer the highest values of a stretch.
+fn zones(svg: &mut String, series: &Series, points: &[Point], x: impl Fn(usize) -> f64, head: f64) {
+    let wide = points.len().div_ceil(DOTS);
+    for (number, zone) in points.chunks(wide).enumerate() {
+        let highest: Vec<f64> = (0..series.keys.len())
+            .map(|key| {
+                zone.iter().filter_map(|point| point.values.get(key)).copied().fold(f64::NAN, f64::max)
+            })
+            .collect();
+        if highest.iter().all(|value| value.is_nan()) {
+            continue;
+        }
+        let values = named_values(series, &highest).collect::<Vec<_>>().join(", ");
+        let (from, to) = (x(number * wide), x((number * wide + zone.len()).min(points.len() - 1)));
+        let _ = write!(
+            svg,
+            r#"<rect x="{from:.2}%" y="{head}" width="{:.2}%" height="{HEIGHT}" fill="none" pointer-events="all"><title>{}: {}</title></rect>"#,
+            (to - from).max(0.0),
+            escaped(&zone[0].label),
+            escaped(&values)
+        );
+    }
 }
 
 /// The numbers beside the line and the labels below it.
@@ -113,23 +182,31 @@ fn numbers(svg: &mut String, series: &Series, x: impl Fn(usize) -> f64, y: impl 
                 foot + 16.0
             );
         }
-        for (key, value) in point.values.iter().enumerate() {
-            let single = series.keys.len() == 1;
-            let (at_x, at_y, text) = (x(at), y(*value), value_text(*value, series.unit));
-            if at == last {
-                let _ = write!(
-                    svg,
-                    r#"<text class="value" x="{at_x:.2}%" dx="8" y="{:.1}">{text}</text>"#,
-                    at_y + 4.0
-                );
-            } else if key == 0 && single && (points.len() <= EACH || Some(at) == highest) {
-                let anchor = if at == 0 { "start" } else { "middle" };
-                let _ = write!(
-                    svg,
-                    r#"<text class="value" x="{at_x:.2}%" y="{:.1}" text-anchor="{anchor}">{text}</text>"#,
-                    at_y - 7.0
-                );
-            }
+        let shown = points.len() <= EACH || Some(at) == highest;
+        if let [value] = point.values[..]
+            && at != last
+            && shown
+        {
+            let anchor = if at == 0 { "start" } else { "middle" };
+            let (at_x, at_y, text) = (x(at), y(value), value_text(value, series.unit));
+            let _ = write!(
+                svg,
+                r#"<text class="value" x="{at_x:.2}%" y="{:.1}" text-anchor="{anchor}">{text}</text>"#,
+                at_y - 7.0
+            );
         }
+    }
+    let mut ends: Vec<(f64, String)> =
+        points[last].values.iter().map(|value| (y(*value), value_text(*value, series.unit))).collect();
+    ends.sort_by(|one, other| other.0.total_cmp(&one.0));
+    let mut below = f64::INFINITY;
+    for (at_y, text) in ends {
+        below = at_y.min(below - APART);
+        let _ = write!(
+            svg,
+            r#"<text class="value" x="{:.2}%" dx="8" y="{:.1}">{text}</text>"#,
+            x(last),
+            below + 4.0
+        );
     }
 }
