@@ -1,13 +1,13 @@
 //! What Warden asks of a host. A check knows only [`Host`]: it cannot reach a file, a process or the network
 //! in any other way.
 
-mod block;
+pub mod block;
 mod catalog;
 mod certificate;
 mod cgroup;
 mod check;
 mod complaints;
-mod diskstats;
+pub mod diskstats;
 mod end_of_life;
 mod endpoint;
 mod finding;
@@ -20,6 +20,7 @@ mod owners;
 pub mod proc;
 mod process;
 pub mod quantity;
+pub mod recorder;
 mod redundancy;
 pub mod shape;
 mod smart;

@@ -68,4 +68,5 @@ checks! {
     logs_crashes,
     warden_self,
     warden_setup,
+    warden_recorder,
 }

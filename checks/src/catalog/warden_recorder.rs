@@ -1,0 +1,451 @@
+//! warden-recorder: what did the flight recorder see in the last 24 hours.
+
+mod changes;
+mod charts;
+mod window;
+
+use self::changes::{Change, Why};
+use self::window::Window;
+use crate::check::Error;
+use crate::host::{Host, IfAny, Kind};
+use crate::proc::kibibytes;
+use crate::quantity::{bytes, count, duration, number, time};
+use crate::recorder::{DIRECTORY, ENDING, FILES, MEMORY_AVAILABLE, PRESSURE, Recording, column};
+use crate::{Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Table, Value, Verdict};
+
+pub const CHECK: Check = Check {
+    id: "warden-recorder",
+    area: Area::Warden,
+    title: "What happened here in the last 24 hours?",
+    why: "Everything else in a snapshot is the moment it was taken, and the trouble was before. The agent's flight \
+          recorder keeps a day of load, memory, disks, network and runtimes, so the minutes before a fault can be seen.",
+    reads: &[
+        Read::Path(DIRECTORY),
+        Read::Path("/var/lib/warden/recorder/*.tsv"),
+        Read::Path("/proc/meminfo"),
+        Read::Path("/proc/sys/kernel/random/boot_id"),
+    ],
+    thresholds: &[
+        "warns when a runtime ended by itself, or systemd had to start it again",
+        "warns when a runtime lost its process more than 3 times in a day without Warden being asked to stop it",
+        "warns when for 5 min less than 10 % of memory was available",
+        "warns when for 5 min some program waited for a CPU over 25 % of the time, or all waited for memory over 5 % or for a disk over 20 %",
+        "notes a gap of over 1 min, a recording that has ended, and files that cannot be read",
+    ],
+    advice: "Compare the times with the logs of the runtimes; what happened at the same moment is often the cause.",
+    deadline: DEADLINE,
+    run,
+};
+
+const DAY: i64 = 86_400;
+/// Six samples that are missing: the agent stopped, or was held up.
+const GAP_SECONDS: i64 = 60;
+/// An update and two changes of its configuration are a day's work.
+const LOSSES: usize = 3;
+/// Long enough that no single burst of work is blamed.
+const LASTS_SECONDS: i64 = 300;
+/// The same limits as for the moment, in memory-usage, cpu-load and disk-latency.
+const MEMORY_PERCENT: f64 = 10.0;
+const PRESSURES: [(&str, &str, f32, &str); 3] = [
+    ("cpu", "some", 25.0, "some program waited for a CPU"),
+    ("memory", "full", 5.0, "all programs waited for memory"),
+    ("io", "full", 20.0, "all programs waited for a disk"),
+];
+
+fn run(host: &Host) -> Result<Finding> {
+    let Some(entries) = host.list(DIRECTORY).if_any()? else {
+        return Ok(Finding::skip("no flight recorder has run on this host"));
+    };
+    let is_ours = |name: &str| name.ends_with(ENDING) && !name.starts_with('.');
+    let mut names: Vec<String> = entries
+        .into_iter()
+        .filter(|entry| entry.kind == Kind::File && is_ours(&entry.name))
+        .map(|entry| entry.name)
+        .collect();
+    names.sort();
+    let (recording, unread) = read(host, &names[names.len().saturating_sub(FILES)..])?;
+    let clock = host.clock()?;
+    let boot = host.value("/proc/sys/kernel/random/boot_id").ok();
+    let ages = recording.ages((clock.seconds(), clock.up_us / 1_000_000), boot.as_deref());
+    let Some(newest) = ages.last() else {
+        return Ok(Finding::skip("the flight recorder has not recorded anything yet"));
+    };
+    let mut finding = Finding::new("");
+    let look =
+        || Advice::run("See whether the agent runs, and what it says.", "systemctl status warden.service");
+    if let Some(error) = unread {
+        finding.note(format!("a part of the recording could not be read: {error}"), look());
+    }
+    let Some(window) = Window::new(&recording, &ages, clock.seconds(), DAY) else {
+        finding.summary = format!("nothing was recorded in the last {}", duration(DAY as f64));
+        let ended = time(clock.seconds() - newest);
+        finding.note(format!("the flight recorder has not written since {ended}"), look());
+        return Ok(finding);
+    };
+    gaps(&mut finding, &window);
+    let changes = changes::of(&window);
+    judge_changes(&mut finding, &changes);
+    let total = host.read("/proc/meminfo").ok().and_then(|meminfo| kibibytes(&meminfo, "MemTotal"));
+    judge_memory(&mut finding, &window, total);
+    judge_pressure(&mut finding, &window);
+
+    let recorded = window.recorded(GAP_SECONDS);
+    finding.summary = format!(
+        "{} of the last {} recorded, {} of the runtimes",
+        duration(recorded as f64),
+        duration(DAY as f64),
+        count(changes.len() as u64, "change", "changes")
+    );
+    charts::all(&window, total).into_iter().for_each(|chart| finding.show(Evidence::Series(chart)));
+    finding.show(Evidence::Table(table(&changes)));
+    finding.show(Evidence::Fields(
+        Fields::new("The recording")
+            .row("begins", Value::Time(window.begins()))
+            .row("ends", Value::Time(window.ends()))
+            .row("samples", window.samples().len())
+            .row("recorded", Value::Seconds(recorded as f64))
+            .row("gaps", window.gaps(GAP_SECONDS).len()),
+    ));
+    Ok(finding)
+}
+
+/// What the files hold, and why the first of those that could not be read was not. None at all is an error.
+fn read(host: &Host, names: &[String]) -> Result<(Recording, Option<Error>)> {
+    let mut recording = Recording::default();
+    let (mut unread, mut any) = (None, false);
+    for name in names {
+        // The oldest may have been removed since the listing.
+        match host.read(&format!("{DIRECTORY}/{name}")).if_any() {
+            Ok(text) => {
+                any = true;
+                recording.read(&text.unwrap_or_default());
+            }
+            Err(error) => unread = unread.or(Some(error)),
+        }
+    }
+    match unread {
+        Some(error) if !any => Err(error),
+        unread => Ok((recording, unread)),
+    }
+}
+
+fn gaps(finding: &mut Finding, window: &Window) {
+    let advice = || {
+        Advice::run(
+            "See in the agent's log whether it was stopped, and whether its disk was full.",
+            "journalctl -u warden.service --since=-24h --no-pager",
+        )
+    };
+    let gaps = window.gaps(GAP_SECONDS);
+    if let Some(longest) = gaps.iter().max_by_key(|gap| gap.seconds) {
+        let text = format!(
+            "the recording has {}, the longest of {} until {}",
+            count(gaps.len() as u64, "gap", "gaps"),
+            duration(longest.seconds as f64),
+            time(longest.until)
+        );
+        finding.note(text, advice());
+    }
+    if window.newest_age() > GAP_SECONDS {
+        finding.note(format!("the recording ended at {}", time(window.ends())), advice());
+    }
+}
+
+fn judge_changes(finding: &mut Finding, changes: &[Change]) {
+    let mut units: Vec<&str> = changes.iter().map(|change| change.unit.as_str()).collect();
+    units.sort_unstable();
+    units.dedup();
+    for unit in units {
+        let lost = |why: fn(&Why) -> bool| -> Vec<&Change> {
+            changes
+                .iter()
+                .filter(|change| change.unit == unit && change.is_loss && why(&change.why))
+                .collect()
+        };
+        let log = || {
+            Advice::run("Read what it said before.", format!("journalctl -u {unit} --since=-24h --no-pager"))
+        };
+        let alone = lost(|why| matches!(why, Why::ByItself(_)));
+        if let Some(last) = alone.last() {
+            let times = count(alone.len() as u64, "time", "times");
+            let how = last.why.detail().map_or_else(String::new, |how| format!(" ({how})"));
+            finding.warn(
+                format!("{unit} ended by itself {times} in a day, the last time at {}{how}", time(last.at)),
+                log(),
+            );
+        }
+        let others = lost(|why| matches!(why, Why::Stopped | Why::Unknown));
+        if others.len() > LOSSES {
+            let last = others.last().map_or(0, |last| last.at);
+            finding.warn(
+                format!(
+                    "{unit} was stopped or restarted {} times in a day, not by Warden, the last time at {}",
+                    others.len(),
+                    time(last)
+                ),
+                log(),
+            );
+        }
+    }
+}
+
+fn judge_memory(finding: &mut Finding, window: &Window, total: Option<u64>) {
+    let Some(total) = total.filter(|total| *total > 0) else { return };
+    let limit = total as f64 / 1024.0 * MEMORY_PERCENT / 100.0;
+    let short = window.longest(MEMORY_AVAILABLE, GAP_SECONDS, |kibibytes| f64::from(kibibytes) < limit);
+    if let Some(short) = short.filter(|short| short.seconds >= LASTS_SECONDS) {
+        finding.warn(
+            format!(
+                "for {} until {} less than {} % of {} of memory was available, at worst {}",
+                duration(short.seconds as f64),
+                time(short.until),
+                number(MEMORY_PERCENT),
+                bytes(total),
+                bytes((f64::from(short.least) * 1024.0) as u64)
+            ),
+            Advice::text(
+                "See in the chart of the runtimes whose memory grew, and limit it or give the host more.",
+            ),
+        );
+    }
+}
+
+fn judge_pressure(finding: &mut Finding, window: &Window) {
+    for (resource, kind, limit, what) in PRESSURES {
+        let column = column(PRESSURE, resource, kind);
+        let high = window.longest(&column, GAP_SECONDS, |percent| percent > limit);
+        if let Some(high) = high.filter(|high| high.seconds >= LASTS_SECONDS) {
+            finding.warn(
+                format!(
+                    "for {} until {} {what} for over {limit} % of the time, at worst {} %",
+                    duration(high.seconds as f64),
+                    time(high.until),
+                    number(f64::from(high.most))
+                ),
+                Advice::text("See in the charts what else was busy at that time."),
+            );
+        }
+    }
+}
+
+fn table(changes: &[Change]) -> Table {
+    let mut table = Table::new("Changes of the runtimes", ["time", "unit", "before", "after", "why"]);
+    for change in changes {
+        let cells = [
+            Value::Time(change.at),
+            Value::Code(change.unit.clone()),
+            change.before.clone().into(),
+            change.after.clone().into(),
+            change.why.to_string().into(),
+        ];
+        if change.is_loss && matches!(change.why, Why::ByItself(_)) {
+            table.marked_row(Verdict::Warn, cells);
+        } else {
+            table.row(cells);
+        }
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+
+    use super::*;
+    use crate::host::Recorded;
+
+    const NOW: i64 = 1_795_262_400;
+    const UP: i64 = 100_000;
+    const HEADER: &str =
+        "time\tup\tmemory_available_kb\tpsi:memory:full\tunit:iggy.service:state\tunit:iggy.service:pid\n";
+
+    /// A recording in one file, a sample each ten seconds.
+    struct Tape {
+        text: String,
+        up: i64,
+    }
+
+    impl Tape {
+        /// Begins so many seconds ago.
+        fn since(seconds: i64) -> Tape {
+            Tape { text: format!("#1 boot\n{HEADER}"), up: UP - seconds }
+        }
+
+        /// Samples for so many seconds.
+        fn runs(mut self, seconds: i64, kibibytes: u64, waits: f64, state: &str, pid: u32) -> Tape {
+            for _ in 0..seconds / 10 {
+                self.up += 10;
+                let (time, up) = (NOW - UP + self.up, self.up);
+                writeln!(self.text, "{time}\t{up}\t{kibibytes}\t{waits}\t{state}\t{pid}").unwrap();
+            }
+            self
+        }
+
+        fn well(self, seconds: i64, pid: u32) -> Tape {
+            self.runs(seconds, 500_000, 0.0, "active", pid)
+        }
+
+        fn mark(mut self, cause: &str, detail: &str) -> Tape {
+            writeln!(self.text, "!\t0\t{}\tiggy.service\t{cause}\t{detail}", self.up).unwrap();
+            self
+        }
+
+        fn host(self) -> Recorded {
+            Recorded::complete()
+                .at(NOW, UP)
+                .file("/proc/meminfo", "MemTotal: 1000000 kB\n")
+                .file("/proc/sys/kernel/random/boot_id", "boot\n")
+                .file(&format!("{DIRECTORY}/0000000007-20261121T000000Z.tsv"), &self.text)
+        }
+
+        fn judged(self) -> Finding {
+            run(&self.host().host()).unwrap()
+        }
+    }
+
+    fn told(finding: &Finding) -> Vec<&str> {
+        finding.problems.iter().map(|problem| problem.text.as_str()).collect()
+    }
+
+    #[test]
+    fn a_quiet_recording_passes_and_is_drawn() {
+        let finding = Tape::since(3600).well(3600, 7).judged();
+        assert_eq!((finding.verdict(), told(&finding)), (Verdict::Pass, vec![]));
+        assert_eq!(finding.summary, "59 min 50 s of the last 1 d recorded, 0 changes of the runtimes");
+        let Evidence::Series(memory) = &finding.evidence[0] else { panic!("{finding:?}") };
+        assert_eq!((memory.title.as_str(), memory.points.len()), ("Memory available, least", 180));
+        assert_eq!(
+            (memory.points[0].label.as_str(), memory.points[0].values[0]),
+            ("11-21 11:00", 512_000_000.0)
+        );
+        assert_eq!((memory.top, memory.limit), (Some(1_024_000_000.0), Some(102_400_000.0)));
+    }
+
+    #[test]
+    fn without_a_recording_the_question_does_not_arise() {
+        let none = run(&Recorded::complete().at(NOW, UP).host()).unwrap();
+        assert_eq!(none.verdict(), Verdict::Skip);
+        let empty = Tape::since(60).judged();
+        assert_eq!(
+            (empty.verdict(), empty.summary.as_str()),
+            (Verdict::Skip, "the flight recorder has not recorded anything yet")
+        );
+    }
+
+    #[test]
+    fn a_gap_and_an_end_are_noted() {
+        let mut tape = Tape::since(3600).well(600, 7);
+        tape.up += 60;
+        let tape = tape.well(600, 7);
+        let finding = tape.judged();
+        assert_eq!(
+            told(&finding),
+            [
+                "the recording has 1 gap, the longest of 1 min 10 s until 2026-11-21T11:11:10Z",
+                "the recording ended at 2026-11-21T11:21:00Z"
+            ]
+        );
+        assert_eq!(finding.verdict(), Verdict::Note);
+        let old = Tape::since(90_000).well(600, 7).judged();
+        assert_eq!(told(&old), ["the flight recorder has not written since 2026-11-20T11:10:00Z"]);
+    }
+
+    #[test]
+    fn a_process_that_ended_by_itself_warns_and_one_that_warden_stopped_does_not() {
+        let crashed = Tape::since(1200).well(600, 7).mark("restarted", "1").well(600, 8).judged();
+        assert_eq!(crashed.verdict(), Verdict::Warn);
+        assert_eq!(
+            told(&crashed),
+            [
+                "iggy.service ended by itself 1 time in a day, the last time at 2026-11-21T11:50:10Z (systemd started it again)"
+            ]
+        );
+        let asked = Tape::since(1200)
+            .well(600, 7)
+            .mark("asked", "restart 61")
+            .runs(60, 500_000, 0.0, "deactivating", 7)
+            .mark("ended", "success")
+            .runs(10, 500_000, 0.0, "inactive", 0)
+            .well(530, 8);
+        let asked = asked.judged();
+        assert_eq!(asked.verdict(), Verdict::Pass, "{asked:?}");
+        let Some(Evidence::Table(table)) =
+            asked.evidence.iter().find(|one| matches!(one, Evidence::Table(_)))
+        else {
+            panic!("{asked:?}")
+        };
+        assert_eq!(table.rows.len(), 3);
+        assert_eq!(table.rows[2].cells[4], "Warden was asked to: restart 61".into());
+        let failed = Tape::since(1200)
+            .well(600, 7)
+            .mark("ended", "oom-kill")
+            .runs(600, 500_000, 0.0, "failed", 0)
+            .judged();
+        assert!(told(&failed)[0].ends_with("(oom-kill)"), "{failed:?}");
+        let unknown = Tape::since(1200).well(600, 7).runs(600, 500_000, 0.0, "failed", 0).judged();
+        assert_eq!(unknown.verdict(), Verdict::Warn);
+    }
+
+    #[test]
+    fn others_may_restart_a_runtime_three_times_a_day() {
+        let restarted = |times: u32| {
+            let tape = (0..=times).fold(Tape::since(3600), |tape, pid| tape.well(600, pid + 1));
+            tape.well(3600 - 600 * (i64::from(times) + 1), times + 1).judged()
+        };
+        assert_eq!(restarted(3).verdict(), Verdict::Pass);
+        let finding = restarted(4);
+        assert_eq!(
+            told(&finding),
+            [
+                "iggy.service was stopped or restarted 4 times in a day, not by Warden, the last time at 2026-11-21T11:40:10Z"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_boot_is_no_fault_of_the_runtime() {
+        let before = Tape::since(3600).well(600, 7);
+        let text = format!("{}#1 next\n{HEADER}{}\t10\t500000\t0\tactive\t9\n", before.text, NOW - 5);
+        let host = Tape { text, up: 0 }.host().at(NOW, 15).file("/proc/sys/kernel/random/boot_id", "next\n");
+        let finding = run(&host.host()).unwrap();
+        assert_eq!(
+            told(&finding),
+            ["the recording has 1 gap, the longest of 49 min 55 s until 2026-11-21T11:59:55Z"]
+        );
+    }
+
+    #[test]
+    fn memory_that_stays_short_and_waiting_that_stays_long_warn() {
+        let short = |seconds: i64, kibibytes| {
+            Tape::since(1200)
+                .well(300, 7)
+                .runs(seconds, kibibytes, 0.0, "active", 7)
+                .well(900 - seconds, 7)
+                .judged()
+        };
+        assert_eq!(short(300, 99_999).verdict(), Verdict::Pass, "from the first to the last it is 290 s");
+        assert_eq!(short(310, 100_000).verdict(), Verdict::Pass);
+        assert_eq!(
+            told(&short(310, 50_000)),
+            [
+                "for 5 min until 2026-11-21T11:50:10Z less than 10 % of 977 MiB of memory was available, at worst 48.8 MiB"
+            ]
+        );
+        let waits = Tape::since(600).runs(600, 500_000, 7.5, "active", 7).judged();
+        assert_eq!(
+            told(&waits),
+            [
+                "for 9 min 50 s until 2026-11-21T12:00:00Z all programs waited for memory for over 5 % of the time, at worst 7.5 %"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_recording_that_may_not_be_read_is_unknown_and_a_part_of_it_noted() {
+        let path = format!("{DIRECTORY}/0000000001-20261121T000000Z.tsv");
+        let host = Tape::since(1200).well(1200, 7).host().denied(&path);
+        let finding = run(&host.host()).unwrap();
+        assert_eq!(finding.verdict(), Verdict::Note, "{finding:?}");
+        assert!(run(&Recorded::complete().at(NOW, UP).denied(&path).host()).is_err());
+    }
+}
