@@ -24,6 +24,7 @@ mod objects;
 mod packages;
 mod packed;
 mod protocol;
+mod recorder;
 mod report;
 mod same_bytes;
 mod scale;

@@ -62,16 +62,22 @@ pub fn uptime(uptime: &str) -> Option<u64> {
 /// From /proc/net/dev.
 pub fn traffic(net_dev: &str) -> Option<Traffic> {
     let mut total = Traffic::default();
-    for line in net_dev.lines().skip(2) {
-        let (name, counters) = line.split_once(':')?;
-        if name.trim() == "lo" {
-            continue;
-        }
-        let counters: Vec<u64> = counters.split_whitespace().map_while(|word| word.parse().ok()).collect();
-        total.received = total.received.wrapping_add(*counters.first()?);
-        total.sent = total.sent.wrapping_add(*counters.get(8)?);
+    for (_, [received, sent]) in interfaces(net_dev) {
+        total.received = total.received.wrapping_add(received);
+        total.sent = total.sent.wrapping_add(sent);
     }
-    Some(total)
+    net_dev.contains(':').then_some(total)
+}
+
+/// Bytes received and sent by every interface but loopback, from /proc/net/dev.
+pub fn interfaces(net_dev: &str) -> Vec<(String, [u64; 2])> {
+    let of = |line: &str| {
+        let (name, counters) = line.split_once(':')?;
+        let counters: Vec<u64> = counters.split_whitespace().map_while(|word| word.parse().ok()).collect();
+        let name = name.trim();
+        (name != "lo").then_some((name.to_owned(), [*counters.first()?, *counters.get(8)?]))
+    };
+    net_dev.lines().filter_map(of).collect()
 }
 
 /// Filesystems with storage of this host behind them: asking them cannot wait for another host.

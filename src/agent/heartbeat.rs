@@ -1,42 +1,30 @@
 //! How the node is: the host by proc(5), the runtimes by systemd and by asking Iggy, the agent's own cost.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::sys::statvfs::statvfs;
 use nix::time::{ClockId, clock_gettime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::figures::{self, CpuTicks};
 use super::pulse::Pulse;
+use super::readings::Readings;
 use super::settings::Settings;
-use crate::config::DBUS_LIMIT;
-use crate::protocol::{Agent, Disk, Heartbeat, Host, Runtime, RuntimeState};
-use crate::systemd::{Bus, UnitFacts};
+use crate::protocol::{Agent, Heartbeat, Host, Runtime, RuntimeState};
+use crate::systemd::UnitFacts;
 
-/// Filesystems told, the fullest first: the wire says as many.
-const DISKS: usize = 16;
-/// Runtimes told: at some 400 bytes each they fit a message.
-const RUNTIMES: usize = 64;
-/// Bytes of a mount point's name, as far as it is told.
-const MOUNT_LIMIT: usize = 256;
-/// For the filesystems to answer: one that hangs is left out, and asked again when it has answered.
-const DISKS_LIMIT: Duration = Duration::from_secs(2);
 /// For Iggy to answer a ping; it is on this host.
 const PING_LIMIT: Duration = Duration::from_secs(1);
 
 /// Observes the host, the runtimes and itself.
 pub struct Observer {
     settings: Settings,
-    bus: Arc<Bus>,
+    readings: Arc<Readings>,
     ticks: Option<CpuTicks>,
-    disks: Option<JoinHandle<Vec<Disk>>>,
 }
 
 /// Tells how the node is, as often as `listening` says, while somebody listens.
@@ -74,8 +62,8 @@ pub async fn run(
 }
 
 impl Observer {
-    pub fn new(settings: Settings, bus: Arc<Bus>) -> Observer {
-        Observer { settings, bus, ticks: None, disks: None }
+    pub fn new(settings: Settings, readings: Arc<Readings>) -> Observer {
+        Observer { settings, readings, ticks: None }
     }
 
     /// One look. What cannot be read is absent; nothing makes it wait for long.
@@ -96,38 +84,23 @@ impl Observer {
             memory_available_bytes: memory.available,
             network_received_bytes: traffic.as_ref().map(|traffic| traffic.received),
             network_sent_bytes: traffic.as_ref().map(|traffic| traffic.sent),
-            disks: self.disks().await,
-        }
-    }
-
-    /// A filesystem that hangs holds one thread, and only one, whatever happens.
-    async fn disks(&mut self) -> Vec<Disk> {
-        let asking = self.disks.get_or_insert_with(|| tokio::task::spawn_blocking(disks));
-        match timeout(DISKS_LIMIT, asking).await {
-            Ok(disks) => {
-                self.disks = None;
-                disks.unwrap_or_default()
-            }
-            Err(_) => Vec::new(),
+            disks: self.readings.filesystems(Duration::ZERO).await,
         }
     }
 
     /// The runtimes alone.
     pub async fn runtimes(&mut self) -> Vec<RuntimeState> {
-        let facts = timeout(DBUS_LIMIT, self.facts()).await.ok().flatten().unwrap_or_default();
-        let mut states = Vec::with_capacity(facts.len().max(2));
-        for runtime in [Runtime::Iggy, Runtime::Connectors] {
-            let unit = self.settings.units.unit(&runtime);
-            states.push(state(runtime, &unit, facts.get(&unit)));
-        }
-        for (unit, fact) in &facts {
-            match self.settings.units.runtime(unit) {
-                Some(runtime @ Runtime::Connector { .. }) if states.len() < RUNTIMES => {
-                    states.push(state(runtime, unit, Some(fact)));
-                }
-                _ => {}
+        let units = &self.settings.units;
+        let mut states: Vec<RuntimeState> = match self.readings.runtimes().await {
+            Some(readings) => {
+                let told = |unit: &str, facts| Some(state(units.runtime(unit)?, unit, Some(facts)));
+                readings.iter().filter_map(|reading| told(&reading.unit, &reading.facts)).collect()
             }
-        }
+            None => {
+                let unknown = |runtime: Runtime| state(runtime.clone(), &units.unit(&runtime), None);
+                [Runtime::Iggy, Runtime::Connectors].map(unknown).into()
+            }
+        };
         if let (Some(iggy), Some(address)) = (states.first_mut(), self.settings.iggy_api)
             && iggy.active_state == "active"
         {
@@ -135,20 +108,6 @@ impl Observer {
             iggy.answers = Some(matches!(answers, Ok(Ok(true))));
         }
         states
-    }
-
-    async fn facts(&self) -> Option<BTreeMap<String, UnitFacts>> {
-        let manager = self.bus.manager().await.ok()?;
-        let units = &self.settings.units;
-        let mut names = vec![units.unit(&Runtime::Iggy), units.unit(&Runtime::Connectors)];
-        let instances = manager.units_like(&[&units.instances()]).await.ok()?;
-        names.extend(instances.into_iter().take(RUNTIMES));
-        let mut facts = BTreeMap::new();
-        for name in names {
-            let fact = manager.facts(&name).await.ok()?;
-            facts.insert(name, fact);
-        }
-        Some(facts)
     }
 }
 
@@ -181,24 +140,6 @@ async fn ping(address: std::net::SocketAddr) -> std::io::Result<bool> {
     Ok(start.starts_with(b"HTTP/1."))
 }
 
-fn disks() -> Vec<Disk> {
-    let mut disks: Vec<Disk> = figures::local_mounts(&read("/proc/self/mountinfo"))
-        .into_iter()
-        .filter_map(|mount| {
-            let answer = statvfs(mount.as_str()).ok()?;
-            let block = answer.fragment_size();
-            let total_bytes = answer.blocks().checked_mul(block).filter(|total| *total > 0)?;
-            let available_bytes = answer.blocks_available().checked_mul(block)?;
-            let mount = mount.chars().take(MOUNT_LIMIT).collect();
-            Some(Disk { mount, total_bytes, available_bytes })
-        })
-        .collect();
-    let free = |disk: &Disk| u128::from(disk.available_bytes) * 1_000_000 / u128::from(disk.total_bytes);
-    disks.sort_by_key(|disk| (free(disk), disk.mount.clone()));
-    disks.truncate(DISKS);
-    disks
-}
-
 fn agent() -> Agent {
     let cpu = clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map_or(Duration::ZERO, Duration::from);
     Agent {
@@ -214,15 +155,18 @@ fn read(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::systemd::Bus;
 
     #[tokio::test]
     async fn a_heartbeat_tells_of_this_host_even_without_systemd() {
-        let mut observer = Observer::new(Settings::default(), Arc::new(Bus::system()));
+        let settings = Settings::default();
+        let readings = Readings::new(settings.units.clone(), Arc::new(Bus::system()));
+        let mut observer = Observer::new(settings, Arc::new(readings));
         let beat = observer.observe(5).await;
         assert_eq!(beat.at_ms, 5);
         assert!(beat.host.memory_total_bytes > Some(1 << 20), "{:?}", beat.host);
         assert!(beat.host.cpu.is_none(), "a share needs two looks");
-        assert!(!beat.host.disks.is_empty() && beat.host.disks.len() <= DISKS);
+        assert!(!beat.host.disks.is_empty());
         assert!(beat.agent.resident_bytes > 1 << 20);
         let units: Vec<&str> = beat.runtimes.iter().map(|state| state.unit.as_str()).take(2).collect();
         assert_eq!(units, ["iggy.service", "iggy-connectors.service"]);

@@ -15,6 +15,8 @@ pub mod ledger;
 mod link;
 pub mod policy;
 mod pulse;
+pub mod readings;
+pub mod recorder;
 mod replace;
 pub mod request;
 mod settings;
@@ -47,6 +49,8 @@ pub use status::{Doing, Link as LinkState, Status};
 use self::executor::Executor;
 use self::link::Link;
 use self::pulse::Pulse;
+use self::readings::Readings;
+use self::recorder::Recorder;
 use self::status::Teller;
 use crate::config;
 use crate::systemd::{Bus, notify};
@@ -129,9 +133,9 @@ pub async fn serve(
     let (listening, listened) = watch::channel(None);
     let (beats, beaten) = mpsc::channel(1);
     let bus = Arc::new(Bus::system());
+    let readings = Arc::new(Readings::new(settings.units.clone(), bus.clone()));
     let snapshots = snapshots(&settings, &surroundings, reports.clone())?;
-    let executor =
-        Executor::start(of_executor(&settings), bus.clone(), reports, Some(Arc::new(snapshots))).await?;
+    let executor = Executor::start(of_executor(&settings), bus, reports, Some(Arc::new(snapshots))).await?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), instance, "the agent has started");
 
     // What runs ends first, and the link still tells how: then the rest stops.
@@ -144,13 +148,21 @@ pub async fn serve(
         listening,
         status: status.clone(),
         pulse,
-        boot_id,
+        boot_id: boot_id.clone(),
         instance,
         surroundings,
     };
     let mut tasks = Tasks::new(stop);
     let (telling, doing) = (status.clone(), executor.clone());
     tasks.spawn("the status", |stop| tell_what_is_done(telling, doing, stop));
+    if settings.recorder {
+        let (readings, executor) = (readings.clone(), executor.clone());
+        let directory = settings.state_directory.join(recorder::DIRECTORY);
+        let recorder = Recorder::new(&directory, &boot_id);
+        tasks.spawn("the flight recorder", |stop| {
+            recorder::run(recorder, readings, executor, pulse, wall_clock, stop)
+        });
+    }
     let ending = link_stop.clone();
     let telling = status.clone();
     tasks.spawn("the executor", |stop| async move {
@@ -162,7 +174,7 @@ pub async fn serve(
     });
     let ending = link_stop.clone();
     tasks.spawn("the link", |_| link.run(ending));
-    let observer = Observer::new(settings, bus);
+    let observer = Observer::new(settings, readings);
     tasks.spawn("the heartbeat", |_| heartbeat::run(observer, listened, beats, pulse, wall_clock, link_stop));
     tasks.spawn("the watchdog", |stop| watch_over(pulse, stop));
     notify::ready("started");

@@ -52,6 +52,8 @@ pub struct Settings {
     pub upload_bytes_per_second: Option<u64>,
     /// How much may wait to be sent.
     pub outbox: Limits,
+    /// Whether the flight recorder runs.
+    pub recorder: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -70,6 +72,7 @@ struct Section {
     upload_kib_per_second: Option<u32>,
     outbox_archives: Option<u32>,
     outbox_mib: Option<u32>,
+    recorder: Option<bool>,
 }
 
 /// An address to ask, or `none`.
@@ -145,6 +148,7 @@ impl Settings {
             policy: section.policy.unwrap_or_else(|| policy::PLACE.into()),
             upload_bytes_per_second: rate,
             outbox,
+            recorder: section.recorder.unwrap_or(true),
         }
     }
 }
@@ -184,6 +188,7 @@ mod tests {
         assert_eq!(settings, Settings::default());
         assert_eq!(settings.state_directory, Path::new("/var/lib/warden"));
         assert_eq!(settings.policy, Path::new("/etc/warden/policy.toml"));
+        assert!(settings.recorder);
     }
 
     #[test]
@@ -192,6 +197,7 @@ mod tests {
             "[agent]\nsupervisor = \"https://sup.example.com\"\nca_file = \"/etc/warden/ca.pem\"\n\
              client_certificate = \"/c.pem\"\nclient_key = \"/k.pem\"\nproxy = \"none\"\nheartbeat_seconds = 10\n\
              iggy_api = \"none\"\nstate_directory = \"/s\"\nruntime_directory = \"/r\"\npolicy = \"/p\"\n\
+             recorder = false\n\
              [units]\niggy = \"broker.service\"\n",
         )
         .unwrap();
@@ -204,6 +210,7 @@ mod tests {
         assert_eq!(settings.iggy_api, None);
         assert_eq!((settings.state_directory, settings.runtime_directory), ("/s".into(), "/r".into()));
         assert_eq!(settings.policy, Path::new("/p"));
+        assert!(!settings.recorder);
         assert_eq!(settings.units.unit(&crate::protocol::Runtime::Iggy), "broker.service");
     }
 

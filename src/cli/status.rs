@@ -9,6 +9,7 @@ use serde::Serialize;
 use warden_checks::quantity;
 
 use super::terminal::{Painter, Style, harmless};
+use crate::agent::readings::Readings;
 use crate::agent::{Doing, LinkState, Observer, Settings, Status};
 use crate::config::fragments;
 use crate::protocol::RuntimeState;
@@ -49,8 +50,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let settings = Settings::load(&arguments.config)?;
     let agent = Status::read(&settings.runtime_directory)?.filter(|status| is_alive(status.pid));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let bus = Arc::new(Bus::system());
-    let runtimes = runtime.block_on(Observer::new(settings, bus).runtimes());
+    let readings = Readings::new(settings.units.clone(), Arc::new(Bus::system()));
+    let runtimes = runtime.block_on(Observer::new(settings, Arc::new(readings)).runtimes());
     let told = Told { running: agent.is_some(), agent, runtimes };
     let mut out = std::io::stdout().lock();
     if arguments.json {

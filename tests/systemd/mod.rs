@@ -6,6 +6,7 @@ mod killed;
 mod node;
 mod once;
 mod privileges;
+mod readings;
 mod sandbox;
 
 use crate::support::sandbox::Sandbox;

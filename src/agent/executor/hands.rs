@@ -7,7 +7,7 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::order::Place;
-use super::{Shared, journal, wall_clock};
+use super::{Begun, Shared, journal, wall_clock};
 use crate::agent::audit::{self, Happened};
 use crate::agent::clock::sleep_until;
 use crate::agent::ledger::Entry;
@@ -178,6 +178,13 @@ impl Hands {
         let (Some(manager), Some(unit)) = (self.manager.clone(), self.unit.as_deref()) else {
             return Answer::NotSent;
         };
+        let action = match verb {
+            Verb::Start => "start",
+            Verb::Stop => "stop",
+            Verb::Restart => "restart",
+        };
+        let (unit_name, request) = (unit.to_owned(), self.entry.request);
+        self.shared.begins(Begun { unit: unit_name, action: action.to_owned(), request });
         self.jobs = None;
         let mut jobs = match manager.jobs(unit).await {
             Ok(jobs) => jobs,

@@ -10,8 +10,9 @@ mod journal;
 mod order;
 mod run;
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
@@ -46,6 +47,17 @@ const OUTBOX: usize = 4 * OPEN_LIMIT;
 /// For what is parked to let go of the ledger.
 const PARKING: Duration = Duration::from_secs(2);
 
+/// Beginnings that are remembered for [`Executor::begun`]; whoever asks does so every few seconds.
+const BEGUN_LIMIT: usize = 64;
+
+/// Something that is about to be done with a unit, because it was asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Begun {
+    pub unit: String,
+    pub action: String,
+    pub request: u64,
+}
+
 /// What the executor must know of its host.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -77,6 +89,7 @@ struct Shared {
     book: Book,
     order: Arc<Order>,
     outbox: mpsc::Sender<FromNode>,
+    begun: Mutex<VecDeque<Begun>>,
     tasks: TaskTracker,
     /// What has not begun stays where it is; the rest goes on.
     closing: CancellationToken,
@@ -113,6 +126,7 @@ impl Executor {
             book: Book::default(),
             order: Arc::default(),
             outbox,
+            begun: Mutex::default(),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
             parking: CancellationToken::new(),
@@ -142,6 +156,11 @@ impl Executor {
     /// What a Supervisor that has just said welcome may not know yet.
     pub fn unsettled(&self) -> Vec<FromNode> {
         self.shared.book.told_again()
+    }
+
+    /// What was begun since this was last asked, the newest.
+    pub fn begun(&self) -> Vec<Begun> {
+        self.shared.begun().drain(..).collect()
     }
 
     /// Takes a request, a cancellation, or the word that an outcome is settled. Waits only when dozens of messages
@@ -200,10 +219,22 @@ impl Shared {
         }
     }
 
+    fn begins(&self, begun: Begun) {
+        let mut all = self.begun();
+        if all.len() >= BEGUN_LIMIT {
+            all.pop_front();
+        }
+        all.push_back(begun);
+    }
+
+    fn begun(&self) -> MutexGuard<'_, VecDeque<Begun>> {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn audit(&self, event: Event, sync: bool) -> anyhow::Result<()> {
         let audit = self.audit.clone();
         let written = tokio::task::spawn_blocking(move || {
-            let mut audit = audit.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut audit = audit.lock().unwrap_or_else(PoisonError::into_inner);
             audit.add(event, Timestamp::now())?;
             if sync { audit.sync() } else { Ok(()) }
         });

@@ -1,0 +1,261 @@
+//! What systemd, proc(5) and the filesystems tell of this node, asked once for all who want to know at about the same
+//! moment.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::statvfs::statvfs;
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+use warden_checks::proc::ProcessStat;
+
+use super::figures;
+use crate::config::DBUS_LIMIT;
+use crate::config::units::Units;
+use crate::protocol::{Disk, Runtime};
+use crate::systemd::{Bus, UnitFacts};
+
+/// What was read less than this ago is not read again: who looks every so often looks at common moments.
+const FRESH: Duration = Duration::from_secs(2);
+/// How long systemd is believed to have nothing new on a unit whose state and main process are the same.
+const BELIEVED: Duration = Duration::from_secs(60);
+/// Runtimes looked at: at some 400 bytes each they fit a heartbeat.
+const RUNTIMES: usize = 64;
+/// Filesystems told, the fullest first: the wire says as many.
+const DISKS: usize = 16;
+/// Bytes of a mount point's name, as far as it is told.
+const MOUNT_LIMIT: usize = 256;
+/// For the filesystems to answer: one that hangs is left out, and asked again when it has answered.
+const DISKS_LIMIT: Duration = Duration::from_secs(2);
+
+#[derive(Debug)]
+pub struct Readings {
+    units: Units,
+    bus: Arc<Bus>,
+    runtimes: Mutex<Option<Runtimes>>,
+    filesystems: Mutex<Filesystems>,
+}
+
+/// A runtime's unit and its main process.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RuntimeReading {
+    pub unit: String,
+    pub facts: UnitFacts,
+    pub process: Option<ProcessStat>,
+}
+
+#[derive(Debug)]
+struct Runtimes {
+    /// When systemd told everything, and when it was last seen to hold.
+    told: Instant,
+    seen: Instant,
+    readings: Arc<Vec<RuntimeReading>>,
+}
+
+#[derive(Debug, Default)]
+struct Filesystems {
+    asking: Option<JoinHandle<Vec<Disk>>>,
+    told: Option<(Instant, Vec<Disk>)>,
+}
+
+impl Readings {
+    pub fn new(units: Units, bus: Arc<Bus>) -> Readings {
+        Readings { units, bus, runtimes: Mutex::default(), filesystems: Mutex::default() }
+    }
+
+    /// Iggy, the connectors runtime, and every single connector that systemd has loaded, with all that systemd tells.
+    /// `None`: systemd does not answer.
+    pub async fn runtimes(&self) -> Option<Arc<Vec<RuntimeReading>>> {
+        let mut held = self.runtimes.lock().await;
+        match &*held {
+            Some(runtimes) if runtimes.told.elapsed() < FRESH => Some(runtimes.readings.clone()),
+            _ => self.ask(&mut held).await,
+        }
+    }
+
+    /// The same, for little: systemd is asked for the units' states alone, and for the rest only when a state or a
+    /// main process has changed. Memory, CPU time and tasks of the units may be a minute old; those of the main
+    /// processes are not.
+    pub async fn glance(&self) -> Option<Arc<Vec<RuntimeReading>>> {
+        let mut held = self.runtimes.lock().await;
+        let Some(runtimes) = &mut *held else { return self.ask(&mut held).await };
+        if runtimes.seen.elapsed() < FRESH {
+            return Some(runtimes.readings.clone());
+        }
+        if runtimes.told.elapsed() < BELIEVED {
+            let states = timeout(DBUS_LIMIT, self.states()).await.ok().flatten()?;
+            if let Some(readings) = unchanged(&runtimes.readings, &states) {
+                runtimes.readings = Arc::new(readings);
+                runtimes.seen = Instant::now();
+                return Some(runtimes.readings.clone());
+            }
+        }
+        self.ask(&mut held).await
+    }
+
+    /// Local filesystems, the fullest first, read no longer than `age` ago. One that hangs holds one thread, and only
+    /// one, whatever happens.
+    pub async fn filesystems(&self, age: Duration) -> Vec<Disk> {
+        let mut held = self.filesystems.lock().await;
+        if let Some((at, disks)) = &held.told
+            && at.elapsed() < age.max(FRESH)
+        {
+            return disks.clone();
+        }
+        let asking = held.asking.get_or_insert_with(|| tokio::task::spawn_blocking(filesystems));
+        match timeout(DISKS_LIMIT, asking).await {
+            Ok(disks) => {
+                held.asking = None;
+                let disks = disks.unwrap_or_default();
+                held.told = Some((Instant::now(), disks.clone()));
+                disks
+            }
+            Err(_) => Vec::new(),
+        }
+    }
+
+    async fn ask(&self, held: &mut Option<Runtimes>) -> Option<Arc<Vec<RuntimeReading>>> {
+        let facts = timeout(DBUS_LIMIT, self.facts()).await.ok().flatten()?;
+        let with_process = |(unit, facts): (String, UnitFacts)| {
+            let process = process(facts.main_pid);
+            RuntimeReading { unit, facts, process }
+        };
+        let readings: Arc<Vec<_>> = Arc::new(facts.into_iter().map(with_process).collect());
+        let now = Instant::now();
+        *held = Some(Runtimes { told: now, seen: now, readings: readings.clone() });
+        Some(readings)
+    }
+
+    async fn facts(&self) -> Option<Vec<(String, UnitFacts)>> {
+        let manager = self.bus.manager().await.ok()?;
+        let mut names = self.always().to_vec();
+        let instances = manager.units_like(&[&self.units.instances()]).await.ok()?;
+        names.extend(instances.into_keys().filter(|unit| self.units.runtime(unit).is_some()));
+        names.truncate(RUNTIMES);
+        let mut all = Vec::with_capacity(names.len());
+        for name in names {
+            let facts = manager.facts(&name).await.ok()?;
+            all.push((name, facts));
+        }
+        Some(all)
+    }
+
+    /// Active and sub state of those that systemd has loaded.
+    async fn states(&self) -> Option<BTreeMap<String, (String, String)>> {
+        let manager = self.bus.manager().await.ok()?;
+        let ([iggy, connectors], instances) = (self.always(), self.units.instances());
+        let mut states = manager.units_like(&[&iggy, &connectors, &instances]).await.ok()?;
+        states.retain(|unit, _| self.units.runtime(unit).is_some());
+        Some(states)
+    }
+
+    fn always(&self) -> [String; 2] {
+        [self.units.unit(&Runtime::Iggy), self.units.unit(&Runtime::Connectors)]
+    }
+}
+
+/// The readings with their processes as they are now; nothing when a unit has changed, come or gone.
+fn unchanged(
+    known: &[RuntimeReading],
+    states: &BTreeMap<String, (String, String)>,
+) -> Option<Vec<RuntimeReading>> {
+    let is_known = |unit: &String| known.iter().any(|reading| reading.unit == *unit);
+    if known.len() < RUNTIMES && !states.keys().all(is_known) {
+        return None;
+    }
+    let same = |reading: &RuntimeReading| {
+        let facts = &reading.facts;
+        let is_as_told = match states.get(&reading.unit) {
+            Some((active, sub)) => *active == facts.active_state && *sub == facts.sub_state,
+            // systemd forgets a unit that is down and that nobody wants.
+            None => facts.active_state == "inactive",
+        };
+        let process = process(facts.main_pid);
+        let started = |process: &Option<ProcessStat>| process.as_ref().map(|process| process.start_ticks);
+        let is_same = is_as_told && started(&process) == started(&reading.process);
+        is_same.then(|| RuntimeReading { process, ..reading.clone() })
+    };
+    known.iter().map(same).collect()
+}
+
+fn process(pid: u32) -> Option<ProcessStat> {
+    let pid = Some(pid).filter(|pid| *pid > 0)?;
+    ProcessStat::parse(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+fn filesystems() -> Vec<Disk> {
+    let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mut disks: Vec<Disk> = figures::local_mounts(&mountinfo)
+        .into_iter()
+        .filter_map(|mount| {
+            let answer = statvfs(mount.as_str()).ok()?;
+            let block = answer.fragment_size();
+            let total_bytes = answer.blocks().checked_mul(block).filter(|total| *total > 0)?;
+            let available_bytes = answer.blocks_available().checked_mul(block)?;
+            let mount = mount.chars().take(MOUNT_LIMIT).collect();
+            Some(Disk { mount, total_bytes, available_bytes })
+        })
+        .collect();
+    let free = |disk: &Disk| u128::from(disk.available_bytes) * 1_000_000 / u128::from(disk.total_bytes);
+    disks.sort_by_key(|disk| (free(disk), disk.mount.clone()));
+    disks.truncate(DISKS);
+    disks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reading(unit: &str, state: &str, pid: u32) -> RuntimeReading {
+        let facts = UnitFacts {
+            active_state: state.to_owned(),
+            sub_state: "running".to_owned(),
+            main_pid: pid,
+            ..UnitFacts::default()
+        };
+        RuntimeReading { unit: unit.to_owned(), facts, process: process(pid) }
+    }
+
+    fn states(of: &[(&str, &str)]) -> BTreeMap<String, (String, String)> {
+        let with_sub =
+            |(unit, state): &(&str, &str)| ((*unit).to_owned(), ((*state).to_owned(), "running".to_owned()));
+        of.iter().map(with_sub).collect()
+    }
+
+    #[test]
+    fn a_glance_holds_as_long_as_states_and_processes_are_the_same() {
+        let own = std::process::id();
+        let known = [reading("a.service", "active", own), reading("b.service", "inactive", 0)];
+        let same = states(&[("a.service", "active")]);
+        assert_eq!(unchanged(&known, &same).map(|readings| readings.len()), Some(2));
+        for other in [
+            states(&[]),
+            states(&[("a.service", "failed")]),
+            states(&[("a.service", "active"), ("b.service", "active")]),
+            states(&[("a.service", "active"), ("c.service", "active")]),
+        ] {
+            assert_eq!(unchanged(&known, &other), None, "{other:?}");
+        }
+        let mut restarted = known.clone();
+        restarted[0].process.as_mut().unwrap().start_ticks += 1;
+        assert_eq!(unchanged(&restarted, &same), None, "another process of the same number");
+    }
+
+    #[tokio::test]
+    async fn filesystems_are_asked_no_more_often_than_needed() {
+        let readings = Readings::new(Units::default(), Arc::new(Bus::at("unix:path=/nonexistent")));
+        let first = readings.filesystems(Duration::ZERO).await;
+        assert!(!first.is_empty() && first.len() <= DISKS);
+        let at = readings.filesystems.lock().await.told.as_ref().unwrap().0;
+        readings.filesystems(Duration::from_secs(3600)).await;
+        assert_eq!(readings.filesystems.lock().await.told.as_ref().unwrap().0, at);
+    }
+
+    #[tokio::test]
+    async fn without_systemd_there_are_no_readings() {
+        let readings = Readings::new(Units::default(), Arc::new(Bus::at("unix:path=/nonexistent")));
+        assert!(readings.runtimes().await.is_none() && readings.glance().await.is_none());
+    }
+}
