@@ -11,7 +11,7 @@ const HEIGHT: f64 = 132.0;
 
 /// Percent of the width kept for the numbers of the axis on the left, and for the last value on the right.
 const LEFT: f64 = 13.0;
-const RIGHT: f64 = 13.0;
+const RIGHT: f64 = 18.0;
 
 /// Points up to which each says its own value and label; beyond, the first, the highest and the last do.
 const EACH: usize = 8;
