@@ -75,7 +75,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     Ok(u8::from(!fleet.is_well()))
 }
 
-fn text(fleet: &Fleet, paint: Painter) -> String {
+/// What is told on a terminal.
+pub fn text(fleet: &Fleet, paint: Painter) -> String {
     let headline = paint.paint(Style::Bold, &headline(fleet));
     let mut lines = vec![format!("{headline}: {}", subline(fleet))];
     for missing in &fleet.missing {

@@ -15,7 +15,7 @@ pub enum Work {
         runtime: Runtime,
         action: Action,
     },
-    /// `redact_secrets: false` asks for what the policy of the host may still refuse.
+    /// `redact_secrets: false` is refused: nothing leaves a host unmasked.
     Snapshot {
         redact_secrets: bool,
         include_iggy: bool,

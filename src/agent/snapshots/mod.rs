@@ -112,6 +112,10 @@ impl Snapshots {
         mailbox: Mailbox,
         stop: &CancellationToken,
     ) -> Outcome {
+        if !wish.redact_secrets {
+            let why = "secrets are masked on this host whatever is asked; ask for it with redact_secrets";
+            return Outcome::rejected(Code::PolicyDenied, why);
+        }
         let Ok(_turn) = self.one_at_a_time.acquire().await else {
             return Outcome::rejected(Code::Internal, "the agent takes no snapshots any more");
         };
@@ -270,4 +274,24 @@ fn rejected(failure: &Failure) -> Outcome {
         | Failure::AlreadyThere => Code::UploadFailed,
     };
     Outcome::rejected(code, failure.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_supervisor_that_asks_for_secrets_gets_no_snapshot() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let child =
+            Child { program: at("nothing"), policy: at("policy.toml"), limit: Duration::from_secs(1) };
+        let outbox = Outbox::open(&at("outbox"), Limits { archives: 1, bytes: 1 }).unwrap();
+        let (reports, _told) = mpsc::channel(1);
+        let snapshots = Snapshots::new(child, outbox, Box::new(|| anyhow::bail!("nothing is sent")), reports);
+        let wish = Wish { redact_secrets: false, include_iggy: false };
+        let outcome = snapshots.take(7, wish, None, &CancellationToken::new()).await;
+        let Outcome::Rejected { reason, .. } = outcome else { panic!("{outcome:?}") };
+        assert_eq!(reason.code, Code::PolicyDenied);
+    }
 }

@@ -2,6 +2,7 @@
 
 mod actions;
 mod activities;
+mod archives;
 mod audit;
 mod client;
 mod deployments;

@@ -4,24 +4,24 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use clap::Subcommand;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use warden_checks::quantity;
 
-use super::download::{self, Wanted};
+use super::archives;
 use super::list::Part;
 use super::runtimes::label;
 use super::session::Session;
 use super::table::{Column, Kind, column, table};
-use crate::cli::terminal::{Style, harmless};
+use crate::cli::output;
+use crate::cli::terminal::harmless;
+use crate::snapshot::fleet;
 
 /// Between two looks at a run.
 const PAUSE: Duration = Duration::from_secs(1);
-/// The page that a browser opens; what is larger is no report.
-const PAGE_BYTES: u64 = 64 << 20;
 
 /// Take, list, fetch or delete the snapshots of a deployment
 #[derive(Debug, Subcommand)]
@@ -47,11 +47,29 @@ pub enum Verb {
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
-    /// Fetch one and open its report in the browser
+    /// Put the nodes of one run side by side, on one page
+    ///
+    /// Fetches the archive of each node, holds it against its SHA-256, reads it and removes it again; there is never
+    /// more than one here. A node without one is told as missing, with the reason.
+    #[command(
+        after_help = "Exit status: 0 when nothing warns or fails, no node differs and none is missing; 1 when something \
+                      does; 2 when no archive could be read."
+    )]
+    Fleet {
+        /// Of the run: what `create` told
+        #[arg(value_name = "RUN")]
+        run: u64,
+
+        /// Where to write it [default: the name of the run, here]
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Open a report in the browser; of a run of several nodes, the page with all of them
     Open {
+        /// Of a snapshot, or of a run
         id: u64,
 
-        /// Only say where the report was written
+        /// Only say where the page was written
         #[arg(long)]
         print: bool,
     },
@@ -101,8 +119,8 @@ pub async fn run(session: &Session, verb: &Verb) -> anyhow::Result<u8> {
         Verb::Show { id } => session.show(&one(session, &deployment, *id).await?, COLUMNS),
         Verb::Download { id, output } => {
             let snapshot = one(session, &deployment, *id).await?;
-            let output = output.clone().unwrap_or_else(|| file_name(&snapshot).into());
-            fetch(session, &deployment, &snapshot, &output).await?;
+            let output = output.clone().unwrap_or_else(|| archives::file_name(&snapshot).into());
+            archives::fetch(session, &deployment, &snapshot, &output).await?;
             let told = json!({ "path": output, "size": snapshot["size"], "sha256": snapshot["sha256"] });
             session.print(&told, || {
                 let bytes = snapshot["size"].as_u64().map(quantity::bytes).unwrap_or_default();
@@ -110,7 +128,8 @@ pub async fn run(session: &Session, verb: &Verb) -> anyhow::Result<u8> {
                 format!("{path} ({bytes}, SHA-256 as told)\n")
             })
         }
-        Verb::Open { id, print } => open(session, &deployment, *id, *print).await,
+        Verb::Fleet { run, output } => put_side_by_side(session, &deployment, *run, output.as_deref()).await,
+        Verb::Open { id, print } => archives::open(session, &deployment, *id, *print).await,
         Verb::Delete { id } => {
             session.client.delete(&[&path[..], &[&id.to_string()]].concat()).await?;
             session.done(&format!("snapshot {id} deleted"))
@@ -130,6 +149,9 @@ async fn create(session: &Session, deployment: &str, order: &Create) -> anyhow::
     let ended = until_ended(session, deployment, &run, Duration::from_secs(order.timeout)).await?;
     let completed = ended.iter().filter(|snapshot| snapshot["status"] == "completed").count();
     session.print(&json!({ "items": ended }), || table(COLUMNS, &ended, session.look))?;
+    if completed > 1 && !session.json {
+        session.client.screen().say(&format!("side by side: warden ctl snapshots fleet {run}"));
+    }
     Ok(u8::from(completed < ended.len()))
 }
 
@@ -201,72 +223,29 @@ async fn one(session: &Session, deployment: &str, id: u64) -> anyhow::Result<Val
     Ok(session.client.get(&["deployments", deployment, "snapshots", &id.to_string()], &[]).await?)
 }
 
-/// `snapshot-20260601-103000-610809900976570889.zip`. Made of the Supervisor's answer, so held to what a name may be.
-fn file_name(snapshot: &Value) -> String {
-    let name = snapshot["name"].as_str().unwrap_or("snapshot");
-    let safe: String =
-        name.chars().filter(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_')).collect();
-    format!("{safe}-{}.zip", snapshot["node_id"].as_u64().unwrap_or(0))
-}
-
-async fn fetch(session: &Session, deployment: &str, snapshot: &Value, to: &Path) -> anyhow::Result<()> {
-    let (id, status) = (&snapshot["id"], snapshot["status"].as_str().unwrap_or_default());
-    ensure!(status == "completed", "snapshot {id} is {}: there is no archive of it", harmless(status));
-    let (Some(size), Some(sha256)) = (snapshot["size"].as_u64(), snapshot["sha256"].as_str()) else {
-        bail!("the Supervisor does not tell the size and SHA-256 of snapshot {id}");
-    };
-    let path = ["deployments", deployment, "snapshots", &id.to_string(), "download"];
-    let address = || async {
-        let answer = session.client.get(&path, &[]).await?;
-        answer["url"].as_str().map(str::to_owned).context("the Supervisor names no address")
-    };
-    download::fetch(&session.client, &Wanted { size, sha256, to }, address).await
-}
-
-async fn open(session: &Session, deployment: &str, id: u64, print: bool) -> anyhow::Result<u8> {
-    let snapshot = one(session, deployment, id).await?;
-    let folder = std::env::temp_dir().join(format!("warden-{}", nix::unistd::getuid()));
-    std::os::unix::fs::DirBuilderExt::mode(std::fs::DirBuilder::new().recursive(true), 0o700)
-        .create(&folder)
-        .with_context(|| format!("cannot make {}", folder.display()))?;
-    let metadata = std::fs::symlink_metadata(&folder)?;
-    let ours = std::os::unix::fs::MetadataExt::uid(&metadata) == nix::unistd::getuid().as_raw();
-    ensure!(metadata.is_dir() && ours, "{} is somebody else's", folder.display());
-    let archive = folder.join(file_name(&snapshot));
-    fetch(session, deployment, &snapshot, &archive).await?;
-    let page = archive.with_extension("html");
-    let file = std::fs::File::open(&archive)?;
-    let mut zip = zip::ZipArchive::new(file).context("the archive is damaged")?;
-    let report = zip.by_name("report.html").context("there is no report in the archive")?;
-    let mut text = Vec::new();
-    std::io::Read::read_to_end(&mut std::io::Read::take(report, PAGE_BYTES), &mut text)?;
-    std::fs::write(&page, text).with_context(|| format!("cannot write {}", page.display()))?;
-    if !print {
-        let opened = std::process::Command::new("xdg-open")
-            .arg(&page)
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null())
-            .spawn();
-        if opened.is_err() {
-            session.client.screen().say("there is no xdg-open here; open the file yourself");
-        }
-    }
-    let shown = page.display().to_string();
-    session
-        .print(&json!({ "path": shown }), || session.look.paint.paint(Style::Bold, &harmless(&shown)) + "\n")
+async fn put_side_by_side(
+    session: &Session,
+    deployment: &str,
+    run: u64,
+    output: Option<&Path>,
+) -> anyhow::Result<u8> {
+    let snapshots = archives::of_run(session, deployment, run).await?;
+    let first = snapshots.first();
+    let first = first
+        .with_context(|| format!("there is no run {run}; warden ctl snapshots list --json names them"))?;
+    let output = output.map_or_else(|| archives::page_name(first).into(), Path::to_owned);
+    let fleet = archives::side_by_side(session, deployment, &snapshots).await?;
+    output::write_for(&output, fleet::page(&fleet)?.as_bytes(), "--output")?;
+    session.print(&serde_json::to_value(&fleet)?, || {
+        let path = harmless(&output.display().to_string());
+        crate::cli::fleet::text(&fleet, session.look.paint) + &format!("Page written to {path}\n")
+    })?;
+    Ok(u8::from(!fleet.is_well()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_file_name_is_never_a_path() {
-        let hostile = json!({ "name": "../../etc/passwd\u{1b}[2J", "node_id": 7 });
-        assert_eq!(file_name(&hostile), "etcpasswd2J-7.zip");
-        let usual = json!({ "name": "snapshot-20260601-103000", "node_id": 610809900976570889u64 });
-        assert_eq!(file_name(&usual), "snapshot-20260601-103000-610809900976570889.zip");
-    }
 
     #[test]
     fn each_step_is_told_in_a_few_words() {

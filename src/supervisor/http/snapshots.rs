@@ -78,7 +78,7 @@ pub struct Progress {
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({ "redact_secrets": true, "include_iggy": true }))]
 pub struct NewSnapshots {
-    /// False asks for secrets in the clear, which the policy of a node's host may refuse.
+    /// Only true: every node masks secrets before anything leaves it. False is refused rather than ignored.
     #[serde(default = "yes")]
     #[schema(default = true)]
     redact_secrets: bool,
@@ -149,16 +149,20 @@ impl From<Snapshot> for Shown {
             ("ld-snapshot" = u64, description = "The id of the run."),
             ("ld-async-action" = u64, description = "The same id."))),
         (status = CONFLICT, description = "`snapshot_in_progress`: one at a time. `snapshots_limit_reached`: as many as the plan keeps; delete one."),
-        (status = BAD_REQUEST, description = "`no_nodes`: the deployment has none."),
+        (status = BAD_REQUEST, description = "`no_nodes`: the deployment has none. `redaction_required`: `redact_secrets` is false, and secrets never leave a node."),
     ))]
 pub async fn create(
     State(api): State<Api>,
     within: Within<Manage>,
     Asked { body, claim }: Asked<NewSnapshots>,
 ) -> Result<Response, Problem> {
+    let NewSnapshots { redact_secrets, include_iggy } = body;
+    if !redact_secrets {
+        let reason = "secrets are masked on every node before anything leaves it; leave this out";
+        return Err(Problem::field("redact_secrets", "unsupported_value", reason).coded("redaction_required"));
+    }
     let (deployment, now) = (&within.deployment, api.now());
     let mut change = api.store.change().await?;
-    let NewSnapshots { redact_secrets, include_iggy } = body;
     let order = Order {
         deployment: deployment.clone(),
         nodes: nodes::ids(&mut change, deployment.id).await?,

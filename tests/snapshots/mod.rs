@@ -1,5 +1,7 @@
 //! Snapshots through the Supervisor: one POST, every node, one download. The agents are processes, as on a host.
 
+mod whole;
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -85,11 +87,17 @@ impl Fleet {
 /// An enrolled host with a folder of its own.
 struct Node {
     folder: tempfile::TempDir,
+    /// What stands before its commands, where it has a host of its own.
+    before: Vec<String>,
     agent: Option<Child>,
 }
 
 impl Node {
     fn enrol(supervisor: &str, token: &str) -> Node {
+        Node::enrol_on(vec!["env".to_owned()], &[supervisor], token)
+    }
+
+    fn enrol_on(before: Vec<String>, supervisor: &[&str], token: &str) -> Node {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name).display().to_string();
         let config = format!(
@@ -101,9 +109,9 @@ impl Node {
         );
         std::fs::write(folder.path().join("warden.toml"), config).unwrap();
         std::fs::write(folder.path().join("token"), token).unwrap();
-        let node = Node { folder, agent: None };
+        let node = Node { folder, before, agent: None };
         let enrolled = node
-            .command(&["enroll", supervisor])
+            .command(&[&["enroll"], supervisor].concat())
             .arg("--token-file")
             .arg(node.folder.path().join("token"))
             .output()
@@ -113,8 +121,14 @@ impl Node {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(WARDEN);
-        command.args(arguments).arg("--config").arg(self.folder.path()).env("WARDEN_LOG", "info");
+        let mut command = Command::new(&self.before[0]);
+        command
+            .args(&self.before[1..])
+            .arg(WARDEN)
+            .args(arguments)
+            .arg("--config")
+            .arg(self.folder.path())
+            .env("WARDEN_LOG", "info");
         command
     }
 
@@ -270,6 +284,17 @@ async fn a_host_whose_policy_says_no_sends_nothing() {
     let rows = fleet.ended(fleet.begin().await, |_| ()).await;
     assert_eq!(rows[0]["reason"]["code"], "policy_denied", "{rows:#?}");
     assert!(is_empty(&node.outbox()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_are_given_to_nobody_who_asks_for_them() {
+    let fleet = Fleet::start(|settings| settings).await;
+    let _node = fleet.node().await;
+    let refused = fleet.served.post(&fleet.path("snapshots"), &json!({ "redact_secrets": false })).await;
+    assert_eq!(refused.problem(), (400, "redaction_required".to_owned()));
+    assert_eq!(refused.json()["field"], "redact_secrets");
+    // Nothing of it is under way.
+    fleet.begin().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
