@@ -221,6 +221,7 @@ pub static BLOCKS: &[Block] = &[
     block("logs-crashes", "Where cores go", Topic::System, &[("kernel.core_pattern", SAME)], LEAVE, "what this host has to look at"),
     left("logs-crashes", "*", VERDICT),
     left("warden-self", "*", RUNS),
+    left("warden-recorder", "*", RUNS),
     block("warden-setup", "Files", Topic::Unit, &[("kind", SAME), ("mode", SAME)], LEAVE, "packages take the next free id").keyed(1),
     block("warden-setup", "Directives of *", Topic::Unit, &[("value", SAME)], LEAVE, "the same on every host").keyed(1),
 ];
