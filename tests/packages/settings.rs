@@ -5,6 +5,7 @@ use std::path::Path;
 
 use warden::agent::Settings;
 use warden::config::fragments::Fragments;
+use warden::config::policy;
 use warden::supervisor::settings::{Overrides, Settings as OfSupervisor};
 
 const FILE: &str = include_str!("../../packaging/etc/warden/warden.toml");
@@ -91,9 +92,20 @@ fn the_packaged_policy_asks_for_nothing_and_its_examples_are_understood() {
     let path = folder.path().join("policy.toml");
     let masks = |text: &str| {
         std::fs::write(&path, text).unwrap();
-        warden::config::policy::also_mask(&[Path::new(&path)]).map(|masks| format!("{masks:?}"))
+        policy::also_mask(&[Path::new(&path)]).map(|masks| format!("{masks:?}"))
     };
     let nothing = masks("").unwrap();
     assert_eq!(masks(POLICY).unwrap(), nothing);
     assert_ne!(masks(&spelt_out(POLICY, |_| true)).unwrap(), nothing);
+}
+
+#[test]
+fn the_packaged_policy_spells_out_when_a_snapshot_is_taken_by_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("policy.toml");
+    let (_, section) = POLICY.split_once("#[snapshot.automatic]").unwrap();
+    let spelt_out = spelt_out(&format!("#[snapshot.automatic]{section}"), |_| true);
+    assert_eq!(spelt_out.lines().filter(|line| line.contains(" = ")).count(), 7);
+    std::fs::write(&path, spelt_out).unwrap();
+    assert_eq!(policy::snapshots(&path).unwrap().automatic, policy::Automatic::default());
 }

@@ -1,5 +1,6 @@
 //! `/etc/warden/policy.toml`: what this host's owner demands, whatever anybody asks for.
 
+mod automatic;
 mod rules;
 
 use std::fs::File;
@@ -12,6 +13,7 @@ use serde::Deserialize;
 
 use crate::snapshot::redact::AlsoMask;
 
+pub use automatic::Automatic;
 pub use rules::{Asked, Denied, Done, Pattern, Rule, Span, Then, decide, looks_back};
 
 /// Where the policy stands; a host without one has no demands.
@@ -27,7 +29,8 @@ struct Policy {
     rule: Vec<Rule>,
 }
 
-/// What this host lets its Supervisor have of snapshots, and what may be in any of them.
+/// What this host lets its Supervisor have of snapshots, what may be in any of them, and when one is taken without being
+/// asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Snapshots {
@@ -42,6 +45,7 @@ pub struct Snapshots {
     /// Take Iggy's data directory as it is, whoever asks for it: metadata with password hashes and tokens, keys, and
     /// texts unmasked.
     pub include_secrets_of_iggy: bool,
+    pub automatic: Automatic,
 }
 
 impl Default for Snapshots {
@@ -52,6 +56,7 @@ impl Default for Snapshots {
             upload_hosts: None,
             largest_upload_mib: None,
             include_secrets_of_iggy: false,
+            automatic: Automatic::default(),
         }
     }
 }
@@ -80,10 +85,18 @@ pub fn also_mask(paths: &[&Path]) -> anyhow::Result<AlsoMask> {
 /// # Errors
 /// It is not understood, or others than root can write it. Then nothing may be done.
 pub fn rules(path: &Path) -> anyhow::Result<Vec<Rule>> {
-    Ok(roots(path)?.rule)
+    Ok(of_root(path)?.rule)
 }
 
-fn roots(path: &Path) -> anyhow::Result<Policy> {
+/// What the policy at `path` says of snapshots, which only root may have written.
+///
+/// # Errors
+/// It is not understood, or others than root can write it. Then none are taken.
+pub fn snapshots(path: &Path) -> anyhow::Result<Snapshots> {
+    Ok(of_root(path)?.snapshot)
+}
+
+fn of_root(path: &Path) -> anyhow::Result<Policy> {
     let Some((text, file)) = text(path)? else { return Ok(Policy::default()) };
     let about = file.metadata().with_context(|| format!("cannot look at the policy {}", path.display()))?;
     let writable = about.mode() & 0o002 != 0 || (about.mode() & 0o020 != 0 && about.gid() != 0);
@@ -92,16 +105,7 @@ fn roots(path: &Path) -> anyhow::Result<Policy> {
         "the policy {} must be root's, and nobody else may write it: chown root:root, chmod 644",
         path.display()
     );
-    let policy = parse(&text);
-    policy.with_context(|| format!("the policy {} is not understood; mend it", path.display()))
-}
-
-/// What the policy at `path` says of snapshots for the Supervisor.
-///
-/// # Errors
-/// It is not understood, or others than root can write it. Then none are taken.
-pub fn snapshots(path: &Path) -> anyhow::Result<Snapshots> {
-    Ok(roots(path)?.snapshot)
+    parse(&text).with_context(|| format!("the policy {} is not understood; mend it", path.display()))
 }
 
 /// Whether the policy at `path` lets Iggy's data directory be taken with the secrets in it. Only root may say so, and
@@ -110,7 +114,7 @@ pub fn snapshots(path: &Path) -> anyhow::Result<Snapshots> {
 /// # Errors
 /// It is not understood, or others than root can write it.
 pub fn includes_secrets_of_iggy(path: &Path) -> anyhow::Result<bool> {
-    Ok(roots(path)?.snapshot.include_secrets_of_iggy)
+    Ok(of_root(path)?.snapshot.include_secrets_of_iggy)
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<String>> {
@@ -144,6 +148,7 @@ fn parse(text: &str) -> anyhow::Result<Policy> {
     let policy: Policy = toml::from_str(text)?;
     AlsoMask::new(&policy.redaction.also_mask)?;
     rules::validate(&policy.rule)?;
+    automatic::validate(&policy.snapshot.automatic)?;
     Ok(policy)
 }
 
@@ -187,6 +192,31 @@ mod tests {
     }
 
     #[test]
+    fn automatic_snapshots_are_on_within_limits_and_a_host_may_say_otherwise() {
+        let of = |text: &str| {
+            parse(text).map(|policy| policy.snapshot.automatic).map_err(|error| error.to_string())
+        };
+        let usual = Automatic::default();
+        assert_eq!(of("").unwrap(), usual);
+        assert!(usual.enabled && (usual.most_per_day, usual.same_reason_hours) == (3, 24));
+        let own = of("[snapshot.automatic]\nmost_per_day = 1\nfilesystem_percent = 0\nunit_failed = false\n");
+        assert_eq!(
+            own.unwrap(),
+            Automatic { most_per_day: 1, filesystem_percent: 0, unit_failed: false, ..usual }
+        );
+        for (wrong, told) in [
+            ("most_per_day = 25", "most_per_day must be from 0 to 24"),
+            ("same_reason_hours = 0", "same_reason_hours must be from 1 to 168"),
+            ("filesystem_percent = 101", "filesystem_percent must be from 0 to 100"),
+            ("certificate_days = 366", "certificate_days must be from 0 to 365"),
+            ("enabeld = false", "unknown field `enabeld`"),
+        ] {
+            let error = of(&format!("[snapshot.automatic]\n{wrong}\n")).unwrap_err();
+            assert!(error.contains(told), "{error}");
+        }
+    }
+
+    #[test]
     fn only_root_says_what_may_be_done() {
         use std::os::unix::fs::PermissionsExt;
         assert!(nix::unistd::geteuid().is_root(), "this test gives a file away: run it as root");
@@ -197,6 +227,7 @@ mod tests {
         let with = |mode, owner, group| {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
             std::os::unix::fs::chown(&path, Some(owner), Some(group)).unwrap();
+            assert_eq!(snapshots(&path).is_ok(), rules(&path).is_ok());
             rules(&path).map(|rules| rules.len()).map_err(|error| error.to_string())
         };
         assert_eq!(with(0o644, 0, 0), Ok(1));
