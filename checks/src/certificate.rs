@@ -7,8 +7,43 @@ use x509_parser::pem::Pem;
 use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 
+use crate::host::Host;
+use crate::iggy;
 use crate::quantity::{duration, time};
 use crate::{Error, Result, Table, Value, Verdict};
+
+/// Names of files that are opened for a configuration, which anybody's process may have brought.
+const NAMES: [&str; 4] = [".pem", ".crt", ".cer", ".cert"];
+
+/// When the first certificate in a file runs out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expiry {
+    pub path: String,
+    /// Unix time in seconds.
+    pub not_after: i64,
+}
+
+/// Of every certificate file that a listener of Iggy or its connectors is configured with, and that can be read.
+pub fn expiries(host: &Host) -> Vec<Expiry> {
+    let mut all: Vec<Expiry> = Vec::new();
+    for path in iggy::listeners(host).into_iter().filter_map(|listener| listener.certificate) {
+        if all.iter().all(|one| one.path != path)
+            && let Ok(chain) = read(host, &path)
+            && let Some(not_after) = chain.iter().map(|one| one.not_after).min()
+        {
+            all.push(Expiry { path, not_after });
+        }
+    }
+    all
+}
+
+/// The certificates in a file that a configuration names.
+pub fn read(host: &Host, path: &str) -> Result<Vec<Certificate>> {
+    if !NAMES.iter().any(|end| path.ends_with(end)) {
+        return Err(Error::parse(path, "only files named .pem, .crt, .cer and .cert are opened"));
+    }
+    parse_pem(path, &host.read(path)?)
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {

@@ -184,6 +184,13 @@ pub fn data_directory() -> anyhow::Result<Option<DataDirectory>> {
     Ok(iggy::data_directory(&host))
 }
 
+/// When the certificates run out that Iggy's listeners on this host are configured with; those that can be read.
+pub fn certificates() -> anyhow::Result<Vec<warden_checks::Expiry>> {
+    let live = Live::new(settings(config::SINCE), None)?;
+    let host = Host::new(Arc::new(live), Instant::now() + config::RUN_LIMIT);
+    Ok(warden_checks::expiries(&host))
+}
+
 fn settings(since: Duration) -> Settings {
     Settings {
         iggy_unit: config::IGGY_UNIT.to_owned(),

@@ -32,8 +32,7 @@ pub const CHECK: Check = Check {
     run,
 };
 
-/// Names of files that are opened for a configuration, which anybody's process may have brought.
-const CERTIFICATE_NAMES: [&str; 4] = [".pem", ".crt", ".cer", ".cert"];
+/// Names of keys that are opened for a configuration, which anybody's process may have brought.
 const KEY_NAMES: [&str; 2] = [".pem", ".key"];
 
 fn run(host: &Host) -> Result<Finding> {
@@ -54,7 +53,7 @@ fn run(host: &Host) -> Result<Finding> {
             continue;
         };
         seen.push(path);
-        let chain = match parse(host, path) {
+        let chain = match certificate::read(host, path) {
             Ok(chain) => chain,
             Err(Error::Host(failure)) if failure.cause == Cause::Denied => {
                 finding.note(
@@ -104,13 +103,6 @@ fn run(host: &Host) -> Result<Finding> {
 
 fn capability() -> Advice {
     Advice::text("Run as root or give Warden CAP_DAC_READ_SEARCH.")
-}
-
-fn parse(host: &Host, path: &str) -> Result<Vec<Certificate>> {
-    if !CERTIFICATE_NAMES.iter().any(|end| path.ends_with(end)) {
-        return Err(Error::parse(path, "only files named .pem, .crt, .cer and .cert are opened"));
-    }
-    certificate::parse_pem(path, &host.read(path)?)
 }
 
 fn judge_chain(finding: &mut Finding, table: &mut Table, path: &str, chain: &[Certificate], now: i64) {
@@ -281,6 +273,9 @@ mod tests {
         let (verdict, text) = problem(with(&soon, &soon.pem));
         assert_eq!(verdict, Verdict::Warn);
         assert_eq!(text, format!("CN=iggy in {PEM} expires in 18 d 12 h, at 2026-12-10T00:00:00Z"));
+        let expiries = certificate::expiries(&with(&soon, &format!("{}{}", soon.pem, root.pem)).host());
+        let first = certificate::Expiry { path: PEM.to_owned(), not_after: 1_796_860_800 };
+        assert_eq!(expiries, [first], "of each file once, the first of its certificates");
         let past = issued(&root, &["node1"], (2026, 11, 17));
         assert_eq!(problem(with(&past, &past.pem)).0, Verdict::Fail);
     }
