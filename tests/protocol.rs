@@ -11,8 +11,8 @@ const TO_NODE: &str = include_str!("wire/to_node.v1.jsonl");
 
 #[test]
 fn every_golden_message_is_read_and_written_as_it_stands() {
-    assert_eq!(types_that_survive::<FromNode>(FROM_NODE).len(), 8);
-    assert_eq!(types_that_survive::<ToNode>(TO_NODE).len(), 8);
+    assert_eq!(types_that_survive::<FromNode>(FROM_NODE).len(), 9);
+    assert_eq!(types_that_survive::<ToNode>(TO_NODE).len(), 9);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 mod about;
 pub mod actions;
 pub mod audit;
+mod automatic;
 pub mod clock;
 mod endpoint;
 mod enrol;
@@ -13,6 +14,7 @@ mod heartbeat;
 mod identity;
 pub mod ledger;
 mod link;
+mod lookout;
 pub mod policy;
 mod pulse;
 pub mod readings;
@@ -22,6 +24,7 @@ pub mod request;
 mod settings;
 pub mod snapshots;
 mod status;
+mod triggers;
 pub mod upload;
 
 use std::path::PathBuf;
@@ -43,15 +46,18 @@ pub use link::Proxy;
 pub use settings::{
     ClientCertificate, HEARTBEAT_SECONDS, IGGY_API, RUNTIME_DIRECTORY, STATE_DIRECTORY, Settings,
 };
-use snapshots::{Child, Outbox, Snapshots, own_program, uploader};
+use snapshots::{Child, Outbox, Refused, Snapshots, own_program, uploader};
 pub use status::{Doing, Link as LinkState, Status};
 
+use self::automatic::Automatic;
 use self::executor::Executor;
 use self::link::Link;
+use self::lookout::Lookout;
 use self::pulse::Pulse;
 use self::readings::Readings;
 use self::recorder::Recorder;
 use self::status::Teller;
+use self::triggers::Trigger;
 use crate::config;
 use crate::systemd::{Bus, notify};
 use crate::tasks::Tasks;
@@ -60,6 +66,8 @@ use crate::tasks::Tasks;
 pub const GRACE: Duration = Duration::from_secs(20);
 /// Reports that may wait for the link: it takes them as fast as the network does.
 const REPORTS_WAITING: usize = 64;
+/// Reasons for a snapshot that may wait: the policy allows a few a day.
+const TRIGGERS_WAITING: usize = 8;
 /// Bytes of a helper thread's stack: they resolve names and ask filesystems, and recurse nowhere.
 const STACK: usize = 512 << 10;
 /// Helper threads at most.
@@ -134,8 +142,10 @@ pub async fn serve(
     let (beats, beaten) = mpsc::channel(1);
     let bus = Arc::new(Bus::system());
     let readings = Arc::new(Readings::new(settings.units.clone(), bus.clone()));
-    let snapshots = snapshots(&settings, &surroundings, reports.clone())?;
-    let executor = Executor::start(of_executor(&settings), bus, reports, Some(Arc::new(snapshots))).await?;
+    let (snapshots, refusals) = snapshots(&settings, &surroundings, reports.clone())?;
+    let (due, triggers) = mpsc::channel(TRIGGERS_WAITING);
+    let automatic = automatic(&settings, &surroundings, (triggers, refusals), listened.clone(), &snapshots);
+    let executor = Executor::start(of_executor(&settings), bus, reports, Some(snapshots)).await?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), instance, "the agent has started");
 
     // What runs ends first, and the link still tells how: then the rest stops.
@@ -172,6 +182,15 @@ pub async fn serve(
         ending.cancel();
         Ok(())
     });
+    let lookout = Lookout {
+        readings: readings.clone(),
+        policy: settings.policy.clone(),
+        state_directory: settings.state_directory.clone(),
+        boot_id,
+        due,
+    };
+    tasks.spawn("the lookout", |stop| lookout::run(lookout, pulse, wall_clock, stop));
+    tasks.spawn("the automatic snapshots", |stop| automatic::run(automatic, stop));
     let ending = link_stop.clone();
     tasks.spawn("the link", |_| link.run(ending));
     let observer = Observer::new(settings, readings);
@@ -188,13 +207,36 @@ fn snapshots(
     settings: &Settings,
     surroundings: &Surroundings,
     reports: mpsc::Sender<crate::protocol::FromNode>,
-) -> anyhow::Result<Snapshots> {
+) -> anyhow::Result<(Arc<Snapshots>, mpsc::Receiver<Refused>)> {
     let outbox = Outbox::open(&settings.state_directory.join(OUTBOX), settings.outbox)?;
     let child = Child { program: own_program(), policy: settings.policy.clone(), limit: SNAPSHOT_LIMIT };
     let (settings, credentials, random) =
         (settings.clone(), surroundings.credentials.clone(), surroundings.random);
     let uploader = move || uploader(&settings, credentials.as_deref(), random);
-    Ok(Snapshots::new(child, outbox, Box::new(uploader), reports))
+    let (snapshots, refusals) = Snapshots::new(child, outbox, Box::new(uploader), reports);
+    Ok((Arc::new(snapshots), refusals))
+}
+
+/// What takes snapshots by itself.
+fn automatic(
+    settings: &Settings,
+    surroundings: &Surroundings,
+    (triggers, refusals): (mpsc::Receiver<Trigger>, mpsc::Receiver<Refused>),
+    listening: watch::Receiver<Option<Duration>>,
+    snapshots: &Arc<Snapshots>,
+) -> Automatic {
+    let (state, credentials) = (settings.state_directory.clone(), surroundings.credentials.clone());
+    let is_enrolled =
+        move || Identity::read(&state, credentials.as_deref()).is_ok_and(|identity| identity.is_some());
+    Automatic {
+        triggers,
+        refusals,
+        listening,
+        snapshots: snapshots.clone(),
+        reports: snapshots.reports.clone(),
+        is_enrolled: Box::new(is_enrolled),
+        random: surroundings.random,
+    }
 }
 
 fn of_executor(settings: &Settings) -> executor::Settings {

@@ -6,6 +6,7 @@
 
 mod enrol;
 mod heartbeat;
+mod offer;
 mod outcome;
 mod upload;
 mod work;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use enrol::{Enrol, Enrolled};
 pub use heartbeat::{Agent, Disk, Heartbeat, Host, RuntimeState};
+pub use offer::{OfferRefusal, SnapshotOffered, Trigger};
 pub use outcome::{Code, Finished, Outcome, Reason, UnitChange, UnitState};
 pub use upload::{
     PARTS_OF_A_GRANT, PARTS_OF_AN_ARCHIVE, PartPut, PartTag, Put, SnapshotProgress, Upload, UploadGrant,
@@ -55,6 +57,7 @@ pub enum FromNode {
     SnapshotProgress(SnapshotProgress),
     UploadWanted(UploadWanted),
     Uploaded(Uploaded),
+    SnapshotOffered(SnapshotOffered),
 }
 
 /// Said by the Supervisor.
@@ -79,6 +82,11 @@ pub enum ToNode {
     UploadRefused {
         request: u64,
         code: UploadRefusal,
+        reason: String,
+    },
+    OfferRefused {
+        offer: u64,
+        code: OfferRefusal,
         reason: String,
     },
     /// Why the Supervisor closes this connection. A code and a sentence.
@@ -124,6 +132,9 @@ pub struct Welcome {
     pub deployment: u64,
     /// How often the node shall tell how it is, in seconds.
     pub heartbeat_seconds: u32,
+    /// Whether it understands [`SnapshotOffered`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub takes_offers: bool,
 }
 
 /// Something to do, once.

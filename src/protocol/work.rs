@@ -19,6 +19,9 @@ pub enum Work {
     Snapshot {
         redact_secrets: bool,
         include_iggy: bool,
+        /// The one that the node offered, taken already; absent: a new one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        offer: Option<u64>,
     },
 }
 

@@ -85,7 +85,12 @@ impl Link {
     }
 
     pub async fn welcome(&mut self) {
-        self.say(&ToNode::Welcome(Welcome { deployment: 2, heartbeat_seconds: 30 })).await;
+        self.welcome_as(true).await;
+    }
+
+    /// As a Supervisor that takes offers of snapshots, or as one from before there were any.
+    pub async fn welcome_as(&mut self, takes_offers: bool) {
+        self.say(&ToNode::Welcome(Welcome { deployment: 2, heartbeat_seconds: 30, takes_offers })).await;
     }
 
     /// The next frame; none when the agent has closed the connection.

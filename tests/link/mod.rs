@@ -5,6 +5,7 @@ mod enrolment;
 mod fake;
 mod hub;
 mod node;
+mod offers;
 mod replicas;
 mod site;
 mod way;

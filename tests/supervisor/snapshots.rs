@@ -33,7 +33,7 @@ fn order(deployment: &Deployment, nodes: &[u64], now: i64) -> Order {
     Order {
         deployment: deployment.clone(),
         nodes: nodes.to_vec(),
-        work: Work::Snapshot { redact_secrets: true, include_iggy: true },
+        work: Work::Snapshot { redact_secrets: true, include_iggy: true, offer: None },
         author_id: 42,
         author: "ops@example.com".into(),
         started_via: "api",
@@ -48,7 +48,7 @@ async fn start(
     now: i64,
 ) -> Result<Vec<Snapshot>, Refused> {
     let mut change = store.change().await.unwrap();
-    let started = snapshots::start(&mut change, order(deployment, nodes, now), now).await.unwrap();
+    let started = snapshots::start(&mut change, order(deployment, nodes, now), None, now).await.unwrap();
     if started.is_ok() {
         change.commit().await.unwrap();
     }
@@ -120,7 +120,8 @@ async fn one_run_at_a_time_however_many_ask_at_once(backend: Backend) {
     let [sent] = &activities::undelivered(&store, nodes[0]).await.unwrap()[..] else {
         panic!("one is queued")
     };
-    assert_eq!(sent.request(NOW).work, Work::Snapshot { redact_secrets: true, include_iggy: true });
+    let work = Work::Snapshot { redact_secrets: true, include_iggy: true, offer: None };
+    assert_eq!(sent.request(NOW).work, work);
 }
 
 async fn a_plan_keeps_so_many_runs_and_a_failed_one_takes_no_place(backend: Backend) {

@@ -1,6 +1,7 @@
 //! A real systemd, commanded.
 
 mod actions;
+mod automatic;
 mod full;
 mod killed;
 mod node;

@@ -12,7 +12,7 @@ use crate::agent::audit::Happened;
 use crate::agent::clock::BootTime;
 use crate::agent::ledger::{Entry, Row};
 use crate::agent::request::{Answer, Course, Effect, Event, Op, Progress, Record, Step};
-use crate::protocol::{Code, Finished, FromNode, Outcome, Reason, Request, ToNode};
+use crate::protocol::{Code, Finished, FromNode, Outcome, Reason, Request, ToNode, Work};
 
 /// The longest deadline a request gets: whoever asks for more has mistaken the unit.
 const DEADLINE_LIMIT: Duration = Duration::from_secs(24 * 3600);
@@ -24,11 +24,15 @@ pub struct Desk {
     shared: Arc<Shared>,
 }
 
-/// Goes on with what the ledger has as open.
-pub async fn recover(shared: &Arc<Shared>) -> anyhow::Result<()> {
+/// Goes on with what the ledger has as open. Which offers of snapshots it asks for.
+pub async fn recover(shared: &Arc<Shared>) -> anyhow::Result<Vec<u64>> {
     let now = BootTime::now();
+    let mut asked = Vec::new();
     for Row { entry, record, .. } in shared.ledger.open_requests().await? {
         let request = entry.request;
+        if let Some(Work::Snapshot { offer, .. }) = &entry.work {
+            asked.extend(offer);
+        }
         let Some(record) = record else {
             let outcome = Outcome::rejected(Code::Interrupted, UNREADABLE);
             let record = Record {
@@ -52,7 +56,7 @@ pub async fn recover(shared: &Arc<Shared>) -> anyhow::Result<()> {
         let (course, effects) = Course::recover(task, record, entry.deadline, shared.spans(), same_boot, now);
         Run::start(shared, request, course, hands, effects);
     }
-    Ok(())
+    Ok(asked)
 }
 
 impl Desk {
@@ -78,7 +82,8 @@ impl Desk {
                     | ToNode::Refused { .. }
                     | ToNode::UploadGrant(_)
                     | ToNode::UploadConfirmed { .. }
-                    | ToNode::UploadRefused { .. },
+                    | ToNode::UploadRefused { .. }
+                    | ToNode::OfferRefused { .. },
                 ) => {}
             }
         }

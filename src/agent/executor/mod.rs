@@ -132,9 +132,9 @@ impl Executor {
             parking: CancellationToken::new(),
         });
         tokio::spawn(pass_on(told, reports));
-        desk::recover(&shared).await?;
+        let asked = desk::recover(&shared).await?;
         if let Some(snapshots) = &shared.snapshots
-            && let Err(error) = snapshots.outbox.sweep(&shared.book.requests())
+            && let Err(error) = snapshots.outbox.sweep(&shared.book.requests(), &asked)
         {
             tracing::warn!(%error, "what is left in the outbox cannot be removed");
         }
@@ -168,7 +168,10 @@ impl Executor {
     pub async fn take(&self, message: ToNode) {
         if let (
             Some(snapshots),
-            ToNode::UploadGrant(_) | ToNode::UploadConfirmed { .. } | ToNode::UploadRefused { .. },
+            ToNode::UploadGrant(_)
+            | ToNode::UploadConfirmed { .. }
+            | ToNode::UploadRefused { .. }
+            | ToNode::OfferRefused { .. },
         ) = (&self.shared.snapshots, &message)
         {
             return snapshots.deliver(message);
@@ -204,9 +207,9 @@ impl Shared {
                 };
                 (task, Some(runtime.clone()))
             }
-            Some(Work::Snapshot { redact_secrets, include_iggy }) => {
-                let (redact_secrets, include_iggy) = (*redact_secrets, *include_iggy);
-                (Task::Snapshot(Wish { redact_secrets, include_iggy }), None)
+            Some(Work::Snapshot { redact_secrets, include_iggy, offer }) => {
+                let (redact_secrets, include_iggy, offer) = (*redact_secrets, *include_iggy, *offer);
+                (Task::Snapshot(Wish { redact_secrets, include_iggy, offer }), None)
             }
             None => (unsupported("this version of the agent does not know what to do"), None),
         }

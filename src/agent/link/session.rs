@@ -42,6 +42,8 @@ pub struct Session<'a> {
     reports: &'a mut mpsc::Receiver<FromNode>,
     beats: &'a mut mpsc::Receiver<Heartbeat>,
     unanswered: u32,
+    /// The Supervisor understands offers; one that does not would take them for no message at all.
+    takes_offers: bool,
 }
 
 impl<'a> Session<'a> {
@@ -53,10 +55,11 @@ impl<'a> Session<'a> {
         reports: &'a mut mpsc::Receiver<FromNode>,
         beats: &'a mut mpsc::Receiver<Heartbeat>,
     ) -> Result<(Session<'a>, Welcome), End> {
-        let mut session = Session { socket, executor, reports, beats, unanswered: 0 };
+        let mut session = Session { socket, executor, reports, beats, unanswered: 0, takes_offers: false };
         session.send(&FromNode::Hello(hello)).await?;
         let welcome = timeout(WELCOME_LIMIT, session.welcome()).await;
         let welcome = welcome.unwrap_or_else(|_| Err(broken("the Supervisor does not answer hello")))?;
+        session.takes_offers = welcome.takes_offers;
         Ok((session, welcome))
     }
 
@@ -108,7 +111,8 @@ impl<'a> Session<'a> {
                     | ToNode::Settled { .. }
                     | ToNode::UploadGrant(_)
                     | ToNode::UploadConfirmed { .. }
-                    | ToNode::UploadRefused { .. } => {
+                    | ToNode::UploadRefused { .. }
+                    | ToNode::OfferRefused { .. } => {
                         Err(broken("the Supervisor spoke before it said welcome"))
                     }
                 };
@@ -127,7 +131,8 @@ impl<'a> Session<'a> {
             | ToNode::Settled { .. }
             | ToNode::UploadGrant(_)
             | ToNode::UploadConfirmed { .. }
-            | ToNode::UploadRefused { .. }) => {
+            | ToNode::UploadRefused { .. }
+            | ToNode::OfferRefused { .. }) => {
                 self.executor.take(work).await;
                 Ok(())
             }
@@ -170,6 +175,10 @@ impl<'a> Session<'a> {
     }
 
     async fn send(&mut self, message: &FromNode) -> Result<(), End> {
+        if matches!(message, FromNode::SnapshotOffered(_)) && !self.takes_offers {
+            tracing::debug!("the Supervisor is too old to take a snapshot that nobody asked for");
+            return Ok(());
+        }
         let text = match (protocol::encode(message), message) {
             (Ok(text), _) => text,
             // The outcome matters more than what goes with it.

@@ -17,11 +17,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::upload::{Archive, Failure, Uploader};
 use crate::protocol::{
-    Code, FromNode, Outcome, PartTag, SnapshotProgress, ToNode, UploadGrant, UploadWanted, Uploaded,
+    Code, FromNode, OfferRefusal, Outcome, PartTag, SnapshotProgress, ToNode, UploadGrant, UploadWanted,
+    Uploaded,
 };
 
 pub use child::Child;
-pub use outbox::{Limits, Outbox, Taken};
+pub use outbox::{For, Limits, Note, Outbox, Taken};
 pub use sending::uploader;
 
 /// How long an answer of the Supervisor is waited for before the question is asked again: it may have got lost with
@@ -32,6 +33,17 @@ const TELL_EVERY: Duration = Duration::from_secs(1);
 /// Answers that wait for a snapshot to read them. There is one at a time, and some that came twice.
 const MAILBOX: usize = 16;
 
+/// Refusals of offers that wait to be read: there are a few offers at most, and each is told again.
+const REFUSALS_WAITING: usize = 16;
+
+/// The Supervisor does not want an offer, or not now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    pub offer: u64,
+    pub code: OfferRefusal,
+    pub reason: String,
+}
+
 /// Takes and sends snapshots, one after the other.
 pub struct Snapshots {
     pub child: Child,
@@ -41,6 +53,7 @@ pub struct Snapshots {
     one_at_a_time: Semaphore,
     /// Where the Supervisor's answers go, by request.
     mailboxes: Mutex<BTreeMap<u64, mpsc::Sender<ToNode>>>,
+    refusals: mpsc::Sender<Refused>,
 }
 
 /// Makes what archives are sent with, when one is to be sent.
@@ -51,17 +64,34 @@ pub type MakeUploader = Box<dyn Fn() -> anyhow::Result<Uploader> + Send + Sync>;
 pub struct Wish {
     pub redact_secrets: bool,
     pub include_iggy: bool,
+    /// The one this host has offered, taken already.
+    pub offer: Option<u64>,
 }
 
 impl Snapshots {
+    /// With what the Supervisor says to offers.
     pub fn new(
         child: Child,
         outbox: Outbox,
         uploader: MakeUploader,
         reports: mpsc::Sender<FromNode>,
-    ) -> Snapshots {
+    ) -> (Snapshots, mpsc::Receiver<Refused>) {
         let (one_at_a_time, mailboxes) = (Semaphore::new(1), Mutex::default());
-        Snapshots { child, outbox, uploader, reports, one_at_a_time, mailboxes }
+        let (refusals, refused) = mpsc::channel(REFUSALS_WAITING);
+        (Snapshots { child, outbox, uploader, reports, one_at_a_time, mailboxes, refusals }, refused)
+    }
+
+    /// Takes the snapshot of an offer, without the data directory, into the outbox.
+    ///
+    /// # Errors
+    /// There is no room for it, or it failed.
+    pub async fn take_offer(&self, offer: u64) -> anyhow::Result<()> {
+        let _turn = self.one_at_a_time.acquire().await?;
+        let place = self.outbox.place(For::Offer(offer))?;
+        let wish = Wish { redact_secrets: true, include_iggy: false, offer: None };
+        let verdict = self.child.run(&place, wish, |_| ()).await?;
+        self.outbox.keep(For::Offer(offer), verdict).await?;
+        Ok(())
     }
 
     /// Takes the snapshot of a request and sends it, if its archive has no more than `largest` bytes. Cut off at any
@@ -83,6 +113,11 @@ impl Snapshots {
 
     /// Hands an answer of the Supervisor to the snapshot it is for; one that nobody waits for is dropped.
     pub fn deliver(&self, message: ToNode) {
+        if let ToNode::OfferRefused { offer, code, reason } = message {
+            // Full: it is offered again, and refused again.
+            let _ = self.refusals.try_send(Refused { offer, code, reason });
+            return;
+        }
         let request = match &message {
             ToNode::UploadGrant(UploadGrant { request, .. })
             | ToNode::UploadConfirmed { request }
@@ -91,6 +126,7 @@ impl Snapshots {
             | ToNode::Request(_)
             | ToNode::Cancel { .. }
             | ToNode::Settled { .. }
+            | ToNode::OfferRefused { .. }
             | ToNode::Refused { .. } => return,
         };
         if let Some(mailbox) = self.mailboxes().get(&request) {
@@ -101,7 +137,7 @@ impl Snapshots {
 
     /// The request is over and known to be: what lies in the outbox of it may go.
     pub fn settled(&self, request: u64) {
-        self.outbox.remove(request);
+        self.outbox.remove(For::Request(request));
     }
 
     async fn take_and_send(
@@ -119,33 +155,43 @@ impl Snapshots {
         let Ok(_turn) = self.one_at_a_time.acquire().await else {
             return Outcome::rejected(Code::Internal, "the agent takes no snapshots any more");
         };
-        let taken = match self.outbox.taken(request) {
+        if let Some(offer) = wish.offer
+            && let Err(error) = self.outbox.adopt(offer, request)
+        {
+            let why = format!("the snapshot that this host took by itself cannot be found: {error}");
+            return Outcome::rejected(Code::Internal, why);
+        }
+        let taken = match self.outbox.taken(For::Request(request)) {
             Some(taken) => taken,
+            None if wish.offer.is_some() => {
+                let why = "the snapshot that this host took by itself is not there any more";
+                return Outcome::rejected(Code::Internal, why);
+            }
             None => match self.collect(request, wish).await {
                 Ok(taken) => taken,
                 Err(outcome) => return outcome,
             },
         };
         if let Some(largest) = largest.filter(|largest| taken.size > *largest) {
-            self.outbox.remove(request);
+            self.outbox.remove(For::Request(request));
             let size = taken.size;
             let why = format!("the archive has {size} bytes, the policy of this host lets {largest} leave");
             return Outcome::rejected(Code::PolicyDenied, why);
         }
         match self.send(request, &taken, &mailbox, stop).await {
             Ok(()) => {
-                self.outbox.remove(request);
+                self.outbox.remove(For::Request(request));
                 Outcome::Completed { result: None }
             }
             Err(failure) => {
-                self.outbox.remove(request);
+                self.outbox.remove(For::Request(request));
                 rejected(&failure)
             }
         }
     }
 
     async fn collect(&self, request: u64, wish: Wish) -> Result<Taken, Outcome> {
-        let place = self.outbox.place(request).map_err(|error| {
+        let place = self.outbox.place(For::Request(request)).map_err(|error| {
             Outcome::rejected(Code::Internal, format!("no room for a snapshot: {error:#}"))
         })?;
         let progress = |progress: SnapshotProgress| {
@@ -156,7 +202,7 @@ impl Snapshots {
             self.child.run(&place, wish, progress).await.map_err(|error| {
                 Outcome::rejected(Code::Internal, format!("the snapshot failed: {error:#}"))
             })?;
-        let kept = self.outbox.keep(request, verdict).await;
+        let kept = self.outbox.keep(For::Request(request), verdict).await;
         kept.map_err(|error| {
             Outcome::rejected(Code::Internal, format!("the archive cannot be kept: {error:#}"))
         })

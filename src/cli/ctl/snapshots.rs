@@ -105,6 +105,7 @@ const COLUMNS: &[Column] = &[
     column("size", "/size", Kind::Bytes),
     column("created (UTC)", "/created_at", Kind::Time),
     column("reason", "/reason/code", Kind::Text),
+    column("trigger", "/trigger/reason", Kind::Text),
 ];
 
 pub async fn run(session: &Session, verb: &Verb) -> anyhow::Result<u8> {

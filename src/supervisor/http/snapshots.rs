@@ -15,7 +15,7 @@ use super::pages::{Listed, PageOf, PageParameters};
 use super::problem::Problem;
 use super::values::Time;
 use super::{Api, base_url};
-use crate::protocol::{Reason, SnapshotProgress, Work};
+use crate::protocol::{Reason, SnapshotProgress, Trigger, Work};
 use crate::supervisor::objects::Key;
 use crate::supervisor::store::activities::Order;
 use crate::supervisor::store::snapshots::{self, Refused, Snapshot, Status};
@@ -28,7 +28,7 @@ use crate::supervisor::store::{audit, nodes};
     "deployment_id": 611298765432109056u64, "node_id": 610809900976570889u64, "deployment_name": "events-prod",
     "name": "snapshot-20260601-103000", "status": "completed", "created_at": "2026-06-01T10:30:00Z",
     "completed_at": "2026-06-01T10:31:00Z", "run_id": 2, "verdict": "warn", "size": 481_516,
-    "sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", "reason": null, "progress": null
+    "sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", "reason": null, "progress": null, "trigger": null
 }))]
 pub struct Shown {
     pub id: u64,
@@ -57,6 +57,21 @@ pub struct Shown {
     pub reason: Option<Reason>,
     /// How far it is.
     pub progress: Option<Progress>,
+    /// Why the node took it by itself; null when it was asked for.
+    pub trigger: Option<Cause>,
+}
+
+/// Why a node took a snapshot without being asked.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SnapshotTrigger, example = json!({
+    "kind": "out_of_memory", "reason": "iggy.service was killed for memory", "taken_at": "2026-06-01T10:29:12Z"
+}))]
+pub struct Cause {
+    pub kind: Trigger,
+    /// In a sentence.
+    pub reason: String,
+    /// By the clock of the node.
+    pub taken_at: Time,
 }
 
 /// How far the snapshot of a node is.
@@ -135,6 +150,11 @@ impl From<Snapshot> for Shown {
             sha256: snapshot.sha256,
             reason: snapshot.reason,
             progress: snapshot.progress.map(progress),
+            trigger: snapshot.cause.map(|cause| Cause {
+                kind: cause.trigger,
+                reason: cause.reason,
+                taken_at: Time(cause.taken_at_ms),
+            }),
         }
     }
 }
@@ -166,13 +186,13 @@ pub async fn create(
     let order = Order {
         deployment: deployment.clone(),
         nodes: nodes::ids(&mut change, deployment.id).await?,
-        work: Work::Snapshot { redact_secrets, include_iggy },
+        work: Work::Snapshot { redact_secrets, include_iggy, offer: None },
         author_id: within.caller.key.id,
         author: within.caller.key.name.clone(),
         started_via: within.caller.started_via,
         deadline_at: now + api.settings.limits.snapshot_deadline_ms,
     };
-    let started = snapshots::start(&mut change, order, now).await?;
+    let started = snapshots::start(&mut change, order, None, now).await?;
     let (run, snapshots) = started.map_err(|refused| match refused {
         Refused::InProgress => Problem::conflict(
             "snapshot_in_progress",

@@ -72,6 +72,7 @@ impl Hub {
         let welcome = Welcome {
             deployment: node.deployment_id,
             heartbeat_seconds: self.inner.limits.heartbeat_seconds,
+            takes_offers: self.inner.uploads.is_some(),
         };
         if let Err(failure) = socket.send(&ToNode::Welcome(welcome)).await {
             return End::Failed(failure);

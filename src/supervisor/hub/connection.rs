@@ -21,6 +21,8 @@ const SEEN: Duration = Duration::from_secs(45);
 /// Between two heartbeats, and two steps of what runs, that are kept: what comes faster is not looked at.
 const BEAT_APART: Duration = Duration::from_secs(2);
 const STEP_APART: Duration = Duration::from_millis(200);
+/// And two offers of snapshots: a node has a few at most, and offers again what is not answered.
+const OFFER_APART: Duration = Duration::from_millis(200);
 
 /// For another Supervisor to say that it holds a living connection of another agent of the same node.
 const ELSEWHERE: Duration = Duration::from_secs(6);
@@ -60,6 +62,7 @@ impl From<Unwritten> for End {
 struct Carried<'a> {
     hub: &'a Hub,
     node: u64,
+    deployment: u64,
     delivery: Delivery,
     probes: Vec<oneshot::Sender<()>>,
     /// Ticks without a word.
@@ -68,6 +71,7 @@ struct Carried<'a> {
     seen: Instant,
     beat: Option<Instant>,
     step: Option<Instant>,
+    offer: Option<Instant>,
 }
 
 impl Hub {
@@ -82,6 +86,7 @@ impl Hub {
         let mut carried = Carried {
             hub: self,
             node: node.id,
+            deployment: node.deployment_id,
             delivery: Delivery::new(node.id, std::mem::take(&mut hello.open)),
             probes: Vec::new(),
             silent: 0,
@@ -89,6 +94,7 @@ impl Hub {
             seen: Instant::now(),
             beat: None,
             step: None,
+            offer: None,
         };
         let end = match carried.carry(node, &hello.instance, seat, socket).await {
             Ok(never) => match never {},
@@ -105,12 +111,15 @@ impl Hub {
     where
         F: Future<Output = Option<ToNode>> + Send + 'static,
     {
-        let (Some(uploads), Ok(turn)) =
-            (&self.inner.uploads, self.inner.upload_turns.clone().try_acquire_owned())
-        else {
-            return;
-        };
-        let (hub, asked) = (self.clone(), ask(uploads.clone(), node));
+        if let Some(uploads) = &self.inner.uploads {
+            self.answer_later(node, ask(uploads.clone(), node));
+        }
+    }
+
+    /// Who gets no answer asks again.
+    fn answer_later(&self, node: u64, asked: impl Future<Output = Option<ToNode>> + Send + 'static) {
+        let Ok(turn) = self.inner.upload_turns.clone().try_acquire_owned() else { return };
+        let hub = self.clone();
         self.inner.connections.spawn(async move {
             let _turn = turn;
             if let Some(answer) = asked.await {
@@ -280,6 +289,12 @@ impl Carried<'_> {
                 self.hub.answer_about_archive(self.node, |uploads, node| async move {
                     uploads.wanted(node, &wanted).await
                 });
+            }
+            FromNode::SnapshotOffered(offered) => {
+                if self.hub.inner.uploads.is_some() && passed(&mut self.offer, OFFER_APART) {
+                    let (hub, node, deployment) = (self.hub.clone(), self.node, self.deployment);
+                    self.hub.answer_later(node, async move { hub.offered(node, deployment, &offered).await });
+                }
             }
             FromNode::Uploaded(uploaded) => {
                 self.hub.answer_about_archive(self.node, |uploads, node| async move {

@@ -7,6 +7,7 @@ mod arrival;
 mod connection;
 mod delivery;
 mod enrol;
+mod offer;
 mod registry;
 mod scribe;
 mod socket;
@@ -40,6 +41,8 @@ const TURN_LIMIT: Duration = Duration::from_secs(5);
 const COME_BACK: u64 = 5;
 /// Questions about archives that are answered at one moment; who is not answered asks again.
 const UPLOADS_AT_ONCE: usize = 32;
+/// It is taken already, and without the data directory: one that is not here after half an hour holds up others.
+const OFFER_DEADLINE_MS: i64 = 1_800_000;
 /// For the connections to be closed when the Supervisor stops.
 const GOODBYE: Duration = Duration::from_secs(5);
 
@@ -49,11 +52,13 @@ pub struct Limits {
     /// How often a node tells how it is.
     pub heartbeat_seconds: u32,
     pub connections: usize,
+    /// For a snapshot that a node offered to be here, in milliseconds.
+    pub offer_deadline_ms: i64,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { heartbeat_seconds: 30, connections: CONNECTIONS }
+        Limits { heartbeat_seconds: 30, connections: CONNECTIONS, offer_deadline_ms: OFFER_DEADLINE_MS }
     }
 }
 

@@ -33,6 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "first", include_str!("migrations/0001_first.sql")),
     (2, "snapshots", include_str!("migrations/0002_snapshots.sql")),
+    (3, "offers", include_str!("migrations/0003_offers.sql")),
 ];
 
 impl Store {

@@ -4,11 +4,13 @@
 //! here beside that is the archive: announced, under way, stored, removed.
 
 mod archive;
+mod offer;
 mod removal;
 
 use sqlx::any::AnyRow;
 
 pub use archive::{Uploading, announce, progress, stored, uploading};
+pub use offer::{Cause, offered_since, status_of_offer};
 pub use removal::{Removal, expire, forget, is_known, remove, removed};
 
 use super::activities::{self, Order};
@@ -50,6 +52,8 @@ pub struct Snapshot {
     pub sha256: Option<String>,
     /// How far it is; only while it is processing.
     pub progress: Option<SnapshotProgress>,
+    /// Why the node took it by itself; absent when it was asked for.
+    pub cause: Option<Cause>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,10 +103,12 @@ impl std::str::FromStr for Status {
 }
 
 /// Starts a run: a row and an activity for each of the nodes, which must be those of the deployment. The change is
-/// not to be committed when it is refused.
+/// not to be committed when it is refused. `cause`: of the one snapshot that a node has offered. The last place of
+/// the plan is for what somebody asks for.
 pub async fn start(
     change: &mut Change,
     order: Order,
+    cause: Option<Cause>,
     now: i64,
 ) -> Result<std::result::Result<(AsyncAction, Vec<Snapshot>), Refused>> {
     if order.nodes.is_empty() {
@@ -113,6 +119,7 @@ pub async fn start(
     if in_progress(change, deployment.id).await? {
         return Ok(Err(Refused::InProgress));
     }
+    let kept = if cause.is_some() { kept.saturating_sub(1) } else { kept };
     if runs(change, deployment.id).await? >= kept {
         return Ok(Err(Refused::LimitReached(kept)));
     }
@@ -144,6 +151,7 @@ pub async fn start(
             size: None,
             sha256: None,
             progress: None,
+            cause: cause.clone(),
         };
         insert(change, &snapshot).await?;
         snapshots.push(snapshot);
@@ -232,8 +240,8 @@ async fn runs(change: &mut Change, deployment: u64) -> Result<u64> {
 async fn insert(change: &mut Change, snapshot: &Snapshot) -> Result<()> {
     sqlx::query(
         "INSERT INTO snapshots (id, run_id, tenant_id, division_id, environment_id, deployment_id, \
-         deployment_name, node_id, name, status, created_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+         deployment_name, node_id, name, status, created_at, offer, cause) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
     )
     .bind(key(snapshot.id))
     .bind(key(snapshot.run_id))
@@ -246,6 +254,8 @@ async fn insert(change: &mut Change, snapshot: &Snapshot) -> Result<()> {
     .bind(snapshot.name.as_str())
     .bind(snapshot.status.as_str())
     .bind(snapshot.created_at)
+    .bind(snapshot.cause.as_ref().map(|cause| key(cause.offer)))
+    .bind(snapshot.cause.as_ref().map(json).transpose()?)
     .execute(change.connection())
     .await
     .map(|_| ())
@@ -275,5 +285,6 @@ fn read(row: &AnyRow) -> Result<Snapshot> {
         size: row.maybe_id("size")?,
         sha256: row.maybe_text("sha256")?,
         progress: row.maybe_json("progress")?,
+        cause: row.maybe_json("cause")?,
     })
 }
