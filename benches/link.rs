@@ -5,17 +5,17 @@
 
 #![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
 
-use std::io::{BufRead, BufReader};
+mod served;
+
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt, stream};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::ClientConfig;
+use served::{Node, Supervisor, now, prepare};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_rustls::client::TlsStream;
@@ -25,11 +25,6 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use warden::protocol::{
     self, About, Agent, Finished, FromNode, Heartbeat, Hello, Host, LINK_PATH, Outcome, ToNode,
 };
-use warden::secret::Secret;
-use warden::supervisor::settings::Database;
-use warden::supervisor::store::Store;
-use warden::supervisor::store::deployments::{self, Deployment, Plan};
-use warden::supervisor::store::enrolments::{self, Applicant, Enrolment};
 use warden::tls::{self, Trust};
 
 /// Agents that dial at once.
@@ -43,11 +38,6 @@ const QUIET: Duration = Duration::from_secs(30);
 
 type Socket = WebSocketStream<TlsStream<TcpStream>>;
 
-struct Node {
-    id: u64,
-    credential: Secret,
-}
-
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let number = |name: &str, default: usize| {
@@ -56,9 +46,7 @@ fn main() {
     };
     let (agents, requests) = (number("--agents", 5000), number("--requests", 2000));
     let folder = tempfile::tempdir().expect("a folder");
-    certificates(folder.path());
-    let prepared =
-        tokio::runtime::Runtime::new().expect("a runtime").block_on(prepare(folder.path(), agents));
+    let prepared = prepare(folder.path(), agents);
 
     // One core is the Supervisor's, the other that of the fleet.
     pin(0);
@@ -76,7 +64,7 @@ async fn measure(
 ) {
     let configuration =
         Arc::new(tls::configuration(Trust::File(&folder.join("ca.pem")), None).expect("the authority"));
-    let empty = supervisor.pss_kib();
+    let empty = supervisor.process.pss_kib();
     let (heard, mut hearing) = mpsc::unbounded_channel();
     let (began, ids) = (Instant::now(), nodes.iter().map(|node| node.id).collect::<Vec<_>>());
     let count = nodes.len();
@@ -89,7 +77,7 @@ async fn measure(
     println!("{count} agents linked in {took:.1} s ({:.0} a second)", count as f64 / took);
 
     tokio::time::sleep(QUIET).await;
-    let full = supervisor.pss_kib();
+    let full = supervisor.process.pss_kib();
     let each = (full - empty) as f64 / count as f64;
     println!(
         "Supervisor: {:.1} MiB alone, {:.1} MiB with all, {each:.1} KiB an idle agent (bar: 25)",
@@ -109,9 +97,9 @@ async fn measure(
     for (at, id, socket) in linked {
         tokio::spawn(live(at, id, socket, heard.clone()));
     }
-    let (cpu, began) = (supervisor.cpu_seconds(), Instant::now());
+    let (cpu, began) = (supervisor.process.cpu_seconds(), Instant::now());
     tokio::time::sleep(QUIET).await;
-    let share = (supervisor.cpu_seconds() - cpu) / began.elapsed().as_secs_f64();
+    let share = (supervisor.process.cpu_seconds() - cpu) / began.elapsed().as_secs_f64();
     println!(
         "Supervisor with {count} agents that tell every 30 s how they are: {:.1} % of a core",
         share * 100.0
@@ -123,7 +111,7 @@ async fn measure(
         .expect("a client");
     let url =
         format!("https://127.0.0.1:{}/deployments/{deployment}/activities/iggy/restart", supervisor.port);
-    let key = supervisor.key(folder);
+    let key = Supervisor::key(folder);
     let post = |body: String| {
         http.post(&url)
             .header("ld-api-key", &key)
@@ -235,132 +223,9 @@ async fn say(socket: &mut Socket, message: &FromNode) {
     socket.send(Message::text(text)).await.expect("the Supervisor listens");
 }
 
-struct Supervisor {
-    child: Child,
-    port: u16,
-}
-
-impl Supervisor {
-    fn start(folder: &Path) -> Supervisor {
-        std::fs::write(
-            folder.join("warden.toml"),
-            "[supervisor]\nrequests_per_second = 100000\nrequests_at_once = 100000\n",
-        )
-        .expect("a configuration");
-        let file = |name: &str| folder.join(name).into_os_string();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_warden"))
-            .args(["supervisor", "--listen", "127.0.0.1:0", "--config"])
-            .arg(folder)
-            .args(["--data-dir".into(), file("data"), "--tls-cert".into(), file("server.pem")])
-            .args(["--tls-key".into(), file("server.key"), "--administrator-key-file".into(), file("key")])
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("a Supervisor");
-        let mut log = BufReader::new(child.stderr.take().expect("its log"));
-        let mut line = String::new();
-        while !line.contains("listens on ") {
-            line.clear();
-            assert!(log.read_line(&mut line).expect("its log") > 0, "it ended early");
-        }
-        let address = line.split("listens on ").nth(1).expect("an address");
-        let port = address.split_whitespace().next().and_then(|address| address.rsplit(':').next());
-        let port = port.and_then(|port| port.parse().ok()).expect("a port");
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        Supervisor { child, port }
-    }
-
-    fn key(&self, folder: &Path) -> String {
-        std::fs::read_to_string(folder.join("key")).expect("the key").trim().to_owned()
-    }
-
-    fn pss_kib(&self) -> u64 {
-        let text =
-            std::fs::read_to_string(format!("/proc/{}/smaps_rollup", self.child.id())).expect("its memory");
-        let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).expect("PSS");
-        line.trim().trim_end_matches(" kB").parse().expect("a number")
-    }
-
-    fn cpu_seconds(&self) -> f64 {
-        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("its times");
-        let fields: Vec<&str> = text.rsplit(')').next().expect("fields").split_whitespace().collect();
-        let ticks: f64 =
-            fields[11].parse::<f64>().expect("user") + fields[12].parse::<f64>().expect("system");
-        ticks / 100.0
-    }
-}
-
-impl Drop for Supervisor {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Nodes that are enrolled, written while no Supervisor runs.
-async fn prepare(folder: &Path, agents: usize) -> (u64, Vec<Node>) {
-    let directory = folder.join("data");
-    std::fs::create_dir(&directory).expect("a folder");
-    let store = Store::open(&Database::Sqlite { directory }).await.expect("a store");
-    let deployment = Deployment {
-        id: store.id(now()),
-        tenant_id: 1,
-        division_id: 1,
-        environment_id: 1,
-        name: "bench".to_owned(),
-        plan: Plan::Basic,
-        created_at: now(),
-    };
-    let mut change = store.change().await.expect("a change");
-    assert!(deployments::insert(&mut change, &deployment).await.expect("a deployment"));
-    let tokens: Vec<String> = (0..agents).map(|at| format!("{at:064x}")).collect();
-    for token_hash in &tokens {
-        let enrolment = Enrolment {
-            id: store.id(now()),
-            deployment_id: deployment.id,
-            token_hash: token_hash.clone(),
-            name: None,
-            author_id: 1,
-            created_at: now(),
-            expires_at: now() + 3_600_000,
-        };
-        enrolments::insert(&mut change, &enrolment).await.expect("a token");
-    }
-    change.commit().await.expect("tokens");
-    let mut nodes = Vec::new();
-    for (at, token) in tokens.iter().enumerate() {
-        let credential = Secret::draw("wnode_").expect("a credential");
-        let (hostname, credential_hash) = (format!("iggy-{at}"), credential.hash());
-        let host = Applicant { hostname: &hostname, credential_hash: &credential_hash, address: "127.0.0.1" };
-        let node = enrolments::use_token(&store, token, host, now()).await.expect("a node").expect("a node");
-        nodes.push(Node { id: node.id, credential });
-    }
-    store.close().await;
-    (deployment.id, nodes)
-}
-
-fn certificates(folder: &Path) {
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.distinguished_name.push(DnType::CommonName, "an authority");
-    let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("an authority");
-    let own = KeyPair::generate().expect("a key");
-    let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("a name");
-    let signed = params.signed_by(&own, &ca).expect("a certificate");
-    for (name, text) in
-        [("ca.pem", ca.pem()), ("server.pem", signed.pem()), ("server.key", own.serialize_pem())]
-    {
-        std::fs::write(folder.join(name), text).expect("a file");
-    }
-}
-
 /// Lets this thread, and those it starts, run on this core alone; on a machine with one core nothing is to be chosen.
 fn pin(core: usize) {
     let mut cores = CpuSet::new();
     cores.set(core).expect("a core");
     let _ = sched_setaffinity(Pid::from_raw(0), &cores);
-}
-
-fn now() -> i64 {
-    jiff::Timestamp::now().as_millisecond()
 }
