@@ -334,8 +334,9 @@ mod tests {
             Child { program: at("nothing"), policy: at("policy.toml"), limit: Duration::from_secs(1) };
         let outbox = Outbox::open(&at("outbox"), Limits { archives: 1, bytes: 1 }).unwrap();
         let (reports, _told) = mpsc::channel(1);
-        let snapshots = Snapshots::new(child, outbox, Box::new(|| anyhow::bail!("nothing is sent")), reports);
-        let wish = Wish { redact_secrets: false, include_iggy: false };
+        let (snapshots, _) =
+            Snapshots::new(child, outbox, Box::new(|| anyhow::bail!("nothing is sent")), reports);
+        let wish = Wish { redact_secrets: false, include_iggy: false, offer: None };
         let outcome = snapshots.take(7, wish, None, &CancellationToken::new()).await;
         let Outcome::Rejected { reason, .. } = outcome else { panic!("{outcome:?}") };
         assert_eq!(reason.code, Code::PolicyDenied);
