@@ -22,6 +22,10 @@ const SETTLE: &str = "WARDEN_TEST_SETTLE_MS";
 const IGGY: &str = "WARDEN_TEST_IGGY_UNIT";
 /// Before the ids of open requests, the first thing a node prints.
 const OPEN: &str = "open:";
+/// How a message begins.
+const MESSAGE: &str = "{\"v\":";
+/// How long [`Node::has_ended`] waits for another word.
+const GLANCE: Duration = Duration::from_millis(20);
 /// Far longer than anything takes.
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -106,7 +110,7 @@ impl Node {
     pub fn report(&mut self) -> Option<FromNode> {
         loop {
             let line = self.line()?;
-            if line.starts_with("{\"v\":") {
+            if line.starts_with(MESSAGE) {
                 return Some(decode(&line).unwrap());
             }
         }
@@ -122,6 +126,19 @@ impl Node {
                 self.ended.push(finished);
             }
         }
+    }
+
+    /// How a request has ended by now; nothing when it has not, or the process has.
+    pub fn has_ended(&mut self, request: u64) -> Option<Outcome> {
+        while let Ok(line) = self.reports.recv_timeout(GLANCE) {
+            if let Some(FromNode::Finished(finished)) =
+                line.starts_with(MESSAGE).then(|| decode(&line).unwrap())
+                && finished.request == request
+            {
+                return Some(finished.outcome);
+            }
+        }
+        None
     }
 
     pub fn outcome(&mut self, request: u64) -> Outcome {

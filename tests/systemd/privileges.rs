@@ -5,6 +5,7 @@ use warden::protocol::Code;
 use super::node::{Node, Start};
 use super::{counted, runs};
 use crate::support::sandbox::Sandbox;
+use crate::support::until;
 
 const RULES: &str = include_str!("../../packaging/polkit/50-warden.rules");
 
@@ -88,4 +89,31 @@ fn the_rule_is_for_starting_and_stopping_alone() {
     ] {
         assert!(!may(refused), "{refused:?}");
     }
+}
+
+/// Asks a slow program before the rule of the package is asked, as a rule of the site may.
+const SLOW: &str = r#"polkit.addRule(function(action, subject) {
+    if (action.id == "org.freedesktop.systemd1.manage-units") {
+        try { polkit.spawn(["/bin/sleep", "7.25"]); } catch (error) {}
+    }
+});
+"#;
+
+#[test]
+fn a_call_that_polkit_thinks_over_for_longer_than_the_agent_lives_is_not_made_again() {
+    let sandbox = with_an_agents_user();
+    sandbox.write("/etc/polkit-1/rules.d/10-slow.rules", SLOW);
+    runs(&sandbox, "iggy.service");
+    sandbox.run(&["systemctl", "start", "iggy.service"]);
+    let start = Start { user: "warden", ..Start::default() };
+    let mut node = Node::start_as(&sandbox, &start).unwrap();
+    node.request(1, "iggy restart");
+    until("polkit is asked", || {
+        sandbox.output(&["pgrep", "--full", "--exact", "/bin/sleep 7.25"]).status.success().then_some(())
+    });
+    node.kill();
+    assert_eq!(counted(&sandbox, "iggy.service"), 1);
+    let mut node = Node::start_as(&sandbox, &start).unwrap();
+    assert!(node.outcome(1).is_completed());
+    assert_eq!(counted(&sandbox, "iggy.service"), 2);
 }

@@ -31,23 +31,42 @@ struct Open {
     doing: Option<Doing>,
     /// To what runs for it, as long as it does.
     course: Option<mpsc::UnboundedSender<Event>>,
+    /// Whether it is in the ledger is not known: nobody hears of it.
+    in_doubt: bool,
     outcome: Option<Arc<Outcome>>,
 }
 
+/// What there is to say of a request.
+#[derive(Debug)]
+pub enum Known {
+    No,
+    /// It is here, and whether it is accepted is not known yet.
+    InDoubt,
+    Said(Box<FromNode>),
+}
+
 impl Book {
-    /// `course`: to what runs for it.
-    pub fn open(&self, doing: Doing, course: mpsc::UnboundedSender<Event>) {
+    /// `course`: to what runs for it. `in_doubt`: whether it is in the ledger is not known.
+    pub fn open(&self, doing: Doing, course: mpsc::UnboundedSender<Event>, in_doubt: bool) {
         let request = doing.request;
-        let open = Open { doing: Some(doing), course: Some(course), outcome: None };
+        let open = Open { doing: Some(doing), course: Some(course), in_doubt, outcome: None };
         self.pages().open.insert(request, open);
         self.news.send_replace(());
+    }
+
+    /// It is in the ledger.
+    pub fn accepted(&self, request: u64) {
+        if let Some(open) = self.pages().open.get_mut(&request) {
+            open.in_doubt = false;
+        }
     }
 
     /// The outcome is known. Whether something still runs for it is another question: see [`Book::ended`].
     pub fn finished(&self, request: u64, outcome: &Outcome) {
         let outcome = Some(Arc::new(outcome.clone()));
         let mut pages = self.pages();
-        let open = pages.open.entry(request).or_insert(Open { doing: None, course: None, outcome: None });
+        let without = Open { doing: None, course: None, in_doubt: false, outcome: None };
+        let open = pages.open.entry(request).or_insert(without);
         open.outcome = outcome;
         open.doing = None;
         drop(pages);
@@ -65,22 +84,25 @@ impl Book {
         self.pages().open.remove(&request);
     }
 
+    /// Nothing of it is in the ledger, and nothing comes of it.
     pub fn refused(&self, finished: Finished) {
         let mut pages = self.pages();
+        pages.open.remove(&finished.request);
         if pages.refused.len() >= REFUSED_LIMIT {
             pages.refused.pop_front();
         }
         pages.refused.push_back(finished);
+        drop(pages);
+        self.news.send_replace(());
     }
 
-    /// What there is to say of a request this node has already, if it has.
-    pub fn known(&self, request: u64) -> Option<FromNode> {
+    pub fn known(&self, request: u64) -> Known {
         let pages = self.pages();
         let refused = pages.refused.iter().find(|refused| refused.request == request);
         match (pages.open.get(&request), refused) {
-            (Some(open), _) => Some(said(request, open)),
-            (None, Some(refused)) => Some(FromNode::Finished(refused.clone())),
-            (None, None) => None,
+            (Some(open), _) => said(request, open).map_or(Known::InDoubt, |said| Known::Said(Box::new(said))),
+            (None, Some(refused)) => Known::Said(Box::new(FromNode::Finished(refused.clone()))),
+            (None, None) => Known::No,
         }
     }
 
@@ -104,13 +126,20 @@ impl Book {
         self.pages().open.len()
     }
 
+    /// Those of which a Supervisor may hear.
     pub fn requests(&self) -> Vec<u64> {
-        self.pages().open.keys().copied().collect()
+        let pages = self.pages();
+        pages
+            .open
+            .iter()
+            .filter(|(request, open)| said(**request, open).is_some())
+            .map(|(request, _)| *request)
+            .collect()
     }
 
     /// What a Supervisor that was away has to hear again.
     pub fn told_again(&self) -> Vec<FromNode> {
-        self.pages().open.iter().map(|(request, open)| said(*request, open)).collect()
+        self.pages().open.iter().filter_map(|(request, open)| said(*request, open)).collect()
     }
 
     fn pages(&self) -> MutexGuard<'_, Pages> {
@@ -118,9 +147,10 @@ impl Book {
     }
 }
 
-fn said(request: u64, open: &Open) -> FromNode {
+/// Nothing while it is in doubt.
+fn said(request: u64, open: &Open) -> Option<FromNode> {
     match &open.outcome {
-        Some(outcome) => FromNode::Finished(Finished { request, outcome: (**outcome).clone() }),
-        None => FromNode::Accepted { request },
+        Some(outcome) => Some(FromNode::Finished(Finished { request, outcome: (**outcome).clone() })),
+        None => (!open.in_doubt).then_some(FromNode::Accepted { request }),
     }
 }

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 
-use super::hands::{Hands, audit_event};
-use super::run::Run;
+use super::book::Known;
+use super::hands::{Hands, does};
+use super::run::{Run, refuse};
 use super::{OPEN_LIMIT, Shared, wall_clock};
-use crate::agent::audit::Happened;
 use crate::agent::clock::BootTime;
 use crate::agent::ledger::{Entry, Row};
-use crate::agent::request::{Answer, Course, Effect, Event, Op, Progress, Record, Step};
-use crate::protocol::{Code, Finished, FromNode, Outcome, Reason, Request, ToNode, Work};
+use crate::agent::request::{Course, Effect, Event, Op, Progress, Record, Step};
+use crate::protocol::{Code, Finished, FromNode, Outcome, Request, ToNode, Work};
 
 /// The longest deadline a request gets: whoever asks for more has mistaken the unit.
 const DEADLINE_LIMIT: Duration = Duration::from_secs(24 * 3600);
@@ -52,9 +52,9 @@ pub async fn recover(shared: &Arc<Shared>) -> anyhow::Result<Vec<u64>> {
         let same_boot = entry.boot_id == shared.boot_id;
         let (task, runtime) = shared.task(&entry);
         let place = runtime.map(|runtime| shared.order.enter(runtime, request));
-        let hands = Hands::new(shared.clone(), entry.clone(), &task, place);
+        let hands = Arc::new(Mutex::new(Hands::new(shared.clone(), entry.clone(), &task, place)));
         let (course, effects) = Course::recover(task, record, entry.deadline, shared.spans(), same_boot, now);
-        Run::start(shared, request, course, hands, effects);
+        Run::start(shared, entry, course, hands, effects).await;
     }
     Ok(asked)
 }
@@ -101,55 +101,35 @@ impl Desk {
         let deadline = BootTime::now().after(span);
         let entry = Entry { request, work: Some(work), author, boot_id, deadline };
         match self.known(request).await {
-            Ok(Some(said)) => self.shared.tell(said),
-            Ok(None) if self.shared.book.len() >= OPEN_LIMIT => {
+            Ok(Known::Said(said)) => self.shared.tell(*said),
+            Ok(Known::InDoubt) => {}
+            Ok(Known::No) if self.shared.book.len() >= OPEN_LIMIT => {
                 let why = format!("{OPEN_LIMIT} requests are open on this node already; nothing was done");
-                self.refuse(&entry, Outcome::rejected(Code::Internal, why)).await;
+                refuse(&self.shared, &entry, Outcome::rejected(Code::Internal, why)).await;
             }
-            Ok(None) => self.accept(entry).await,
+            Ok(Known::No) => self.accept(entry).await,
+            // What is open is in the book, so at most an end of it is in the ledger.
             Err(error) => {
                 let why = format!("the agent cannot read its ledger, so nothing was done: {error:#}");
-                self.refuse(&entry, Outcome::rejected(Code::LedgerUnavailable, why)).await;
+                refuse(&self.shared, &entry, Outcome::rejected(Code::LedgerUnavailable, why)).await;
             }
         }
     }
 
-    /// Its first step, on disk, happens here: so the ledger has requests in the order in which they came.
+    /// Its first step, on disk, happens here: so the ledger has requests in the order in which they came. When that
+    /// fails, the first look whether it did happens here too; if that cannot tell, others need not wait for it.
     async fn accept(&self, entry: Entry) {
         let shared = &self.shared;
         let request = entry.request;
         let (task, runtime) = shared.task(&entry);
         let place = runtime.map(|runtime| shared.order.enter(runtime, request));
-        let mut hands = Hands::new(shared.clone(), entry.clone(), &task, place);
-        let (mut course, first) = Course::receive(task, entry.deadline, shared.spans());
-        let mut effects = Vec::new();
-        for effect in first {
-            let Effect::Do(number, Op::Record(record)) = effect else { continue };
-            let answer = match hands.record(*record).await {
-                Ok(()) => Answer::Recorded,
-                Err(error) => Answer::NotRecorded(format!("{error:#}")),
-            };
-            effects = course.handle(Event::Answer(number, answer), BootTime::now());
+        let hands = Arc::new(Mutex::new(Hands::new(shared.clone(), entry.clone(), &task, place)));
+        let (mut course, mut effects) = Course::receive(task, entry.deadline, shared.spans());
+        while let [Effect::Do(number, op @ (Op::Record(_) | Op::Recall))] = effects.as_slice() {
+            let answer = does(hands.clone(), op.clone()).await;
+            effects = course.handle(Event::Answer(*number, answer), BootTime::now());
         }
-        match course.outcome() {
-            Some(outcome) if course.is_over() => self.refuse(&entry, outcome.clone()).await,
-            _ => Run::start(shared, request, course, hands, effects),
-        }
-    }
-
-    /// Nothing of it is in the ledger. A second copy of it gets the same answer, as long as this process lives.
-    async fn refuse(&self, entry: &Entry, outcome: Outcome) {
-        let request = entry.request;
-        if let Outcome::Rejected { reason: Reason { reason, .. }, .. } = &outcome {
-            tracing::warn!(request, "request {request} is refused: {reason}");
-        }
-        let event = audit_event(Happened::Rejected, entry, None, Some(&outcome));
-        if let Err(error) = self.shared.audit(event, false).await {
-            tracing::warn!(request, "{error:#}");
-        }
-        let finished = Finished { request, outcome };
-        self.shared.book.refused(finished.clone());
-        self.shared.tell(FromNode::Finished(finished));
+        Run::start(shared, entry, course, hands, effects).await;
     }
 
     async fn cancel(&self, request: u64) {
@@ -157,9 +137,10 @@ impl Desk {
             return;
         }
         match self.known(request).await {
-            Ok(Some(said)) => self.shared.tell(said),
+            Ok(Known::Said(said)) => self.shared.tell(*said),
+            Ok(Known::InDoubt) => {}
             // Messages overtake each other: the request may still come, and must then not be done.
-            Ok(None) => self.cancel_before(request).await,
+            Ok(Known::No) => self.cancel_before(request).await,
             Err(error) => tracing::warn!(request, "cannot cancel request {request}: {error:#}"),
         }
     }
@@ -190,13 +171,14 @@ impl Desk {
     }
 
     /// What there is to say of a request that came before.
-    async fn known(&self, request: u64) -> anyhow::Result<Option<FromNode>> {
-        if let Some(said) = self.shared.book.known(request) {
-            return Ok(Some(said));
+    async fn known(&self, request: u64) -> anyhow::Result<Known> {
+        match self.shared.book.known(request) {
+            Known::No => {}
+            known @ (Known::InDoubt | Known::Said(_)) => return Ok(known),
         }
-        let Some(row) = self.shared.ledger.find(request).await? else { return Ok(None) };
+        let Some(row) = self.shared.ledger.find(request).await? else { return Ok(Known::No) };
         let outcome = row.record.and_then(|record| record.outcome);
         let outcome = outcome.unwrap_or_else(|| Outcome::rejected(Code::Interrupted, UNREADABLE));
-        Ok(Some(FromNode::Finished(Finished { request, outcome })))
+        Ok(Known::Said(Box::new(FromNode::Finished(Finished { request, outcome }))))
     }
 }

@@ -10,7 +10,7 @@ use super::order::Place;
 use super::{Begun, Shared, journal, wall_clock};
 use crate::agent::audit::{self, Happened};
 use crate::agent::clock::sleep_until;
-use crate::agent::ledger::Entry;
+use crate::agent::ledger::{Entry, NotWritten};
 use crate::agent::policy;
 use crate::agent::request::{Answer, Op, Record, Step, Task};
 use crate::agent::snapshots::Wish;
@@ -18,8 +18,6 @@ use crate::config::policy::{Asked, snapshots};
 use crate::protocol::{Code, Outcome, Work};
 use crate::systemd::{CallError, Error, Jobs, Manager, Verb};
 
-/// What was sent through a connection that is gone may still be with polkit, which answers within this time.
-const POLKIT: Duration = Duration::from_secs(2);
 /// Between two attempts to reach the bus.
 const TRY_AGAIN: Duration = Duration::from_millis(250);
 
@@ -46,10 +44,14 @@ pub async fn does(hands: SharedHands, op: Op) -> Answer {
             Ok(()) => Answer::Recorded,
             Err(error) => {
                 let request = hands.entry.request;
-                tracing::warn!(request, "cannot write request {request} down: {error:#}");
-                Answer::NotRecorded(format!("{error:#}"))
+                tracing::warn!(request, "cannot write request {request} down: {error}");
+                match error {
+                    NotWritten::Untouched(why) => Answer::NotRecorded(format!("{why:#}")),
+                    NotWritten::Doubtful(why) => Answer::Doubtful(format!("{why:#}")),
+                }
             }
         },
+        Op::Recall => hands.recall().await,
         Op::Turn => {
             if let Some(place) = &mut hands.place {
                 place.first().await;
@@ -66,7 +68,6 @@ pub async fn does(hands: SharedHands, op: Op) -> Answer {
                 tracing::debug!("cannot ask the bus: {error}");
                 tokio::time::sleep(TRY_AGAIN).await;
             }
-            tokio::time::sleep(POLKIT).await;
             Answer::Quiet
         }
         Op::Pause { until } => {
@@ -97,7 +98,7 @@ impl Hands {
     }
 
     /// Into the audit log, then into the ledger. The log may so have a step twice after a crash, but never lacks one.
-    pub async fn record(&mut self, record: Record) -> anyhow::Result<()> {
+    async fn record(&mut self, record: Record) -> Result<(), NotWritten> {
         let outcome = record.outcome.as_ref();
         let happened = match (record.step, outcome) {
             (Step::Accepted, _) => Some(Happened::Accepted),
@@ -113,7 +114,7 @@ impl Hands {
             let written = self.shared.audit(event, record.step == Step::Finished).await;
             // What is not begun must not begin unseen; what was done is told all the same.
             if record.step <= Step::Intended {
-                written?;
+                written.map_err(NotWritten::Untouched)?;
             } else if let Err(error) = written {
                 tracing::warn!(request = self.entry.request, "{error:#}");
             }
@@ -122,7 +123,22 @@ impl Hands {
         // A write that is given up goes on, and must not be overtaken by the next: so it is not given up here.
         let (shared, entry) = (self.shared.clone(), self.entry.clone());
         let write = async move { shared.ledger.write(&entry, &record, wall_clock()).await };
-        self.shared.tasks.spawn(write).await?
+        self.shared.tasks.spawn(write).await.map_err(|error| NotWritten::Doubtful(error.into()))?
+    }
+
+    async fn recall(&self) -> Answer {
+        let request = self.entry.request;
+        match self.shared.ledger.find(request).await {
+            Ok(Some(_)) => Answer::Recorded,
+            Ok(None) => Answer::NotThere,
+            Err(error) => {
+                tracing::warn!(
+                    request,
+                    "whether request {request} is in the ledger is not known, and it waits: {error:#}"
+                );
+                Answer::Unread
+            }
+        }
     }
 
     async fn policy(&self) -> Answer {

@@ -5,14 +5,17 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::mpsc;
 
-use super::hands::{Hands, SharedHands, does};
+use super::book::Known;
+use super::hands::{SharedHands, audit_event, does};
 use super::{Shared, wall_clock};
+use crate::agent::audit::Happened;
 use crate::agent::clock::{BootTime, sleep_until};
+use crate::agent::ledger::Entry;
 use crate::agent::request::{Answer, Course, Effect, Event, Record, Step};
 use crate::agent::status::Doing;
-use crate::protocol::{Code, Finished, FromNode, Outcome};
+use crate::protocol::{Code, Finished, FromNode, Outcome, Reason};
 
 /// For a last word that is told already to be written, when the disk does not answer.
 const LAST_WRITE: Duration = Duration::from_secs(5);
@@ -20,7 +23,7 @@ const DEFECT: &str = "a defect of the agent ended it; whether it took effect sho
 
 pub struct Run {
     shared: Arc<Shared>,
-    request: u64,
+    entry: Entry,
     course: Course,
     hands: SharedHands,
     events: mpsc::UnboundedReceiver<Event>,
@@ -34,11 +37,18 @@ struct UnderWay {
 
 impl Run {
     /// Starts a task that ends with the request, or where it can be taken up again.
-    pub fn start(shared: &Arc<Shared>, request: u64, course: Course, hands: Hands, effects: Vec<Effect>) {
+    pub async fn start(
+        shared: &Arc<Shared>,
+        entry: Entry,
+        course: Course,
+        hands: SharedHands,
+        effects: Vec<Effect>,
+    ) {
         let (sender, events) = mpsc::unbounded_channel();
-        shared.book.open(Doing { request, what: hands.what(), since_ms: wall_clock() }, sender);
-        let hands = Arc::new(Mutex::new(hands));
-        let run = Run { shared: shared.clone(), request, course, hands, events, under_way: None };
+        let request = entry.request;
+        let doing = Doing { request, what: hands.lock().await.what(), since_ms: wall_clock() };
+        shared.book.open(doing, sender, course.is_in_doubt());
+        let run = Run { shared: shared.clone(), entry, course, hands, events, under_way: None };
         let shared = shared.clone();
         let tasks = shared.tasks.clone();
         tasks.spawn(async move {
@@ -51,7 +61,9 @@ impl Run {
                         match event {
                             Event::Settled => shared.settle(request).await,
                             Event::Cancel => {
-                                shared.book.known(request).into_iter().for_each(|said| shared.tell(said))
+                                if let Known::Said(said) = shared.book.known(request) {
+                                    shared.tell(*said);
+                                }
                             }
                             Event::Answer(..) | Event::Tick => {}
                         }
@@ -85,7 +97,7 @@ impl Run {
     }
 
     async fn apply(&mut self, effects: Vec<Effect>) {
-        let request = self.request;
+        let request = self.entry.request;
         for effect in effects {
             match effect {
                 Effect::Do(number, op) => {
@@ -95,12 +107,14 @@ impl Run {
                     self.under_way = Some(UnderWay { number, answer });
                 }
                 Effect::TellAccepted => {
+                    self.shared.book.accepted(request);
                     self.shared.tell(FromNode::Accepted { request });
                 }
                 Effect::TellProgress(step) => {
                     self.shared.tell(FromNode::Progress { request, step: step.to_owned() });
                 }
                 Effect::TellFinished(outcome) => tell_finished(&self.shared, request, *outcome),
+                Effect::TellRefused(outcome) => refuse(&self.shared, &self.entry, *outcome).await,
                 Effect::Settle => self.shared.settle(request).await,
             }
         }
@@ -127,15 +141,39 @@ fn tell_finished(shared: &Shared, request: u64, outcome: Outcome) {
     shared.tell(FromNode::Finished(Finished { request, outcome }));
 }
 
+/// Nothing of it is in the ledger. A second copy of it gets the same answer, as long as this process lives.
+pub async fn refuse(shared: &Shared, entry: &Entry, outcome: Outcome) {
+    let request = entry.request;
+    if let Outcome::Rejected { reason: Reason { reason, .. }, .. } = &outcome {
+        tracing::warn!(request, "request {request} is refused: {reason}");
+    }
+    let event = audit_event(Happened::Rejected, entry, None, Some(&outcome));
+    if let Err(error) = shared.audit(event, false).await {
+        tracing::warn!(request, "{error:#}");
+    }
+    let finished = Finished { request, outcome };
+    shared.book.refused(finished.clone());
+    shared.tell(FromNode::Finished(finished));
+}
+
+/// Told only when it is written: else it could be done after the next start, when its end was told.
 async fn broke(shared: &Shared, request: u64) {
     tracing::error!(request, "request {request}: {DEFECT}");
     let outcome = Outcome::rejected(Code::Internal, DEFECT);
-    if let Ok(Some(row)) = shared.ledger.find(request).await {
-        let progress = row.record.map(|record| record.progress).unwrap_or_default();
-        let record = Record { step: Step::Finished, progress, outcome: Some(outcome.clone()) };
-        if let Err(error) = shared.ledger.write(&row.entry, &record, wall_clock()).await {
-            tracing::warn!(request, "{error:#}");
+    match end(shared, request, &outcome).await {
+        Ok(()) => tell_finished(shared, request, outcome),
+        Err(error) => {
+            tracing::error!(
+                request,
+                "request {request} stays open until the next start of the agent: {error:#}"
+            );
         }
     }
-    tell_finished(shared, request, outcome);
+}
+
+async fn end(shared: &Shared, request: u64, outcome: &Outcome) -> anyhow::Result<()> {
+    let Some(row) = shared.ledger.find(request).await? else { return Ok(()) };
+    let progress = row.record.map(|record| record.progress).unwrap_or_default();
+    let record = Record { step: Step::Finished, progress, outcome: Some(outcome.clone()) };
+    Ok(shared.ledger.write(&row.entry, &record, wall_clock()).await?)
 }

@@ -34,6 +34,10 @@ pub struct Course {
     pub(super) cancelled: bool,
     pub(super) settled: bool,
     pub(super) told: bool,
+    /// Why its first write failed, while it is not known whether it is in the ledger.
+    pub(super) doubt: Option<String>,
+    /// A call may still be with polkit.
+    pub(super) in_flight: InFlight,
     /// Since when systemd could not be asked.
     pub(super) away_since: Option<BootTime>,
     pub(super) called_at: Option<BootTime>,
@@ -45,6 +49,8 @@ pub struct Course {
 pub(super) enum State {
     /// The ledger, at the record's own step.
     Recording,
+    /// Whether its first step is in the ledger.
+    Recalling,
     Queued,
     Policy,
     Snapshot,
@@ -61,6 +67,7 @@ pub(super) enum State {
 pub(super) enum Then {
     Look(Look),
     Record,
+    Recall,
 }
 
 /// What a look at the unit is for.
@@ -80,10 +87,20 @@ pub(super) enum Look {
     Rebooted,
 }
 
+/// Whether systemd may have a call of ours that it has not begun to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum InFlight {
+    No,
+    /// It was sent through a connection that is gone, if it was sent.
+    Perhaps,
+    /// systemd has read all that was sent, since then, and may be waiting for polkit.
+    Since(BootTime),
+}
+
 pub(super) type Effects = Vec<Effect>;
 
 impl Course {
-    /// Of a request that just arrived. It is accepted when the first effect is answered by [`Answer::Recorded`].
+    /// Of a request that just arrived. It is accepted when it tells so.
     pub fn receive(task: Task, deadline: BootTime, spans: Spans) -> (Course, Effects) {
         let record = Record { step: Step::Accepted, progress: Progress::default(), outcome: None };
         let mut course = Course::new(task, record, deadline, spans);
@@ -134,6 +151,8 @@ impl Course {
             cancelled: false,
             settled: false,
             told: false,
+            doubt: None,
+            in_flight: InFlight::No,
             away_since: None,
             called_at: None,
             settling_since: None,
@@ -155,8 +174,9 @@ impl Course {
         self.begun
     }
 
-    pub fn outcome(&self) -> Option<&Outcome> {
-        self.record.outcome.as_ref()
+    /// Whether it is in the ledger, and will be done, is not known.
+    pub fn is_in_doubt(&self) -> bool {
+        self.doubt.is_some()
     }
 
     /// What follows from an event. The deadline comes first, whichever event brings the time: what is late is not
@@ -184,7 +204,22 @@ impl Course {
     fn answered(&mut self, answer: Answer, now: BootTime) -> Effects {
         match (self.state.clone(), answer) {
             (State::Recording, Answer::Recorded) => self.recorded(now),
-            (State::Recording, Answer::NotRecorded(why)) => self.not_recorded(&why, now),
+            (State::Recording, Answer::Doubtful(why)) if self.record.step == Step::Accepted => {
+                self.doubt = Some(why);
+                self.recall()
+            }
+            (State::Recording, Answer::NotRecorded(why) | Answer::Doubtful(why)) => {
+                self.not_recorded(&why, now)
+            }
+            (State::Recalling, Answer::Recorded) => self.recorded(now),
+            (State::Recalling, Answer::NotThere) => {
+                let why = self.doubt.take().unwrap_or_default();
+                self.refuse(&why)
+            }
+            (State::Recalling, Answer::Unread) => {
+                let until = now.after(LEDGER_AGAIN);
+                self.doing(State::Pausing(Then::Recall), Op::Pause { until })
+            }
             (State::Queued, Answer::Turn) => self.begin(),
             (State::Policy, Answer::Allowed) => self.look(Look::First),
             (State::Snapshot, Answer::Snapshot(outcome)) => self.finish(*outcome),
@@ -196,6 +231,7 @@ impl Course {
             (State::Looking(why), Answer::NotSeen(error)) => self.not_seen(why, &error, now),
             (State::Pausing(Then::Look(why)), Answer::Paused) => self.look(why),
             (State::Pausing(Then::Record), Answer::Paused) => self.write(),
+            (State::Pausing(Then::Recall), Answer::Paused) => self.recall(),
             (State::Calling, Answer::Called { job }) => self.called(Some(job)),
             (
                 State::Calling,
@@ -227,6 +263,7 @@ impl Course {
     }
 
     fn recorded(&mut self, now: BootTime) -> Effects {
+        self.doubt = None;
         match self.record.step {
             Step::Accepted => {
                 let mut effects = vec![Effect::TellAccepted];
@@ -247,11 +284,7 @@ impl Course {
 
     fn not_recorded(&mut self, why: &str, now: BootTime) -> Effects {
         match self.record.step {
-            // Never accepted, and nowhere written: refused, and over.
-            Step::Accepted => {
-                self.record.outcome = Some(Outcome::rejected(Code::LedgerUnavailable, words::ledger(why)));
-                self.over()
-            }
+            Step::Accepted => self.refuse(why),
             Step::Intended if self.begun => self.pause(Look::Verify, now.after(LEDGER_AGAIN)),
             Step::Intended => self.reject(Code::LedgerUnavailable, words::ledger(why)),
             // What was done is found out again after a crash: no reason to stop here.

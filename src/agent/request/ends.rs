@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::course::{Course, Effects, Look, State, Then};
+use super::course::{Course, Effects, InFlight, Look, State, Then};
 use super::{Effect, Op, Step, Task, words};
 use crate::agent::actions::UnitAction;
 use crate::agent::clock::BootTime;
@@ -106,6 +106,19 @@ impl Course {
         self.doing(State::Recording, Op::Record(record))
     }
 
+    pub(super) fn recall(&mut self) -> Effects {
+        self.doing(State::Recalling, Op::Recall)
+    }
+
+    /// Never accepted, and nowhere written.
+    pub(super) fn refuse(&mut self, why: &str) -> Effects {
+        let outcome = Outcome::rejected(Code::LedgerUnavailable, words::ledger(why));
+        self.record.outcome = Some(outcome.clone());
+        self.told = true;
+        self.state = State::Over;
+        vec![Effect::TellRefused(Box::new(outcome))]
+    }
+
     pub(super) fn wait_for_turn(&mut self) -> Effects {
         self.doing(State::Queued, Op::Turn)
     }
@@ -119,6 +132,7 @@ impl Course {
     }
 
     pub(super) fn quiet(&mut self) -> Effects {
+        self.in_flight = InFlight::Perhaps;
         let bus = self.record.progress.bus.clone().unwrap_or_default();
         self.doing(State::Quieting, Op::Quiet { bus })
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::course::{Course, Effects, Look, State};
+use super::course::{Course, Effects, InFlight, Look, State};
 use super::{Effect, Op, Step, words};
 use crate::agent::actions::{UnitAction, Verdict};
 use crate::agent::clock::BootTime;
@@ -11,6 +11,11 @@ use crate::systemd::{Error, Standing};
 
 /// Between two looks at a unit that must stay as it is.
 const LOOK_EACH: Duration = Duration::from_millis(250);
+/// What systemd asks polkit about is answered or refused within this time: 25 s, which sd-bus gives every call
+/// (sd_bus_set_method_call_timeout(3)), and some for a busy host. A caller that is gone meanwhile changes nothing.
+pub(super) const POLKIT: Duration = Duration::from_secs(30);
+/// Between two looks whether it was.
+const POLKIT_LOOK: Duration = Duration::from_secs(1);
 /// How long systemd may be away before a request that has not begun is given up: D-Bus is back after a restart
 /// within a second.
 const SYSTEMD_PATIENCE: Duration = Duration::from_secs(10);
@@ -20,7 +25,7 @@ impl Course {
         let Some((action, unit)) = self.unit() else { return Vec::new() };
         match why {
             Look::First => self.first(action, &unit, now_is, bus),
-            Look::Verify => self.verify(action, &unit, now_is, bus),
+            Look::Verify => self.verify(action, &unit, now_is, bus, now),
             Look::AfterJob => self.after_job(action, &unit, now_is, now),
             Look::Settling => self.still(action, &unit, now_is, now),
             Look::Last => {
@@ -65,6 +70,7 @@ impl Course {
         unit: &str,
         now_is: Standing,
         bus: String,
+        now: BootTime,
     ) -> Effects {
         if let Some(job) = action.job(&now_is) {
             return self.called(Some(job));
@@ -75,6 +81,9 @@ impl Course {
         let before = self.record.progress.before.clone().unwrap_or_default();
         match (action.verify)(&before, &now_is) {
             Verdict::TookEffect => self.called(None),
+            Verdict::NoEffect if self.may_take_effect_yet(now) => {
+                self.pause(Look::Verify, now.after(POLKIT_LOOK))
+            }
             Verdict::NoEffect if self.cancelled => {
                 self.reject_after(Code::Cancelled, words::CANCELLED.to_owned(), now_is)
             }
@@ -83,6 +92,18 @@ impl Course {
                 self.reject_after(Code::Interrupted, words::unclear(action, unit, why), now_is)
             }
         }
+    }
+
+    /// Whether systemd, which has just answered a look, may still do what it was asked before.
+    fn may_take_effect_yet(&mut self, now: BootTime) -> bool {
+        let since = match self.in_flight {
+            InFlight::No => return false,
+            InFlight::Perhaps => now,
+            InFlight::Since(since) => since,
+        };
+        let may = now.since(since) < POLKIT;
+        self.in_flight = if may { InFlight::Since(since) } else { InFlight::No };
+        may
     }
 
     pub(super) fn called(&mut self, job: Option<String>) -> Effects {

@@ -7,6 +7,12 @@
 //! will end, whatever crashes. `Intended`: how the unit stood before, so that after a crash it can be told whether
 //! the call was made. `Called`: systemd has taken it, and it is never called again. `Settling`: the job is done, and
 //! the unit must stay as it is for a while. `Finished`: the outcome. `Settled`: the Supervisor has the outcome.
+//!
+//! A write that failed may be found done after a crash. For `Accepted` that makes the difference between being done
+//! and not, so nothing is said before the ledger was opened anew and looked into: it is there, and goes on; it is not,
+//! and is refused; it cannot be told, and is looked for again until the deadline, after which nothing of it is begun.
+//! For `Intended` and an outcome before the call it is safe either way: no call follows, and the outcome is told only
+//! when it is written. From `Called` on, what was done is found out again by a look at the unit.
 
 mod course;
 mod ends;
@@ -90,6 +96,8 @@ pub enum Effect {
     TellAccepted,
     TellProgress(&'static str),
     TellFinished(Box<Outcome>),
+    /// The same for a request of which the ledger has nothing.
+    TellRefused(Box<Outcome>),
     /// The Supervisor had the outcome before it was written: write that down too.
     Settle,
 }
@@ -98,6 +106,8 @@ pub enum Effect {
 pub enum Op {
     /// Write it into the ledger, and wait until it is on disk.
     Record(Box<Record>),
+    /// Open the ledger anew, and look whether the request is in it and on disk.
+    Recall,
     /// Wait until no earlier request for the same runtime is open.
     Turn,
     Policy,
@@ -108,7 +118,7 @@ pub enum Op {
     Follow {
         job: String,
     },
-    /// Wait until whatever was sent through a connection that broke has been dealt with.
+    /// Wait until whatever was sent through a connection that broke is before systemd, ahead of the next look.
     Quiet {
         bus: String,
     },
@@ -123,8 +133,16 @@ pub enum Op {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
+    /// It is in the ledger, on disk.
     Recorded,
+    /// Nothing of it has reached the ledger.
     NotRecorded(String),
+    /// The write failed, and may be found done after a crash.
+    Doubtful(String),
+    /// The request is not in the ledger, and no crash will bring it there.
+    NotThere,
+    /// Whether it is in the ledger cannot be told now.
+    Unread,
     Turn,
     Allowed,
     Denied(String),

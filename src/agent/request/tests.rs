@@ -20,6 +20,10 @@ enum Happening {
     Done(usize),
     /// It fails in the way it can.
     Fails,
+    /// A write to the ledger fails, and was made all the same, or was not.
+    Doubtful {
+        written: bool,
+    },
     /// An answer from before arrives once more.
     Stale(usize),
     /// A call that is on its way reaches systemd.
@@ -46,6 +50,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         2 => Just(Happening::Done(0)),
         3 => Just(Happening::Done(2)),
         3 => Just(Happening::Fails),
+        3 => any::<bool>().prop_map(|written| Happening::Doubtful { written }),
         3 => (0_usize..64).prop_map(Happening::Stale),
         6 => Just(Happening::Arrives),
         6 => any::<bool>().prop_map(|well| Happening::JobEnds { well }),
@@ -65,8 +70,10 @@ struct World {
     rebooted: bool,
     runs: bool,
     invocation: u32,
-    /// Sent, and not yet with systemd.
+    /// Sent, and not yet done: on its way to systemd, or with polkit.
     on_its_way: Option<Verb>,
+    /// systemd has it, and does it by then, or never.
+    decided_by: Option<BootTime>,
     job: Option<(String, Verb)>,
     ended: Vec<(String, String)>,
     jobs: u32,
@@ -91,6 +98,7 @@ impl World {
             runs,
             invocation: u32::from(runs),
             on_its_way: None,
+            decided_by: None,
             job: None,
             ended: Vec::new(),
             jobs: 0,
@@ -110,7 +118,7 @@ impl World {
         for effect in effects {
             match effect {
                 Effect::Do(number, op) => self.op = Some((number, op)),
-                Effect::TellFinished(outcome) => {
+                Effect::TellFinished(outcome) | Effect::TellRefused(outcome) => {
                     let possible = self.effects + u32::from(self.on_its_way.is_some());
                     self.effects_told.get_or_insert(possible);
                     self.told.push(*outcome);
@@ -137,6 +145,13 @@ impl World {
                 }
             }
             Happening::Fails => self.fails(),
+            Happening::Doubtful { written } => {
+                let Some((number, op @ Op::Record(_))) = self.op.clone() else { return };
+                if written {
+                    self.does(&op);
+                }
+                self.fail(number, Answer::Doubtful("it broke".into()));
+            }
             Happening::Stale(which) => {
                 let stale = self.answers.get(which % self.answers.len().max(1)).cloned();
                 if let Some((number, answer)) = stale {
@@ -152,7 +167,7 @@ impl World {
             Happening::Cancel => self.send(Event::Cancel),
             Happening::Settled => self.send(Event::Settled),
             Happening::Later(millis) => {
-                self.now = self.now.after(Duration::from_millis(millis));
+                self.pass(self.now.after(Duration::from_millis(millis)));
                 self.send(Event::Tick);
             }
             Happening::Restarts => {
@@ -170,6 +185,7 @@ impl World {
                 self.ledger = Some((**record).clone());
                 Some(Answer::Recorded)
             }
+            Op::Recall => Some(if self.ledger.is_some() { Answer::Recorded } else { Answer::NotThere }),
             Op::Turn => Some(Answer::Turn),
             Op::Policy => Some(Answer::Allowed),
             Op::Snapshot(_) => Some(Answer::Snapshot(Box::new(Outcome::Completed { result: None }))),
@@ -186,9 +202,13 @@ impl World {
                     .map(|(_, result)| Answer::JobEnded(Some(result.clone())))
                     .or(gone.then_some(Answer::JobEnded(None)))
             }
-            Op::Quiet { .. } => self.on_its_way.is_none().then_some(Answer::Quiet),
+            Op::Quiet { .. } => {
+                let since = self.now.after(looks::POLKIT);
+                self.decided_by = self.on_its_way.map(|_| self.decided_by.unwrap_or(since));
+                Some(Answer::Quiet)
+            }
             Op::Pause { until } => {
-                self.now = self.now.max(*until);
+                self.pass(self.now.max(*until));
                 Some(Answer::Paused)
             }
             Op::Journal { .. } => Some(Answer::Journal(vec!["a line".into()])),
@@ -199,6 +219,7 @@ impl World {
         let Some((number, op)) = self.op.clone() else { return };
         let answer = match op {
             Op::Record(_) => Answer::NotRecorded("disk full".into()),
+            Op::Recall => Answer::Unread,
             Op::Policy => Answer::Denied("not here".into()),
             Op::Look => Answer::NotSeen(Error::Unavailable("no bus".into())),
             Op::Call(verb) => {
@@ -208,12 +229,25 @@ impl World {
             Op::Follow { .. } => Answer::JobLost,
             Op::Turn | Op::Snapshot(_) | Op::Quiet { .. } | Op::Pause { .. } | Op::Journal { .. } => return,
         };
+        self.fail(number, answer);
+    }
+
+    fn fail(&mut self, number: u32, answer: Answer) {
         self.op = None;
         self.answers.push((number, answer.clone()));
         self.send(Event::Answer(number, answer));
     }
 
+    /// It gets later. What polkit has not let through yet, it lets through at the last moment.
+    fn pass(&mut self, now: BootTime) {
+        self.now = now;
+        if self.decided_by.is_some_and(|decided| decided <= now) {
+            self.arrives();
+        }
+    }
+
     fn arrives(&mut self) {
+        self.decided_by = None;
         let Some(verb) = self.on_its_way.take() else { return };
         self.effects += 1;
         self.jobs += 1;
@@ -246,7 +280,7 @@ impl World {
     fn crash_into(&mut self, reboot: bool) {
         if reboot {
             self.rebooted = true;
-            (self.on_its_way, self.job) = (None, None);
+            (self.on_its_way, self.decided_by, self.job) = (None, None, None);
             self.ended.clear();
             (self.invocation, self.runs) = (self.invocation + 1, true);
         }
@@ -364,7 +398,7 @@ proptest! {
 }
 
 fn until(world: &mut World, wanted: impl Fn(&Op) -> bool) {
-    for _ in 0..50 {
+    for _ in 0..100 {
         if world.op.as_ref().is_some_and(|(_, op)| wanted(op)) {
             return;
         }
@@ -435,6 +469,39 @@ fn without_a_ledger_nothing_is_accepted_and_nothing_done() {
         world.happen(Happening::Later(6_000));
     }
     assert_eq!((code(&world), world.effects), (Code::LedgerUnavailable, 0));
+    world.happen(Happening::Crash { done: false });
+    world.run_out();
+    assert_eq!(world.effects, 0);
+}
+
+#[test]
+fn a_first_write_that_failed_decides_by_what_it_left_in_the_ledger() {
+    for written in [false, true] {
+        let mut world = World::new(Action::Restart, true);
+        world.happen(Happening::Doubtful { written });
+        for _ in 0..3 {
+            world.happen(Happening::Fails);
+            assert_eq!((world.told.len(), world.course.is_in_doubt()), (0, true));
+            world.happen(Happening::Done(1));
+        }
+        assert!(matches!(world.op, Some((_, Op::Recall))), "{:?}", world.op);
+        world.run_out();
+        if written {
+            assert!(world.told[0].is_completed());
+        } else {
+            assert_eq!(code(&world), Code::LedgerUnavailable);
+        }
+        assert_eq!(world.effects, u32::from(written));
+    }
+
+    // Never told apart: not begun by the deadline, and not after a crash either.
+    let mut world = World::new(Action::Restart, true);
+    world.happen(Happening::Doubtful { written: true });
+    for _ in 0..20 {
+        world.happen(Happening::Fails);
+        world.happen(Happening::Later(5_000));
+    }
+    assert_eq!(code(&world), Code::DeadlineExceeded);
     world.happen(Happening::Crash { done: false });
     world.run_out();
     assert_eq!(world.effects, 0);
