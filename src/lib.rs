@@ -6,6 +6,7 @@ pub mod config;
 pub mod gentle;
 pub mod iggy;
 pub mod protocol;
+pub mod said;
 pub mod secret;
 pub mod snapshot;
 pub mod supervisor;

@@ -6,6 +6,8 @@ use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::said::Said;
+
 /// What is logged, as tracing-subscriber's `EnvFilter` reads it: `debug`, or `info,warden::agent=debug`.
 const VARIABLE: &str = "WARDEN_LOG";
 
@@ -15,7 +17,7 @@ pub fn start() {
         .with_default_directive(LevelFilter::INFO.into())
         .with_env_var(VARIABLE)
         .from_env_lossy();
-    let registry = tracing_subscriber::registry().with(filter);
+    let registry = tracing_subscriber::registry().with(filter).with(Said::new(jiff::Timestamp::now));
     let journal = if stderr_is_the_journal() { tracing_journald::layer().ok() } else { None };
     match journal {
         Some(journal) => registry.with(journal).init(),

@@ -298,6 +298,28 @@ async fn secrets_are_given_to_nobody_who_asks_for_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_fails_comes_with_the_newest_lines_of_the_agents_log_masked() {
+    let fleet = Fleet::start(|settings| settings).await;
+    let mut node = fleet.node().await;
+    let policy = "[redaction]\nalso_mask = [\"linked to the Supervisor\", \"Not a directory\"]\n";
+    std::fs::write(node.folder.path().join("policy.toml"), policy).unwrap();
+    node.start();
+    crate::support::until("it is linked", || node.told().contains("linked to").then_some(()));
+    std::fs::remove_dir(node.outbox()).unwrap();
+    std::fs::write(node.outbox(), "in the way").unwrap();
+    let rows = fleet.ended(fleet.begin().await, |_| ()).await;
+    assert_eq!((&rows[0]["status"], &rows[0]["reason"]["code"]), (&json!("failed"), &json!("internal")));
+    let reason = rows[0]["reason"]["reason"].as_str().unwrap();
+    assert!(reason.starts_with("no room for a snapshot: [secret:"), "{reason}");
+    let log: Vec<&str> =
+        rows[0]["log"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
+    assert!(log[0].contains(" INFO the agent has started version="), "{log:?}");
+    assert!(log.iter().any(|line| line.contains(" INFO [secret:")), "{log:?}");
+    assert!(log.iter().all(|line| !line.contains("linked to")), "{log:?}");
+    std::fs::remove_file(node.outbox()).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_the_policy_of_a_host_masks_is_masked_in_what_it_sends() {
     let fleet = Fleet::start(|settings| settings).await;
     let mut node = fleet.node().await;

@@ -15,9 +15,13 @@ use crate::agent::policy;
 use crate::agent::request::{Answer, Op, Record, Step, Task};
 use crate::agent::snapshots::Wish;
 use crate::config::policy::{Asked, snapshots};
-use crate::protocol::{Code, Outcome, Work};
+use crate::protocol::{Code, Outcome, Reason, UnitChange, Work};
 use crate::systemd::{CallError, Error, Jobs, Manager, Verb};
 
+/// The agent's own unit.
+const OWN_UNIT: &str = "warden.service";
+/// Why a snapshot failed, when that cannot be masked.
+const WITHHELD: &str = "the snapshot failed, and why is not told: the policy of this host is not understood";
 /// Between two attempts to reach the bus.
 const TRY_AGAIN: Duration = Duration::from_millis(250);
 
@@ -172,7 +176,25 @@ impl Hands {
             (Ok(Err(error)), _) => denied(format!("nothing is done on this host for now: {error:#}")),
             (Err(error), _) => Outcome::rejected(Code::Internal, error.to_string()),
         };
-        Answer::Snapshot(Box::new(outcome))
+        Answer::Snapshot(Box::new(self.explained(outcome).await))
+    }
+
+    /// A snapshot that failed, with the newest lines of the agent's log; all of it masked.
+    async fn explained(&self, outcome: Outcome) -> Outcome {
+        let Outcome::Rejected { reason, .. } = outcome else { return outcome };
+        if matches!(reason.code, Code::PolicyDenied | Code::Cancelled | Code::UnsupportedAction) {
+            return Outcome::Rejected { reason, result: None };
+        }
+        let policy = self.shared.settings.policy.clone();
+        let code = reason.code;
+        let masked = tokio::task::spawn_blocking(move || {
+            let reason = journal::masked(&reason.reason, &policy).unwrap_or_else(|| WITHHELD.to_owned());
+            (reason, journal::own_newest_lines(&policy))
+        });
+        let (reason, journal) = masked.await.unwrap_or_else(|_| (WITHHELD.to_owned(), Vec::new()));
+        let change = UnitChange { unit: OWN_UNIT.to_owned(), journal, ..UnitChange::default() };
+        let result = Some(change).filter(|change| !change.journal.is_empty());
+        Outcome::Rejected { reason: Reason { code, reason }, result }
     }
 
     async fn look(&mut self) -> Answer {

@@ -1,4 +1,4 @@
-//! What a unit that failed said last, masked.
+//! What a unit that failed said last, or the agent itself, masked.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::config::{self, policy};
+use crate::said;
 use crate::snapshot::host::live::journal::{Of, read};
 use crate::snapshot::redact::{Redactor, Shape};
 
@@ -26,15 +27,22 @@ pub fn newest_lines(unit: &str, since: Duration, policy: &Path) -> Vec<String> {
     let Ok(log) = read(Of::Unit(unit), since, Instant::now() + config::COMMAND_LIMIT) else {
         return Vec::new();
     };
-    let mut key = [0; 32];
-    let (Ok(also), Ok(())) = (policy::also_mask(&[policy]), SystemRandom::new().fill(&mut key)) else {
-        return Vec::new();
-    };
-    let redactor = Redactor::new(key).also_masking(also);
-    // Masked as a whole: a key may stand in several lines.
     let text: Vec<String> = log.lines.iter().map(|line| format!("{}: {}", line.origin, line.text)).collect();
-    let masked = redactor.redact(Shape::Log, &text.join("\n")).into_owned();
-    cut(&masked)
+    // Masked as a whole: a key may stand in several lines.
+    masked(&text.join("\n"), policy).map_or_else(Vec::new, |text| cut(&text))
+}
+
+/// The newest lines of this agent's own log.
+pub fn own_newest_lines(policy: &Path) -> Vec<String> {
+    masked(&said::newest().join("\n"), policy).map_or_else(Vec::new, |text| cut(&text))
+}
+
+/// None when `policy` is not understood.
+pub fn masked(text: &str, policy: &Path) -> Option<String> {
+    let mut key = [0; 32];
+    SystemRandom::new().fill(&mut key).ok()?;
+    let redactor = Redactor::new(key).also_masking(policy::also_mask(&[policy]).ok()?);
+    Some(redactor.redact(Shape::Log, text).into_owned())
 }
 
 /// The newest lines that fit.

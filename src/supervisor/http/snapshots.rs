@@ -28,7 +28,7 @@ use crate::supervisor::store::{audit, nodes};
     "deployment_id": 611298765432109056u64, "node_id": 610809900976570889u64, "deployment_name": "events-prod",
     "name": "snapshot-20260601-103000", "status": "completed", "created_at": "2026-06-01T10:30:00Z",
     "completed_at": "2026-06-01T10:31:00Z", "run_id": 2, "verdict": "warn", "size": 481_516,
-    "sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", "reason": null, "progress": null, "trigger": null
+    "sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", "reason": null, "log": [], "progress": null, "trigger": null
 }))]
 pub struct Shown {
     pub id: u64,
@@ -55,6 +55,8 @@ pub struct Shown {
     pub sha256: Option<String>,
     /// Why it failed.
     pub reason: Option<Reason>,
+    /// What the agent logged last, masked, oldest first; only of a failure.
+    pub log: Vec<String>,
     /// How far it is.
     pub progress: Option<Progress>,
     /// Why the node took it by itself; null when it was asked for.
@@ -149,6 +151,7 @@ impl From<Snapshot> for Shown {
             size: snapshot.size,
             sha256: snapshot.sha256,
             reason: snapshot.reason,
+            log: snapshot.log,
             progress: snapshot.progress.map(progress),
             trigger: snapshot.cause.map(|cause| Cause {
                 kind: cause.trigger,

@@ -34,6 +34,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "first", include_str!("migrations/0001_first.sql")),
     (2, "snapshots", include_str!("migrations/0002_snapshots.sql")),
     (3, "offers", include_str!("migrations/0003_offers.sql")),
+    (4, "snapshot_log", include_str!("migrations/0004_snapshot_log.sql")),
 ];
 
 impl Store {

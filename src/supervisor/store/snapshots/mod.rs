@@ -15,7 +15,7 @@ pub use removal::{Removal, expire, forget, is_known, remove, removed};
 
 use super::activities::{self, Order};
 use super::async_actions::AsyncAction;
-use super::columns::{Columns, json, key};
+use super::columns::{self, Columns, json, key};
 use super::deployments::Plan;
 use super::page::paged;
 use super::{Change, Page, Paged, Result, Store};
@@ -25,6 +25,9 @@ use crate::protocol::{Outcome, Reason, SnapshotProgress};
 pub const ACTION: &str = "snapshot";
 
 const DAY_MS: i64 = 86_400_000;
+/// Lines of a node's log that are kept, and characters of each: an agent sends fewer.
+const LOG_LINES: usize = 40;
+const LOG_LINE: usize = 1_000;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Snapshot {
@@ -46,6 +49,8 @@ pub struct Snapshot {
     pub completed_at: Option<i64>,
     /// Why it failed.
     pub reason: Option<Reason>,
+    /// What its agent logged last, oldest first, when it failed.
+    pub log: Vec<String>,
     /// The worst finding.
     pub verdict: Option<String>,
     pub size: Option<u64>,
@@ -147,6 +152,7 @@ pub async fn start(
             created_at: now,
             completed_at: None,
             reason: None,
+            log: Vec::new(),
             verdict: None,
             size: None,
             sha256: None,
@@ -197,18 +203,23 @@ pub async fn list(store: &Store, deployment: u64, run: Option<u64>, page: Page) 
 
 /// Ends the snapshot of an activity that ended, if it is one.
 pub(super) async fn ended(change: &mut Change, activity: u64, outcome: &Outcome, now: i64) -> Result<()> {
-    let (status, reason) = match outcome {
-        Outcome::Completed { .. } => (Status::Completed, None),
-        Outcome::Rejected { reason, .. } => (Status::Failed, Some(json(reason)?)),
+    let (status, reason, log) = match outcome {
+        Outcome::Completed { .. } => (Status::Completed, None, None),
+        Outcome::Rejected { reason, result } => {
+            let lines = result.iter().flat_map(|change| &change.journal).take(LOG_LINES);
+            let log: Vec<String> = lines.map(|line| columns::plain(line, LOG_LINE)).collect();
+            (Status::Failed, Some(json(reason)?), Some(log).filter(|log| !log.is_empty()))
+        }
     };
     sqlx::query(
-        "UPDATE snapshots SET status = $2, completed_at = $3, reason = $4, progress = NULL \
+        "UPDATE snapshots SET status = $2, completed_at = $3, reason = $4, log = $5, progress = NULL \
          WHERE id = $1 AND status = 'processing'",
     )
     .bind(key(activity))
     .bind(status.as_str())
     .bind(now)
     .bind(reason)
+    .bind(log.as_ref().map(json).transpose()?)
     .execute(change.connection())
     .await
     .map(|_| ())
@@ -281,6 +292,7 @@ fn read(row: &AnyRow) -> Result<Snapshot> {
         created_at: row.number("created_at")?,
         completed_at: row.maybe_number("completed_at")?,
         reason: row.maybe_json("reason")?,
+        log: row.maybe_json("log")?.unwrap_or_default(),
         verdict: row.maybe_text("verdict")?,
         size: row.maybe_id("size")?,
         sha256: row.maybe_text("sha256")?,
