@@ -174,6 +174,13 @@ impl Mount {
         self.has_option("ro")
     }
 
+    /// Whether only this view of the filesystem is read-only, and the filesystem itself is not: a bind mount, or how
+    /// systemd shows it to a service that it confines.
+    pub fn is_read_only_view(&self) -> bool {
+        let has = |options: &str| options.split(',').any(|option| option == "ro");
+        has(&self.options) && !has(&self.super_options)
+    }
+
     /// Whether it stores data: neither a view of the kernel nor a read-only image, which is always full.
     pub fn is_storage(&self) -> bool {
         const NEVER: [&str; 26] = [

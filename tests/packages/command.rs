@@ -1,51 +1,111 @@
 //! From an installed package to a restart that was asked for elsewhere.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::process::Output;
 
 use serde_json::Value;
 
+use crate::support::pki::Authority;
 use crate::support::sandbox::Sandbox;
 use crate::support::until;
 
-const URL: &str = "http://127.0.0.1:7600";
 const KEY_FILE: &str = "/var/lib/warden-supervisor/administrator.key";
-const IGGY: &str = "[Service]\nExecStart=/bin/sleep infinity\n";
+const CA_FILE: &str = "/root/ca.pem";
+/// Its data is somewhere that only its environment and its open files tell, which are its own to read.
+const IGGY: &str = "[Service]\nUser=nobody\nExecStart=/bin/sleep infinity\n\
+                    Environment=IGGY_SYSTEM_PATH=/srv/broker\n\
+                    StandardOutput=append:/srv/broker/logs/iggy-server.log\n";
+
+/// Checks that the packaged agent answers otherwise than root, and why that is so.
+const WITHOUT_ROOT: [(&str, &str); 1] = [(
+    "network-firewall",
+    "whoever may read the rules (CAP_NET_ADMIN) may change them, and an agent that could would be worth taking over",
+)];
+/// Checks of the moment: two snapshots one after the other differ, whoever takes them.
+const AS_BUSY_AS_THE_MACHINE: [&str; 8] = [
+    "cpu-load",
+    "cpu-steal",
+    "memory-usage",
+    "memory-swap",
+    "disk-latency",
+    "network-tcp",
+    "process-top",
+    "process-states",
+];
 
 /// A host that is a node of the Supervisor on it.
 pub struct Node<'a> {
     sandbox: &'a Sandbox,
+    pub url: &'static str,
     pub id: String,
 }
 
-fn ctl(sandbox: &Sandbox, arguments: &[&str]) -> Output {
-    let mut command = sandbox.command("warden");
-    command.arg("ctl").args(arguments).env("WARDEN_URL", URL).env("WARDEN_API_KEY_FILE", KEY_FILE);
-    command.output().unwrap()
-}
-
-fn says(sandbox: &Sandbox, arguments: &[&str]) -> String {
-    let output = ctl(sandbox, arguments);
-    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {output:?}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
 impl<'a> Node<'a> {
-    /// Starts the Supervisor of the package and enrols the host, as the README tells it.
+    /// Starts the Supervisor as it is packaged, for this host alone, and enrols the host.
     pub fn enrolled(sandbox: &'a Sandbox) -> Node<'a> {
+        Node::enrolled_at(sandbox, "http://127.0.0.1:7600")
+    }
+
+    /// The same with TLS, as the README tells it.
+    pub fn enrolled_by_tls(sandbox: &'a Sandbox) -> Node<'a> {
+        let authority = Authority::new("of the test");
+        let served = authority.server("127.0.0.1");
+        sandbox.write(CA_FILE, &authority.pem());
+        sandbox.write("/etc/warden/supervisor.pem", &served.certificate);
+        sandbox.write("/etc/warden/supervisor.key", &served.key);
+        sandbox.run(&["chown", "root:warden-supervisor", "/etc/warden/supervisor.key"]);
+        sandbox.run(&["chmod", "640", "/etc/warden/supervisor.key"]);
+        sandbox.write(
+            "/etc/warden/warden.d/supervisor.toml",
+            "[supervisor]\nlisten = \"0.0.0.0:7600\"\ntls_certificate = \"/etc/warden/supervisor.pem\"\n\
+             tls_key = \"/etc/warden/supervisor.key\"\n",
+        );
+        Node::enrolled_at(sandbox, "https://127.0.0.1:7600")
+    }
+
+    fn enrolled_at(sandbox: &'a Sandbox, url: &'static str) -> Node<'a> {
+        sandbox.run(&["mkdir", "-p", "/srv/broker/streams", "/srv/broker/logs"]);
+        sandbox.run(&["chown", "-R", "nobody", "/srv/broker"]);
+        sandbox.run(&["chmod", "-R", "u=rwX,go=", "/srv/broker"]);
         sandbox.unit("iggy.service", IGGY);
-        sandbox.run(&["systemctl", "start", "iggy.service", "warden-supervisor.service"]);
+        sandbox.run(&["systemctl", "start", "iggy.service"]);
+        sandbox.run(&["systemctl", "enable", "--now", "warden-supervisor.service"]);
         assert_eq!(sandbox.run(&["stat", "--format=%a %U", KEY_FILE]), "600 warden-supervisor");
         let said = sandbox.run(&["journalctl", "--unit=warden-supervisor", "--output=cat"]);
         assert!(!said.contains(sandbox.read(KEY_FILE).trim()), "the key is in the journal");
 
-        says(sandbox, &["deployments", "create", "events"]);
-        says(sandbox, &["enrolments", "create", "--into", "/root/token"]);
-        let enrolled = sandbox.run(&["warden", "enroll", URL, "--token-file", "/root/token", "--json"]);
-        let enrolled: Value = serde_json::from_str(&enrolled).unwrap();
-        let node = Node { sandbox, id: enrolled["node"].to_string() };
+        let mut node = Node { sandbox, url, id: String::new() };
+        node.says(&["deployments", "create", "events"]);
+        node.says(&["enrolments", "create", "--into", "/root/token"]);
+        let mut enrol = vec!["warden", "enroll", url, "--token-file", "/root/token", "--json"];
+        if url.starts_with("https") {
+            enrol.extend(["--ca-file", CA_FILE]);
+        }
+        let enrolled: Value = serde_json::from_str(&sandbox.run(&enrol)).unwrap();
+        node.id = enrolled["node"].to_string();
         assert_eq!(sandbox.run(&["stat", "--format=%a %U", "/var/lib/warden/identity"]), "600 warden");
         node.linked();
         node
+    }
+
+    fn ctl(&self, arguments: &[&str]) -> Output {
+        let mut command = self.sandbox.command("warden");
+        command.arg("ctl").args(arguments).env("WARDEN_URL", self.url).env("WARDEN_API_KEY_FILE", KEY_FILE);
+        if self.url.starts_with("https") {
+            command.env("WARDEN_CA", CA_FILE);
+        }
+        command.output().unwrap()
+    }
+
+    fn says(&self, arguments: &[&str]) -> String {
+        let output = self.ctl(arguments);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn lists(&self, what: &str) -> Value {
+        serde_json::from_str(&self.says(&[what, "list", "--json"])).unwrap()
     }
 
     /// Waits until both sides say so.
@@ -54,7 +114,7 @@ impl<'a> Node<'a> {
             let output = self.sandbox.output(&["warden", "status"]);
             output.status.success().then_some(())
         });
-        let listed: Value = serde_json::from_str(&says(self.sandbox, &["nodes", "list", "--json"])).unwrap();
+        let listed = self.lists("nodes");
         assert_eq!(listed["items"][0]["id"].to_string(), self.id);
         assert_eq!(listed["items"][0]["status"], "online");
     }
@@ -66,7 +126,7 @@ impl<'a> Node<'a> {
         assert_eq!(sandbox.run(&["ps", "-o", "user=", "-p", &agent]), "warden");
         let before = sandbox.property("iggy.service", "MainPID");
         let invocation = sandbox.property("iggy.service", "InvocationID");
-        let told = says(sandbox, &["restart", "iggy", "--wait"]);
+        let told = self.says(&["restart", "iggy", "--wait"]);
         let after = sandbox.property("iggy.service", "MainPID");
         assert_ne!(before, after);
         assert_ne!(sandbox.property("iggy.service", "InvocationID"), invocation);
@@ -91,10 +151,50 @@ impl<'a> Node<'a> {
         self.linked();
     }
 
+    /// A snapshot that the confined agent takes says what one says that root takes: each check that does not has its
+    /// reason in [`WITHOUT_ROOT`].
+    pub fn sees_what_root_sees(&self) {
+        let sandbox = self.sandbox;
+        // Systemd shows it to the agent read-only; it is meant to be written, and is.
+        sandbox.write("/etc/fstab", "sandbox / overlay defaults 0 0\n");
+        self.says(&["snapshots", "create", "--without-iggy", "--wait"]);
+        let id = self.lists("snapshots")["items"][0]["id"].to_string();
+        self.says(&["snapshots", "download", &id, "--output", "/root/agent.zip"]);
+        sandbox.run(&["warden", "snapshot", "--fail-on=never", "--quiet", "-o", "/root/root.zip"]);
+        let (agent, root) = (judged(sandbox, "root/agent.zip"), judged(sandbox, "root/root.zip"));
+        assert_eq!(agent.keys().collect::<Vec<_>>(), root.keys().collect::<Vec<_>>());
+
+        let unseen = |check: &Value| ["unknown", "timed_out"].contains(&check["outcome"].as_str().unwrap());
+        let mut differing = BTreeSet::new();
+        for (id, agents) in &agent {
+            let roots = &root[id];
+            let same = match AS_BUSY_AS_THE_MACHINE.contains(&id.as_str()) {
+                true => unseen(agents) == unseen(roots),
+                false => agents["outcome"] == roots["outcome"],
+            };
+            if !same {
+                differing.insert(id.as_str());
+            }
+        }
+        let reasons: BTreeSet<&str> = WITHOUT_ROOT.iter().map(|(id, _)| *id).collect();
+        let told = |id: &&str| format!("{id}:\n  {:#}\n  {:#}", agent[*id], root[*id]);
+        let unexpected: Vec<String> = differing.symmetric_difference(&reasons).map(told).collect();
+        assert!(unexpected.is_empty(), "{}", unexpected.join("\n"));
+
+        let mounts = agent["disk-mounts"]["summary"].as_str().unwrap();
+        assert!(mounts.starts_with("/srv/broker is on overlay (sandbox), mounted at / with rw,"), "{mounts}");
+    }
+
     /// Requests in the agent's ledger, whatever became of them.
     pub fn activities(&self) -> u64 {
-        let listed: Value =
-            serde_json::from_str(&says(self.sandbox, &["activities", "list", "--json"])).unwrap();
-        listed["total_results"].as_u64().unwrap()
+        self.lists("activities")["total_results"].as_u64().unwrap()
     }
+}
+
+/// The checks in the report of a bundle, by id.
+fn judged(sandbox: &Sandbox, bundle: &str) -> BTreeMap<String, Value> {
+    let mut bundle = zip::ZipArchive::new(File::open(sandbox.root().join(bundle)).unwrap()).unwrap();
+    let report: Value = serde_json::from_reader(bundle.by_name("report.json").unwrap()).unwrap();
+    let checks = report["checks"].as_array().unwrap().iter();
+    checks.map(|check| (check["id"].as_str().unwrap().to_owned(), check.clone())).collect()
 }

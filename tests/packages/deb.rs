@@ -49,6 +49,7 @@ fn a_host_becomes_a_node_and_stays_one_through_removal_and_reinstallation() {
     install(&sandbox);
     let node = Node::enrolled(&sandbox);
     node.restarts_iggy();
+    node.sees_what_root_sees();
     node.stops_in_order();
     let ledger = sandbox.run(&["stat", "--format=%i", "/var/lib/warden/ledger.sqlite"]);
 

@@ -40,7 +40,7 @@ fn a_host_that_presets_it_off_is_left_in_peace() {
 fn a_host_becomes_a_node_and_stays_one_through_an_upgrade() {
     let sandbox = sandbox();
     install(&sandbox);
-    let node = Node::enrolled(&sandbox);
+    let node = Node::enrolled_by_tls(&sandbox);
     node.restarts_iggy();
     let before = sandbox.property("warden.service", "MainPID");
     let package = packages().rpm.to_str().unwrap();

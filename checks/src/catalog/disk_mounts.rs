@@ -4,7 +4,9 @@ use crate::block::{MOUNTS_OF_PROCESS, data_mount};
 use crate::host::{Host, IfAny};
 use crate::iggy::{self, DataDirectory};
 use crate::proc::{Mount, unescape};
-use crate::{Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Table, Value, Verdict, quoted};
+use crate::{
+    Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Table, Value, Verdict, quoted,
+};
 
 pub const CHECK: Check = Check {
     id: "disk-mounts",
@@ -15,6 +17,7 @@ pub const CHECK: Check = Check {
           when the network does, and one that went read-only stops every producer.",
     reads: &[
         Read::Path("/proc/self/mountinfo"),
+        Read::Path(MOUNTS_OF_THE_HOST),
         Read::Path("/etc/fstab"),
         Read::Path(MOUNTS_OF_PROCESS),
         Read::Iggy,
@@ -29,6 +32,10 @@ pub const CHECK: Check = Check {
     deadline: DEADLINE,
     run,
 };
+
+/// What the first process sees. systemd shows a service that it confines (ProtectSystem=) everything read-only, and the
+/// agent is such a service. Only root and CAP_SYS_PTRACE may read this.
+const MOUNTS_OF_THE_HOST: &str = "/proc/1/mountinfo";
 
 const MEMORY: [&str; 2] = ["tmpfs", "ramfs"];
 const LAYERED: [&str; 4] = ["overlay", "aufs", "fuse.fuse-overlayfs", "unionfs"];
@@ -52,8 +59,9 @@ fn run(host: &Host) -> Result<Finding> {
 }
 
 fn examine(host: &Host, data: Option<DataDirectory>) -> Result<Finding> {
-    let mounts = Mount::parse_all(&host.read("/proc/self/mountinfo")?);
+    let mut mounts = Mount::parse_all(&host.read("/proc/self/mountinfo")?);
     let mut finding = Finding::new("");
+    let unsure = lift_confinement(host, &mut mounts);
     let fstab = match host.read("/etc/fstab").if_any() {
         Ok(text) => Fstab::parse(&text.unwrap_or_default()),
         Err(error) => {
@@ -69,7 +77,7 @@ fn examine(host: &Host, data: Option<DataDirectory>) -> Result<Finding> {
     let holding = data.as_ref().zip(mount.as_ref());
     finding.summary = match (&data, holding) {
         (_, Some((data, mount))) => {
-            judge_data(&mut finding, &data.path, mount, &fstab);
+            judge_data(&mut finding, &data.path, mount, &fstab, unsure.is_some());
             let Mount { filesystem, source, options, .. } = mount;
             format!("{} is on {filesystem} ({source}), mounted at {} with {options}", data.path, mount.point)
         }
@@ -102,7 +110,7 @@ fn examine(host: &Host, data: Option<DataDirectory>) -> Result<Finding> {
             Value::Code(mount.super_options.clone()),
             if holds_data { "Iggy's data".into() } else { Value::Nothing },
         ];
-        if !went_read_only(mount, &fstab) {
+        if !went_read_only(mount, &fstab) || unsure.is_some() && mount.is_read_only_view() {
             table.row(cells);
             continue;
         }
@@ -115,11 +123,34 @@ fn examine(host: &Host, data: Option<DataDirectory>) -> Result<Finding> {
             finding.fail(text, after_an_error(mount));
         }
     }
+    if let Some(error) = unsure {
+        let text =
+            format!("what is read-only here may be so for Warden alone, which can be confined: {error}");
+        finding.note(text, Advice::text("Run Warden as root or give it CAP_SYS_PTRACE."));
+    }
     finding.show(Evidence::Table(table));
     Ok(finding)
 }
 
-fn judge_data(finding: &mut Finding, path: &str, mount: &Mount, fstab: &Fstab) {
+/// Gives what is read-only in our view the options it has for the rest of the host. Why that could not be told, if so.
+fn lift_confinement(host: &Host, mounts: &mut [Mount]) -> Option<Error> {
+    let is_doubtful = |mount: &&mut Mount| mount.is_storage() && mount.is_read_only_view();
+    let mut doubtful = mounts.iter_mut().filter(is_doubtful).peekable();
+    doubtful.peek()?;
+    let of_the_host = match host.read(MOUNTS_OF_THE_HOST) {
+        Ok(text) => Mount::parse_all(&text),
+        Err(error) => return Some(error),
+    };
+    for mount in doubtful {
+        let is_same = |other: &&Mount| other.device == mount.device && other.point == mount.point;
+        if let Some(other) = of_the_host.iter().rfind(is_same) {
+            mount.options.clone_from(&other.options);
+        }
+    }
+    None
+}
+
+fn judge_data(finding: &mut Finding, path: &str, mount: &Mount, fstab: &Fstab, unsure: bool) {
     let Mount { filesystem, point, .. } = mount;
     if MEMORY.contains(&filesystem.as_str()) {
         let text = format!("{path} is on {filesystem}: every message is lost at the next boot");
@@ -134,7 +165,7 @@ fn judge_data(finding: &mut Finding, path: &str, mount: &Mount, fstab: &Fstab) {
         finding
             .warn(text, Advice::text("Move the data directory to a local disk or an attached block volume."));
     }
-    if mount.is_read_only() {
+    if mount.is_read_only() && !(unsure && mount.is_read_only_view()) {
         finding.fail(
             format!("{path} is on {point}, which is read-only: Iggy can store nothing"),
             after_an_error(mount),
@@ -252,6 +283,36 @@ mod tests {
         let finding = on("rw,noatime - ext4 /dev/vdb ro,errors=remount-ro", FSTAB);
         let text = "/var/lib/iggy is on /var/lib/iggy, which is read-only: Iggy can store nothing";
         assert_eq!(problems(&finding), [(Verdict::Fail, text)]);
+    }
+
+    #[test]
+    fn what_systemd_shows_read_only_to_warden_alone_is_judged_as_the_host_sees_it() {
+        let of = |root: &str, data: &str| {
+            format!(
+                "20 1 254:0 / / {root} - ext4 /dev/vda rw\n22 20 254:16 / {DATA} {data} - xfs /dev/vdb rw\n"
+            )
+        };
+        let judged = |host: Recorded| {
+            let host = host
+                .file("/proc/self/mountinfo", &of("ro,nosuid,relatime", "ro,nosuid,noatime"))
+                .file("/etc/fstab", FSTAB)
+                .host();
+            examine(&host, Some(DataDirectory { path: DATA.to_owned(), found_by: "test".to_owned() }))
+                .unwrap()
+        };
+        let seen =
+            |root: &str, data: &str| judged(Recorded::complete().file(MOUNTS_OF_THE_HOST, &of(root, data)));
+        let finding = seen("rw,relatime", "rw,noatime");
+        assert_eq!((finding.verdict(), problems(&finding)), (Verdict::Pass, vec![]));
+        let text = "/var/lib/iggy is on xfs (/dev/vdb), mounted at /var/lib/iggy with rw,noatime";
+        assert_eq!(finding.summary, text);
+        let text = "/var/lib/iggy is on /var/lib/iggy, which is read-only: Iggy can store nothing";
+        assert_eq!(problems(&seen("rw,relatime", "ro,noatime")), [(Verdict::Fail, text)]);
+
+        let finding = judged(Recorded::complete().denied(MOUNTS_OF_THE_HOST));
+        let text = "what is read-only here may be so for Warden alone, which can be confined: /proc/1/mountinfo: \
+                    permission denied";
+        assert_eq!(problems(&finding), [(Verdict::Note, text)]);
     }
 
     #[test]
