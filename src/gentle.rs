@@ -9,6 +9,8 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::{Advice, fadvise};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
+use crate::kernel;
+
 /// The last of the kernel's 40 steps.
 const NICE: i32 = 19;
 /// Bytes of the smallest page there is.
@@ -18,16 +20,7 @@ const PAGE: u64 = 4096;
 /// cores likewise. A kernel or sandbox that does not let us only makes it less gentle.
 pub fn step_back() {
     let _ = rustix::process::setpriority_process(None, NICE);
-    idle_disk();
-}
-
-#[expect(unsafe_code, reason = "ioprio_set(2) has no wrapper; it takes three numbers and touches no memory")]
-fn idle_disk() {
-    const WHO_PROCESS: i32 = 1;
-    const THIS_THREAD: i32 = 0;
-    const CLASS_IDLE: i32 = 3 << 13;
-    // SAFETY: no pointer is passed, and only the calling thread is changed.
-    unsafe { nix::libc::syscall(nix::libc::SYS_ioprio_set, WHO_PROCESS, THIS_THREAD, CLASS_IDLE) };
+    kernel::idle_disk();
 }
 
 /// Each read asks for all it wants: what the kernel would read ahead could not be told from what was there before.

@@ -5,6 +5,7 @@ pub mod cli;
 pub mod config;
 pub mod gentle;
 pub mod iggy;
+mod kernel;
 pub mod protocol;
 pub mod said;
 pub mod secret;

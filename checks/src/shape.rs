@@ -220,7 +220,7 @@ mod tests {
             line(None, Level::Info, "?"),
         ];
         let log = LogText { lines, cut: false, source: "journal".to_owned() };
-        let clock = Clock { unix_us: 110_000_000, up_us: 0 };
+        let clock = Clock { unix_us: 110_000_000, up_us: 0, kernel: None };
         let kept: Vec<&str> = newest(&log, clock, 10).map(|line| line.text.as_str()).collect();
         assert_eq!(kept, ["new", "?"]);
     }

@@ -2,6 +2,7 @@
 
 mod actions;
 mod automatic;
+mod busless;
 mod full;
 mod killed;
 mod node;

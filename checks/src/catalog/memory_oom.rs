@@ -350,7 +350,7 @@ mod tests {
         let log = host(1, &[(60, constraint), (60, OTHER)]);
         let found = kills(shape::newest(
             &log.host().kernel_log().unwrap(),
-            crate::host::Clock { unix_us: 0, up_us: 0 },
+            crate::host::Clock { unix_us: 0, up_us: 0, kernel: None },
             0,
         ));
         assert_eq!(found[0].cgroup.as_deref(), Some("/system.slice/iggy.service"));

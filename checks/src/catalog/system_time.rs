@@ -50,7 +50,7 @@ fn run(host: &Host) -> Result<Finding> {
     let Some(synchronised) = state.synchronised else {
         return Err(Error::parse(
             "the state of the clock",
-            "neither timedatectl nor chronyc answers and timesyncd left no mark",
+            "neither timedatectl nor chronyc answers, timesyncd left no mark, and the kernel does not say",
         ));
     };
     let source = host.value("/sys/devices/system/clocksource/clocksource0/current_clocksource").if_any()?;
@@ -153,6 +153,20 @@ fn state(host: &Host) -> Result<State> {
     if state.synchronised.is_none() && host.stat("/run/systemd/timesync/synchronized").if_any()?.is_some() {
         (state.synchronised, state.service) = (Some(true), "systemd-timesyncd");
     }
+    if let Some(kernel) = host.clock()?.kernel {
+        if state.synchronised.is_none() {
+            (state.synchronised, state.service) = (Some(kernel.synchronised), "by the kernel");
+        }
+        let seconds = |micros: i64| Value::Seconds(micros as f64 / 1e6);
+        state.fields = state.fields.row("synchronised, by the kernel", kernel.synchronised);
+        // While nobody synchronises it, the kernel counts up to a number that says nothing.
+        if kernel.synchronised {
+            state.fields = state
+                .fields
+                .row("largest error, by the kernel", seconds(kernel.max_error_us))
+                .row("estimated error, by the kernel", seconds(kernel.estimated_error_us));
+        }
+    }
     Ok(state)
 }
 
@@ -198,7 +212,7 @@ fn unstable_source(host: &Host) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::{Cause, Data, LogLine, LogText, Output, Recorded, Request};
+    use crate::host::{Cause, Clock, Data, KernelClock, LogLine, LogText, Output, Recorded, Request};
 
     fn command(host: Recorded, name: &str, stdout: &str) -> Recorded {
         let output = Output { status: Some(0), stdout: stdout.to_owned(), stderr: String::new(), cut: false };
@@ -227,6 +241,26 @@ mod tests {
         assert_eq!(
             (finding.verdict(), finding.summary.as_str()),
             (Verdict::Pass, "the clock is synchronised (kept by a time service)")
+        );
+    }
+
+    #[test]
+    fn where_no_service_answers_the_kernel_does() {
+        let told = |synchronised| {
+            let kernel = KernelClock { synchronised, max_error_us: 12_500, estimated_error_us: 40 };
+            let clock = Clock { unix_us: 1_795_262_400_000_000, up_us: 9_000_000, kernel: Some(kernel) };
+            run(&Recorded::complete().with(Request::Clock, Data::Clock(clock)).host()).unwrap()
+        };
+        let (kept, left) = (told(true), told(false));
+        assert_eq!(
+            (kept.verdict(), kept.summary.as_str()),
+            (Verdict::Pass, "the clock is synchronised (by the kernel)")
+        );
+        assert_eq!(left.verdict(), Verdict::Warn);
+        assert!(
+            serde_json::to_string(&kept)
+                .unwrap()
+                .contains("\"largest error, by the kernel\",{\"type\":\"seconds\",\"value\":0.0125}")
         );
     }
 

@@ -177,6 +177,19 @@ pub struct Clock {
     pub unix_us: i64,
     /// CLOCK_BOOTTIME in microseconds.
     pub up_us: i64,
+    /// Absent where the kernel does not say, and in older recordings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<KernelClock>,
+}
+
+/// What the kernel holds of its clock: adjtimex(2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelClock {
+    /// Whether a time service has said so lately.
+    pub synchronised: bool,
+    /// Microseconds that it may be off by at most, and by what is thought.
+    pub max_error_us: i64,
+    pub estimated_error_us: i64,
 }
 
 impl Clock {

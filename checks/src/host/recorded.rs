@@ -88,7 +88,8 @@ impl Recorded {
 
     /// Unix time and time since boot, in seconds.
     pub fn at(self, unix: i64, up: i64) -> Recorded {
-        self.with(Request::Clock, Data::Clock(Clock { unix_us: unix * 1_000_000, up_us: up * 1_000_000 }))
+        let clock = Clock { unix_us: unix * 1_000_000, up_us: up * 1_000_000, kernel: None };
+        self.with(Request::Clock, Data::Clock(clock))
     }
 
     pub fn settings(self, settings: Settings) -> Recorded {

@@ -19,6 +19,7 @@ use warden_checks::host::{
 };
 
 use crate::config;
+use crate::kernel;
 use crate::systemd;
 
 pub use secret::Secret;
@@ -211,7 +212,8 @@ pub fn clock() -> Result<Clock, Cause> {
     let up = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME)
         .map_err(|error| Cause::Other(format!("clock_gettime: {error}")))?;
     let unix_us = jiff::Timestamp::now().as_microsecond();
-    Ok(Clock { unix_us, up_us: up.tv_sec() * 1_000_000 + up.tv_nsec() / 1_000 })
+    let up_us = up.tv_sec() * 1_000_000 + up.tv_nsec() / 1_000;
+    Ok(Clock { unix_us, up_us, kernel: kernel::clock() })
 }
 
 /// Effective capabilities of this process, by name; those this build does not know as `CAP_` and their number.
