@@ -6,6 +6,7 @@ pub mod actions;
 pub mod audit;
 mod automatic;
 pub mod clock;
+pub mod doctor;
 mod endpoint;
 mod enrol;
 pub mod executor;

@@ -95,6 +95,11 @@ impl Status {
         status.map(Some).with_context(|| format!("{} is not what this version writes", path.display()))
     }
 
+    /// Whether the agent that wrote it is still there: one that was killed left its file behind.
+    pub fn is_alive(&self) -> bool {
+        Path::new("/proc").join(self.pid.to_string()).exists()
+    }
+
     /// In one line, for a person.
     pub fn sentence(&self) -> String {
         let supervisor = self.supervisor.as_deref().unwrap_or("the Supervisor");

@@ -6,6 +6,7 @@ mod checks;
 mod completions;
 mod ctl;
 mod diff;
+mod doctor;
 mod enroll;
 mod fleet;
 mod front;
@@ -19,6 +20,7 @@ mod plan;
 mod progress;
 mod seal;
 mod snapshot;
+mod stall;
 mod status;
 mod summary;
 mod supervisor;
@@ -53,6 +55,7 @@ enum Verb {
     Supervisor(supervisor::Arguments),
     Up(up::Arguments),
     Status(status::Arguments),
+    Doctor(doctor::Arguments),
     Ctl(ctl::Arguments),
     Completions(completions::Arguments),
     Man(man::Arguments),
@@ -77,6 +80,7 @@ pub fn run() -> ExitCode {
         Verb::Supervisor(arguments) => supervisor::run(arguments),
         Verb::Up(arguments) => up::run(arguments),
         Verb::Status(arguments) => status::run(arguments),
+        Verb::Doctor(arguments) => doctor::run(arguments),
         Verb::Ctl(arguments) => ctl::run(arguments),
         Verb::Completions(arguments) => completions::run(arguments, Command::command()),
         Verb::Man(arguments) => man::run(arguments, Command::command()),

@@ -1,7 +1,7 @@
 //! `warden status`: how the agent on this host is, and what it looks after.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -48,7 +48,7 @@ struct Told {
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let settings = Settings::load(&arguments.config)?;
-    let agent = Status::read(&settings.runtime_directory)?.filter(|status| is_alive(status.pid));
+    let agent = Status::read(&settings.runtime_directory)?.filter(Status::is_alive);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let readings = Readings::new(settings.units.clone(), Arc::new(Bus::system()));
     let runtimes = runtime.block_on(Observer::new(settings, Arc::new(readings)).runtimes());
@@ -65,11 +65,6 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         Some(LinkState::Connected) => 0,
         Some(_) => NOT_CONNECTED,
     })
-}
-
-/// One that was killed left its file behind.
-fn is_alive(pid: u32) -> bool {
-    Path::new("/proc").join(pid.to_string()).exists()
 }
 
 fn text(told: &Told, now: Timestamp, paint: Painter) -> String {

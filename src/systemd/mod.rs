@@ -6,6 +6,7 @@ mod facts;
 mod jobs;
 mod json;
 pub mod notify;
+pub mod polkit;
 mod properties;
 mod standing;
 

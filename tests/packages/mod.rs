@@ -3,6 +3,7 @@
 mod command;
 mod content;
 mod deb;
+mod doctor;
 mod rpm;
 mod settings;
 mod units;

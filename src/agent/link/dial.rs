@@ -53,6 +53,18 @@ impl<'a> Route<'a> {
 
     /// Connects. Takes as long as it takes: the caller has the time limit.
     pub async fn dial(&self) -> anyhow::Result<Box<dyn Stream>> {
+        let stream = self.connect().await?;
+        self.secure(stream).await
+    }
+
+    /// The host and port that are connected to: the proxy's, or the Supervisor's own.
+    pub fn first_hop(&self) -> (&str, u16) {
+        let own = (self.endpoint.host.as_str(), self.endpoint.port);
+        self.proxy.as_ref().map_or(own, |proxy| (proxy.host.as_str(), proxy.port))
+    }
+
+    /// The first half of [`Route::dial`]: as far as the Supervisor's port.
+    pub async fn connect(&self) -> anyhow::Result<TcpStream> {
         let Endpoint { host, port, .. } = self.endpoint;
         let stream = match &self.proxy {
             None => connect(host, *port).await?,
@@ -65,11 +77,16 @@ impl<'a> Route<'a> {
         };
         // Messages are small, and somebody waits for each.
         stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    /// The second half: TLS, where the address asks for it.
+    pub async fn secure(&self, stream: TcpStream) -> anyhow::Result<Box<dyn Stream>> {
         if !self.endpoint.secure {
             return Ok(Box::new(stream));
         }
         let configuration = tls::configuration(self.trust, self.client)?;
-        Ok(Box::new(tls::handshake(configuration, host, stream).await?))
+        Ok(Box::new(tls::handshake(configuration, &self.endpoint.host, stream).await?))
     }
 }
 

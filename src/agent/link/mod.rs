@@ -20,10 +20,11 @@ use tokio_util::sync::CancellationToken;
 
 pub use dial::Route;
 pub use proxy::{Proxy, ProxyAddress};
+pub use upgrade::upgrade;
 
 use self::schedule::{After, delay};
 use self::session::{End, Session};
-use self::upgrade::{Socket, upgrade};
+use self::upgrade::Socket;
 use super::Surroundings;
 use super::about;
 use super::executor::Executor;
@@ -213,7 +214,7 @@ async fn open(settings: &Settings, identity: &Identity) -> Result<Socket, Failur
         route.dial().await
     };
     let stream = dialled.await.map_err(Failure::Broken)?;
-    upgrade(stream, endpoint, &identity.credential).await
+    Ok(upgrade(stream, endpoint, &identity.credential).await?.socket)
 }
 
 /// Does `work`, while nobody is there to be told what the executor reports.

@@ -5,8 +5,8 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::handshake::client::{Request, Response, generate_key};
 use tokio_tungstenite::tungstenite::http::header::{
-    AUTHORIZATION, CONNECTION, HOST, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION,
-    UPGRADE, USER_AGENT,
+    AUTHORIZATION, CONNECTION, DATE, HOST, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_VERSION, UPGRADE, USER_AGENT,
 };
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
@@ -26,12 +26,19 @@ const REASON_LIMIT: usize = 200;
 
 pub type Socket = WebSocketStream<Box<dyn Stream>>;
 
+/// The credential was accepted, and nothing was said yet.
+pub struct Opened {
+    pub socket: Socket,
+    /// The Supervisor's clock, as HTTP's `date` header has it.
+    pub date: Option<String>,
+}
+
 /// Asks for the websocket, showing the credential.
 pub async fn upgrade(
     stream: Box<dyn Stream>,
     endpoint: &Endpoint,
     credential: &Secret,
-) -> Result<Socket, Failure> {
+) -> Result<Opened, Failure> {
     let request = request(endpoint, credential).map_err(Failure::Broken)?;
     let settings = WebSocketConfig::default()
         .read_buffer_size(READ_AT_ONCE)
@@ -40,7 +47,10 @@ pub async fn upgrade(
         .max_message_size(Some(MESSAGE_LIMIT))
         .max_frame_size(Some(MESSAGE_LIMIT));
     match tokio_tungstenite::client_async_with_config(request, stream, Some(settings)).await {
-        Ok((socket, _)) => Ok(socket),
+        Ok((socket, answer)) => {
+            let date = answer.headers().get(DATE).and_then(|date| date.to_str().ok());
+            Ok(Opened { socket, date: date.map(str::to_owned) })
+        }
         Err(Error::Http(response)) => Err(declined(&response)),
         Err(error) => Err(Failure::Broken(
             anyhow::Error::new(error).context("what answered is not a Supervisor of Warden, or broke off"),

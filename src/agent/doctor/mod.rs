@@ -1,0 +1,222 @@
+//! What keeps this host from being a node that does what it is asked: looked for thing by thing, and nothing changed.
+
+mod place;
+mod rights;
+mod way;
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::{Identity, LinkState, Settings, Status, credentials_directory};
+use crate::config::policy;
+use crate::protocol::Runtime;
+use crate::systemd::{Bus, Manager};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    Pass,
+    /// It works, and something about it should not stay as it is.
+    Warn,
+    Fail,
+    /// It could not be seen.
+    Unknown,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// In a word.
+    pub about: &'static str,
+    pub verdict: Verdict,
+    pub told: String,
+    /// What to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
+}
+
+/// What it takes to see everything.
+const AS_ROOT: &str = "run this as root";
+
+/// Looks at everything, in the order in which one thing needs the other. `now_ms`: milliseconds since 1970 UTC.
+pub async fn examine(configuration: &Path, now_ms: i64) -> Vec<Finding> {
+    let settings = match Settings::load(configuration) {
+        Ok(settings) => settings,
+        Err(problems) => {
+            return vec![fail("configuration", problems, "mend the files; nothing runs before")];
+        }
+    };
+    let folder = configuration.display();
+    let mut findings = vec![match configuration.exists() {
+        true => pass("configuration", format!("{folder} is understood")),
+        false => pass("configuration", format!("there is no {folder}: everything is by default")),
+    }];
+    findings.push(of_policy(&settings));
+    let identity = Identity::read(&settings.state_directory, credentials_directory().as_deref());
+    findings.push(of_identity(&identity));
+    if let Ok(Some(identity)) = &identity {
+        findings.extend(way::to_supervisor(&settings, identity, now_ms).await);
+    }
+    let agent = Status::read(&settings.runtime_directory).ok().flatten().filter(Status::is_alive);
+    findings.push(of_agent(agent.as_ref()));
+    match Bus::system().manager().await {
+        Ok(manager) => {
+            findings.push(pass("D-Bus", "systemd answers"));
+            findings.extend(of_units(&manager, &settings).await);
+            findings.push(rights::to_manage(agent.as_ref(), &settings).await);
+        }
+        // Units and polkit are asked through it.
+        Err(error) => findings.push(fail("D-Bus", error, "systemctl start dbus; the agent waits for it")),
+    }
+    findings.extend(agent.as_ref().map(|agent| rights::to_look(agent.pid)));
+    findings.push(place::ledger(&settings.state_directory, agent.is_some()).await);
+    findings.push(place::room(&settings.state_directory));
+    findings
+}
+
+fn of_policy(settings: &Settings) -> Finding {
+    let path = settings.policy.display();
+    match policy::rules(&settings.policy) {
+        Ok(_) if !settings.policy.exists() => {
+            pass("policy", format!("there is no {path}: what the Supervisor asks is done"))
+        }
+        Ok(rules) if rules.is_empty() => {
+            pass("policy", format!("{path} has no rules: what the Supervisor asks is done"))
+        }
+        Ok(rules) => pass("policy", format!("{path} has {} rules", rules.len())),
+        Err(error) if is_denied(&error) => unknown("policy", format!("{error:#}")),
+        Err(error) => {
+            fail("policy", format!("{error:#}"), "mend it; before, nothing is done here for a Supervisor")
+        }
+    }
+}
+
+fn of_identity(identity: &anyhow::Result<Option<Identity>>) -> Finding {
+    match identity {
+        Ok(Some(identity)) => {
+            let Identity { node, deployment, supervisor, .. } = identity;
+            pass("enrolment", format!("node {node} of deployment {deployment} at {supervisor}"))
+        }
+        Ok(None) => {
+            let advice = "make a token with `warden ctl enrolments create`, and run `warden enroll` here";
+            fail("enrolment", "this host is not enrolled", advice)
+        }
+        Err(error) if is_denied(error) => unknown(
+            "enrolment",
+            "the credential is for root and the agent to read, and with it the way to the Supervisor",
+        ),
+        Err(error) => fail("enrolment", format!("{error:#}"), "enrol anew: warden enroll --replace"),
+    }
+}
+
+fn of_agent(agent: Option<&Status>) -> Finding {
+    let look = "journalctl --unit warden --lines 50";
+    let Some(status) = agent else {
+        return fail(
+            "agent",
+            "it does not run",
+            format!("systemctl enable --now warden; if it ends: {look}"),
+        );
+    };
+    match &status.link {
+        LinkState::Connected => pass("agent", status.sentence()),
+        LinkState::Connecting | LinkState::Stopping => {
+            warn("agent", status.sentence(), "look again in a minute")
+        }
+        LinkState::NotEnrolled { .. } => {
+            fail("agent", status.sentence(), "enrol this host; the agent notices within 10 s")
+        }
+        LinkState::Waiting { .. } => fail("agent", status.sentence(), look),
+        LinkState::Refused { .. } => fail(
+            "agent",
+            status.sentence(),
+            "ask the administrator of the Supervisor, or enrol this host anew",
+        ),
+    }
+}
+
+async fn of_units(manager: &Manager, settings: &Settings) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for runtime in [Runtime::Iggy, Runtime::Connectors] {
+        let unit = settings.units.unit(&runtime);
+        findings.push(match manager.facts(&unit).await {
+            Ok(facts) if facts.load_state == "not-found" && runtime == Runtime::Connectors => {
+                pass("units", format!("there is no {unit}: this host has no connectors"))
+            }
+            Ok(facts) if facts.load_state != "loaded" => fail(
+                "units",
+                format!("{unit} is {}", facts.load_state),
+                "install it, or name the unit of this host in [units] of /etc/warden/warden.toml",
+            ),
+            Ok(facts) if facts.active_state == "failed" => {
+                warn("units", format!("{unit} has failed"), format!("systemctl status {unit}"))
+            }
+            Ok(facts) => pass("units", format!("{unit} is {}", facts.active_state)),
+            Err(error) => fail("units", format!("{unit}: {error}"), format!("systemctl status {unit}")),
+        });
+    }
+    findings
+}
+
+fn is_denied(error: &anyhow::Error) -> bool {
+    let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
+    io.is_some_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
+}
+
+fn pass(about: &'static str, told: impl ToString) -> Finding {
+    Finding { about, verdict: Verdict::Pass, told: told.to_string(), advice: None }
+}
+
+fn warn(about: &'static str, told: impl ToString, advice: impl ToString) -> Finding {
+    Finding { about, verdict: Verdict::Warn, told: told.to_string(), advice: Some(advice.to_string()) }
+}
+
+fn fail(about: &'static str, told: impl ToString, advice: impl ToString) -> Finding {
+    Finding { about, verdict: Verdict::Fail, told: told.to_string(), advice: Some(advice.to_string()) }
+}
+
+fn unknown(about: &'static str, told: impl ToString) -> Finding {
+    Finding { about, verdict: Verdict::Unknown, told: told.to_string(), advice: Some(AS_ROOT.to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn settings_that_are_wrong_are_told_whole_and_nothing_else_is_looked_at() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "[agent]\nsupervisr = 1\n[units]\niggy = 2\n";
+        std::fs::write(folder.path().join("warden.toml"), text).unwrap();
+        let findings = examine(folder.path(), 0).await;
+        assert_eq!((findings.len(), findings[0].verdict), (1, Verdict::Fail));
+        assert_eq!(findings[0].told.lines().count(), 3, "{}", findings[0].told);
+    }
+
+    #[test]
+    fn an_agent_is_well_only_while_it_is_connected() {
+        let told = |link: LinkState| {
+            let status = Status {
+                v: 1,
+                pid: 7,
+                agent_version: "0.1.0".into(),
+                instance: "i".into(),
+                started_at_ms: 1,
+                node: Some(4),
+                deployment: None,
+                supervisor: Some("https://sup".into()),
+                link,
+                since_ms: 1,
+                doing: Vec::new(),
+            };
+            let finding = of_agent(Some(&status));
+            (finding.verdict, finding.told)
+        };
+        assert_eq!(told(LinkState::Connected), (Verdict::Pass, "connected to https://sup as node 4".into()));
+        assert_eq!(told(LinkState::Connecting).0, Verdict::Warn);
+        let refused = LinkState::Refused { why: "who".into(), again_at_ms: 0 };
+        assert_eq!(told(refused), (Verdict::Fail, "refused by https://sup: who".into()));
+        assert_eq!(of_agent(None).verdict, Verdict::Fail);
+    }
+}
