@@ -230,4 +230,10 @@ fn checks_are_listed_and_explained() {
     }
     let json: Value = serde_json::from_slice(&warden(&["checks", "--json"], folder.path()).stdout).unwrap();
     assert_eq!(json.as_array().unwrap().len(), warden_checks::CHECKS.len());
+    let explained = warden(&["checks", "explain", "data-directory", "disk-space", "--json"], folder.path());
+    let explained: Value = serde_json::from_slice(&explained.stdout).unwrap();
+    let ids: Vec<&str> =
+        explained.as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["disk-space", "data-directory"]);
+    assert_eq!(explained[1]["title"], "Is Iggy's data whole?");
 }

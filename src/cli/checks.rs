@@ -4,10 +4,13 @@ use std::io::Write;
 
 use clap::Subcommand;
 use serde::Serialize;
-use warden_checks::{CHECKS, Check, quantity};
+use warden_checks::{Area, CHECKS, Check, quantity};
 
 use super::plan;
 use super::terminal::{Painter, Style};
+use crate::iggy::report::Mode;
+use crate::snapshot::inspection;
+use crate::snapshot::report::{DATA_DIRECTORY, DATA_THRESHOLDS, DATA_TITLE, DATA_WHY};
 use crate::snapshot::select::Selection;
 
 /// List the checks, or explain one
@@ -52,8 +55,17 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     match &arguments.verb {
         None => list(arguments.json)?,
         Some(Verb::Explain { names, json }) => {
-            let checks = Selection { only: names.clone(), skip: Vec::new() }.checks()?;
-            explain(&checks, *json)?;
+            let (sections, names): (Vec<String>, Vec<String>) =
+                names.iter().cloned().partition(|name| name == DATA_DIRECTORY);
+            let mut all = Vec::new();
+            if !names.is_empty() {
+                let checks = Selection { only: names, skip: Vec::new() }.checks()?;
+                all.extend(checks.into_iter().map(explained));
+            }
+            if !sections.is_empty() {
+                all.push(data_directory());
+            }
+            explain(all, *json)?;
         }
     }
     Ok(0)
@@ -82,21 +94,17 @@ fn list(json: bool) -> anyhow::Result<()> {
     Ok(writeln!(out, "\n{} checks; `warden checks explain ID` tells more of one", CHECKS.len())?)
 }
 
-fn explain(checks: &[&'static Check], json: bool) -> anyhow::Result<()> {
+fn explain(checks: Vec<Explained>, json: bool) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     if json {
-        serde_json::to_writer_pretty(
-            &mut out,
-            &checks.iter().map(|check| explained(check)).collect::<Vec<_>>(),
-        )?;
+        serde_json::to_writer_pretty(&mut out, &checks)?;
         return Ok(writeln!(out)?);
     }
     let paint = Painter::stdout();
-    for (index, check) in checks.iter().enumerate() {
+    for (index, all) in checks.into_iter().enumerate() {
         if index > 0 {
             writeln!(out)?;
         }
-        let all = explained(check);
         writeln!(out, "{}: {}\n", paint.paint(Style::Bold, all.id), all.title)?;
         writeln!(out, "{}\n", wrap(all.why, 96, ""))?;
         for (title, items) in [
@@ -124,6 +132,21 @@ fn explained(check: &'static Check) -> Explained {
         thresholds: check.thresholds,
         advice: check.advice,
         deadline_seconds: check.deadline.as_secs_f64(),
+    }
+}
+
+/// The section of a report that stands beside the checks.
+fn data_directory() -> Explained {
+    Explained {
+        id: DATA_DIRECTORY,
+        area: Area::Runtime.name(),
+        title: DATA_TITLE,
+        why: DATA_WHY,
+        reads: vec!["Iggy's data directory, as deep as `warden snapshot --inspect` says".to_owned()],
+        thresholds: &DATA_THRESHOLDS,
+        advice: "`warden inspect DIR` tells each damage by segment, batch and offset. Keep a copy of the partition \
+                 before anything is mended, and stop Iggy for that.",
+        deadline_seconds: inspection::limit(Mode::None).as_secs_f64(),
     }
 }
 

@@ -90,15 +90,18 @@ fn content(totals: &Totals) -> String {
 }
 
 fn verified(scan: &Scan) -> String {
-    let speed = scan.verified_bytes as f64 / scan.seconds.unwrap_or_default().max(1e-6) / 1e9;
-    let part = scan.verified_bytes as f64 / (scan.bytes.max(1)) as f64 * 100.0;
+    if scan.bytes == 0 {
+        return "there is nothing to hold against checksums".to_owned();
+    }
+    let speed =
+        scan.bytes_per_second().map_or_else(String::new, |rate| format!(" at {} GB/s", number(rate / 1e9)));
+    let part = scan.verified_bytes as f64 / scan.bytes as f64 * 100.0;
     let what = format!(
-        "{} of {} ({} %), {} at {} GB/s",
+        "{} of {} ({} %), {}{speed}",
         bytes(scan.verified_bytes),
         bytes(scan.bytes),
         number(part),
         count(scan.verified_messages, "message", "messages"),
-        number(speed),
     );
     match scan.mode {
         Mode::None => "nothing was held against its checksum; --scan full does".to_owned(),
@@ -202,4 +205,29 @@ fn span(first: Option<u64>, next: Option<u64>) -> String {
 /// Microseconds since 1970.
 fn at(micros: u64) -> String {
     i64::try_from(micros / 1_000_000).map_or_else(|_| micros.to_string(), time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_speed_is_told_only_where_enough_was_read_to_tell_it() {
+        let told = |bytes, verified_bytes| {
+            let mode = Mode::Sampled;
+            verified(&Scan {
+                mode,
+                bytes,
+                verified_bytes,
+                verified_messages: 7,
+                seconds: Some(0.5),
+                ..Scan::default()
+            })
+        };
+        assert_eq!(told(4096, 4096), "held against checksums: 4 KiB of 4 KiB (100 %), 7 messages");
+        let large =
+            "held against checksums: 1 GiB of 2 GiB (50 %), 7 messages at 2.15 GB/s; --scan full takes all";
+        assert_eq!(told(2 << 30, 1 << 30), large);
+        assert_eq!(told(0, 0), "there is nothing to hold against checksums");
+    }
 }

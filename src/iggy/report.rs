@@ -133,6 +133,17 @@ pub struct Scan {
     pub segments_left_behind: u64,
 }
 
+/// With less, most of the time went into finding and opening files, and says nothing of how fast bytes are checked.
+const TELLING: u64 = 64 << 20;
+
+impl Scan {
+    /// How fast bytes were held against their checksums; `None` where there were too few to tell.
+    pub fn bytes_per_second(&self) -> Option<f64> {
+        let seconds = self.seconds.filter(|seconds| *seconds > 0.0)?;
+        (self.verified_bytes >= TELLING).then(|| self.verified_bytes as f64 / seconds)
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {

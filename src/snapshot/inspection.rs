@@ -40,9 +40,10 @@ pub fn look(
         Err((outcome, cause)) => DataDirectory::unseen(shown, found_by, outcome, masked(&cause)),
     };
     let wall = began.elapsed();
+    let rate = told.inspection.as_ref().and_then(|found| found.scan.bytes_per_second());
     told.cost = (kind == SourceKind::Live).then(|| InspectionCost {
         wall_us: wall.as_micros() as u64,
-        bytes_per_second: told.inspection.as_ref().and_then(|found| rate(found)),
+        bytes_per_second: rate.map(|rate| rate as u64),
     });
     if let Some(inspection) = &mut told.inspection {
         // It stands with the other costs, so that the same data makes the same report.
@@ -58,12 +59,6 @@ pub const fn limit(mode: Mode) -> Duration {
         Mode::Sampled => config::INSPECT_SAMPLED_LIMIT,
         Mode::Full => config::INSPECT_FULL_LIMIT,
     }
-}
-
-fn rate(inspection: &Inspection) -> Option<u64> {
-    let seconds = inspection.scan.seconds.filter(|seconds| *seconds > 0.0)?;
-    let bytes = inspection.scan.verified_bytes;
-    (bytes > 0).then(|| (bytes as f64 / seconds) as u64)
 }
 
 fn place(order: &Order, kind: SourceKind, host: &Host) -> Option<Place> {

@@ -3,6 +3,8 @@
 use anyhow::bail;
 use warden_checks::{Area, CHECKS, Check};
 
+use super::report::DATA_DIRECTORY;
+
 /// What was asked for: ids of checks or names of areas. An empty `only` means everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
@@ -36,6 +38,9 @@ fn is(check: &Check, name: &str) -> bool {
 }
 
 fn suggestion(name: &str) -> String {
+    if name == DATA_DIRECTORY {
+        return "; that section of a report comes with `runtime-iggy-data`".to_owned();
+    }
     let names = || CHECKS.iter().map(|check| check.id).chain(Area::ALL.map(Area::name));
     let misspelt =
         names().min_by_key(|known| distance(known, name)).filter(|known| distance(known, name) <= 3);

@@ -11,6 +11,17 @@ use crate::iggy::report::{Generation, Inspection, Mode, Severity};
 /// What it is called beside the checks.
 pub const ID: &str = "data-directory";
 
+/// Why it is looked into, and what it is judged by: what `warden checks explain` tells of a check.
+pub const TITLE: &str = "Is Iggy's data whole?";
+pub const WHY: &str = "Iggy starts on bit rot without a word and answers polls of a damaged batch with nothing. Where index and log do \
+     not fit, it refuses to start or moves the whole partition aside. The checksums that it wrote tell before a restart \
+     does.";
+pub const THRESHOLDS: [&str; 3] = [
+    "fails for messages, batches, indexes, offsets and metadata that do not fit their checksums or each other, for fenced partitions, and for data of two versions",
+    "warns for what only costs time or does not belong there: empty indexes, links, files that no server writes",
+    "notes writes that were not finished, and what was not looked at",
+];
+
 /// Iggy's data directory, looked into offline. Nothing of a message is in it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DataDirectory {
@@ -58,18 +69,9 @@ impl DataDirectory {
         CheckReport {
             id: ID.to_owned(),
             area: Area::Runtime,
-            title: "Is Iggy's data whole?".to_owned(),
-            why: "Iggy starts on bit rot without a word and answers polls of a damaged batch with nothing. Where index \
-                  and log do not fit, it refuses to start or moves the whole partition aside. The checksums that it \
-                  wrote tell before a restart does."
-                .to_owned(),
-            thresholds: [
-                "fails for messages, batches, indexes, offsets and metadata that do not fit their checksums or each other, for fenced partitions, and for data of two versions",
-                "warns for what only costs time or does not belong there: empty indexes, links, files that no server writes",
-                "notes writes that were not finished, and what was not looked at",
-            ]
-            .map(str::to_owned)
-            .to_vec(),
+            title: TITLE.to_owned(),
+            why: WHY.to_owned(),
+            thresholds: THRESHOLDS.map(str::to_owned).to_vec(),
             outcome: self.outcome,
             summary: self.summary.clone(),
             problems,

@@ -11,7 +11,10 @@ mod model;
 pub(in crate::snapshot) mod visible;
 
 pub(in crate::snapshot) use charts::share;
-pub use data_directory::{DataDirectory, ID as DATA_DIRECTORY, InspectionCost};
+pub use data_directory::{
+    DataDirectory, ID as DATA_DIRECTORY, InspectionCost, THRESHOLDS as DATA_THRESHOLDS, TITLE as DATA_TITLE,
+    WHY as DATA_WHY,
+};
 pub(in crate::snapshot) use html::icon;
 pub use html::page;
 pub use model::*;
