@@ -13,7 +13,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use nix::sys::stat::{Mode, SFlag, mknod};
 use warden::gentle;
-use warden::snapshot::archive::{self, INVENTORY, Inventory, Mask, Plan, Reason, Taking};
+use warden::snapshot::archive::{self, INVENTORY, Inventory, Mask, Plan, Reason, Signs, Taking};
 use warden::snapshot::redact::Redactor;
 
 pub const PARTITION: &str = "streams/0/topics/1/partitions/2";
@@ -60,7 +60,7 @@ fn pack(root: &Path, budget: u64) -> (Inventory, Vec<u8>) {
 }
 
 fn plan(root: &Path, budget: u64, at: i64) -> Plan {
-    Plan::new(root, budget, at, Taking::default()).unwrap()
+    Plan::new(root, budget, at, Taking::default(), &Signs::default()).unwrap()
 }
 
 fn write(plan: Plan) -> (Inventory, Vec<u8>) {

@@ -53,6 +53,39 @@ pub fn wait_for_report(path: &std::path::Path, limit: Duration) -> bool {
 }
 
 #[test]
+fn a_data_directory_that_does_not_answer_ends_the_packing_with_the_reason_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dead, bundles) = (folder.path().join("dead"), folder.path().join("bundles"));
+    std::fs::create_dir(&dead).unwrap();
+    std::fs::create_dir(&bundles).unwrap();
+    let mounted = DeadMount::new(&dead);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_warden"))
+        .args(["snapshot", "--fail-on=never", "--only=system-identity", "--quiet", "--inspect=off"])
+        .args(["--include-iggy", "--iggy-data"])
+        .arg(&dead)
+        .arg("--output")
+        .arg(bundles.join("bundle.zip"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(folder.path().join("said")).unwrap())
+        .spawn()
+        .unwrap();
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || sender.send(child.wait()));
+    let status = receiver.recv_timeout(Duration::from_secs(120)).expect("it gives up").unwrap();
+    let said = std::fs::read_to_string(folder.path().join("said")).unwrap();
+    assert_eq!(status.code(), Some(2), "{said}");
+    let told = format!(
+        "error: the data directory {} does not answer: no sign of it for 30 s; look at its disk, or the server it is \
+         mounted from, or leave out --include-iggy\n",
+        dead.display()
+    );
+    assert_eq!(said, told);
+    assert_eq!(std::fs::read_dir(&bundles).unwrap().count(), 0);
+    drop(mounted);
+}
+
+#[test]
 fn the_prompt_comes_back_while_a_thread_still_hangs_in_the_kernel() {
     let folder = tempfile::tempdir().unwrap();
     let dead = folder.path().join("dead");

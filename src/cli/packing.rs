@@ -11,6 +11,7 @@ use warden_checks::quantity;
 use super::output;
 use super::progress::Progress;
 use super::seal::Seal;
+use super::stall::Watch;
 use super::terminal::harmless;
 use crate::config;
 use crate::iggy::report::Mode;
@@ -20,7 +21,7 @@ use crate::snapshot::second_scan::SecondScan;
 use crate::snapshot::select::Selection;
 use crate::snapshot::{Place, Snapshot, inspection};
 
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[group(id = "packing")]
 pub struct Arguments {
     /// Add Iggy's data directory as iggy.zip: messages as they are, configuration and logs masked, no credentials
@@ -94,7 +95,7 @@ impl Arguments {
 
     /// The data directory. One that was asked for, to be packed or looked into, must be there: found out before the
     /// work is done. `None` when it is looked for in the course of it.
-    pub fn place(&self, is_recorded: bool) -> anyhow::Result<Option<Place>> {
+    pub fn place(&self, is_recorded: bool, watch: &Watch) -> anyhow::Result<Option<Place>> {
         ensure!(
             !(is_recorded && self.include_iggy),
             "--include-iggy packs the data directory of this host, and --host judges the recording of another; leave \
@@ -107,7 +108,8 @@ impl Arguments {
         if !is_asked_for || is_recorded {
             return Ok(None);
         }
-        let found = crate::snapshot::data_directory()?
+        let found = watch
+            .while_asking("where Iggy keeps its data", crate::snapshot::data_directory)?
             .context("no data directory of Iggy was found; name it with --iggy-data DIR")?;
         Ok(Some(Place { path: PathBuf::from(found.path), found_by: found.found_by }))
     }
@@ -117,22 +119,25 @@ impl Arguments {
         &self,
         selection: &Selection,
         anonymous: bool,
+        watch: &Watch,
     ) -> anyhow::Result<Vec<(&'static str, String, u64)>> {
         let mut described = Vec::new();
-        let place = self.place(false)?;
+        let place = self.place(false, watch)?;
         if let Some(mode) = self.depth(selection)? {
-            described.push(inspected(mode, place.as_ref())?);
+            described.push(inspected(mode, place.as_ref(), watch)?);
         }
         if let Some(place) = place.filter(|_| self.include_iggy) {
-            let (text, worst) = self.packed(&place, anonymous)?;
+            let (text, worst) = self.packed(&place, anonymous, watch)?;
             described.push(("pack", text, worst));
         }
         Ok(described)
     }
 
-    fn packed(&self, place: &Place, anonymous: bool) -> anyhow::Result<(String, u64)> {
+    fn packed(&self, place: &Place, anonymous: bool, watch: &Watch) -> anyhow::Result<(String, u64)> {
         let Place { path, found_by } = place;
-        let plan = Plan::new(path, self.iggy_budget, 0, taking(anonymous)?)?;
+        let taking = taking(anonymous)?;
+        let plan =
+            watch.while_reading(path, || Plan::new(path, self.iggy_budget, 0, taking, watch.signs()))?;
         let (taken, left_out) = plan.tallies();
         let text = format!(
             "{} (by {}): {} with {}; {} with {} would stay behind",
@@ -154,9 +159,12 @@ impl Arguments {
         seal: &Seal,
         path: &Path,
         progress: &Progress,
+        watch: &Watch,
     ) -> anyhow::Result<(u64, Inventory)> {
         let taking = taking(snapshot.anonymizer.is_some())?;
-        let plan = Plan::new(data, self.iggy_budget, snapshot.clock.seconds(), taking)?;
+        let at = snapshot.clock.seconds();
+        let plan =
+            watch.while_reading(data, || Plan::new(data, self.iggy_budget, at, taking, watch.signs()))?;
         let folder = output::folder_of(path).to_owned();
         ensure!(
             archive::room(&folder).is_none_or(|room| room >= archive::LEAST_ROOM),
@@ -167,7 +175,8 @@ impl Arguments {
         let done = progress.packing(taken.bytes);
         // What is a secret or a name there must not stand anywhere else either.
         let redactor = Arc::clone(&snapshot.redactor);
-        let learned = plan.learn(Mask { redactor: &redactor, anonymizer: snapshot.anonymizer.as_ref() })?;
+        let mask = Mask { redactor: &redactor, anonymizer: snapshot.anonymizer.as_ref() };
+        let learned = watch.while_reading(data, || plan.learn(mask))?;
         snapshot.anonymize_further(learned.names.clone())?;
         let bundle = Bundle::signed(snapshot, seal.key.as_ref())?;
         let anonymizer = snapshot.anonymizer.as_ref();
@@ -183,7 +192,7 @@ impl Arguments {
                     observe: &mut |bytes| done.set_position(bytes),
                 };
                 let (out, back) = seal.wrap(BufWriter::with_capacity(output::WRITTEN_AT_ONCE, file))?;
-                let (out, inventory) = bundle.zip_with_iggy(out, packing)?;
+                let (out, inventory) = watch.while_reading(data, || bundle.zip_with_iggy(out, packing))?;
                 out.finish()?.into_inner().map_err(|error| error.into_error())?;
                 Ok((inventory, back))
             },
@@ -209,7 +218,11 @@ fn taking(anonymous: bool) -> anyhow::Result<Taking> {
     Ok(Taking { messages: !anonymous, credentials })
 }
 
-fn inspected(mode: Mode, place: Option<&Place>) -> anyhow::Result<(&'static str, String, u64)> {
+fn inspected(
+    mode: Mode,
+    place: Option<&Place>,
+    watch: &Watch,
+) -> anyhow::Result<(&'static str, String, u64)> {
     /// An index, read whole; what is read beside it is less.
     const OF_A_SEGMENT: u64 = 4 << 20;
     let path = place.map_or_else(
@@ -220,7 +233,13 @@ fn inspected(mode: Mode, place: Option<&Place>) -> anyhow::Result<(&'static str,
     let (depth, bytes) = match (mode, place) {
         (Mode::Full, Some(place)) => (
             "every byte of each segment",
-            Plan::new(&place.path, u64::MAX, 0, Taking::default())?.tallies().0.bytes,
+            watch
+                .while_reading(&place.path, || {
+                    Plan::new(&place.path, u64::MAX, 0, Taking::default(), watch.signs())
+                })?
+                .tallies()
+                .0
+                .bytes,
         ),
         (Mode::None, _) => ("structure of each segment", OF_A_SEGMENT),
         (Mode::Sampled | Mode::Full, _) => ("a sample", crate::iggy::SAMPLE),

@@ -9,6 +9,7 @@ use clap::ValueEnum;
 
 use super::progress::{Manner, Progress};
 use super::seal::{Seal, without_ending};
+use super::stall::Watch;
 use super::{front, output, packing, plan, summary};
 use crate::config;
 use crate::snapshot::archive::Inventory;
@@ -22,7 +23,7 @@ use crate::snapshot::{Order, Snapshot, collect};
 ///
 /// Runs every check, masks secrets, and writes one file with the report and the evidence. Changes nothing, sends
 /// nothing, needs no daemon and no running Iggy. As an unprivileged user it tells what it could not see.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(
     after_help = "Exit status: 0 when nothing is at or above --fail-on, 1 when something is, 2 when it could not run."
 )]
@@ -123,27 +124,32 @@ enum FailOn {
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let selection = Selection { only: arguments.only.clone(), skip: arguments.skip.clone() };
-    let checks = selection.checks()?;
-    if arguments.plan {
-        let data = arguments.packing.described(&selection, arguments.anonymize)?;
-        plan::print(&checks, data, arguments.since, arguments.json)?;
-        return Ok(0);
-    }
+    selection.checks()?;
     if arguments.in_child {
         front::follow_parent()?;
     } else if arguments.host.is_none() || arguments.packing.reads_this_host() {
         return front::run_in_child();
     }
-    diagnose(arguments, selection)
+    let arguments = arguments.clone();
+    Watch::over(move |watch| match arguments.plan {
+        true => tell_plan(&arguments, &selection, watch),
+        false => diagnose(&arguments, selection, watch),
+    })
 }
 
-fn diagnose(arguments: &Arguments, selection: Selection) -> anyhow::Result<u8> {
+fn tell_plan(arguments: &Arguments, selection: &Selection, watch: &Watch) -> anyhow::Result<u8> {
+    let data = arguments.packing.described(selection, arguments.anonymize, watch)?;
+    plan::print(&selection.checks()?, data, arguments.since, arguments.json)?;
+    Ok(0)
+}
+
+fn diagnose(arguments: &Arguments, selection: Selection, watch: &Watch) -> anyhow::Result<u8> {
     let checks = selection.checks()?;
     let destination = Destination::of(arguments);
     let whole_bundle = destination.format == Format::Zip;
     let seal = Seal::new(arguments.sign.as_deref(), &arguments.encrypt_to, whole_bundle)?;
     destination.ensure_writable(&seal)?;
-    let data = arguments.packing.place(arguments.host.is_some())?;
+    let data = arguments.packing.place(arguments.host.is_some(), watch)?;
     if arguments.packing.wanted() {
         destination.ensure_holds_iggy()?;
     }
@@ -164,7 +170,7 @@ fn diagnose(arguments: &Arguments, selection: Selection) -> anyhow::Result<u8> {
     let mut snapshot = collect(&order, &mut |event| progress.observe(event))?;
     progress.say("writing the report");
     let packed = data.filter(|_| arguments.packing.wanted()).map(|data| (&arguments.packing, data.path));
-    let written = write(&mut snapshot, &seal, &destination, packed, &progress);
+    let written = write(&mut snapshot, &seal, &destination, packed, &progress, watch);
     progress.finish();
     let written = written?;
 
@@ -250,6 +256,7 @@ fn write(
     destination: &Destination,
     packed: Option<(&packing::Arguments, PathBuf)>,
     progress: &Progress,
+    watch: &Watch,
 ) -> anyhow::Result<Option<Written>> {
     if let Some((packing, data)) = packed {
         let path = match &destination.place {
@@ -258,7 +265,7 @@ fn write(
             Place::StandardOutput => bail!("an archive with the data directory goes to a file"),
         };
         let path = seal.name(path);
-        let (bytes, inventory) = packing.write(snapshot, &data, seal, &path, progress)?;
+        let (bytes, inventory) = packing.write(snapshot, &data, seal, &path, progress, watch)?;
         let path = path.canonicalize().unwrap_or(path);
         return Ok(Some(Written { path, bytes, is_archive: !seal.encrypts(), iggy: Some(inventory) }));
     }

@@ -23,6 +23,9 @@ pub const SAMPLE_PAUSE: Duration = Duration::from_millis(250);
 
 /// One question to the host's files: a healthy disk answers in milliseconds, a dead mount never does.
 pub const FILE_PATIENCE: Duration = Duration::from_secs(3);
+/// A data directory that is packed and gives nothing for so long is on a dead mount: last in line at a busy disk, its
+/// next block still comes sooner.
+pub const DATA_PATIENCE: Duration = Duration::from_secs(30);
 /// One command, after which its process group is killed.
 pub const COMMAND_LIMIT: Duration = Duration::from_secs(5);
 /// One exchange with a local service or name server.

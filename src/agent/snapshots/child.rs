@@ -1,6 +1,7 @@
 //! `warden snapshot` as a process of its own: what the kernel holds, or what a check breaks, is not the agent's.
 
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use anyhow::{Context, bail};
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::Command;
+use tokio::time::timeout;
 
 use super::Wish;
 use crate::protocol::SnapshotProgress;
@@ -17,6 +19,9 @@ const ANSWER_LIMIT: u64 = 4 << 20;
 /// Longest line of what it says while it works, and how many of the newest are told when it fails.
 const LINE_LIMIT: usize = 2_000;
 const LINES_TOLD: usize = 10;
+/// For the rest of what it said, once it has ended. A thread of it that the kernel does not give back, on a dead mount,
+/// holds its outputs open for ever.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Lines between two looks at the clock never come quicker than this is worth telling.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
@@ -69,11 +74,19 @@ impl Child {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().context("cannot start the process that takes it")?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let (mut answer, mut said) = (Vec::new(), Vec::new());
         let work = async {
-            let (answer, said) = tokio::join!(answer(stdout), follow(stderr, told));
-            anyhow::Ok((child.wait().await?, answer?, said))
+            let mut hearing =
+                pin!(async { tokio::join!(read(stdout, &mut answer), follow(stderr, told, &mut said)) });
+            tokio::select! {
+                _ = &mut hearing => child.wait().await,
+                status = child.wait() => {
+                    let _ = timeout(LAST_WORDS, hearing).await;
+                    status
+                }
+            }
         };
-        let (status, answer, said) = tokio::time::timeout(self.limit, work)
+        let status = timeout(self.limit, work)
             .await
             .with_context(|| format!("it took longer than {} s and was ended", self.limit.as_secs()))??;
         if !status.success() {
@@ -84,21 +97,20 @@ impl Child {
     }
 }
 
-async fn answer(stdout: Option<impl AsyncRead + Unpin>) -> std::io::Result<Vec<u8>> {
-    let mut text = Vec::new();
+/// What could not be read is missing in it, and then it is no answer.
+async fn read(stdout: Option<impl AsyncRead + Unpin>, answer: &mut Vec<u8>) {
     if let Some(stdout) = stdout {
-        stdout.take(ANSWER_LIMIT).read_to_end(&mut text).await?;
+        let _ = stdout.take(ANSWER_LIMIT).read_to_end(answer).await;
     }
-    Ok(text)
 }
 
-/// Tells the progress among the lines, and returns the newest of the others.
+/// Tells the progress among the lines, and keeps the newest of the others.
 async fn follow(
     stderr: Option<impl AsyncRead + Unpin>,
     mut told: impl FnMut(SnapshotProgress),
-) -> Vec<String> {
-    let mut newest = Vec::new();
-    let Some(stderr) = stderr else { return newest };
+    newest: &mut Vec<String>,
+) {
+    let Some(stderr) = stderr else { return };
     let mut lines = BufReader::new(stderr).lines();
     let mut last: Option<tokio::time::Instant> = None;
     while let Ok(Some(line)) = lines.next_line().await {
@@ -123,5 +135,40 @@ async fn follow(
             }
         }
     }
-    newest
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
+
+    use super::*;
+
+    /// As a thread in a dead mount holds the outputs of a process that has ended.
+    const LEAVES_ONE_BEHIND: &str =
+        "#!/bin/sh\nsleep 600 &\necho $! > \"$0.left\"\necho '{\"verdict\":\"warn\"}'\n";
+
+    #[tokio::test]
+    async fn an_answer_is_taken_when_its_process_has_ended_whoever_still_holds_its_outputs() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let (text, program) = (folder.path().join("text"), folder.path().join("warden"));
+        std::fs::write(&text, LEAVES_ONE_BEHIND).unwrap();
+        std::fs::set_permissions(&text, std::fs::Permissions::from_mode(0o755)).unwrap();
+        // Copied by another process: a program that somebody has open to write cannot be started.
+        let copied = std::process::Command::new("cp").args([&text, &program]).status().unwrap();
+        assert!(copied.success());
+        let child = Child { program, policy: folder.path().join("none"), limit: Duration::from_secs(500) };
+        let verdict = child
+            .run(
+                &folder.path().join("place"),
+                Wish { redact_secrets: true, include_iggy: false, offer: None },
+                |_| (),
+            )
+            .await;
+        let left = std::fs::read_to_string(folder.path().join("warden.left")).unwrap();
+        let left = Pid::from_raw(left.trim().parse().unwrap());
+        assert_eq!(verdict.unwrap(), "warn");
+        kill(left, Signal::SIGKILL).expect("it was still there");
+    }
 }

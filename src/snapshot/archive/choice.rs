@@ -73,6 +73,7 @@ fn take(tree: &mut Tree, contents: &[Content], left: &mut u64, later: &mut Vec<u
 
 #[cfg(test)]
 mod tests {
+    use crate::snapshot::archive::Signs;
     use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
@@ -86,7 +87,7 @@ mod tests {
             let file = std::fs::File::options().write(true).open(&path).unwrap();
             file.set_modified(UNIX_EPOCH + Duration::from_secs(*modified)).unwrap();
         }
-        let tree = Tree::walk(folder.path()).unwrap();
+        let tree = Tree::walk(folder.path(), &Signs::default()).unwrap();
         (folder, tree)
     }
 

@@ -31,6 +31,7 @@ impl Plan {
     pub fn learn(self, mask: Mask<'_>) -> anyhow::Result<Learned> {
         let names = Mutex::new(BTreeSet::new());
         let see = |text: &str| {
+            self.signs.give();
             if let Some(anonymizer) = mask.anonymizer {
                 names.lock().unwrap_or_else(PoisonError::into_inner).extend(anonymizer.unknown(text));
             }
@@ -53,6 +54,7 @@ impl Plan {
             while let Some((path, masking, size)) = texts.get(next.fetch_add(1, Ordering::Relaxed)) {
                 // What cannot be read now is told when it is to be written.
                 let _ = learn_from(&root, path, *masking, *size, mask, &see);
+                self.signs.give();
             }
         };
         std::thread::scope(|scope| {

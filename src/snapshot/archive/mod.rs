@@ -14,6 +14,8 @@ mod writer;
 
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, anyhow, ensure};
 
@@ -50,18 +52,35 @@ impl Default for Taking {
     }
 }
 
+/// Counts what the data directory was asked for and gave, for whoever watches whether it answers at all: a dead mount
+/// holds the thread that asks.
+#[derive(Clone, Debug, Default)]
+pub struct Signs(Arc<AtomicU64>);
+
+impl Signs {
+    /// It has answered.
+    pub fn give(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn given(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// What would be taken of a data directory, and what not.
 pub struct Plan {
     tree: Tree,
     at: i64,
     taking: Taking,
+    signs: Signs,
 }
 
 impl Plan {
     /// Looks at everything below `root` and chooses what `budget` bytes have room for. `at` is the time that the
     /// archive says it was made, in Unix seconds.
-    pub fn new(root: &Path, budget: u64, at: i64, taking: Taking) -> anyhow::Result<Plan> {
-        let mut tree = Tree::walk(root).with_context(|| {
+    pub fn new(root: &Path, budget: u64, at: i64, taking: Taking, signs: &Signs) -> anyhow::Result<Plan> {
+        let mut tree = Tree::walk(root, signs).with_context(|| {
             format!("cannot open the data directory {}; is it there, and may you read it?", root.display())
         })?;
         for entry in &mut tree.entries {
@@ -75,7 +94,7 @@ impl Plan {
             }
         }
         choice::choose(&mut tree, budget);
-        Ok(Plan { tree, at, taking })
+        Ok(Plan { tree, at, taking, signs: signs.clone() })
     }
 
     /// Files and their bytes that would be taken, and those that would stay behind.
@@ -108,6 +127,12 @@ pub fn write<W: Write + Send>(
 ) -> anyhow::Result<(Inventory, W)> {
     let Learned { plan, secrets, .. } = learned;
     let root = plan.tree.root.try_clone().context("cannot open the data directory a second time")?;
+    let signs = plan.signs.clone();
+    let mut told = |bytes: u64| {
+        signs.give();
+        observe(bytes);
+    };
+    let observe: &mut (dyn FnMut(u64) + Send) = &mut told;
     // A thread of its own, so that the caller's keeps its place at the disk and the cores.
     std::thread::scope(|scope| {
         let work = || {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use cap_std::fs::{Dir, FileTypeExt, MetadataExt};
 
+use super::Signs;
 use super::content::{Content, content};
 use super::names::{folded, portable, told_apart};
 
@@ -102,6 +103,7 @@ pub struct Tree {
     names: Vec<u8>,
     /// Entries that were not listed any more; those of folders below them are not known.
     pub beyond: u64,
+    signs: Signs,
 }
 
 const ROOT: u32 = 0;
@@ -109,12 +111,18 @@ const ROOT: u32 = 0;
 impl Tree {
     /// Walks everything below `path`. What cannot be seen is listed with the reason; only a `path` that cannot be
     /// opened at all is an error.
-    pub fn walk(path: &std::path::Path) -> std::io::Result<Tree> {
+    pub fn walk(path: &std::path::Path, signs: &Signs) -> std::io::Result<Tree> {
         let root = Dir::open_ambient_dir(path, cap_std::ambient_authority())?;
         let name = Name { at: 0, length: 0, portable_length: 0 };
         let folders = vec![Folder { above: ROOT, name }];
-        let mut tree =
-            Tree { root: root.try_clone()?, entries: Vec::new(), folders, names: Vec::new(), beyond: 0 };
+        let mut tree = Tree {
+            root: root.try_clone()?,
+            entries: Vec::new(),
+            folders,
+            names: Vec::new(),
+            beyond: 0,
+            signs: signs.clone(),
+        };
         let metadata = root.dir_metadata()?;
         tree.folder(&root, ROOT, &mut vec![(metadata.dev(), metadata.ino())]);
         tree.entries.shrink_to_fit();
@@ -198,6 +206,7 @@ impl Tree {
         let Ok(listing) = dir.entries() else { return };
         let mut names: Vec<Box<[u8]>> = Vec::new();
         for entry in listing.flatten() {
+            self.signs.give();
             if self.entries.len() + names.len() >= ENTRIES {
                 self.beyond += 1;
             } else {
@@ -225,7 +234,9 @@ impl Tree {
             modified: 0,
         };
         let raw = PathBuf::from(OsStr::from_bytes(self.raw(name)));
-        let metadata = match dir.symlink_metadata(&raw) {
+        let looked_at = dir.symlink_metadata(&raw);
+        self.signs.give();
+        let metadata = match looked_at {
             Ok(metadata) => metadata,
             Err(error) => {
                 entry.left_out = Some(reason_of(&error));
