@@ -1,7 +1,7 @@
 //! What nodes say about the archives of snapshots, and what they are told: where to put one, and that it arrived.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::objects::{Announced, Error, GRANT_LIFE, Objects, WHOLE_UPLOAD_BYTES, digest_from_hex};
 use super::store::snapshots::{self, Removal};
@@ -16,8 +16,9 @@ struct Inner {
     store: Store,
     objects: Arc<Objects>,
     limits: Limits,
-    /// Archives that are being finished: reading one back takes longer than a node waits before it asks again.
-    finishing: Mutex<BTreeSet<u64>>,
+    /// Archives that are being granted or finished: reading one back takes longer than a node waits before it asks
+    /// again, and two that are granted at once would begin two uploads.
+    busy: Mutex<BTreeSet<u64>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +38,7 @@ impl Default for Limits {
 
 impl Uploads {
     pub fn new(store: Store, objects: Arc<Objects>, limits: Limits) -> Uploads {
-        Uploads(Arc::new(Inner { store, objects, limits, finishing: Mutex::default() }))
+        Uploads(Arc::new(Inner { store, objects, limits, busy: Mutex::default() }))
     }
 
     pub fn objects(&self) -> &Objects {
@@ -46,18 +47,17 @@ impl Uploads {
 
     /// Answers a node that has an archive. None: it shall ask again.
     pub async fn wanted(&self, node: u64, wanted: &UploadWanted) -> Option<ToNode> {
+        let request = wanted.request;
+        let _turn = self.turn(request)?;
         let answer = self.grant(node, wanted).await;
-        self.told(wanted.request, node, answer)
+        self.told(request, node, answer)
     }
 
     /// Answers a node that has put its archive. None: it shall ask again.
     pub async fn uploaded(&self, node: u64, uploaded: &Uploaded) -> Option<ToNode> {
         let request = uploaded.request;
-        if !self.finishing().insert(request) {
-            return None;
-        }
+        let _turn = self.turn(request)?;
         let answer = self.finish(node, uploaded).await;
-        self.finishing().remove(&request);
         self.told(request, node, answer)
     }
 
@@ -166,8 +166,25 @@ impl Uploads {
         }
     }
 
-    fn finishing(&self) -> std::sync::MutexGuard<'_, BTreeSet<u64>> {
-        self.0.finishing.lock().unwrap_or_else(PoisonError::into_inner)
+    /// None while another has it.
+    fn turn(&self, request: u64) -> Option<Turn> {
+        self.busy().insert(request).then(|| Turn { uploads: self.clone(), request })
+    }
+
+    fn busy(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        self.0.busy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One question of one archive is answered at a time. Given back however the answer ends.
+struct Turn {
+    uploads: Uploads,
+    request: u64,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.uploads.busy().remove(&self.request);
     }
 }
 

@@ -11,7 +11,7 @@ use std::fs;
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hmac::{Hmac, KeyInit, Mac};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -36,7 +36,6 @@ pub struct Local(Arc<Inner>);
 struct Inner {
     folder: PathBuf,
     signing_key: [u8; 32],
-    /// What has arrived so far of each upload, in order, hashed while it came.
     running: Mutex<upload::Running>,
 }
 
@@ -134,6 +133,10 @@ impl Local {
             }
         }
         Ok(keys)
+    }
+
+    fn running(&self) -> MutexGuard<'_, upload::Running> {
+        self.0.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn object(&self, key: Key) -> PathBuf {

@@ -12,7 +12,7 @@ use futures_util::StreamExt;
 use tower::ServiceExt;
 use tower_http::services::ServeFile;
 
-use super::upload::Part;
+use super::upload::{Over, Part};
 use super::{Allowed, Local, PATH, Verb};
 use crate::supervisor::objects::{Key, digest_from_hex, hex};
 
@@ -71,6 +71,7 @@ async fn upload(
     }
     match receive(local, &allowed, body).await {
         Ok(digest) => [(header::ETAG, format!("\"{}\"", hex(&digest)))].into_response(),
+        Err(Broken::Over) => tell(StatusCode::CONFLICT, "this upload is over"),
         Err(Broken::Torn) => tell(StatusCode::BAD_REQUEST, "the body ended early"),
         Err(Broken::Disk(error)) => {
             tracing::error!(object = allowed.key.path(), %error, "an upload could not be written");
@@ -81,6 +82,7 @@ async fn upload(
 
 enum Broken {
     Torn,
+    Over,
     Disk(std::io::Error),
 }
 
@@ -107,18 +109,19 @@ async fn receive(local: Local, allowed: &Allowed, body: Body) -> Result<[u8; 32]
 
 async fn written(mut part: Part, mut block: Vec<u8>) -> Result<(Part, Vec<u8>), Broken> {
     blocking(move || {
-        part.write(&block)?;
+        let written = part.write(&block)?;
         block.clear();
-        Ok((part, block))
+        Ok(written.map(|()| (part, block)))
     })
     .await
 }
 
 async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+    work: impl FnOnce() -> std::io::Result<Result<T, Over>> + Send + 'static,
 ) -> Result<T, Broken> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(std::io::Error::other).and_then(|done| done).map_err(Broken::Disk)
+    let done = done.map_err(std::io::Error::other).and_then(|done| done).map_err(Broken::Disk)?;
+    done.map_err(|Over| Broken::Over)
 }
 
 /// What the address allows, if it is ours and still good. A wrong one is told apart from an old one only when the

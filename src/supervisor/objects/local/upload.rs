@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sha2::{Digest, Sha256};
 
@@ -14,71 +15,161 @@ use super::{Local, remove};
 /// Read at once when an archive must be hashed from disk.
 const BLOCK: usize = 1 << 20;
 
-/// For each upload whose parts came in order so far: the next part, and the hash up to it. One that is not here, or
-/// whose parts came otherwise, is hashed from disk at the end.
-pub(super) type Running = HashMap<Key, (u32, Sha256)>;
+/// Uploads that somebody brings parts of, or that are being finished or given up.
+pub(super) type Running = HashMap<Key, Arc<Upload>>;
+
+/// One upload, shared by all connections that bring parts of it.
+#[derive(Default)]
+pub(super) struct Upload(Mutex<State>);
+
+struct State {
+    /// Finished or given up. A connection that was held up on its way may still bring what was never asked for again,
+    /// or something else: not a byte of it reaches the archive.
+    over: bool,
+    /// Connections that bring a part.
+    writers: u32,
+    next: u32,
+    /// Of all parts before the next, while each came once and alone. Without it the archive is hashed from disk.
+    hash: Option<Sha256>,
+}
+
+impl Default for State {
+    fn default() -> State {
+        State { over: false, writers: 0, next: 1, hash: Some(Sha256::new()) }
+    }
+}
+
+impl Upload {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// One part being written.
 pub(super) struct Part {
-    local: Local,
-    key: Key,
+    partial: PathBuf,
     number: u32,
     file: File,
     offset: u64,
     hash: Sha256,
     /// Of the archive up to and with this part, if all before it is known.
     whole: Option<Sha256>,
+    upload: Writing,
 }
 
+/// Counts one connection that writes.
+struct Writing(Arc<Upload>);
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        self.0.state().writers -= 1;
+    }
+}
+
+/// The upload is over: its part is not wanted any more.
+pub(super) struct Over;
+
 impl Part {
-    pub(super) fn begin(local: &Local, key: Key, number: u32, offset: u64) -> std::io::Result<Part> {
-        let path = local.partial(key);
-        if let Some(folder) = path.parent() {
+    pub(super) fn begin(
+        local: &Local,
+        key: Key,
+        number: u32,
+        offset: u64,
+    ) -> std::io::Result<Result<Part, Over>> {
+        let upload = Arc::clone(local.running().entry(key).or_default());
+        let mut state = upload.state();
+        if state.over {
+            return Ok(Err(Over));
+        }
+        state.writers += 1;
+        if state.writers > 1 || state.next != number {
+            state.hash = None;
+        }
+        let whole = state.hash.clone();
+        drop(state);
+        let upload = Writing(upload);
+        let partial = local.partial(key);
+        if let Some(folder) = partial.parent() {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         }
-        let file = fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path)?;
-        let running = local.0.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let whole = match running.get(&key) {
-            _ if number == 1 => Some(Sha256::new()),
-            Some((next, hash)) if *next == number => Some(hash.clone()),
-            _ => None,
-        };
-        drop(running);
-        let local = local.clone();
-        Ok(Part { local, key, number, file, offset, hash: Sha256::new(), whole })
+        let mut options = fs::OpenOptions::new();
+        let file = options.write(true).create(true).truncate(false).mode(0o600).open(&partial)?;
+        Ok(Ok(Part { partial, number, file, offset, hash: Sha256::new(), whole, upload }))
     }
 
-    pub(super) fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.file.write_all_at(bytes, self.offset)?;
+    pub(super) fn write(&mut self, bytes: &[u8]) -> std::io::Result<Result<(), Over>> {
+        {
+            let state = self.upload.0.state();
+            if state.over {
+                return Ok(Err(Over));
+            }
+            self.file.write_all_at(bytes, self.offset)?;
+        }
         self.offset += bytes.len() as u64;
         self.hash.update(bytes);
         if let Some(whole) = &mut self.whole {
             whole.update(bytes);
         }
-        Ok(())
+        Ok(Ok(()))
     }
 
     /// The part is whole: on disk, and in the list. Returns its SHA-256.
-    pub(super) fn end(self) -> std::io::Result<Sha256Digest> {
+    pub(super) fn end(self) -> std::io::Result<Result<Sha256Digest, Over>> {
         self.file.sync_data()?;
         let digest: Sha256Digest = self.hash.finalize().into();
+        let mut state = self.upload.0.state();
+        if state.over {
+            return Ok(Err(Over));
+        }
         let mut list = fs::OpenOptions::new()
             .append(true)
             .create(true)
             .mode(0o600)
-            .open(self.local.partial(self.key).with_extension("parts"))?;
+            .open(self.partial.with_extension("parts"))?;
         // One write of one line: two parts that end together do not mix.
         list.write_all(format!("{} {}\n", self.number, hex(&digest)).as_bytes())?;
         list.sync_data()?;
-        if let Some(whole) = self.whole {
-            let mut running = self.local.0.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            running.insert(self.key, (self.number + 1, whole));
+        // Another that came meanwhile took the hash away.
+        if state.hash.is_some() {
+            state.hash = self.whole;
+            state.next = self.number + 1;
         }
-        Ok(digest)
+        drop(state);
+        Ok(Ok(digest))
     }
 }
 
 pub(super) fn finish(local: &Local, key: Key, announced: &Announced, begun: &Begun) -> Result<(), Error> {
+    let (next, hash) = end(local, key);
+    let hash = hash.filter(|_| next == parts(announced, begun) + 1);
+    let finished = name(local, key, announced, begun, hash);
+    local.running().remove(&key);
+    finished
+}
+
+/// From now on nobody writes to the upload, until it is out of the list. Returns the hash of the parts before `next`.
+fn end(local: &Local, key: Key) -> (u32, Option<Sha256>) {
+    let upload = Arc::clone(local.running().entry(key).or_default());
+    let mut state = upload.state();
+    state.over = true;
+    (state.next, state.hash.take())
+}
+
+fn parts(announced: &Announced, begun: &Begun) -> u32 {
+    match begun {
+        Begun::Whole => 1,
+        Begun::Parts { part_bytes, .. } => announced.size.div_ceil((*part_bytes).max(1)) as u32,
+    }
+}
+
+/// Gives what has arrived its name, if it is what was announced.
+fn name(
+    local: &Local,
+    key: Key,
+    announced: &Announced,
+    begun: &Begun,
+    hash: Option<Sha256>,
+) -> Result<(), Error> {
     let (object, partial) = (local.object(key), local.partial(key));
     let unavailable = |error: std::io::Error| Error::Unavailable(format!("{}: {error}", key.path()));
     if !partial.exists() && object.exists() {
@@ -90,22 +181,18 @@ pub(super) fn finish(local: &Local, key: Key, announced: &Announced, begun: &Beg
             Err(Error::Mismatch("another archive has this name".to_owned()))
         };
     }
-    let count = match begun {
-        Begun::Whole => 1,
-        Begun::Parts { part_bytes, .. } => announced.size.div_ceil((*part_bytes).max(1)) as u32,
-    };
+    let count = parts(announced, begun);
     let there = parts_of(&partial.with_extension("parts")).map_err(unavailable)?;
     if let Some(missing) = (1..=count).find(|number| !there.contains_key(number)) {
         return Err(Error::Missing(format!("part {missing} of {count}")));
     }
-    let running = local.0.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&key);
     let size = fs::metadata(&partial).map_err(unavailable)?.len();
-    let digest = match running {
-        Some((next, hash)) if next == count + 1 && size == announced.size => Some(hash.finalize().into()),
+    let digest = match hash {
+        Some(hash) if size == announced.size => Some(hash.finalize().into()),
         _ => hash_of(&partial, announced.size).map_err(unavailable)?,
     };
     if digest != Some(announced.sha256) {
-        forget(local, key)?;
+        remove_partial(local, key)?;
         let reason = match digest {
             Some(digest) => format!("SHA-256 {}, announced {}", hex(&digest), hex(&announced.sha256)),
             None => format!("{size} bytes, announced {}", announced.size),
@@ -120,8 +207,15 @@ pub(super) fn finish(local: &Local, key: Key, announced: &Announced, begun: &Beg
     remove(&partial.with_extension("parts"))
 }
 
+/// Removes what has arrived.
 pub(super) fn forget(local: &Local, key: Key) -> Result<(), Error> {
-    local.0.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&key);
+    end(local, key);
+    let forgotten = remove_partial(local, key);
+    local.running().remove(&key);
+    forgotten
+}
+
+fn remove_partial(local: &Local, key: Key) -> Result<(), Error> {
     let partial = local.partial(key);
     remove(&partial.with_extension("parts"))?;
     remove(&partial)
