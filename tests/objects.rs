@@ -62,6 +62,41 @@ async fn a_large_archive_goes_in_parts_which_may_come_twice_and_in_any_order() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_was_held_up_brings_nothing_into_an_archive_that_is_finished() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let place = Place::folder().await;
+    let content = content(4 << 20);
+    let announced = announced(&content);
+    let begun = place.objects.begin(KEY, &announced, 64 << 20).await.unwrap();
+    let Upload::Whole { put } = place.objects.grant(KEY, &announced, &begun, &[], now()) else {
+        panic!("4 MiB go whole");
+    };
+    let address = place.base.strip_prefix("http://").unwrap();
+    let mut held_up = tokio::net::TcpStream::connect(address).await.unwrap();
+    let head =
+        format!("PUT {} HTTP/1.1\r\nhost: {address}\r\ncontent-length: {}\r\n\r\n", put.url, content.len());
+    held_up.write_all(head.as_bytes()).await.unwrap();
+    held_up.write_all(&vec![0; content.len() / 2]).await.unwrap();
+    // What it brings is on disk, under the bytes of another.
+    crate::support::until("the first bytes are there", || (!place.stored().is_empty()).then_some(()));
+    assert_eq!(place.send(&put, content.clone()).await.status(), StatusCode::OK);
+    let finished = place.objects.finish(KEY, &announced, &begun, &[]).await;
+    held_up.write_all(&vec![0; content.len() / 2]).await.unwrap();
+    let mut answer = [0; 12];
+    held_up.read_exact(&mut answer).await.unwrap();
+    match finished {
+        Ok(()) => {
+            assert_eq!(&answer, b"HTTP/1.1 409");
+            let url = place.objects.download(KEY, "a.zip", &place.base, now());
+            assert_eq!(place.http.get(&url).send().await.unwrap().bytes().await.unwrap(), content);
+            assert_eq!(place.stored(), [KEY.path()]);
+        }
+        // Its bytes came last: then it is no archive, and that was seen.
+        Err(error) => assert!(matches!(error, Error::Mismatch(_)), "{error:?}"),
+    }
+}
+
 #[tokio::test]
 async fn parts_that_no_archive_has_are_not_granted() {
     for place in Place::both().await {

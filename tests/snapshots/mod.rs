@@ -1,5 +1,6 @@
 //! Snapshots through the Supervisor: one POST, every node, one download. The agents are processes, as on a host.
 
+mod faults;
 mod whole;
 
 use std::path::{Path, PathBuf};
@@ -27,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(180);
 struct Fleet {
     served: Served,
     deployment: u64,
-    _backend: Backend,
+    backend: Backend,
 }
 
 impl Fleet {
@@ -38,7 +39,16 @@ impl Fleet {
         let served = Served::with(change(settings(&backend)), clock, None).await;
         let made = served.post("/deployments", &json!({ "name": "events-prod" })).await;
         let deployment = made.id("ld-deployment");
-        Fleet { served, deployment, _backend: backend }
+        Fleet { served, deployment, backend }
+    }
+
+    /// Stops the Supervisor and starts another one on the same store, elsewhere.
+    async fn restarted(self, change: impl FnOnce(Settings) -> Settings) -> Fleet {
+        let Fleet { served, deployment, backend } = self;
+        let (clock, key) = (Arc::clone(&served.clock), served.key.clone());
+        served.stop().await;
+        let served = Served::with(change(settings(&backend)), clock, Some(&key)).await;
+        Fleet { served, deployment, backend }
     }
 
     fn path(&self, rest: &str) -> String {
@@ -46,13 +56,22 @@ impl Fleet {
     }
 
     async fn node(&self) -> Node {
+        Node::enrol(&format!("http://{}", self.served.address), &self.token().await)
+    }
+
+    async fn token(&self) -> String {
         let made = self.served.post(&self.path("enrolments"), &json!({})).await.json();
-        Node::enrol(&format!("http://{}", self.served.address), made["token"].as_str().unwrap())
+        made["token"].as_str().unwrap().to_owned()
     }
 
     /// Starts a run without the data directory; this machine may have none.
     async fn begin(&self) -> u64 {
-        let begun = self.served.post(&self.path("snapshots"), &json!({ "include_iggy": false })).await;
+        self.begin_with(false).await
+    }
+
+    async fn begin_with(&self, include_iggy: bool) -> u64 {
+        let wish = json!({ "include_iggy": include_iggy });
+        let begun = self.served.post(&self.path("snapshots"), &wish).await;
         assert_eq!(begun.status, 204, "{begun:?}");
         begun.id("ld-snapshot")
     }
@@ -225,6 +244,11 @@ async fn one_post_takes_a_snapshot_of_every_node_into_a_folder() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_post_takes_a_snapshot_of_every_node_into_an_s3_store() {
     let server = S3Server::start().await;
+    let fleet = Fleet::start(|settings| in_s3(&server, settings)).await;
+    three_nodes_give_three_archives(fleet).await;
+}
+
+fn in_s3(server: &S3Server, settings: Settings) -> Settings {
     let s3 = S3Settings {
         endpoint: format!("http://{}", server.address),
         region: "eu-central-1".to_owned(),
@@ -233,8 +257,7 @@ async fn one_post_takes_a_snapshot_of_every_node_into_an_s3_store() {
         secret_access_key: Secret::new(SECRET_KEY),
         virtual_host: false,
     };
-    let fleet = Fleet::start(|settings| Settings { objects: ObjectStore::S3(s3), ..settings }).await;
-    three_nodes_give_three_archives(fleet).await;
+    Settings { objects: ObjectStore::S3(s3), ..settings }
 }
 
 /// The label of the one archive in an outbox, once there is one.

@@ -1,5 +1,7 @@
 //! The two kinds of object store, serving, for tests that put archives.
 
+use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use axum::Router;
@@ -9,6 +11,7 @@ use warden::protocol::{PartTag, Put, Upload};
 use warden::secret::Secret;
 use warden::supervisor::objects::{Announced, Key, Local, Objects, S3, S3Settings, local};
 
+use super::proxy::Proxy;
 use super::s3::{ACCESS_KEY, BUCKET, S3Server, SECRET_KEY};
 
 pub const KEY: Key = Key { deployment: 611298765432109056, snapshot: 610809900976570889 };
@@ -38,8 +41,20 @@ impl Place {
 
     pub async fn s3() -> Place {
         let server = S3Server::start().await;
+        let address = server.address;
+        Place::s3_at(server, address)
+    }
+
+    /// Both the Supervisor and the nodes reach it through a network.
+    pub async fn s3_through_network() -> (Place, Proxy) {
+        let server = S3Server::start().await;
+        let network = Proxy::before(server.address).await;
+        (Place::s3_at(server, network.address), network)
+    }
+
+    fn s3_at(server: S3Server, address: SocketAddr) -> Place {
         let settings = S3Settings {
-            endpoint: format!("http://{}", server.address),
+            endpoint: format!("http://{address}"),
             region: "eu-central-1".to_owned(),
             bucket: BUCKET.to_owned(),
             access_key_id: ACCESS_KEY.to_owned(),
@@ -85,6 +100,16 @@ impl Place {
         tags
     }
 
+    /// Everything that lies in the store, uploads under way too, but what it keeps for itself.
+    pub fn stored(&self) -> Vec<String> {
+        let folder = match (&self.folder, &self.s3) {
+            (Some(folder), _) => folder.path(),
+            (_, Some(s3)) => s3.folder(),
+            _ => return Vec::new(),
+        };
+        stored_in(folder)
+    }
+
     pub fn lies_there(&self) -> bool {
         match (&self.folder, &self.s3) {
             (Some(folder), _) => folder.path().join(KEY.path()).exists(),
@@ -92,6 +117,28 @@ impl Place {
             _ => false,
         }
     }
+}
+
+/// Everything that lies in the folder of a store, uploads under way too, but what the store keeps for itself.
+pub fn stored_in(folder: &Path) -> Vec<String> {
+    // Of the S3 server: what it knows of an object, and requests that it still waits for.
+    let own =
+        |name: &str| name == ".signing-key" || name.starts_with(".bucket-") || name.starts_with(".tmp.");
+    let mut stored = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(at) = folders.pop() {
+        for entry in std::fs::read_dir(at).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if !own(path.file_name().unwrap().to_str().unwrap()) {
+                let path = path.strip_prefix(folder).unwrap().to_str().unwrap();
+                stored.push(path.strip_prefix(&format!("{BUCKET}/")).unwrap_or(path).to_owned());
+            }
+        }
+    }
+    stored.sort();
+    stored
 }
 
 pub fn http() -> Client {

@@ -18,6 +18,10 @@ pub enum Fate {
     CutAfter(u64),
     /// The bytes after so many come twice.
     RepeatAfter(u64),
+    /// What comes after so many bytes never arrives, and nobody is told.
+    StallAfter(u64),
+    /// When more than so many bytes come, whoever dialled gets a reset instead of them.
+    ResetAfter(u64),
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -111,6 +115,11 @@ impl Proxy {
         self.shared.stalled.send_replace(true);
     }
 
+    /// Where the next connections lead.
+    pub fn lead_to(&self, server: SocketAddr) {
+        *self.shared.server.lock().unwrap() = server;
+    }
+
     /// Bytes that passed to the server and back, over all connections.
     pub fn passed(&self) -> (u64, u64) {
         (self.shared.up.load(Ordering::Relaxed), self.shared.down.load(Ordering::Relaxed))
@@ -151,6 +160,9 @@ impl Shared {
             () = pump(&mut from_client, &mut to_server, plan.up, &self.up, self.stalled.subscribe()) => {}
             () = pump(&mut from_server, &mut to_client, plan.down, &self.down, self.stalled.subscribe()) => {}
         }
+        if [plan.up, plan.down].iter().any(|fate| matches!(fate, Fate::ResetAfter(_))) {
+            let _ = client.set_zero_linger();
+        }
     }
 }
 
@@ -185,13 +197,19 @@ async fn pump(
     loop {
         let most = match fate {
             Fate::Pass => buffer.len(),
-            Fate::CutAfter(at) | Fate::RepeatAfter(at) if passed < at => {
+            Fate::CutAfter(at) | Fate::RepeatAfter(at) | Fate::StallAfter(at) | Fate::ResetAfter(at)
+                if passed < at =>
+            {
                 usize::try_from(at - passed).unwrap().min(buffer.len())
             }
             Fate::CutAfter(_) => return,
-            Fate::RepeatAfter(_) => buffer.len(),
+            Fate::StallAfter(_) => std::future::pending().await,
+            Fate::RepeatAfter(_) | Fate::ResetAfter(_) => buffer.len(),
         };
         let Ok(read @ 1..) = from.read(&mut buffer[..most]).await else { return };
+        if matches!(fate, Fate::ResetAfter(at) if passed >= at) {
+            return;
+        }
         if stalled.wait_for(|stalled| !stalled).await.is_err() {
             return;
         }

@@ -1,7 +1,7 @@
 //! A real S3-compatible server, in this process, over a folder that goes when it goes.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use hyper_util::rt::TokioIo;
 use s3s::auth::SimpleAuth;
@@ -42,6 +42,10 @@ impl S3Server {
             }
         });
         S3Server { address, folder, server }
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Where an object lies on disk.

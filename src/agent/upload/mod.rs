@@ -47,6 +47,8 @@ pub struct Uploader {
     pub allowed: Box<dyn Fn(&Url) -> bool + Send + Sync>,
     /// None: as fast as it goes.
     pub bytes_per_second: Option<u64>,
+    /// What does not move for so long is broken: [`STALLED`].
+    pub patience: Duration,
     /// From 0 to 1, anew each time.
     pub random: fn() -> f64,
 }
@@ -153,7 +155,7 @@ impl Uploader {
         for (name, value) in &put.headers {
             request = request.header(name, value);
         }
-        let answer = pulse.watch(request.send(), sent, STALLED).await;
+        let answer = pulse.watch(request.send(), sent, self.patience).await;
         outcome::read(answer)
     }
 

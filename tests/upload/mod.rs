@@ -1,5 +1,7 @@
 //! An archive gets from a node to both kinds of object store, whatever breaks on the way.
 
+mod faults;
+
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,7 +12,7 @@ use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use tokio_util::sync::CancellationToken;
-use warden::agent::upload::{Archive, Failure, Uploader, forget};
+use warden::agent::upload::{Archive, Failure, STALLED, Uploader, forget};
 use warden::protocol::{Upload, UploadGrant, UploadRefusal};
 use warden::supervisor::objects::{Announced, Begun};
 
@@ -44,10 +46,20 @@ impl Sending {
             supervisor: supervisor.parse().unwrap(),
             allowed: Box::new(|url| url.host_str() == Some("127.0.0.1")),
             bytes_per_second: None,
+            patience: STALLED,
             random: || 0.0,
         };
         let asked = Mutex::default();
         Sending { place, content, announced, begun, folder, uploader, asked }
+    }
+
+    /// Another archive of so many bytes instead.
+    async fn shorten(&mut self, size: usize) {
+        self.content.truncate(size);
+        self.announced = announced(&self.content);
+        std::fs::write(self.path(), &self.content).unwrap();
+        self.place.objects.abort(KEY, &self.begun).await.unwrap();
+        self.begun = self.place.objects.begin(KEY, &self.announced, 1 << 20).await.unwrap();
     }
 
     fn archive(&self) -> Archive {
