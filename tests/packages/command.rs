@@ -17,6 +17,9 @@ const IGGY: &str = "[Service]\nUser=nobody\nExecStart=/bin/sleep infinity\n\
                     Environment=IGGY_SYSTEM_PATH=/srv/broker\n\
                     StandardOutput=append:/srv/broker/logs/iggy-server.log\n";
 
+/// Where a snapshot of the agent is put, below the root of the sandbox.
+const AGENTS: &str = "root/agent.zip";
+
 /// Checks that the packaged agent answers otherwise than root, and why that is so.
 const WITHOUT_ROOT: [(&str, &str); 1] = [(
     "network-firewall",
@@ -155,13 +158,9 @@ impl<'a> Node<'a> {
     /// reason in [`WITHOUT_ROOT`].
     pub fn sees_what_root_sees(&self) {
         let sandbox = self.sandbox;
-        // Systemd shows it to the agent read-only; it is meant to be written, and is.
-        sandbox.write("/etc/fstab", "sandbox / overlay defaults 0 0\n");
-        self.says(&["snapshots", "create", "--without-iggy", "--wait"]);
-        let id = self.lists("snapshots")["items"][0]["id"].to_string();
-        self.says(&["snapshots", "download", &id, "--output", "/root/agent.zip"]);
+        self.takes_a_snapshot();
         sandbox.run(&["warden", "snapshot", "--fail-on=never", "--quiet", "-o", "/root/root.zip"]);
-        let (agent, root) = (judged(sandbox, "root/agent.zip"), judged(sandbox, "root/root.zip"));
+        let (agent, root) = (judged(sandbox, AGENTS), judged(sandbox, "root/root.zip"));
         assert_eq!(agent.keys().collect::<Vec<_>>(), root.keys().collect::<Vec<_>>());
 
         let unseen = |check: &Value| ["unknown", "timed_out"].contains(&check["outcome"].as_str().unwrap());
@@ -183,6 +182,38 @@ impl<'a> Node<'a> {
 
         let mounts = agent["disk-mounts"]["summary"].as_str().unwrap();
         assert!(mounts.starts_with("/srv/broker is on overlay (sandbox), mounted at / with rw,"), "{mounts}");
+    }
+
+    /// Has the agent take a snapshot, and puts it where [`AGENTS`] is.
+    fn takes_a_snapshot(&self) {
+        // Systemd shows it to the agent read-only; it is meant to be written, and is.
+        self.sandbox.write("/etc/fstab", "sandbox / overlay defaults 0 0\n");
+        self.says(&["snapshots", "create", "--without-iggy", "--wait"]);
+        let id = self.lists("snapshots")["items"][0]["id"].to_string();
+        self.says(&["snapshots", "download", &id, "--output", &format!("/{AGENTS}")]);
+    }
+
+    /// A snapshot of an agent that was denied what the package gives it says what it does not know, and nothing false.
+    pub fn tells_what_it_may_not_see(&self) {
+        let sandbox = self.sandbox;
+        let place = "/etc/systemd/system/warden.service.d/50-test.conf";
+        sandbox.write(place, "[Service]\nAmbientCapabilities=\nCapabilityBoundingSet=\n");
+        sandbox.run(&["systemctl", "daemon-reload"]);
+        sandbox.run(&["systemctl", "restart", "warden.service"]);
+        self.linked();
+        self.takes_a_snapshot();
+        let mounts = &judged(sandbox, AGENTS)["disk-mounts"];
+        assert_eq!(mounts["outcome"], "note", "{mounts:#}");
+        let told =
+            "what is read-only here may be so for Warden alone, which can be confined: /proc/1/mountinfo: ";
+        assert!(mounts["problems"].to_string().contains(told), "{mounts:#}");
+        let told = sandbox.run(&["warden", "doctor"]);
+        let line = "warn     rights         the agent has no CAP_DAC_READ_SEARCH and no CAP_SYS_PTRACE: ";
+        assert!(told.contains(line), "{told}");
+        sandbox.run(&["rm", place]);
+        sandbox.run(&["systemctl", "daemon-reload"]);
+        sandbox.run(&["systemctl", "restart", "warden.service"]);
+        self.linked();
     }
 
     /// Requests in the agent's ledger, whatever became of them.

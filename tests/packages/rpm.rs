@@ -42,6 +42,7 @@ fn a_host_becomes_a_node_and_stays_one_through_an_upgrade() {
     install(&sandbox);
     let node = Node::enrolled_by_tls(&sandbox);
     node.restarts_iggy();
+    node.tells_what_it_may_not_see();
     let before = sandbox.property("warden.service", "MainPID");
     let package = packages().rpm.to_str().unwrap();
     sandbox.run(&["rpm", "--upgrade", "--force", "--nodeps", package]);

@@ -14,29 +14,37 @@ pub const CHECK: Check = Check {
     title: "Did any unit fail?",
     why: "A failed unit is systemd's own word for something that is not as its author meant: a mount that is missing, a \
           log rotation that fills the disk, a firewall that was not loaded. Iggy feels many of these later.",
-    reads: &[Read::Units],
+    reads: &[Read::Units, Read::Command(SYSTEMCTL)],
     thresholds: &[
         "fails when a unit of the runtimes or of Warden failed",
         "warns when any other unit failed, waits to be restarted, or has a file that does not load",
+        "warns when systemd runs and its D-Bus bus does not",
     ],
     advice: "Read why, mend it, and clear the mark with `systemctl reset-failed`.",
     deadline: DEADLINE,
     run,
 };
 
+const SYSTEMCTL: &str = "systemctl-units";
 /// Units whose details are asked for, one question each.
 const LOOKED_INTO: usize = 30;
 
 fn run(host: &Host) -> Result<Finding> {
+    let mut finding = Finding::new("");
     let units = match host.units() {
         Err(Error::Host(Failure { cause: Cause::Unavailable(reason), .. })) => {
-            return Ok(Finding::skip(format!("there is no systemd to ask: {reason}")));
+            let Some(units) = past_the_bus(host) else {
+                return Ok(Finding::skip(format!("there is no systemd to ask: {reason}")));
+            };
+            let text =
+                format!("systemd runs and cannot be asked: {reason}; Warden can start and stop nothing");
+            finding.warn(text, Advice::run("Start the bus.", "systemctl start dbus.socket dbus.service"));
+            units
         }
         units => units?,
     };
     let settings = host.settings()?;
     let ours = [&settings.iggy_unit, &settings.connectors_unit, &settings.warden_unit];
-    let mut finding = Finding::new("");
     let mut table = Table::new("Units in trouble", ["unit", "state", "result", "since", "description"]);
     let troubled: Vec<(&UnitRow, &str)> = units.iter().filter_map(|row| Some((row, trouble(row)?))).collect();
     for (rank, (row, trouble)) in troubled.iter().enumerate() {
@@ -72,6 +80,21 @@ fn run(host: &Host) -> Result<Finding> {
     Ok(finding)
 }
 
+/// The units, from a systemd whose bus is down: root still reaches it.
+fn past_the_bus(host: &Host) -> Option<Vec<UnitRow>> {
+    let output = host.run(SYSTEMCTL).ok().filter(|output| output.status == Some(0))?;
+    let units: Vec<UnitRow> = output.stdout.lines().filter_map(listed).collect();
+    (!units.is_empty()).then_some(units)
+}
+
+/// A line of `systemctl list-units --plain`: name, load, active and sub state, and a description of many words.
+fn listed(line: &str) -> Option<UnitRow> {
+    let mut words = line.split_ascii_whitespace();
+    let mut word = || words.next().map(str::to_owned);
+    let (name, load, active, sub) = (word()?, word()?, word()?, word()?);
+    Some(UnitRow { name, description: words.collect::<Vec<_>>().join(" "), load, active, sub })
+}
+
 fn trouble(row: &UnitRow) -> Option<&'static str> {
     match (row.load.as_str(), row.active.as_str(), row.sub.as_str()) {
         (_, "failed", _) => Some("failed"),
@@ -96,7 +119,7 @@ fn states(units: &[UnitRow]) -> Series {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::{Data, Recorded, Request};
+    use crate::host::{Data, Output, Recorded, Request};
     use crate::systemd::testing::settings;
 
     fn with(rows: &[(&str, &str, &str, &str)]) -> Recorded {
@@ -156,5 +179,25 @@ mod tests {
         let skipped = run(&host(Cause::Unavailable("no system bus".to_owned()))).unwrap();
         assert_eq!(skipped, Finding::skip("there is no systemd to ask: no system bus"));
         assert!(run(&host(Cause::Denied)).is_err());
+    }
+
+    #[test]
+    fn a_systemd_without_its_bus_is_asked_by_its_own_socket() {
+        let listed = "ssh.service loaded active running OpenBSD Secure Shell server\n\
+                      iggy.service loaded failed failed Apache Iggy\ntorn\n";
+        let output = Output { status: Some(0), stdout: listed.to_owned(), stderr: String::new(), cut: false };
+        let asked = Request::Command { name: SYSTEMCTL.to_owned(), argument: None };
+        let no_bus = || Cause::Unavailable("no D-Bus system bus on this host".to_owned());
+        let host = Recorded::complete()
+            .settings(settings())
+            .without(Request::UnitList, no_bus())
+            .without(Request::Unit { name: "iggy.service".to_owned() }, no_bus())
+            .with(asked, Data::Output(output));
+        let finding = run(&host.host()).unwrap();
+        let told: Vec<_> =
+            finding.problems.iter().map(|problem| (problem.severity, problem.text.as_str())).collect();
+        let bus = "systemd runs and cannot be asked: no D-Bus system bus on this host; Warden can start and stop nothing";
+        assert_eq!(told, [(Verdict::Warn, bus), (Verdict::Fail, "iggy.service failed")]);
+        assert_eq!(finding.summary, "1 of 2 units failed or did not load");
     }
 }

@@ -69,6 +69,12 @@ pub static COMMANDS: &[Command] = &[
         &["-qa", "--queryformat", "%{NAME} %{VERSION}-%{RELEASE} %{ARCH}\n", "*iggy*", "warden*", "kernel*"],
     ),
     row_with_argument("smartctl", &["/usr/sbin/smartctl"], &["--json", "--health", "--attributes"]),
+    // As root it goes by systemd's own socket, which is there without a bus, too.
+    row(
+        "systemctl-units",
+        &["/usr/bin/systemctl"],
+        &["list-units", "--all", "--full", "--plain", "--no-legend", "--no-pager"],
+    ),
     row_with_argument("systemd-security", &["/usr/bin/systemd-analyze"], &["security", "--no-pager"]),
     row("tc-qdisc", &["/usr/sbin/tc", "/sbin/tc"], &["-j", "qdisc", "show"]),
     row("timedatectl", &["/usr/bin/timedatectl"], &["show"]),
