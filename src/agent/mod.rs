@@ -36,7 +36,6 @@ use anyhow::Context;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use endpoint::{Endpoint, NotAnEndpoint};
@@ -73,6 +72,9 @@ const TRIGGERS_WAITING: usize = 8;
 const STACK: usize = 512 << 10;
 /// Helper threads at most.
 const THREADS: usize = 4;
+/// Helper threads without work stay so long: longer than from one sample to the next, for which one would otherwise be
+/// made each time.
+const KEEP_ALIVE: Duration = Duration::from_secs(25);
 
 /// Archives that wait, below the state directory.
 const OUTBOX: &str = "outbox";
@@ -102,6 +104,7 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
         .enable_all()
         .thread_stack_size(STACK)
         .max_blocking_threads(THREADS)
+        .thread_keep_alive(KEEP_ALIVE)
         .build()
         .context("cannot start the agent")?;
     runtime.block_on(async {
@@ -135,7 +138,7 @@ pub async fn serve(
     replace::directory(&settings.state_directory)?;
     // Whoever asks `warden status` may be another user.
     let _ = replace::directory(&settings.runtime_directory);
-    let pulse = Pulse::new(Instant::now());
+    let pulse = Pulse::start();
     let (boot_id, instance) = (about::boot_id()?, about::instance()?);
     let status = Arc::new(Teller::new(&settings.runtime_directory, starting(&instance, wall_clock())));
     let (reports, reported) = mpsc::channel(REPORTS_WAITING);
