@@ -8,7 +8,8 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, ensure};
 use axum::Router;
 use axum_server::Handle;
-use axum_server::tls_rustls::RustlsConfig;
+use axum_server::accept::NoDelayAcceptor;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use hyper_util::rt::TokioTimer;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -73,12 +74,14 @@ impl Listener {
         });
         match self.tls {
             Some((tls, _)) => {
-                let mut server = axum_server::from_tcp_rustls(self.socket, tls)?.handle(handle);
+                let acceptor = RustlsAcceptor::new(tls).acceptor(NoDelayAcceptor::new());
+                let mut server = axum_server::from_tcp(self.socket)?.acceptor(acceptor).handle(handle);
                 bound(server.http_builder());
                 server.serve(service).await?;
             }
             None => {
-                let mut server = axum_server::from_tcp(self.socket)?.handle(handle);
+                let server = axum_server::from_tcp(self.socket)?.acceptor(NoDelayAcceptor::new());
+                let mut server = server.handle(handle);
                 bound(server.http_builder());
                 server.serve(service).await?;
             }
