@@ -15,8 +15,9 @@ use crate::config::fragments;
 /// Read and verify the audit log of this host
 ///
 /// Every request of the Supervisor, what the policy of this host said of it and what came of it is a line in a chain:
-/// each carries the SHA-256 of the one before. Nothing in it can be changed, taken out or put in unseen. What the
-/// chain cannot show is that the newest lines were cut off: copy them elsewhere if that matters.
+/// each carries the SHA-256 of the one before, and a file beside it tells where the log ended when it was last put on
+/// disk, which is when a request ends. Nothing in it can be changed, taken out or put in unseen, except by who may
+/// write everything the agent may: copy it elsewhere if that matters.
 #[derive(Debug, Args)]
 pub struct Arguments {
     #[command(subcommand)]
@@ -33,8 +34,8 @@ enum Verb {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Exit status: 0 when the log is whole, also when a crash has torn its last line, which the agent mends \
-                  when it starts; 1 when a line does not follow from the one before, of which the first is told; 2 \
-                  when it could not be read."
+                  when it starts; 1 when a line does not follow from the one before, of which the first is told, \
+                  or when newest lines were cut off, now or before; 2 when it could not be read."
 )]
 struct Verify {
     #[command(flatten)]
@@ -83,7 +84,7 @@ fn verify(place: &Place) -> anyhow::Result<u8> {
     } else {
         out.write_all(text(&told, &folder, Painter::stdout()).as_bytes())?;
     }
-    Ok(u8::from(told.broken.is_some()))
+    Ok(u8::from(told.broken.is_some() || !told.cut.is_empty()))
 }
 
 fn text(told: &Verification, folder: &Path, paint: Painter) -> String {
@@ -93,6 +94,8 @@ fn text(told: &Verification, folder: &Path, paint: Painter) -> String {
         let place = harmless(&broken.file.display().to_string());
         let word = paint.paint(Style::Red, "broken");
         format!("{word}: {place} line {}: {}\n{lines} before it are whole\n", broken.line, broken.why)
+    } else if !told.cut.is_empty() {
+        format!("{lines} in {files} follow one from the other, but not all are there\n")
     } else if told.lines == 0 {
         format!("empty: there is no line in {}\n", harmless(&folder.display().to_string()))
     } else {
@@ -103,6 +106,11 @@ fn text(told: &Verification, folder: &Path, paint: Painter) -> String {
             "begins with line {}; what came before was removed for its age\n",
             told.first
         ));
+    }
+    for cut in &told.cut {
+        let word = paint.paint(Style::Red, "cut");
+        let by = cut.told_by.map_or_else(String::new, |line| format!(", as line {line} tells"));
+        text.push_str(&format!("{word}: {}{by}\n", harmless(&cut.why)));
     }
     if told.torn {
         text.push_str("the last line was torn by a crash; the agent takes it out when it starts\n");
@@ -137,6 +145,7 @@ fn row(Line { at, event, .. }: &Line, paint: Painter) -> String {
         Happened::Completed => (Style::Green, "completed"),
         Happened::Rejected => (Style::Red, "rejected"),
         Happened::Healed => (Style::Yellow, "healed"),
+        Happened::Cut => (Style::Red, "cut"),
     };
     let mut row = format!("{at:.0}  {}", paint.paint(style, &format!("{word:9}")));
     if let (Some(request), Some(action)) = (event.request, &event.action) {

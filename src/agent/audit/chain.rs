@@ -8,14 +8,15 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{FILE, LINE_LIMIT, Line};
+use super::head;
+use super::{Event, FILE, Happened, LINE_LIMIT, Line};
 
 /// SHA-256, as 64 hex digits.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Hash([u8; 32]);
 
 /// The newest line.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
     pub seq: u64,
     pub hash: Hash,
@@ -40,6 +41,8 @@ pub struct Verification {
     /// The number of the oldest line; those before it were removed with their file. Nought: there is none.
     pub first: u64,
     pub broken: Option<Broken>,
+    /// Lines at the end that were on disk and are not there, now or when an agent found that.
+    pub cut: Vec<Cut>,
     /// The last line has no end, as after a crash: the agent takes it out when it starts.
     pub torn: bool,
 }
@@ -53,6 +56,14 @@ pub struct Broken {
     pub why: String,
 }
 
+/// The newest lines are not those an agent had put on disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Cut {
+    /// The line that tells of it; none when no agent was started since.
+    pub told_by: Option<u64>,
+    pub why: String,
+}
+
 /// Reads the log in `folder`, a line at a time.
 ///
 /// # Errors
@@ -60,6 +71,13 @@ pub struct Broken {
 pub fn verify(folder: &Path) -> io::Result<Verification> {
     let mut told = Verification::default();
     let mut head: Option<Head> = None;
+    let known = match head::read(folder) {
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            told.cut.push(Cut { told_by: None, why: head::UNREADABLE.to_owned() });
+            None
+        }
+        known => known?,
+    };
     let mut files = put_aside(folder)?;
     let some_are_gone = !files.is_empty();
     files.extend(Some(folder.join(FILE)).filter(|path| path.exists()));
@@ -79,12 +97,21 @@ pub fn verify(folder: &Path) -> io::Result<Verification> {
             };
             let expected = head.or((!some_are_gone).then(Head::default));
             match follows(bytes, expected, number) {
-                Ok(next) => {
+                Ok((next, event)) => {
                     if told.lines == 0 {
                         told.first = next.seq;
                     }
                     told.lines += 1;
                     head = Some(next);
+                    if event.event == Happened::Cut {
+                        let why = event.reason.unwrap_or_default();
+                        told.cut.push(Cut { told_by: Some(next.seq), why });
+                    }
+                    if let Some(known) =
+                        known.filter(|known| known.seq == next.seq && known.hash != next.hash)
+                    {
+                        told.cut.push(Cut { told_by: None, why: replaced(known.seq) });
+                    }
                 }
                 Err(why) => {
                     told.broken = Some(broken(path, number, why));
@@ -93,7 +120,54 @@ pub fn verify(folder: &Path) -> io::Result<Verification> {
             }
         }
     }
+    let last = head.unwrap_or_default().seq;
+    if let Some(known) = known.filter(|known| known.seq > last) {
+        told.cut.push(Cut { told_by: None, why: missing(last, known.seq) });
+    }
     Ok(told)
+}
+
+/// What is wrong with the newest lines of the log in `folder`, which ends with `last`, if they are not those that were
+/// on disk.
+pub fn cut(folder: &Path, last: Head) -> io::Result<Option<String>> {
+    let known = match head::read(folder) {
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            return Ok(Some(head::UNREADABLE.to_owned()));
+        }
+        known => known?,
+    };
+    let Some(known) = known else { return Ok(None) };
+    if known.seq >= last.seq {
+        let other = (known.hash != last.hash).then(|| replaced(known.seq));
+        return Ok(if known.seq > last.seq { Some(missing(last.seq, known.seq)) } else { other });
+    }
+    // Lines were added since, in this file or in one before it.
+    let mut files = put_aside(folder)?;
+    files.push(folder.join(FILE));
+    while let Some(path) = files.pop() {
+        let mut reader = BufReader::new(File::open(&path)?);
+        let mut first = None;
+        while let Some(bytes) = next_line(&mut reader)? {
+            let bytes = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+            let Ok(line) = serde_json::from_slice::<Line>(bytes) else { continue };
+            if line.seq == known.seq {
+                return Ok((Hash::of(bytes) != known.hash).then(|| replaced(known.seq)));
+            }
+            first.get_or_insert(line.seq);
+        }
+        if first.is_some_and(|first| first < known.seq) {
+            break;
+        }
+    }
+    Ok(None)
+}
+
+fn missing(last: u64, known: u64) -> String {
+    format!("lines {} to {known} were on disk and are not there", last + 1)
+}
+
+fn replaced(known: u64) -> String {
+    format!("line {known} is not the one that was on disk")
 }
 
 /// How `file` ends. Reads no more than its last lines.
@@ -147,7 +221,7 @@ pub fn next_line(reader: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
 }
 
 /// `expected` is absent for the oldest line that is left: what stood before it is gone.
-fn follows(bytes: &[u8], expected: Option<Head>, number: u64) -> Result<Head, String> {
+fn follows(bytes: &[u8], expected: Option<Head>, number: u64) -> Result<(Head, Event), String> {
     let line: Line = serde_json::from_slice(bytes).map_err(|_| "no line of an audit log".to_owned())?;
     if let Some(head) = expected {
         let due = head.seq + 1;
@@ -167,7 +241,7 @@ fn follows(bytes: &[u8], expected: Option<Head>, number: u64) -> Result<Head, St
             return Err(why);
         }
     }
-    Ok(Head { seq: line.seq, hash: Hash::of(bytes) })
+    Ok((Head { seq: line.seq, hash: Hash::of(bytes) }, line.event))
 }
 
 fn broken(file: PathBuf, line: u64, why: String) -> Broken {

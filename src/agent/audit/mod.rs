@@ -2,10 +2,15 @@
 //! lines in which nothing can be changed, taken out or put in without breaking it.
 //!
 //! Each line is a JSON object and carries the SHA-256 of the line before it, as it stands there without its end; the
-//! first one carries noughts. What a chain cannot show is that its newest lines were cut off: copy them elsewhere.
+//! first one carries noughts. Where it ended is beside it ([`head`]), so that newest lines are missed that were cut off:
+//! all but those of requests that had not ended, which are not waited for until they are on disk. Whoever can write
+//! all files of the agent can write those too: copy the log elsewhere if that matters.
 
 mod chain;
+mod head;
 mod read;
+#[cfg(test)]
+mod tests;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
@@ -17,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use chain::{Hash, Head};
 
-pub use chain::{Broken, Verification, verify};
+pub use chain::{Broken, Cut, Verification, verify};
 pub use read::{Newest, newest};
 
 /// The file lines are added to; older ones are beside it.
@@ -46,6 +51,8 @@ pub enum Happened {
     Rejected,
     /// The last line had been torn by a crash and was taken out.
     Healed,
+    /// The newest lines were not those that had been put on disk when the agent started.
+    Cut,
 }
 
 /// A line without what makes it one of a chain.
@@ -109,6 +116,11 @@ impl Audit {
             let healed = Event { reason: Some(reason), ..Event::new(Happened::Healed) };
             audit.add(healed, now)?;
         }
+        if let Some(why) = chain::cut(folder, head)? {
+            tracing::error!("the audit log was changed while no agent ran: {why}");
+            audit.add(Event { reason: Some(why), ..Event::new(Happened::Cut) }, now)?;
+            audit.sync()?;
+        }
         Ok(audit)
     }
 
@@ -136,12 +148,13 @@ impl Audit {
         Ok(())
     }
 
-    /// Puts what was added on disk.
+    /// Puts what was added on disk, and then where the log ends.
     ///
     /// # Errors
-    /// The disk is broken.
+    /// The disk is full or broken.
     pub fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+        self.file.sync_data()?;
+        head::write(&self.folder, &self.head).map_err(io::Error::other)
     }
 
     fn put_aside(&mut self) -> io::Result<()> {
@@ -151,6 +164,8 @@ impl Audit {
         let path = self.folder.join(FILE);
         self.file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         self.length = 0;
+        // Lines in it that are on disk are of no use when it has lost its name.
+        File::open(&self.folder)?.sync_all()?;
         while files.len() >= FILES_LIMIT {
             fs::remove_file(files.remove(0))?;
         }
@@ -178,129 +193,5 @@ impl Event {
             text.truncate(text.floor_char_boundary(TEXT_LIMIT));
         }
         self
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NOW: Timestamp = Timestamp::constant(1_795_257_619, 0);
-
-    fn event(request: u64) -> Event {
-        Event { request: Some(request), reason: Some("é".repeat(2_000)), ..Event::new(Happened::Accepted) }
-    }
-
-    fn log(folder: &Path, lines: u64) {
-        let mut audit = Audit::open(folder, NOW).unwrap();
-        for request in 0..lines {
-            audit.add(event(request), NOW).unwrap();
-        }
-    }
-
-    fn whole(folder: &Path) -> Verification {
-        let verification = verify(folder).unwrap();
-        assert_eq!(verification.broken, None);
-        verification
-    }
-
-    #[test]
-    fn the_chain_goes_on_over_starts_of_the_agent() {
-        let folder = tempfile::tempdir().unwrap();
-        assert_eq!(whole(folder.path()), Verification::default());
-        log(folder.path(), 3);
-        log(folder.path(), 2);
-        let told = whole(folder.path());
-        assert_eq!((told.lines, told.files, told.first, told.torn), (5, 1, 1, false));
-    }
-
-    #[test]
-    fn the_first_line_that_does_not_follow_is_told() {
-        let folder = tempfile::tempdir().unwrap();
-        log(folder.path(), 6);
-        let path = folder.path().join(FILE);
-        let good = fs::read_to_string(&path).unwrap();
-        let broken = |text: String| {
-            fs::write(&path, text).unwrap();
-            let broken = verify(folder.path()).unwrap().broken.unwrap();
-            (broken.line, broken.why)
-        };
-        let lines: Vec<&str> = good.split_inclusive('\n').collect();
-        let follows = "line 3 does not follow from line 2: one of the two was changed";
-        assert_eq!(broken(good.replace("\"request\":1", "\"request\":9")), (3, follows.into()));
-        let without = [&lines[..2], &lines[4..]].concat().concat();
-        assert_eq!(broken(without), (3, "lines 3 to 4 are missing".into()));
-        let swapped = [lines[0], lines[2], lines[1], lines[3]].concat();
-        assert_eq!(broken(swapped).0, 2);
-        let twice = [lines[0], lines[0]].concat();
-        assert_eq!(broken(twice), (2, "a line that says it is the 1st stands where the 2nd should".into()));
-        assert_eq!(
-            broken(good.replacen("{\"seq\":4", "{\"seq\":\"4\"", 1)),
-            (4, "no line of an audit log".into())
-        );
-        assert_eq!(
-            broken(lines[1..].concat()).0,
-            1,
-            "nothing was put aside that could have had the first line"
-        );
-    }
-
-    #[test]
-    fn a_line_torn_by_a_crash_is_taken_out_and_that_is_said() {
-        let folder = tempfile::tempdir().unwrap();
-        log(folder.path(), 3);
-        let path = folder.path().join(FILE);
-        let good = fs::read(&path).unwrap();
-        for torn in [1, 10, 2_000] {
-            fs::write(&path, [&good[..], &good[..torn]].concat()).unwrap();
-            let told = whole(folder.path());
-            assert_eq!((told.lines, told.torn), (3, true));
-            drop(Audit::open(folder.path(), NOW).unwrap());
-            let told = whole(folder.path());
-            assert_eq!((told.lines, told.torn), (4, false));
-            let newest = newest(folder.path(), 1).unwrap();
-            assert_eq!(newest.lines[0].event.event, Happened::Healed);
-            let reason = format!("{torn} bytes of a line that a crash had torn were taken out");
-            assert_eq!(newest.lines[0].event.reason.as_deref(), Some(reason.as_str()));
-        }
-    }
-
-    #[test]
-    fn the_chain_goes_on_over_files_and_the_oldest_go() {
-        let folder = tempfile::tempdir().unwrap();
-        // Some 2.2 KiB a line.
-        log(folder.path(), 10_000);
-        log(folder.path(), 1);
-        let told = whole(folder.path());
-        assert_eq!(told.files, FILES_LIMIT + 1);
-        assert!(told.first > 1 && told.lines > 6_000 && told.lines < 10_000, "{told:?}");
-        let newest = newest(folder.path(), 1_500).unwrap();
-        assert_eq!(newest.lines.len(), 1_500);
-        assert_eq!(newest.lines.last().map(|line| line.seq), Some(10_001));
-
-        // Killed between putting a file aside and making the next.
-        let now = folder.path().join(FILE);
-        fs::rename(&now, folder.path().join("audit-000000010001.jsonl")).unwrap();
-        log(folder.path(), 1);
-        assert_eq!(whole(folder.path()).lines, told.lines + 1);
-        fs::remove_file(chain::put_aside(folder.path()).unwrap().remove(4)).unwrap();
-        let broken = verify(folder.path()).unwrap().broken.unwrap();
-        assert!(broken.why.starts_with("lines ") && broken.why.ends_with(" are missing"), "{broken:?}");
-    }
-
-    #[test]
-    fn an_event_says_only_what_there_is_and_reads_as_it_was_written() {
-        let event = Event { unit: Some("iggy.service".into()), ..Event::new(Happened::Calling) };
-        let line = Line { seq: 1, at: NOW, event, previous: Hash::default() };
-        let text = serde_json::to_string(&line).unwrap();
-        assert_eq!(
-            text,
-            format!(
-                "{{\"seq\":1,\"at\":\"2026-11-21T10:40:19Z\",\"event\":\"calling\",\"unit\":\"iggy.service\",\
-                 \"previous\":\"{}\"}}",
-                "0".repeat(64)
-            )
-        );
-        assert_eq!(serde_json::from_str::<Line>(&text).unwrap(), line);
     }
 }
