@@ -28,6 +28,16 @@ impl Ids {
         Ids { number: start % NUMBERS, last: AtomicU64::new(0) }
     }
 
+    /// The number of the start that draws them.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The number of the start that drew an id.
+    pub fn drawn_by(id: u64) -> u64 {
+        id >> COUNTER_BITS & (NUMBERS - 1)
+    }
+
     /// The next id, larger than any before, whatever the clock does. A full counter borrows from the next
     /// millisecond.
     pub fn next(&self, now_ms: i64) -> u64 {
@@ -57,6 +67,7 @@ mod tests {
         let drawn: Vec<u64> = clock.into_iter().map(|now| ids.next(now)).collect();
         assert!(drawn.is_sorted_by(|a, b| a < b), "{drawn:?}");
         assert!(drawn.iter().all(|id| i64::try_from(*id).is_ok()));
+        assert!(drawn.iter().all(|id| Ids::drawn_by(*id) == ids.number()));
         assert_eq!(drawn[0] >> 22, (NOW - EPOCH_MS).cast_unsigned());
     }
 

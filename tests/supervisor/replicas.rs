@@ -7,10 +7,12 @@ use axum::http::Method;
 use futures_util::StreamExt;
 use serde_json::json;
 use warden::protocol::{Finished, Outcome};
-use warden::supervisor::store::activities;
+use warden::supervisor::store::idempotency::{self, Claim, Slot};
+use warden::supervisor::store::{Notice, activities};
 
-use super::Backend;
 use super::served::{NOW, Served, settings};
+use super::store::opened;
+use super::{Backend, until};
 
 async fn two(backend: &Backend) -> (Served, Served) {
     let one = Served::start(backend).await;
@@ -40,6 +42,41 @@ async fn what_one_was_asked_the_other_knows() {
     assert!(rest.contains("event: finished"), "{rest}");
     one.stop().await;
     other.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_supervisor_had_claimed_when_it_died_is_free_at_once() {
+    let backend = Backend::postgres();
+    let [lives, dies] = [opened(&backend).await, opened(&backend).await];
+    let slot = |key: &str| Slot { api_key: 7, idempotency_key: key.into() };
+    let Claim::Mine(first) = idempotency::claim(&dies, &slot("a"), "x", NOW).await.unwrap() else { panic!() };
+    let Claim::Mine(_) = idempotency::claim(&lives, &slot("b"), "x", NOW).await.unwrap() else { panic!() };
+    assert_eq!(idempotency::claim(&lives, &slot("a"), "x", NOW).await.unwrap(), Claim::Running);
+    // Its connections end with it, as those of a process do.
+    dies.close().await;
+    drop(dies);
+    let mut second = None;
+    until(async || {
+        if let Claim::Mine(claim) = idempotency::claim(&lives, &slot("a"), "x", NOW).await.unwrap() {
+            second = Some(claim);
+        }
+        second.is_some()
+    })
+    .await;
+    assert_ne!(second, Some(first));
+    assert_eq!(idempotency::claim(&lives, &slot("a"), "x", NOW).await.unwrap(), Claim::Running);
+
+    // One that lost its connections for a moment is not gone.
+    let third = opened(&backend).await;
+    let mut notices = lives.listen();
+    let Backend::Postgres { server, url, .. } = &backend else { panic!() };
+    server.cut(url);
+    assert_eq!(notices.next().await, Some(Notice::Missed));
+    until(async || {
+        let Ok(mut change) = third.change().await else { return false };
+        matches!(change.is_gone(lives.id(NOW)).await, Ok(false))
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,7 +114,7 @@ async fn a_job_runs_on_one_of_them_and_an_overdue_activity_ends_once() {
     let path = format!("/async_actions/{}", started.id("ld-async-action"));
     one.pass(300_000);
     other.pass(300_000);
-    super::until(async || other.get(&path).await.json()["finished_success"] == false).await;
+    until(async || other.get(&path).await.json()["finished_success"] == false).await;
     let events = one.call(Method::GET, &format!("{path}/events"), &[("ld-api-key", &one.key)], "").await;
     assert_eq!(events.text.matches("event: node\n").count(), 20);
     assert_eq!(events.text.matches("event: finished\n").count(), 1);
@@ -98,7 +135,7 @@ async fn a_postgresql_that_restarts_is_a_passing_fault() {
     frames.next().await.unwrap().unwrap();
     server.cut(url);
     // Whoever is told of the fault is told to try again.
-    super::until(async || {
+    until(async || {
         let answer = one.get("/deployments").await;
         assert!(answer.status == 200 || answer.json()["retryable"] == true, "{}", answer.text);
         answer.status == 200
@@ -106,7 +143,7 @@ async fn a_postgresql_that_restarts_is_a_passing_fault() {
     .await;
     let request = started.json()["items"][0]["id"].as_u64().unwrap();
     let finished = Finished { request, outcome: Outcome::Completed { result: None } };
-    super::until(async || activities::finished(&other.store, node, &finished, NOW).await.is_ok()).await;
+    until(async || activities::finished(&other.store, node, &finished, NOW).await.is_ok()).await;
     let mut rest = String::new();
     while let Some(frame) = frames.next().await {
         rest.push_str(std::str::from_utf8(&frame.unwrap()).unwrap());

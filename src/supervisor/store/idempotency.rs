@@ -8,7 +8,8 @@ use super::{Change, Result, Store};
 
 /// How long an answer is kept.
 pub const KEPT_MS: i64 = 600_000;
-/// A claim older than this has no request behind it: requests are cut off long before.
+/// A claim older than this has no request behind it: requests are cut off long before. One of a Supervisor that is gone
+/// has none either, and is not waited for.
 pub const ABANDONED_AFTER_MS: i64 = 60_000;
 
 /// One idempotency key of one API key.
@@ -63,7 +64,7 @@ pub async fn claim(store: &Store, slot: &Slot, fingerprint: &str, now: i64) -> R
         return Ok(Claim::Mine(mine));
     }
     let row = sqlx::query(
-        "SELECT fingerprint, status, headers, body FROM idempotency \
+        "SELECT fingerprint, claim, status, headers, body FROM idempotency \
          WHERE api_key_id = $1 AND idempotency_key = $2",
     )
     .bind(key(slot.api_key))
@@ -75,12 +76,37 @@ pub async fn claim(store: &Store, slot: &Slot, fingerprint: &str, now: i64) -> R
     if row.text("fingerprint")? != fingerprint {
         return Ok(Claim::Differs);
     }
-    let Some(status) = row.maybe_number("status")? else { return Ok(Claim::Running) };
+    let Some(status) = row.maybe_number("status")? else {
+        return take_over(change, slot, row.id("claim")?, mine, now).await;
+    };
     Ok(Claim::Answered(Answer {
         status: u16::try_from(status).unwrap_or(500),
         headers: row.json("headers")?,
         body: row.text("body")?,
     }))
+}
+
+/// Of a Supervisor that is gone: nobody waits for its requests to be old.
+async fn take_over(mut change: Change, slot: &Slot, held: u64, mine: u64, now: i64) -> Result<Claim> {
+    if !change.is_gone(held).await? {
+        return Ok(Claim::Running);
+    }
+    let done = sqlx::query(
+        "UPDATE idempotency SET claim = $4, claimed_at = $5 \
+         WHERE api_key_id = $1 AND idempotency_key = $2 AND claim = $3 AND status IS NULL",
+    )
+    .bind(key(slot.api_key))
+    .bind(slot.idempotency_key.as_str())
+    .bind(key(held))
+    .bind(key(mine))
+    .bind(now)
+    .execute(change.connection())
+    .await?;
+    if done.rows_affected() == 0 {
+        return Ok(Claim::Running);
+    }
+    change.commit().await?;
+    Ok(Claim::Mine(mine))
 }
 
 /// Keeps the answer with the effect of the change. False when the claim was taken over: then the change must not be

@@ -158,6 +158,22 @@ impl Change {
         Ok(sqlx::Row::try_get::<i64, _>(&row, 0)? == 1)
     }
 
+    /// Whether the Supervisor that drew this id is gone, for certain. With SQLite there is none but this one.
+    pub async fn is_gone(&mut self, id: u64) -> Result<bool> {
+        let number = Ids::drawn_by(id);
+        if self.store.inner.kind == Kind::Sqlite || number == self.store.inner.ids.number() {
+            return Ok(false);
+        }
+        let row = sqlx::query(
+            "SELECT CASE WHEN pg_try_advisory_xact_lock(hashtext($1), CAST($2 AS INTEGER)) THEN 1 ELSE 0 END",
+        )
+        .bind(notices::LIVES)
+        .bind(number.cast_signed())
+        .fetch_one(self.connection())
+        .await?;
+        Ok(sqlx::Row::try_get::<i64, _>(&row, 0)? == 1)
+    }
+
     pub async fn commit(mut self) -> Result<()> {
         if self.store.inner.kind == Kind::Postgres {
             notices::send(&mut self.transaction, &self.notices).await?;

@@ -11,6 +11,8 @@ use super::Result;
 
 /// The channel of PostgreSQL's NOTIFY.
 const CHANNEL: &str = "warden";
+/// The name of the locks that Supervisors hold as long as they live.
+pub(super) const LIVES: &str = "warden lives";
 /// Bytes of one NOTIFY; PostgreSQL takes less than 8000.
 const PAYLOAD_LIMIT: usize = 7000;
 /// Until the listener is tried again when PostgreSQL does not answer.
@@ -82,8 +84,19 @@ fn payloads(notices: &[Notice]) -> Vec<String> {
     payloads
 }
 
+/// Shows the other Supervisors that the one of this number lives: PostgreSQL gives the lock back when the connection
+/// ends.
+pub(super) async fn hold(listener: &mut PgListener, number: u64) -> Result<()> {
+    sqlx::query("SELECT pg_try_advisory_lock(hashtext($1), CAST($2 AS INTEGER))")
+        .bind(LIVES)
+        .bind(number.cast_signed())
+        .execute(listener)
+        .await?;
+    Ok(())
+}
+
 /// Hears PostgreSQL's notifications for as long as somebody may want them.
-pub(super) async fn hear(mut listener: PgListener, sender: broadcast::Sender<Notice>) {
+pub(super) async fn hear(mut listener: PgListener, number: u64, sender: broadcast::Sender<Notice>) {
     loop {
         match listener.try_recv().await {
             Ok(Some(notification)) => {
@@ -94,6 +107,9 @@ pub(super) async fn hear(mut listener: PgListener, sender: broadcast::Sender<Not
             }
             Ok(None) => {
                 let _ = sender.send(Notice::Missed);
+                if let Err(error) = hold(&mut listener, number).await {
+                    tracing::warn!(%error, "other Supervisors may take this one for gone");
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot hear PostgreSQL's notifications, trying again");

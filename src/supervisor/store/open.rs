@@ -69,17 +69,25 @@ impl Store {
                 migrate(&pool).await?;
                 let listener =
                     notices::listener(url.expose()).await.context("cannot listen to PostgreSQL")?;
-                let task = tokio::spawn(notices::hear(listener, sender.clone()));
-                (Kind::Postgres, pool.clone(), pool, None, Some(AbortOnDropHandle::new(task)))
+                (Kind::Postgres, pool.clone(), pool, None, Some(listener))
             }
         };
         let start = next_start(&writer).await.context("cannot count this start in the store")?;
+        let ids = Ids::new(start);
+        let listener = match listener {
+            Some(mut listener) => {
+                notices::hold(&mut listener, ids.number()).await.context("cannot say that this one lives")?;
+                let task = tokio::spawn(notices::hear(listener, ids.number(), sender.clone()));
+                Some(AbortOnDropHandle::new(task))
+            }
+            None => None,
+        };
         Ok(Store {
             inner: Arc::new(Inner {
                 kind,
                 writer,
                 readers,
-                ids: Ids::new(start),
+                ids,
                 start,
                 notices: sender,
                 fresh: Fresh::default(),
