@@ -30,12 +30,12 @@ use crate::supervisor::store::{activities, audit};
 }))]
 pub struct Shown {
     pub id: u64,
-    /// The name of the key that asked.
+    /// The name of the key that asked, or of the node.
     pub user: String,
     pub resource_type: String,
     pub action: String,
     pub resource_id: u64,
-    /// `api`, `web`, `cli` or `hook`.
+    /// `api`, `web`, `cli` or `hook`; `node` when a node offered a snapshot that it took by itself.
     pub started_via: String,
     pub started_at: Time,
     /// This and the next three are null while it runs.
