@@ -213,7 +213,8 @@ fn snapshots(
     reports: mpsc::Sender<crate::protocol::FromNode>,
 ) -> anyhow::Result<(Arc<Snapshots>, mpsc::Receiver<Refused>)> {
     let outbox = Outbox::open(&settings.state_directory.join(OUTBOX), settings.outbox)?;
-    let child = Child { program: own_program(), policy: settings.policy.clone(), limit: SNAPSHOT_LIMIT };
+    let (policy, iggy_budget) = (settings.policy.clone(), settings.iggy_budget);
+    let child = Child { program: own_program(), policy, iggy_budget, limit: SNAPSHOT_LIMIT };
     let (settings, credentials, random) =
         (settings.clone(), surroundings.credentials.clone(), surroundings.random);
     let uploader = move || uploader(&settings, credentials.as_deref(), random);

@@ -29,6 +29,9 @@ pub const OUTBOX_ARCHIVES: u32 = 3;
 /// MiB of them together: two with a data directory at its default budget.
 pub const OUTBOX_MIB: u32 = 4096;
 
+/// MiB of Iggy's data directory that a snapshot takes, before packing; as `warden snapshot` does by itself.
+pub const IGGY_BUDGET_MIB: u32 = 2048;
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// Absent: the one this host was enrolled at.
@@ -52,6 +55,8 @@ pub struct Settings {
     pub upload_bytes_per_second: Option<u64>,
     /// How much may wait to be sent.
     pub outbox: Limits,
+    /// Bytes of the data directory that a snapshot takes, before packing.
+    pub iggy_budget: u64,
     /// Whether the flight recorder runs.
     pub recorder: bool,
 }
@@ -72,6 +77,7 @@ struct Section {
     upload_kib_per_second: Option<u32>,
     outbox_archives: Option<u32>,
     outbox_mib: Option<u32>,
+    iggy_budget_mib: Option<u32>,
     recorder: Option<bool>,
 }
 
@@ -133,6 +139,7 @@ impl Settings {
             archives: number("outbox_archives", section.outbox_archives, 1000, OUTBOX_ARCHIVES) as usize,
             bytes: u64::from(number("outbox_mib", section.outbox_mib, 1 << 22, OUTBOX_MIB)) << 20,
         };
+        let iggy_budget = number("iggy_budget_mib", section.iggy_budget_mib, 1 << 22, IGGY_BUDGET_MIB);
         let rate = section.upload_kib_per_second;
         let rate = rate.map(|_| u64::from(number("upload_kib_per_second", rate, 1 << 30, 1)) << 10);
         Settings {
@@ -148,6 +155,7 @@ impl Settings {
             policy: section.policy.unwrap_or_else(|| policy::PLACE.into()),
             upload_bytes_per_second: rate,
             outbox,
+            iggy_budget: u64::from(iggy_budget) << 20,
             recorder: section.recorder.unwrap_or(true),
         }
     }

@@ -37,9 +37,7 @@ impl Way {
 
     /// So many KiB of an archive leave the node in a second.
     fn slowly(&self, rate: u32) {
-        let config = self.node.folder.path().join("warden.toml");
-        let text = std::fs::read_to_string(&config).unwrap();
-        std::fs::write(&config, format!("{text}upload_kib_per_second = {rate}\n")).unwrap();
+        self.node.configure(&format!("upload_kib_per_second = {rate}"));
     }
 
     /// Waits until bytes are on their way.
@@ -150,14 +148,14 @@ async fn a_supervisor_that_restarts_in_the_middle_of_an_upload_has_the_archive_o
 }
 
 /// Puts a data directory of Iggy where one is looked for, for one command and what it starts.
-fn with_data(data: &Path) -> Vec<String> {
+pub fn with_data(data: &Path) -> Vec<String> {
     let mounted = "mount -t tmpfs none /opt && mkdir -p /opt/iggy/local_data && \
                    mount --bind \"$0\" /opt/iggy/local_data && exec \"$@\"";
     ["unshare", "--mount", "sh", "-c", mounted, data.to_str().unwrap()].map(str::to_owned).to_vec()
 }
 
 /// Segments that cannot be packed smaller: an archive of five parts.
-fn data_directory() -> tempfile::TempDir {
+pub fn data_directory() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let partition = folder.path().join("streams/1/topics/1/partitions/1");
     std::fs::create_dir_all(&partition).unwrap();

@@ -151,6 +151,13 @@ impl Node {
         command
     }
 
+    /// Adds a line to what `[agent]` says.
+    fn configure(&self, line: &str) {
+        let config = self.folder.path().join("warden.toml");
+        let text = std::fs::read_to_string(&config).unwrap();
+        std::fs::write(&config, format!("{text}{line}\n")).unwrap();
+    }
+
     fn start(&mut self) {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log()).unwrap();
         let agent = self.command(&["agent"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
@@ -307,6 +314,20 @@ async fn a_host_whose_policy_says_no_sends_nothing() {
     let rows = fleet.ended(fleet.begin().await, |_| ()).await;
     assert_eq!(rows[0]["reason"]["code"], "policy_denied", "{rows:#?}");
     assert!(is_empty(&node.outbox()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_says_how_much_of_its_data_directory_is_taken() {
+    let fleet = Fleet::start(|settings| settings).await;
+    let data = faults::data_directory();
+    let address = format!("http://{}", fleet.served.address);
+    let mut node = Node::enrol_on(faults::with_data(data.path()), &[&address], &fleet.token().await);
+    node.configure("iggy_budget_mib = 1");
+    node.start();
+    let rows = fleet.ended(fleet.begin_with(true).await, |_| ()).await;
+    assert_eq!(rows[0]["status"], "completed", "{rows:#?}");
+    let size = rows[0]["size"].as_u64().unwrap();
+    assert!(size < 20 << 20, "{size} bytes of 70 MiB that cannot be packed");
 }
 
 #[tokio::test(flavor = "multi_thread")]

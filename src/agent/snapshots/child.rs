@@ -31,6 +31,8 @@ pub struct Child {
     pub program: PathBuf,
     /// What this host masks besides; there need not be one.
     pub policy: PathBuf,
+    /// Bytes of the data directory that it packs at most.
+    pub iggy_budget: u64,
     /// After this it is killed.
     pub limit: Duration,
 }
@@ -65,7 +67,7 @@ impl Child {
             .args(["snapshot", "--json", "--progress", "json", "--fail-on", "never", "--output"])
             .arg(place);
         if wish.include_iggy {
-            command.arg("--include-iggy");
+            command.args(["--include-iggy", "--iggy-budget", &self.iggy_budget.to_string()]);
         }
         // One that cannot be looked at is named as well: then nothing is collected, and that is told.
         if self.policy.try_exists().unwrap_or(true) {
@@ -158,7 +160,8 @@ mod tests {
         // Copied by another process: a program that somebody has open to write cannot be started.
         let copied = std::process::Command::new("cp").args([&text, &program]).status().unwrap();
         assert!(copied.success());
-        let child = Child { program, policy: folder.path().join("none"), limit: Duration::from_secs(500) };
+        let (policy, limit) = (folder.path().join("none"), Duration::from_secs(500));
+        let child = Child { program, policy, iggy_budget: 1, limit };
         let verdict = child
             .run(
                 &folder.path().join("place"),

@@ -330,8 +330,12 @@ mod tests {
     async fn a_supervisor_that_asks_for_secrets_gets_no_snapshot() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
-        let child =
-            Child { program: at("nothing"), policy: at("policy.toml"), limit: Duration::from_secs(1) };
+        let child = Child {
+            program: at("nothing"),
+            policy: at("policy.toml"),
+            iggy_budget: 1,
+            limit: Duration::from_secs(1),
+        };
         let outbox = Outbox::open(&at("outbox"), Limits { archives: 1, bytes: 1 }).unwrap();
         let (reports, _told) = mpsc::channel(1);
         let (snapshots, _) =
