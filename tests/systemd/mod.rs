@@ -13,10 +13,11 @@ mod sandbox;
 
 use crate::support::sandbox::Sandbox;
 
-/// Makes a service that runs until it is stopped, and writes down each time it is started.
+/// Makes a service that runs until it is stopped, and writes down each start before systemd calls it started.
 fn runs(sandbox: &Sandbox, unit: &str) {
-    let script = "/bin/sh -c 'echo %n >> /run/starts; exec sleep 1000'";
-    sandbox.unit(unit, &format!("[Service]\nExecStart={script}\nTimeoutStopSec=5\n"));
+    let count = "/bin/sh -c 'echo %n >> /run/starts'";
+    let service = format!("[Service]\nExecStartPre={count}\nExecStart=/bin/sleep 1000\nTimeoutStopSec=5\n");
+    sandbox.unit(unit, &service);
 }
 
 /// How often a service of [`runs`] was started.
