@@ -9,14 +9,15 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures_util::StreamExt;
+use tokio::task::JoinHandle;
 use tower::ServiceExt;
 use tower_http::services::ServeFile;
 
 use super::upload::{Over, Part};
 use super::{Allowed, Local, PATH, Verb};
-use crate::supervisor::objects::{Key, digest_from_hex, hex};
+use crate::supervisor::objects::{Key, digest_from_hex};
 
-/// Bytes gathered before they go to disk, and the most of one upload in memory.
+/// Bytes gathered before they go to disk; of one upload there are two in memory, one that comes and one that is written.
 const BLOCK: usize = 1 << 20;
 
 /// `GET`, `HEAD` and `PUT` of the folder's own addresses. They need no key: the signature is the right.
@@ -70,7 +71,8 @@ async fn upload(
         return tell(StatusCode::INSUFFICIENT_STORAGE, "no room for it now");
     }
     match receive(local, &allowed, body).await {
-        Ok(digest) => [(header::ETAG, format!("\"{}\"", hex(&digest)))].into_response(),
+        // The whole archive is held against its SHA-256 at the end; a part only needs a name.
+        Ok(()) => [(header::ETAG, format!("\"{}\"", allowed.part))].into_response(),
         Err(Broken::Over) => tell(StatusCode::CONFLICT, "this upload is over"),
         Err(Broken::Torn) => tell(StatusCode::BAD_REQUEST, "the body ended early"),
         Err(Broken::Disk(error)) => {
@@ -86,24 +88,28 @@ enum Broken {
     Disk(std::io::Error),
 }
 
-async fn receive(local: Local, allowed: &Allowed, body: Body) -> Result<[u8; 32], Broken> {
+async fn receive(local: Local, allowed: &Allowed, body: Body) -> Result<(), Broken> {
     let (key, number, offset) = (allowed.key, allowed.part, allowed.offset);
-    let mut part = blocking(move || Part::begin(&local, key, number, offset)).await?;
+    let part = blocking(move || Part::begin(&local, key, number, offset)).await?;
     let mut left = allowed.size;
     let mut block = Vec::with_capacity(BLOCK.min(left as usize));
+    // One block is hashed and written while the next one comes.
+    let mut writing = tokio::spawn(written(part, Vec::new()));
     let mut stream = body.into_data_stream();
     while let Some(bytes) = stream.next().await {
         let bytes = bytes.map_err(|_| Broken::Torn)?;
         left = left.checked_sub(bytes.len() as u64).ok_or(Broken::Torn)?;
         block.extend_from_slice(&bytes);
         if block.len() >= BLOCK {
-            (part, block) = written(part, block).await?;
+            let (part, spare) = before(writing).await?;
+            writing = tokio::spawn(written(part, std::mem::replace(&mut block, spare)));
         }
     }
     if left > 0 {
         return Err(Broken::Torn);
     }
-    (part, _) = written(part, block).await?;
+    let (part, _) = before(writing).await?;
+    let (part, _) = written(part, block).await?;
     blocking(move || part.end()).await
 }
 
@@ -114,6 +120,11 @@ async fn written(mut part: Part, mut block: Vec<u8>) -> Result<(Part, Vec<u8>), 
         Ok(written.map(|()| (part, block)))
     })
     .await
+}
+
+/// The block before this one is on its way to the disk.
+async fn before(writing: JoinHandle<Result<(Part, Vec<u8>), Broken>>) -> Result<(Part, Vec<u8>), Broken> {
+    writing.await.map_err(std::io::Error::other).map_err(Broken::Disk)?
 }
 
 async fn blocking<T: Send + 'static>(

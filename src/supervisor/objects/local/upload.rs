@@ -1,6 +1,6 @@
 //! An upload to the folder: parts written at their places, told in a list beside them, made an object at the end.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
@@ -51,7 +51,6 @@ pub(super) struct Part {
     number: u32,
     file: File,
     offset: u64,
-    hash: Sha256,
     /// Of the archive up to and with this part, if all before it is known.
     whole: Option<Sha256>,
     upload: Writing,
@@ -94,7 +93,7 @@ impl Part {
         }
         let mut options = fs::OpenOptions::new();
         let file = options.write(true).create(true).truncate(false).mode(0o600).open(&partial)?;
-        Ok(Ok(Part { partial, number, file, offset, hash: Sha256::new(), whole, upload }))
+        Ok(Ok(Part { partial, number, file, offset, whole, upload }))
     }
 
     pub(super) fn write(&mut self, bytes: &[u8]) -> std::io::Result<Result<(), Over>> {
@@ -106,17 +105,15 @@ impl Part {
             self.file.write_all_at(bytes, self.offset)?;
         }
         self.offset += bytes.len() as u64;
-        self.hash.update(bytes);
         if let Some(whole) = &mut self.whole {
             whole.update(bytes);
         }
         Ok(Ok(()))
     }
 
-    /// The part is whole: on disk, and in the list. Returns its SHA-256.
-    pub(super) fn end(self) -> std::io::Result<Result<Sha256Digest, Over>> {
+    /// The part is whole: on disk, and in the list.
+    pub(super) fn end(self) -> std::io::Result<Result<(), Over>> {
         self.file.sync_data()?;
-        let digest: Sha256Digest = self.hash.finalize().into();
         let mut state = self.upload.0.state();
         if state.over {
             return Ok(Err(Over));
@@ -127,7 +124,7 @@ impl Part {
             .mode(0o600)
             .open(self.partial.with_extension("parts"))?;
         // One write of one line: two parts that end together do not mix.
-        list.write_all(format!("{} {}\n", self.number, hex(&digest)).as_bytes())?;
+        list.write_all(format!("{}\n", self.number).as_bytes())?;
         list.sync_data()?;
         // Another that came meanwhile took the hash away.
         if state.hash.is_some() {
@@ -135,7 +132,7 @@ impl Part {
             state.next = self.number + 1;
         }
         drop(state);
-        Ok(Ok(digest))
+        Ok(Ok(()))
     }
 }
 
@@ -183,7 +180,7 @@ fn name(
     }
     let count = parts(announced, begun);
     let there = parts_of(&partial.with_extension("parts")).map_err(unavailable)?;
-    if let Some(missing) = (1..=count).find(|number| !there.contains_key(number)) {
+    if let Some(missing) = (1..=count).find(|number| !there.contains(number)) {
         return Err(Error::Missing(format!("part {missing} of {count}")));
     }
     let size = fs::metadata(&partial).map_err(unavailable)?.len();
@@ -221,19 +218,16 @@ fn remove_partial(local: &Local, key: Key) -> Result<(), Error> {
     remove(&partial)
 }
 
-/// Parts in the list, by number. A torn last line is of a part that did not end.
-fn parts_of(list: &Path) -> std::io::Result<BTreeMap<u32, String>> {
+/// Numbers of the parts in the list. A torn last line is of a part that did not end.
+fn parts_of(list: &Path) -> std::io::Result<BTreeSet<u32>> {
     let text = match fs::read_to_string(list) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
         Err(error) => return Err(error),
     };
     let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-    let part = |line: &str| {
-        let (number, digest) = line.split_once(' ')?;
-        Some((number.parse().ok()?, digest.to_owned()))
-    };
-    Ok(whole.lines().filter_map(part).collect())
+    // A list of an older Supervisor has more in a line.
+    Ok(whole.lines().filter_map(|line| line.split(' ').next()?.parse().ok()).collect())
 }
 
 /// Of a file of that size; none of one with another.
