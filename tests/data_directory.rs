@@ -108,14 +108,14 @@ fn a_sample_finds_it_too_and_the_structure_alone_what_needs_no_message() {
 fn no_payload_and_no_secret_in_a_name_comes_into_the_report() {
     let directory = damaged();
     let text = report_of(directory.path(), &["--inspect=full"]).to_string();
-    for part in ["CANARY", "4111", "canary-Nm7", "the body of"] {
+    for part in ["CANARY", "41111111", "canary-Nm7", "the body of"] {
         assert!(!text.contains(part), "{part}");
     }
     assert!(text.contains("password=[secret:"), "its name is told, masked");
 }
 
 #[test]
-fn the_same_directory_makes_the_same_bytes_and_the_speed_stands_with_the_costs() {
+fn the_same_directory_makes_the_same_bytes_and_its_time_stands_with_the_costs() {
     let (directory, folder) = (damaged(), tempfile::tempdir().unwrap());
     let host = host();
     let write = |name: &str, arguments: &[&str]| {
@@ -130,9 +130,8 @@ fn the_same_directory_makes_the_same_bytes_and_the_speed_stands_with_the_costs()
     let live: Value = serde_json::from_slice(&write("b.json", &["--only=cpu", "--inspect=full"])).unwrap();
     let told = &live["data_directory"];
     assert_eq!(objections(&live), Vec::<String>::new());
-    assert!(
-        told["cost"]["bytes_per_second"].as_u64() > Some(0) && told["cost"]["wall_us"].as_u64() > Some(0)
-    );
+    assert!(told["cost"]["wall_us"].as_u64() > Some(0));
+    assert_eq!(told["cost"].get("bytes_per_second"), None, "too little was read to tell a speed");
     assert_eq!(told["inspection"]["scan"].get("seconds"), None);
 }
 
