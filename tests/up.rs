@@ -103,7 +103,7 @@ fn one_command_makes_a_whole_system_of_one_host_and_the_next_start_finds_it_agai
     assert!(did("deployment.create", "supervisor") && did("enrolment.create", "supervisor"), "{audit:#}");
     let (code, log) = up.stop();
     assert_eq!(code, Some(0), "{log}");
-    assert!(!log.contains("ERROR") && !log.contains(key.rsplit_once("_").unwrap().0), "{log}");
+    assert!(!log.contains("ERROR") && !log.contains(&key[key.len() - 40..]), "{log}");
 
     let mut again = Up::start(home.path(), &[]);
     let (same_node, same_deployment, url) = again.told();
@@ -160,4 +160,11 @@ fn which_deployment_must_be_said_where_there_are_several() {
     let is = list["items"].as_array().unwrap().iter().find(|item| item["name"] == "second").unwrap();
     assert_eq!(is["id"].to_string(), second);
     assert_eq!(said.stop().0, Some(0));
+
+    let (code, log) = Up::start(home.path(), &["--deployment", "third"]).ended();
+    assert_eq!(code, Some(2), "{log}");
+    assert!(
+        log.lines().last().unwrap().contains(&format!("of deployment {second} already, which is not called")),
+        "{log}"
+    );
 }

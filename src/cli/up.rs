@@ -100,7 +100,18 @@ async fn node(
         let invitation = supervisor.invite(deployment, supervisor::clock()()).await?;
         return agent::enrol(agent, here, None, &invitation.token).await;
     };
-    if supervisor.node_of(&identity.credential.hash()).await?.is_some() {
+    if let Some(node) = supervisor.node_of(&identity.credential.hash()).await? {
+        if let Some(name) = deployment
+            && !supervisor.is_called(node.deployment_id, name).await?
+        {
+            bail!(
+                "this host is node {} of deployment {} already, which is not called {name:?}: leave out --deployment, or \
+                 make it a new node by removing {}",
+                node.id,
+                node.deployment_id,
+                state.join("identity").display()
+            );
+        }
         return Ok(identity);
     }
     bail!(

@@ -32,6 +32,12 @@ impl Supervisor {
         Ok(nodes::by_credential_hash(&self.store, credential_hash).await?)
     }
 
+    /// Whether this deployment has this name.
+    pub async fn is_called(&self, deployment: u64, name: &str) -> anyhow::Result<bool> {
+        let known = deployments::get(&self.store, Scope::ALL, deployment).await?;
+        Ok(known.is_some_and(|known| known.name == name))
+    }
+
     /// A token for this host into the deployment of this name, which is made if it is not there. Without a name: into
     /// the only one there is, or a new one called `local`.
     ///

@@ -295,6 +295,11 @@ async fn the_administrators_key_is_shown_once_in_the_life_of_a_store(backend: Ba
     served.stop().await;
 }
 
+/// The end of a key or token, which is nothing but random.
+fn random_of(secret: &str) -> &str {
+    &secret[secret.len() - 40..]
+}
+
 async fn no_answer_and_no_store_holds_a_secret_after_it_was_shown(backend: Backend) {
     let served = Served::start(&backend).await;
     let deployment = served.deployment("events-prod").await;
@@ -308,8 +313,7 @@ async fn no_answer_and_no_store_holds_a_secret_after_it_was_shown(backend: Backe
     secrets.push(token.json()["token"].as_str().unwrap().to_owned());
     let hidden = |text: &str| {
         for secret in &secrets {
-            let random = secret.split_once('_').unwrap().1;
-            assert!(!text.contains(random), "{text}");
+            assert!(!text.contains(random_of(secret)), "{text}");
             assert!(!text.contains(&warden::secret::Secret::new(secret.clone()).hash()), "{text}");
         }
     };
@@ -342,7 +346,7 @@ async fn no_answer_and_no_store_holds_a_secret_after_it_was_shown(backend: Backe
     let kept = backend.everything();
     assert!(kept.contains("events-prod") && kept.contains("make a token"), "the store was looked into");
     for secret in &secrets {
-        assert!(!kept.contains(secret.split_once('_').unwrap().1), "only hashes are kept");
+        assert!(!kept.contains(random_of(secret)), "only hashes are kept");
     }
 }
 
