@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use warden_checks::host::{Answer, COMMANDS, Cause, Failure, Recorded, Request, Settings, Source};
+use warden_checks::host::{
+    Answer, COMMANDS, Cause, Failure, Recorded, Request, STATE_DIRECTORY, Settings, Source,
+};
 use warden_checks::{Area, CHECKS, Check, Finding, Host, Read, Verdict};
 
 #[test]
@@ -96,6 +98,7 @@ fn on_a_host_that_refuses(
         iggy_unit: "iggy.service".to_owned(),
         connectors_unit: "iggy-connectors.service".to_owned(),
         warden_unit: "warden.service".to_owned(),
+        state_directory: STATE_DIRECTORY.to_owned(),
         supervisor_url: supervisor_url.map(str::to_owned),
         since_seconds: 86_400,
         own_pid: 4711,

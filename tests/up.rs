@@ -7,6 +7,7 @@ use std::process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
+use warden_checks::recorder::Recording;
 
 use crate::support::until;
 
@@ -114,6 +115,74 @@ fn one_command_makes_a_whole_system_of_one_host_and_the_next_start_finds_it_agai
         (nodes["items"][0]["status"] == "online").then_some(())
     });
     assert_eq!(again.stop().0, Some(0));
+}
+
+/// What the check says of the flight recorder, and of what it drew charts.
+fn recorder(report: &Value) -> (String, Vec<String>) {
+    let checks = report["checks"].as_array().unwrap();
+    let check = checks.iter().find(|check| check["id"] == "warden-recorder").unwrap();
+    let charts = check["evidence"].as_array().unwrap().iter().filter(|one| one["kind"] == "series");
+    let titles = charts.map(|chart| chart["title"].as_str().unwrap().to_owned());
+    (check["summary"].as_str().unwrap().to_owned(), titles.collect())
+}
+
+#[test]
+fn status_and_snapshots_are_those_of_the_agent_in_the_folder() {
+    let home = tempfile::tempdir().unwrap();
+    let (config, dir) = (home.path().to_str().unwrap(), home.path().join("state"));
+    let dir_text = dir.to_str().unwrap();
+    let status = |arguments: &[&str]| {
+        let output = warden(home.path(), &["status"]).args(arguments).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, told) = status(&["--config", config, "--dir", dir_text]);
+    let start = format!("the agent does not run; start it: warden up --dir {dir_text}\n");
+    assert_eq!((code, told.starts_with(&start)), (Some(3), true), "{told}");
+
+    let mut up = Up::start(home.path(), &[]);
+    let key = up.line();
+    let key = key.trim().strip_prefix("administrator key, shown this once: ").unwrap().to_owned();
+    let (node, .., url) = up.told();
+    until("status tells that it is connected", || {
+        let (code, told) = status(&["--config", config, "--dir", dir_text]);
+        (code == Some(0)).then(|| assert!(told.contains(&format!(" as node {node}, since ")), "{told}"))
+    });
+    until("two samples are recorded", || {
+        let files = std::fs::read_dir(dir.join("agent/recorder")).ok()?;
+        let files = files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap());
+        let recording = files.fold(Recording::default(), |mut recording, text| {
+            recording.read(&text);
+            recording
+        });
+        (recording.samples.len() >= 2).then_some(())
+    });
+
+    let made = ctl(home.path(), &url, &key, &["snapshots", "create", "--without-iggy", "--wait"]);
+    assert_eq!(made.status.code(), Some(0), "{}", String::from_utf8_lossy(&made.stderr));
+    let list = ctl(home.path(), &url, &key, &["snapshots", "list", "--json"]);
+    let list: Value = serde_json::from_slice(&list.stdout).unwrap();
+    let (id, bundle) = (list["items"][0]["id"].to_string(), home.path().join("bundle.zip"));
+    let fetched =
+        ctl(home.path(), &url, &key, &["snapshots", "download", &id, "--output", bundle.to_str().unwrap()]);
+    assert_eq!(fetched.status.code(), Some(0), "{}", String::from_utf8_lossy(&fetched.stderr));
+    let mut bundle = zip::ZipArchive::new(std::fs::File::open(bundle).unwrap()).unwrap();
+    let by_agent = recorder(&serde_json::from_reader(bundle.by_name("report.json").unwrap()).unwrap());
+
+    let by_hand = |arguments: &[&str]| {
+        let mut command = warden(home.path(), &["snapshot", "--only=warden-recorder", "--output=-"]);
+        let output = command.args(["--format=json", "--fail-on=never"]).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        recorder(&serde_json::from_slice(&output.stdout).unwrap())
+    };
+    let by_folder = by_hand(&["--config", config, "--dir", dir_text]);
+    let settings = format!("[agent]\nstate_directory = {:?}\n", dir.join("agent"));
+    std::fs::write(home.path().join("warden.toml"), settings).unwrap();
+    let by_configuration = by_hand(&["--config", config]);
+    for (summary, charts) in [by_agent, by_folder, by_configuration] {
+        assert!(summary.contains(" of the last 1 d recorded, "), "{summary}");
+        assert!(charts.iter().any(|title| title == "Memory available, least"), "{charts:?}");
+    }
+    assert_eq!(up.stop().0, Some(0));
 }
 
 #[test]

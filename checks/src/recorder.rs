@@ -5,8 +5,8 @@
 //! mark: time, up, unit, cause, detail. Every other line is a sample, with an empty field for what is not known. What
 //! is torn or of a later form is passed over.
 
-/// Where the files are; their names sort from the oldest to the newest.
-pub const DIRECTORY: &str = "/var/lib/warden/recorder";
+/// Where the files are, below the agent's state; their names sort from the oldest to the newest.
+pub const DIRECTORY: &str = "recorder";
 pub const ENDING: &str = ".tsv";
 /// Seconds from one sample to the next.
 pub const PERIOD: u32 = 10;

@@ -70,7 +70,7 @@ pub fn drop_in(unit: &str, setting: &str) -> Advice {
 
 #[cfg(test)]
 pub mod testing {
-    use crate::host::Settings;
+    use crate::host::{STATE_DIRECTORY, Settings};
 
     /// A run as root with the packaged unit names, by process 99.
     pub fn settings() -> Settings {
@@ -78,6 +78,7 @@ pub mod testing {
             iggy_unit: "iggy.service".to_owned(),
             connectors_unit: "iggy-connectors.service".to_owned(),
             warden_unit: "warden.service".to_owned(),
+            state_directory: STATE_DIRECTORY.to_owned(),
             supervisor_url: None,
             since_seconds: 86_400,
             own_pid: 99,

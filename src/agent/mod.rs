@@ -213,8 +213,13 @@ fn snapshots(
     reports: mpsc::Sender<crate::protocol::FromNode>,
 ) -> anyhow::Result<(Arc<Snapshots>, mpsc::Receiver<Refused>)> {
     let outbox = Outbox::open(&settings.state_directory.join(OUTBOX), settings.outbox)?;
-    let (policy, iggy_budget) = (settings.policy.clone(), settings.iggy_budget);
-    let child = Child { program: own_program(), policy, iggy_budget, limit: SNAPSHOT_LIMIT };
+    let child = Child {
+        program: own_program(),
+        policy: settings.policy.clone(),
+        state: settings.state_directory.clone(),
+        iggy_budget: settings.iggy_budget,
+        limit: SNAPSHOT_LIMIT,
+    };
     let (settings, credentials, random) =
         (settings.clone(), surroundings.credentials.clone(), surroundings.random);
     let uploader = move || uploader(&settings, credentials.as_deref(), random);

@@ -15,7 +15,7 @@ use crate::config::units::Units;
 pub use crate::tls::ClientCertificate;
 
 /// Identity, ledger and audit log; the package makes it for the agent's own user.
-pub const STATE_DIRECTORY: &str = "/var/lib/warden";
+pub use warden_checks::host::STATE_DIRECTORY;
 /// What the running agent tells others on this host.
 pub const RUNTIME_DIRECTORY: &str = "/run/warden";
 /// Iggy's HTTP API as the server listens by default.
@@ -95,6 +95,12 @@ impl Settings {
         let mut fragments = Fragments::read(folder);
         let settings = Settings::of(&mut fragments);
         fragments.finish().map(|()| settings)
+    }
+
+    /// With all that the agent keeps below `dir`, wherever the files say: as `warden up --dir` has it.
+    #[must_use]
+    pub fn below(self, dir: &Path) -> Settings {
+        Settings { state_directory: dir.join("agent"), runtime_directory: dir.join("run"), ..self }
     }
 
     fn of(fragments: &mut Fragments) -> Settings {

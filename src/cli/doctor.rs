@@ -1,13 +1,12 @@
 //! `warden doctor`: what keeps this host from being a node that does what it is asked, and what to do about it.
 
 use std::io::Write;
-use std::path::PathBuf;
 
 use jiff::Timestamp;
 
 use super::terminal::{Painter, Style, harmless};
+use super::which::Which;
 use crate::agent::doctor::{Finding, Verdict, examine};
-use crate::config::fragments;
 
 /// Look for what keeps this host from being a node that does what it is asked
 ///
@@ -24,15 +23,15 @@ pub struct Arguments {
     #[arg(long)]
     json: bool,
 
-    /// The folder of warden.toml
-    #[arg(long, value_name = "FOLDER", default_value = fragments::FOLDER)]
-    config: PathBuf,
+    #[command(flatten)]
+    agent: Which,
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let dir = arguments.agent.dir()?;
     let now_ms = Timestamp::now().as_millisecond();
-    let findings = runtime.block_on(examine(&arguments.config, now_ms));
+    let findings = runtime.block_on(examine(arguments.agent.config(), dir.as_deref(), now_ms));
     // A resolver that hangs keeps its thread, and must not keep the prompt.
     runtime.shutdown_background();
     let mut out = std::io::stdout().lock();

@@ -27,6 +27,7 @@ mod supervisor;
 mod terminal;
 mod up;
 mod verify;
+mod which;
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -10,6 +10,7 @@ use clap::ValueEnum;
 use super::progress::{Manner, Progress};
 use super::seal::{Seal, without_ending};
 use super::stall::Watch;
+use super::which::Which;
 use super::{front, output, packing, plan, summary};
 use crate::config;
 use crate::snapshot::archive::Inventory;
@@ -52,8 +53,11 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE", env = "WARDEN_IGGY_TOKEN_FILE")]
     iggy_token_file: Option<PathBuf>,
 
+    #[command(flatten)]
+    agent: Which,
+
     /// Judge a recorded host instead of this one: a bundle, or a folder with its host/ folder
-    #[arg(long, value_name = "DIR|ZIP")]
+    #[arg(long, value_name = "DIR|ZIP", conflicts_with_all = ["config", "dir"])]
     host: Option<PathBuf>,
 
     /// Sign the bundle with this Ed25519 private key, as `openssl genpkey -algorithm ed25519` writes it
@@ -103,6 +107,10 @@ pub struct Arguments {
     #[arg(long)]
     json: bool,
 
+    /// Where the agent that asks for it keeps its state
+    #[arg(long, hide = true, value_name = "DIR")]
+    agent_state: Option<PathBuf>,
+
     /// This is the child process that does the work
     #[arg(long, hide = true)]
     pub in_child: bool,
@@ -149,6 +157,10 @@ fn diagnose(arguments: &Arguments, selection: Selection, watch: &Watch) -> anyho
     let whole_bundle = destination.format == Format::Zip;
     let seal = Seal::new(arguments.sign.as_deref(), &arguments.encrypt_to, whole_bundle)?;
     destination.ensure_writable(&seal)?;
+    let agent_state = match &arguments.agent_state {
+        Some(state) => Some(state.clone()),
+        None => arguments.agent.state_directory()?,
+    };
     let data = arguments.packing.place(arguments.host.is_some(), watch)?;
     if arguments.packing.wanted() {
         destination.ensure_holds_iggy()?;
@@ -166,6 +178,7 @@ fn diagnose(arguments: &Arguments, selection: Selection, watch: &Watch) -> anyho
         recording: arguments.host.clone(),
         policy: arguments.policy.clone(),
         anonymize: arguments.anonymize,
+        agent_state,
     };
     let mut snapshot = collect(&order, &mut |event| progress.observe(event))?;
     progress.say("writing the report");

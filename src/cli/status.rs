@@ -1,7 +1,6 @@
 //! `warden status`: how the agent on this host is, and what it looks after.
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -9,15 +8,15 @@ use serde::Serialize;
 use warden_checks::quantity;
 
 use super::terminal::{Painter, Style, harmless};
+use super::which::Which;
 use crate::agent::readings::Readings;
-use crate::agent::{Doing, LinkState, Observer, Settings, Status};
-use crate::config::fragments;
+use crate::agent::{Doing, LinkState, Observer, Status};
 use crate::protocol::RuntimeState;
 use crate::systemd::Bus;
 
 /// Tell how the agent on this host is: its link, its node, the runtimes, what is being done
 ///
-/// Reads what the running agent writes to /run/warden/status.json, and asks systemd about the runtimes. Needs no rights
+/// Reads what the running agent writes to /run/warden/status.json, or where --config or --dir say, and asks systemd about the runtimes. Needs no rights
 /// and changes nothing.
 #[derive(Debug, clap::Args)]
 #[command(
@@ -29,9 +28,8 @@ pub struct Arguments {
     #[arg(long)]
     json: bool,
 
-    /// The folder of warden.toml
-    #[arg(long, value_name = "FOLDER", default_value = fragments::FOLDER)]
-    config: PathBuf,
+    #[command(flatten)]
+    agent: Which,
 }
 
 const NOT_CONNECTED: u8 = 1;
@@ -47,7 +45,7 @@ struct Told {
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
-    let settings = Settings::load(&arguments.config)?;
+    let settings = arguments.agent.settings()?;
     let agent = Status::read(&settings.runtime_directory)?.filter(Status::is_alive);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let readings = Readings::new(settings.units.clone(), Arc::new(Bus::system()));
@@ -58,7 +56,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         serde_json::to_writer_pretty(&mut out, &told)?;
         writeln!(out)?;
     } else {
-        out.write_all(text(&told, Timestamp::now(), Painter::stdout()).as_bytes())?;
+        out.write_all(
+            text(&told, &arguments.agent.start_command(), Timestamp::now(), Painter::stdout()).as_bytes(),
+        )?;
     }
     Ok(match told.agent.map(|status| status.link) {
         None => NOT_RUNNING,
@@ -67,11 +67,11 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     })
 }
 
-fn text(told: &Told, now: Timestamp, paint: Painter) -> String {
+fn text(told: &Told, start: &str, now: Timestamp, paint: Painter) -> String {
     let mut text = match &told.agent {
         None => {
             let dead = paint.paint(Style::Red, "does not run");
-            format!("the agent {dead}; start it: systemctl start warden\n")
+            format!("the agent {dead}; start it: {}\n", harmless(start))
         }
         Some(status) => {
             let (style, advice) = match &status.link {
@@ -191,7 +191,7 @@ mod tests {
         let runtimes = vec![state("iggy", "loaded", "active"), state("connectors", "not-found", "inactive")];
         let told = Told { running: true, agent: Some(agent), runtimes };
         assert_eq!(
-            text(&told, now, Painter::plain()),
+            text(&told, "", now, Painter::plain()),
             concat!(
                 "connected to https://sup as node 610809900976570889, since 2026-03-16T12:03:10Z (10 s)\n",
                 "agent 0.1.0, PID 7, since 2026-03-16T12:00:00Z (3 min 20 s)\n",
@@ -207,7 +207,7 @@ mod tests {
     fn no_agent_is_told_with_what_to_do() {
         let told = Told { running: false, agent: None, runtimes: Vec::new() };
         assert_eq!(
-            text(&told, Timestamp::UNIX_EPOCH, Painter::plain()),
+            text(&told, "systemctl start warden", Timestamp::UNIX_EPOCH, Painter::plain()),
             "the agent does not run; start it: systemctl start warden\n"
         );
     }

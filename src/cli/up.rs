@@ -9,6 +9,7 @@ use clap::Args;
 use tokio_util::sync::CancellationToken;
 
 use super::terminal::harmless;
+use super::which::absolute;
 use super::{log, supervisor};
 use crate::agent::{self, Endpoint, Identity, Proxy, Surroundings, credentials_directory};
 use crate::supervisor::Supervisor;
@@ -53,8 +54,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let settings = arguments.supervisor.settings(dir.as_deref().map(|dir| dir.join("supervisor")))?;
     let mut agent = agent::Settings::load(&arguments.supervisor.config)?;
     if let Some(dir) = &dir {
-        agent.state_directory = dir.join("agent");
-        agent.runtime_directory = dir.join("run");
+        agent = agent.below(dir);
     }
     log::start();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -162,7 +162,7 @@ fn folder(path: &Path) -> anyhow::Result<PathBuf> {
         .mode(0o700)
         .create(path)
         .with_context(|| format!("cannot make {shown}"))?;
-    std::path::absolute(path).with_context(|| format!("cannot tell where {shown} is"))
+    absolute(path)
 }
 
 fn name(text: &str) -> Result<String, String> {

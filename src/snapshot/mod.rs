@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use warden_checks::host::IfAny;
-use warden_checks::host::{Answer, Cause, Clock, Request, Settings, Source};
+use warden_checks::host::{Answer, Cause, Clock, Request, STATE_DIRECTORY, Settings, Source};
 use warden_checks::iggy::{self, DataDirectory};
 use warden_checks::{Check, Host, Read, proc};
 
@@ -54,6 +54,8 @@ pub struct Order {
     pub inspect: Option<Mode>,
     /// Where that directory is; without it, where the running server or its configuration says.
     pub data: Option<Place>,
+    /// Where the agent keeps its state; the default is [`STATE_DIRECTORY`].
+    pub agent_state: Option<PathBuf>,
 }
 
 /// A data directory of Iggy, or an archive of one.
@@ -165,7 +167,11 @@ fn source(order: &Order, checks: &[&Check]) -> anyhow::Result<(Arc<dyn Source>, 
         .fill(&mut key)
         .map_err(|_| anyhow!("the system gives no random bytes for the redaction key"))?;
     let iggy_token = order.iggy_token_file.as_deref().map(Secret::read).transpose()?;
-    let live = Live::new(settings(order.since.unwrap_or(config::SINCE)), iggy_token)?;
+    let mut settings = settings(order.since.unwrap_or(config::SINCE));
+    if let Some(state) = &order.agent_state {
+        settings.state_directory = state.display().to_string();
+    }
+    let live = Live::new(settings, iggy_token)?;
     let mut sampled: Vec<&str> = checks
         .iter()
         .flat_map(|check| check.reads)
@@ -196,6 +202,7 @@ fn settings(since: Duration) -> Settings {
         iggy_unit: config::IGGY_UNIT.to_owned(),
         connectors_unit: config::CONNECTORS_UNIT.to_owned(),
         warden_unit: config::WARDEN_UNIT.to_owned(),
+        state_directory: STATE_DIRECTORY.to_owned(),
         supervisor_url: None,
         since_seconds: since.as_secs(),
         own_pid: std::process::id(),

@@ -241,7 +241,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::host::{Data, Recorded, Request, Settings, Uname};
+    use crate::host::{Data, Recorded, Request, Uname};
+    use crate::systemd::testing::settings;
 
     const OPEN: &str = "Name:\tiggy-server\nGid:\t1000\t1000\t1000\t1000\nGroups:\t1000 44\nCapEff:\t0000000000000000\nSeccomp:\t0\n";
 
@@ -260,18 +261,8 @@ mod tests {
     }
 
     fn with_unit(host: Recorded, user: &str, memlock: u64) -> Finding {
-        let settings = Settings {
-            iggy_unit: "iggy.service".to_owned(),
-            connectors_unit: "iggy-connectors.service".to_owned(),
-            warden_unit: "warden.service".to_owned(),
-            supervisor_url: None,
-            since_seconds: 86_400,
-            own_pid: 1,
-            effective_uid: 0,
-            capabilities: Vec::new(),
-        };
         let properties = json!({"LoadState": "loaded", "User": user, "LimitMEMLOCK": u64::MAX, "LimitMEMLOCKSoft": memlock});
-        run(&host.settings(settings).unit("iggy.service", properties).host()).unwrap()
+        run(&host.settings(settings()).unit("iggy.service", properties).host()).unwrap()
     }
 
     fn open() -> Recorded {

@@ -20,7 +20,7 @@ pub const CHECK: Check = Check {
     why: "Everything else in a snapshot is the moment it was taken, and the trouble was before. The agent's flight \
           recorder keeps a day of load, memory, disks, network and runtimes, so the minutes before a fault can be seen.",
     reads: &[
-        Read::Path(DIRECTORY),
+        Read::Path("/var/lib/warden/recorder"),
         Read::Path("/var/lib/warden/recorder/*.tsv"),
         Read::Path("/proc/meminfo"),
         Read::Path("/proc/sys/kernel/random/boot_id"),
@@ -53,7 +53,8 @@ const PRESSURES: [(&str, &str, f32, &str); 3] = [
 ];
 
 fn run(host: &Host) -> Result<Finding> {
-    let Some(entries) = host.list(DIRECTORY).if_any()? else {
+    let directory = format!("{}/{DIRECTORY}", host.settings()?.state_directory);
+    let Some(entries) = host.list(&directory).if_any()? else {
         return Ok(Finding::skip("no flight recorder has run on this host"));
     };
     let is_ours = |name: &str| name.ends_with(ENDING) && !name.starts_with('.');
@@ -63,7 +64,7 @@ fn run(host: &Host) -> Result<Finding> {
         .map(|entry| entry.name)
         .collect();
     names.sort();
-    let (recording, unread) = read(host, &names[names.len().saturating_sub(FILES)..])?;
+    let (recording, unread) = read(host, &directory, &names[names.len().saturating_sub(FILES)..])?;
     let clock = host.clock()?;
     let boot = host.value("/proc/sys/kernel/random/boot_id").ok();
     let ages = recording.ages((clock.seconds(), clock.up_us / 1_000_000), boot.as_deref());
@@ -110,12 +111,12 @@ fn run(host: &Host) -> Result<Finding> {
 }
 
 /// What the files hold, and why the first of those that could not be read was not. None at all is an error.
-fn read(host: &Host, names: &[String]) -> Result<(Recording, Option<Error>)> {
+fn read(host: &Host, directory: &str, names: &[String]) -> Result<(Recording, Option<Error>)> {
     let mut recording = Recording::default();
     let (mut unread, mut any) = (None, false);
     for name in names {
         // The oldest may have been removed since the listing.
-        match host.read(&format!("{DIRECTORY}/{name}")).if_any() {
+        match host.read(&format!("{directory}/{name}")).if_any() {
             Ok(text) => {
                 any = true;
                 recording.read(&text.unwrap_or_default());
@@ -252,7 +253,8 @@ mod tests {
     use std::fmt::Write;
 
     use super::*;
-    use crate::host::Recorded;
+    use crate::host::{Recorded, STATE_DIRECTORY, Settings};
+    use crate::systemd::testing::settings;
 
     const NOW: i64 = 1_795_262_400;
     const UP: i64 = 100_000;
@@ -291,11 +293,17 @@ mod tests {
         }
 
         fn host(self) -> Recorded {
+            self.host_of(STATE_DIRECTORY)
+        }
+
+        /// Whose agent keeps its state there.
+        fn host_of(self, state: &str) -> Recorded {
             Recorded::complete()
+                .settings(Settings { state_directory: state.to_owned(), ..settings() })
                 .at(NOW, UP)
                 .file("/proc/meminfo", "MemTotal: 1000000 kB\n")
                 .file("/proc/sys/kernel/random/boot_id", "boot\n")
-                .file(&format!("{DIRECTORY}/0000000007-20261121T000000Z.tsv"), &self.text)
+                .file(&format!("{state}/{DIRECTORY}/0000000007-20261121T000000Z.tsv"), &self.text)
         }
 
         fn judged(self) -> Finding {
@@ -322,8 +330,17 @@ mod tests {
     }
 
     #[test]
+    fn the_recording_is_where_the_agent_of_the_host_keeps_its_state() {
+        let elsewhere = "/home/ops/warden/agent";
+        let finding = run(&Tape::since(3600).well(3600, 7).host_of(elsewhere).host()).unwrap();
+        assert_eq!(finding.summary, "59 min 50 s of the last 1 d recorded, 0 changes of the runtimes");
+        let other = Tape::since(3600).well(3600, 7).host_of(elsewhere).settings(settings());
+        assert_eq!(run(&other.host()).unwrap().verdict(), Verdict::Skip);
+    }
+
+    #[test]
     fn without_a_recording_the_question_does_not_arise() {
-        let none = run(&Recorded::complete().at(NOW, UP).host()).unwrap();
+        let none = run(&Recorded::complete().settings(settings()).at(NOW, UP).host()).unwrap();
         assert_eq!(none.verdict(), Verdict::Skip);
         let empty = Tape::since(60).judged();
         assert_eq!(
@@ -442,10 +459,11 @@ mod tests {
 
     #[test]
     fn a_recording_that_may_not_be_read_is_unknown_and_a_part_of_it_noted() {
-        let path = format!("{DIRECTORY}/0000000001-20261121T000000Z.tsv");
+        let path = format!("{STATE_DIRECTORY}/{DIRECTORY}/0000000001-20261121T000000Z.tsv");
         let host = Tape::since(1200).well(1200, 7).host().denied(&path);
         let finding = run(&host.host()).unwrap();
         assert_eq!(finding.verdict(), Verdict::Note, "{finding:?}");
-        assert!(run(&Recorded::complete().at(NOW, UP).denied(&path).host()).is_err());
+        let denied = Recorded::complete().settings(settings()).at(NOW, UP).denied(&path);
+        assert!(run(&denied.host()).is_err());
     }
 }

@@ -49,7 +49,6 @@ const FILES_PERCENT: f64 = 70.0;
 const DAY: i64 = 86_400;
 /// One an hour: a link that is down now and then.
 const RECONNECTS: usize = 24;
-const STATE: &str = "/var/lib/warden";
 const STATE_BYTES: u64 = 1 << 30;
 /// Files of the state directory whose size is asked for.
 const LOOKED_INTO: usize = 300;
@@ -86,7 +85,7 @@ fn run(host: &Host) -> Result<Finding> {
             reconnects(host, &mut finding, &settings.warden_unit)?;
         }
     }
-    state(host, &mut finding);
+    state(host, &mut finding, &settings.state_directory);
     finding.summary = sentences.join("; ");
     Ok(finding)
 }
@@ -221,10 +220,10 @@ fn reconnects(host: &Host, finding: &mut Finding, name: &str) -> Result<()> {
 }
 
 /// Ledger, queue and flight recorder, each a file or a directory of files.
-fn state(host: &Host, finding: &mut Finding) {
-    let mut table = Table::new(format!("State in {STATE}"), ["file", "size", "on disk", "changed"]);
+fn state(host: &Host, finding: &mut Finding, place: &str) {
+    let mut table = Table::new(format!("State in {place}"), ["file", "size", "on disk", "changed"]);
     let mut total = 0_u64;
-    let mut directories = vec![STATE.to_owned()];
+    let mut directories = vec![place.to_owned()];
     let mut looked_into = 0;
     while let Some(directory) = directories.pop() {
         let entries = match host.list(&directory).if_any() {
@@ -239,7 +238,7 @@ fn state(host: &Host, finding: &mut Finding) {
             let path = format!("{directory}/{}", entry.name);
             match entry.kind {
                 // One level: what lies deeper are unpacked snapshots.
-                Kind::Directory if directory == STATE => directories.push(path),
+                Kind::Directory if directory == place => directories.push(path),
                 Kind::File if looked_into < LOOKED_INTO => {
                     looked_into += 1;
                     let Ok(stat) = host.stat(&path) else { continue };
@@ -257,7 +256,7 @@ fn state(host: &Host, finding: &mut Finding) {
             text,
             Advice::run(
                 "See what is large; old snapshots can go.",
-                format!("du -xah {STATE} | sort -h | tail -n 20"),
+                format!("du -xah '{place}' | sort -h | tail -n 20"),
             ),
         );
     }
@@ -271,7 +270,7 @@ mod tests {
     use super::*;
     use serde_json::{Value as Json, json};
 
-    use crate::host::{Data, LogText, Recorded, Request, Stat};
+    use crate::host::{Data, LogText, Recorded, Request, STATE_DIRECTORY, Stat};
     use crate::process::testing::stat;
     use crate::systemd::testing::settings;
 
@@ -399,10 +398,10 @@ mod tests {
             device: 1,
             inode: 1,
         };
-        let host =
-            by_hand(1).with(Request::Stat { path: format!("{STATE}/recorder/0001") }, Data::Stat(stat));
+        let host = by_hand(1)
+            .with(Request::Stat { path: format!("{STATE_DIRECTORY}/recorder/0001") }, Data::Stat(stat));
         assert_eq!(judged(host).problems[0].text, "Warden's state takes 2 GiB, more than 1 GiB");
-        let hidden = by_hand(1).without(Request::List { path: STATE.to_owned() }, Cause::Denied);
+        let hidden = by_hand(1).without(Request::List { path: STATE_DIRECTORY.to_owned() }, Cause::Denied);
         assert_eq!(judged(hidden).verdict(), Verdict::Note);
     }
 

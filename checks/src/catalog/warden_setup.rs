@@ -43,7 +43,8 @@ const OTHERS: u32 = 0o007;
 const LOOKED_INTO: usize = 100;
 
 fn run(host: &Host) -> Result<Finding> {
-    let name = host.settings()?.warden_unit;
+    let settings = host.settings()?;
+    let name = settings.warden_unit;
     let (unit, reason) = match systemd::find(host, &name)? {
         Found::Loaded(unit) => (Some(unit), String::new()),
         Found::NotLoaded(state) => (None, format!("{name} is not loaded ({state})")),
@@ -60,7 +61,7 @@ fn run(host: &Host) -> Result<Finding> {
         table: Table::new("Files", ["path", "kind", "mode", "owner", "as it should be"]),
         looked_at: 0,
     };
-    sheet.files(host, configuration);
+    sheet.files(host, configuration, &settings.state_directory);
     let mut directives =
         Table::new(format!("Directives of {name}"), ["directive", "value", "as it should be"]);
     match unit {
@@ -91,7 +92,7 @@ struct Sheet {
 }
 
 impl Sheet {
-    fn files(&mut self, host: &Host, configuration: Option<Stat>) {
+    fn files(&mut self, host: &Host, configuration: Option<Stat>, state: &str) {
         if let Some(stat) = configuration {
             self.owned_by_root(CONFIGURATION, &stat);
         }
@@ -126,7 +127,7 @@ impl Sheet {
             Ok(None) => {}
             Err(error) => self.unseen("/usr/bin/warden", &error),
         }
-        for (path, allowed) in [("/var/lib/warden", 0o770), ("/run/warden", 0o775)] {
+        for (path, allowed) in [(state, 0o770), ("/run/warden", 0o775)] {
             match host.stat(path).if_any() {
                 Ok(Some(stat)) => self.no_wider(path, &stat, allowed),
                 Ok(None) => {}

@@ -198,12 +198,18 @@ impl Clock {
     }
 }
 
+/// Where the packaged agent keeps its state, its flight recorder below it.
+pub const STATE_DIRECTORY: &str = "/var/lib/warden";
+
 /// How a run was set up: part of the recording, so that a replay judges by the same.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     pub iggy_unit: String,
     pub connectors_unit: String,
     pub warden_unit: String,
+    /// Where the agent of this host keeps its state.
+    #[serde(default = "state_directory")]
+    pub state_directory: String,
     /// `https://...` of the Supervisor, when this host has one.
     #[serde(default)]
     pub supervisor_url: Option<String>,
@@ -215,6 +221,11 @@ pub struct Settings {
     /// Permitted and effective capabilities, by name, of the process that asks.
     #[serde(default)]
     pub capabilities: Vec<String>,
+}
+
+/// Recordings did not always tell.
+fn state_directory() -> String {
+    STATE_DIRECTORY.to_owned()
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -172,7 +172,7 @@ fn current_configuration(data_directory: &str) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::host::{Data, Kind, Recorded, Request, Stat};
+    use crate::host::{Data, Kind, Recorded, Request, STATE_DIRECTORY, Stat};
     use serde_json::json;
 
     pub(crate) fn settings() -> Settings {
@@ -180,6 +180,7 @@ pub(crate) mod tests {
             iggy_unit: "iggy.service".to_owned(),
             connectors_unit: "iggy-connectors.service".to_owned(),
             warden_unit: "warden.service".to_owned(),
+            state_directory: STATE_DIRECTORY.to_owned(),
             supervisor_url: None,
             since_seconds: 86_400,
             own_pid: 1,

@@ -39,10 +39,14 @@ pub struct Finding {
 /// What it takes to see everything.
 const AS_ROOT: &str = "run this as root";
 
-/// Looks at everything, in the order in which one thing needs the other. `now_ms`: milliseconds since 1970 UTC.
-pub async fn examine(configuration: &Path, now_ms: i64) -> Vec<Finding> {
+/// Looks at everything, in the order in which one thing needs the other. `dir`: where this agent keeps all it has,
+/// whatever the configuration says. `now_ms`: milliseconds since 1970 UTC.
+pub async fn examine(configuration: &Path, dir: Option<&Path>, now_ms: i64) -> Vec<Finding> {
     let settings = match Settings::load(configuration) {
-        Ok(settings) => settings,
+        Ok(settings) => match dir {
+            Some(dir) => settings.below(dir),
+            None => settings,
+        },
         Err(problems) => {
             return vec![fail("configuration", problems, "mend the files; nothing runs before")];
         }
@@ -189,7 +193,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let text = "[agent]\nsupervisr = 1\n[units]\niggy = 2\n";
         std::fs::write(folder.path().join("warden.toml"), text).unwrap();
-        let findings = examine(folder.path(), 0).await;
+        let findings = examine(folder.path(), None, 0).await;
         assert_eq!((findings.len(), findings[0].verdict), (1, Verdict::Fail));
         assert_eq!(findings[0].told.lines().count(), 3, "{}", findings[0].told);
     }

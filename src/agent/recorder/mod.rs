@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use warden_checks::block::stores_data;
+pub use warden_checks::recorder::DIRECTORY;
 use warden_checks::recorder::PERIOD;
 
 use self::columns::{Columns, Physical};
@@ -22,9 +23,6 @@ use super::clock::BootTime;
 use super::executor::{Begun, Executor};
 use super::pulse::Pulse;
 use super::readings::{Readings, RuntimeReading};
-
-/// The directory of its files, in the agent's state directory.
-pub const DIRECTORY: &str = "recorder";
 
 /// Takes a sample every [`PERIOD`] seconds until it is told to stop. Whatever becomes of it, the agent goes on.
 pub async fn run(

@@ -31,6 +31,8 @@ pub struct Child {
     pub program: PathBuf,
     /// What this host masks besides; there need not be one.
     pub policy: PathBuf,
+    /// Where this agent keeps its state, and its flight recorder.
+    pub state: PathBuf,
     /// Bytes of the data directory that it packs at most.
     pub iggy_budget: u64,
     /// After this it is killed.
@@ -65,7 +67,9 @@ impl Child {
         let mut command = Command::new(&self.program);
         command
             .args(["snapshot", "--json", "--progress", "json", "--fail-on", "never", "--output"])
-            .arg(place);
+            .arg(place)
+            .arg("--agent-state")
+            .arg(&self.state);
         if wish.include_iggy {
             command.args(["--include-iggy", "--iggy-budget", &self.iggy_budget.to_string()]);
         }
@@ -161,7 +165,8 @@ mod tests {
         let copied = std::process::Command::new("cp").args([&text, &program]).status().unwrap();
         assert!(copied.success());
         let (policy, limit) = (folder.path().join("none"), Duration::from_secs(500));
-        let child = Child { program, policy, iggy_budget: 1, limit };
+        let state = folder.path().join("state");
+        let child = Child { program, policy, state, iggy_budget: 1, limit };
         let verdict = child
             .run(
                 &folder.path().join("place"),

@@ -333,6 +333,7 @@ mod tests {
         let child = Child {
             program: at("nothing"),
             policy: at("policy.toml"),
+            state: at("state"),
             iggy_budget: 1,
             limit: Duration::from_secs(1),
         };
