@@ -364,6 +364,26 @@ async fn a_snapshot_that_fails_comes_with_the_newest_lines_of_the_agents_log_mas
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_is_late_comes_with_the_newest_lines_of_the_agents_log() {
+    let short = |mut settings: Settings| {
+        settings.limits.snapshot_deadline_ms = 5_000;
+        settings
+    };
+    let fleet = Fleet::start(short).await;
+    let mut node = fleet.node().await;
+    // An archive would take minutes.
+    node.configure("upload_kib_per_second = 1");
+    node.start();
+    crate::support::until("it is linked", || node.told().contains("linked to").then_some(()));
+    let rows = fleet.ended(fleet.begin().await, |_| ()).await;
+    let code = json!("deadline_exceeded");
+    assert_eq!((&rows[0]["status"], &rows[0]["reason"]["code"]), (&json!("failed"), &code), "{rows:#?}");
+    let log: Vec<&str> =
+        rows[0]["log"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
+    assert!(log.iter().any(|line| line.contains(" INFO linked to the Supervisor")), "{log:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_the_policy_of_a_host_masks_is_masked_in_what_it_sends() {
     let fleet = Fleet::start(|settings| settings).await;
     let mut node = fleet.node().await;

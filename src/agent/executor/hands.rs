@@ -12,14 +12,12 @@ use crate::agent::audit::{self, Happened};
 use crate::agent::clock::sleep_until;
 use crate::agent::ledger::{Entry, NotWritten};
 use crate::agent::policy;
-use crate::agent::request::{Answer, Op, Record, Step, Task};
+use crate::agent::request::{Answer, OWN_UNIT, Op, Record, Step, Task};
 use crate::agent::snapshots::Wish;
 use crate::config::policy::{Asked, snapshots};
 use crate::protocol::{Code, Outcome, Reason, UnitChange, Work};
 use crate::systemd::{CallError, Error, Jobs, Manager, Verb};
 
-/// The agent's own unit.
-const OWN_UNIT: &str = "warden.service";
 /// Why a snapshot failed, when that cannot be masked.
 const WITHHELD: &str = "the snapshot failed, and why is not told: the policy of this host is not understood";
 /// Between two attempts to reach the bus.
@@ -82,6 +80,11 @@ pub async fn does(hands: SharedHands, op: Op) -> Answer {
             let unit = hands.unit.clone().unwrap_or_default();
             let policy = hands.shared.settings.policy.clone();
             let lines = tokio::task::spawn_blocking(move || journal::newest_lines(&unit, since, &policy));
+            Answer::Journal(lines.await.unwrap_or_default())
+        }
+        Op::OwnLog => {
+            let policy = hands.shared.settings.policy.clone();
+            let lines = tokio::task::spawn_blocking(move || journal::own_newest_lines(&policy));
             Answer::Journal(lines.await.unwrap_or_default())
         }
     }

@@ -250,13 +250,7 @@ impl Course {
                 self.look(Look::AfterJob)
             }
             (State::Following(_), Answer::JobLost) => self.pause(Look::AfterJob, now.after(TRY_AGAIN)),
-            (State::Journal(outcome), Answer::Journal(lines)) => {
-                let mut outcome = *outcome;
-                if let Outcome::Rejected { result: Some(change), .. } = &mut outcome {
-                    change.journal = lines;
-                }
-                self.finish(outcome)
-            }
+            (State::Journal(outcome), Answer::Journal(lines)) => self.finish_with(*outcome, lines),
             // An answer of one kind to an operation of another.
             _ => Vec::new(),
         }

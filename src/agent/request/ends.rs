@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::course::{Course, Effects, InFlight, Look, State, Then};
-use super::{Effect, Op, Step, Task, words};
+use super::{Effect, OWN_UNIT, Op, Step, Task, words};
 use crate::agent::actions::UnitAction;
 use crate::agent::clock::BootTime;
 use crate::protocol::{Code, Outcome, Reason, UnitChange};
@@ -38,7 +38,7 @@ impl Course {
         }
         match (&self.task, self.begun) {
             (_, true) => self.look(Look::Last),
-            (Task::Snapshot(_), false) => self.reject(Code::DeadlineExceeded, words::SNAPSHOT_LATE),
+            (Task::Snapshot(_), false) => self.end_late_snapshot(),
             (Task::Unit { .. } | Task::Unsupported(_), false) => {
                 self.reject(Code::DeadlineExceeded, words::NOT_BEGUN)
             }
@@ -163,6 +163,24 @@ impl Course {
         let outcome = Outcome::Rejected { reason: Reason { code, reason }, result };
         let since = self.called_at.map_or(Duration::ZERO, |called| now.since(called));
         self.doing(State::Journal(Box::new(outcome)), Op::Journal { since })
+    }
+
+    /// With what the agent logged last: what it was at, nobody else can tell.
+    fn end_late_snapshot(&mut self) -> Effects {
+        let outcome = Outcome::rejected(Code::DeadlineExceeded, words::SNAPSHOT_LATE);
+        self.doing(State::Journal(Box::new(outcome)), Op::OwnLog)
+    }
+
+    /// The end that the lines were fetched for, with them.
+    pub(super) fn finish_with(&mut self, mut outcome: Outcome, journal: Vec<String>) -> Effects {
+        if let Outcome::Rejected { result, .. } = &mut outcome {
+            if let Some(change) = result {
+                change.journal = journal;
+            } else if !journal.is_empty() {
+                *result = Some(UnitChange { unit: OWN_UNIT.to_owned(), journal, ..UnitChange::default() });
+            }
+        }
+        self.finish(outcome)
     }
 
     pub(super) fn change(&self, after: Option<Standing>) -> UnitChange {

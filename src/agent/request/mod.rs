@@ -33,6 +33,9 @@ use crate::systemd::{Error, Standing, Verb};
 
 pub use course::Course;
 
+/// The agent's own unit.
+pub const OWN_UNIT: &str = "warden.service";
+
 /// How far a request has come, as the ledger has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -129,6 +132,8 @@ pub enum Op {
     Journal {
         since: Duration,
     },
+    /// Fetch what this agent logged last; the answer is the same.
+    OwnLog,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

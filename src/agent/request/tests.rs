@@ -1,335 +1,12 @@
 //! Every order of events, any of them twice or not at all, and a crash anywhere: one effect at most, and an end.
 
-use std::time::Duration;
+mod world;
 
 use proptest::prelude::*;
 
+use self::world::{DEADLINE, Happening, SPANS, World, happening};
 use super::*;
-use crate::agent::actions;
-use crate::agent::clock::BootTime;
-use crate::protocol::{Action, Code, UnitState};
-use crate::systemd::Job;
-
-const DEADLINE: BootTime = BootTime(60_000);
-const SPANS: Spans = Spans { settle: Duration::from_secs(3) };
-
-/// Something that happens.
-#[derive(Debug, Clone, Copy)]
-enum Happening {
-    /// The operation under way is done, and its answer arrives so often: not at all, once, twice.
-    Done(usize),
-    /// It fails in the way it can.
-    Fails,
-    /// A write to the ledger fails, and was made all the same, or was not.
-    Doubtful {
-        written: bool,
-    },
-    /// An answer from before arrives once more.
-    Stale(usize),
-    /// A call that is on its way reaches systemd.
-    Arrives,
-    /// The job under way ends.
-    JobEnds {
-        well: bool,
-    },
-    /// The agent is killed, with what it was about to do done or not, and starts again.
-    Crash {
-        done: bool,
-    },
-    Reboot,
-    Cancel,
-    Settled,
-    Later(u64),
-    /// systemd itself starts the unit anew.
-    Restarts,
-}
-
-fn happening() -> impl Strategy<Value = Happening> {
-    prop_oneof![
-        24 => Just(Happening::Done(1)),
-        2 => Just(Happening::Done(0)),
-        3 => Just(Happening::Done(2)),
-        3 => Just(Happening::Fails),
-        3 => any::<bool>().prop_map(|written| Happening::Doubtful { written }),
-        3 => (0_usize..64).prop_map(Happening::Stale),
-        6 => Just(Happening::Arrives),
-        6 => any::<bool>().prop_map(|well| Happening::JobEnds { well }),
-        4 => any::<bool>().prop_map(|done| Happening::Crash { done }),
-        1 => Just(Happening::Reboot),
-        1 => Just(Happening::Cancel),
-        1 => Just(Happening::Settled),
-        4 => (1_u64..20_000).prop_map(Happening::Later),
-        1 => Just(Happening::Restarts),
-    ]
-}
-
-/// systemd, the ledger on disk, and the agent between them.
-struct World {
-    action: Action,
-    now: BootTime,
-    rebooted: bool,
-    runs: bool,
-    invocation: u32,
-    /// Sent, and not yet done: on its way to systemd, or with polkit.
-    on_its_way: Option<Verb>,
-    /// systemd has it, and does it by then, or never.
-    decided_by: Option<BootTime>,
-    job: Option<(String, Verb)>,
-    ended: Vec<(String, String)>,
-    jobs: u32,
-    /// What this is all about: how often a call of ours became a job.
-    effects: u32,
-    ledger: Option<Record>,
-    course: Course,
-    op: Option<(u32, Op)>,
-    answers: Vec<(u32, Answer)>,
-    told: Vec<Outcome>,
-    /// What there was of effects, with the one that may be on its way, when an outcome was first told.
-    effects_told: Option<u32>,
-}
-
-impl World {
-    fn new(action: Action, runs: bool) -> World {
-        let (course, effects) = Course::receive(task(action), DEADLINE, SPANS);
-        let mut world = World {
-            action,
-            now: BootTime(0),
-            rebooted: false,
-            runs,
-            invocation: u32::from(runs),
-            on_its_way: None,
-            decided_by: None,
-            job: None,
-            ended: Vec::new(),
-            jobs: 0,
-            effects: 0,
-            ledger: None,
-            course,
-            op: None,
-            answers: Vec::new(),
-            told: Vec::new(),
-            effects_told: None,
-        };
-        world.take(effects);
-        world
-    }
-
-    fn take(&mut self, effects: Vec<Effect>) {
-        for effect in effects {
-            match effect {
-                Effect::Do(number, op) => self.op = Some((number, op)),
-                Effect::TellFinished(outcome) | Effect::TellRefused(outcome) => {
-                    let possible = self.effects + u32::from(self.on_its_way.is_some());
-                    self.effects_told.get_or_insert(possible);
-                    self.told.push(*outcome);
-                }
-                Effect::TellAccepted | Effect::TellProgress(_) | Effect::Settle => {}
-            }
-        }
-    }
-
-    fn send(&mut self, event: Event) {
-        let effects = self.course.handle(event, self.now);
-        self.take(effects);
-    }
-
-    fn happen(&mut self, happening: Happening) {
-        match happening {
-            Happening::Done(times) => {
-                let Some((number, op)) = self.op.clone() else { return };
-                let Some(answer) = self.does(&op) else { return };
-                self.op = None;
-                self.answers.push((number, answer.clone()));
-                for _ in 0..times {
-                    self.send(Event::Answer(number, answer.clone()));
-                }
-            }
-            Happening::Fails => self.fails(),
-            Happening::Doubtful { written } => {
-                let Some((number, op @ Op::Record(_))) = self.op.clone() else { return };
-                if written {
-                    self.does(&op);
-                }
-                self.fail(number, Answer::Doubtful("it broke".into()));
-            }
-            Happening::Stale(which) => {
-                let stale = self.answers.get(which % self.answers.len().max(1)).cloned();
-                if let Some((number, answer)) = stale {
-                    self.send(Event::Answer(number, answer));
-                }
-            }
-            Happening::Arrives => self.arrives(),
-            Happening::JobEnds { well } => self.job_ends(well),
-            Happening::Crash { done } => self.crash(done),
-            Happening::Reboot => {
-                self.crash_into(true);
-            }
-            Happening::Cancel => self.send(Event::Cancel),
-            Happening::Settled => self.send(Event::Settled),
-            Happening::Later(millis) => {
-                self.pass(self.now.after(Duration::from_millis(millis)));
-                self.send(Event::Tick);
-            }
-            Happening::Restarts => {
-                if self.runs && self.job.is_none() {
-                    self.invocation += 1;
-                }
-            }
-        }
-    }
-
-    /// Does what was asked for; nothing while it must wait.
-    fn does(&mut self, op: &Op) -> Option<Answer> {
-        match op {
-            Op::Record(record) => {
-                self.ledger = Some((**record).clone());
-                Some(Answer::Recorded)
-            }
-            Op::Recall => Some(if self.ledger.is_some() { Answer::Recorded } else { Answer::NotThere }),
-            Op::Turn => Some(Answer::Turn),
-            Op::Policy => Some(Answer::Allowed),
-            Op::Snapshot(_) => Some(Answer::Snapshot(Box::new(Outcome::Completed { result: None }))),
-            Op::Look => Some(Answer::Standing { standing: Box::new(self.standing()), bus: "bus 1".into() }),
-            Op::Call(verb) => {
-                self.on_its_way = Some(*verb);
-                self.arrives();
-                Some(Answer::Called { job: self.job.clone()?.0 })
-            }
-            Op::Follow { job } => {
-                let ended = self.ended.iter().find(|(path, _)| path == job);
-                let gone = self.job.as_ref().is_none_or(|(path, _)| path != job);
-                ended
-                    .map(|(_, result)| Answer::JobEnded(Some(result.clone())))
-                    .or(gone.then_some(Answer::JobEnded(None)))
-            }
-            Op::Quiet { .. } => {
-                let since = self.now.after(looks::POLKIT);
-                self.decided_by = self.on_its_way.map(|_| self.decided_by.unwrap_or(since));
-                Some(Answer::Quiet)
-            }
-            Op::Pause { until } => {
-                self.pass(self.now.max(*until));
-                Some(Answer::Paused)
-            }
-            Op::Journal { .. } => Some(Answer::Journal(vec!["a line".into()])),
-        }
-    }
-
-    fn fails(&mut self) {
-        let Some((number, op)) = self.op.clone() else { return };
-        let answer = match op {
-            Op::Record(_) => Answer::NotRecorded("disk full".into()),
-            Op::Recall => Answer::Unread,
-            Op::Policy => Answer::Denied("not here".into()),
-            Op::Look => Answer::NotSeen(Error::Unavailable("no bus".into())),
-            Op::Call(verb) => {
-                self.on_its_way = Some(verb);
-                Answer::Lost
-            }
-            Op::Follow { .. } => Answer::JobLost,
-            Op::Turn | Op::Snapshot(_) | Op::Quiet { .. } | Op::Pause { .. } | Op::Journal { .. } => return,
-        };
-        self.fail(number, answer);
-    }
-
-    fn fail(&mut self, number: u32, answer: Answer) {
-        self.op = None;
-        self.answers.push((number, answer.clone()));
-        self.send(Event::Answer(number, answer));
-    }
-
-    /// It gets later. What polkit has not let through yet, it lets through at the last moment.
-    fn pass(&mut self, now: BootTime) {
-        self.now = now;
-        if self.decided_by.is_some_and(|decided| decided <= now) {
-            self.arrives();
-        }
-    }
-
-    fn arrives(&mut self) {
-        self.decided_by = None;
-        let Some(verb) = self.on_its_way.take() else { return };
-        self.effects += 1;
-        self.jobs += 1;
-        self.job = Some((format!("/job/{}", self.jobs), verb));
-    }
-
-    fn job_ends(&mut self, well: bool) {
-        let Some((path, verb)) = self.job.take() else { return };
-        self.ended.push((path, if well { "done" } else { "failed" }.into()));
-        match verb {
-            Verb::Start | Verb::Restart => {
-                self.invocation += 1;
-                self.runs = well;
-            }
-            Verb::Stop => self.runs = false,
-        }
-    }
-
-    fn crash(&mut self, done: bool) {
-        match self.op.clone() {
-            Some((_, Op::Call(verb))) if done => self.on_its_way = Some(verb),
-            Some((_, op @ Op::Record(_))) if done => {
-                self.does(&op);
-            }
-            _ => {}
-        }
-        self.crash_into(false);
-    }
-
-    fn crash_into(&mut self, reboot: bool) {
-        if reboot {
-            self.rebooted = true;
-            (self.on_its_way, self.decided_by, self.job) = (None, None, None);
-            self.ended.clear();
-            (self.invocation, self.runs) = (self.invocation + 1, true);
-        }
-        self.op = None;
-        self.answers.clear();
-        let task = task(self.action);
-        let (course, effects) = match self.ledger.clone() {
-            Some(record) => Course::recover(task, record, DEADLINE, SPANS, !reboot, self.now),
-            // The Supervisor was never told that it is accepted, and sends it again; unless it was told the end.
-            None if self.told.is_empty() => {
-                Course::receive(task, self.now.after(Duration::from_secs(60)), SPANS)
-            }
-            None => return,
-        };
-        self.course = course;
-        self.take(effects);
-    }
-
-    fn standing(&self) -> Standing {
-        let job = self.job.as_ref().map(|(path, verb)| {
-            let kind = match verb {
-                Verb::Start => "start",
-                Verb::Stop => "stop",
-                Verb::Restart => "restart",
-            };
-            Job { path: path.clone(), kind: kind.into() }
-        });
-        let invocation_id = if self.invocation == 0 { String::new() } else { self.invocation.to_string() };
-        let active_state = if self.runs { "active" } else { "inactive" }.to_owned();
-        let state = UnitState { active_state, invocation_id, ..UnitState::default() };
-        Standing { load_state: "loaded".into(), state, restarts: 0, job }
-    }
-
-    /// Lets the rest happen as it should, until the end.
-    fn run_out(&mut self) {
-        for _ in 0..200 {
-            if self.course.is_over() {
-                return;
-            }
-            self.happen(Happening::Arrives);
-            self.happen(Happening::JobEnds { well: true });
-            self.happen(if self.op.is_some() { Happening::Done(1) } else { Happening::Later(1_000) });
-        }
-    }
-}
-
-fn task(action: Action) -> Task {
-    Task::Unit { action: actions::of(action).unwrap(), unit: "iggy.service".into() }
-}
+use crate::protocol::{Action, Code};
 
 fn action() -> impl Strategy<Value = Action> {
     prop_oneof![Just(Action::Start), Just(Action::Stop), Just(Action::Restart)]
@@ -571,4 +248,32 @@ fn an_outcome_the_supervisor_had_first_is_settled_with_the_end() {
         }
     }
     assert_eq!(effects.last(), Some(&Effect::Settle));
+}
+
+#[test]
+fn a_snapshot_that_is_late_ends_with_what_the_agent_logged_last() {
+    let wish = Wish { redact_secrets: true, include_iggy: false, offer: None };
+    for (answer, lines) in [(Some(vec!["a line".to_owned()]), 1), (Some(Vec::new()), 0), (None, 0)] {
+        let (mut course, mut effects) = Course::receive(Task::Snapshot(wish), DEADLINE, SPANS);
+        let number = |effects: &[Effect]| match effects.last() {
+            Some(Effect::Do(number, op)) => (*number, op.clone()),
+            other => panic!("{other:?}"),
+        };
+        for answer in [Answer::Recorded, Answer::Turn] {
+            effects = course.handle(Event::Answer(number(&effects).0, answer), BootTime(0));
+        }
+        assert_eq!(number(&effects).1, Op::Snapshot(wish));
+        let (asked, op) = number(&course.handle(Event::Tick, DEADLINE));
+        assert_eq!(op, Op::OwnLog);
+        // Where no answer comes, it ends all the same.
+        let effects = match answer {
+            Some(answer) => course.handle(Event::Answer(asked, Answer::Journal(answer)), DEADLINE),
+            None => course.handle(Event::Tick, course.wake()),
+        };
+        let Some(Effect::Do(_, Op::Record(record))) = effects.first() else { panic!("{effects:?}") };
+        let Some(Outcome::Rejected { reason, result }) = &record.outcome else { panic!("{record:?}") };
+        assert_eq!((reason.code, reason.reason.as_str()), (Code::DeadlineExceeded, words::SNAPSHOT_LATE));
+        let told = result.as_ref().map(|change| (change.unit.as_str(), change.journal.len()));
+        assert_eq!(told, (lines > 0).then_some((OWN_UNIT, lines)));
+    }
 }

@@ -138,6 +138,8 @@ impl Snapshots {
     /// The request is over and known to be: what lies in the outbox of it may go.
     pub fn settled(&self, request: u64) {
         self.outbox.remove(For::Request(request));
+        // One that was given up by its deadline has left it.
+        self.mailboxes().remove(&request);
     }
 
     async fn take_and_send(

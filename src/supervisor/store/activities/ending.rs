@@ -16,7 +16,8 @@ const BATCH: i64 = 500;
 /// What a node says of how an activity ended. True when it was this call that ended it; false when it had ended
 /// before, or is not this node's.
 ///
-/// What comes after the deadline changes no status; whether the unit was changed is still told, in the result.
+/// What comes after the deadline changes no status; whether the unit was changed is still told, in the result; of a snapshot,
+/// what its agent logged.
 pub async fn finished(store: &Store, node: u64, finished: &Finished, now: i64) -> Result<bool> {
     let mut change = store.change().await?;
     let end = End { activity: finished.request, node: Some(node), only: None, outcome: &finished.outcome };
@@ -60,7 +61,11 @@ async fn learn_late(change: &mut Change, node: u64, finished: &Finished) -> Resu
     .bind(json(result)?)
     .execute(change.connection())
     .await?;
-    Ok(done.rows_affected() == 1)
+    let learnt = done.rows_affected() == 1;
+    if learnt {
+        snapshots::learn_late(change, finished.request, result).await?;
+    }
+    Ok(learnt)
 }
 
 /// Activities whose deadline passed, with the state they were seen in: queued ones at once, those the node may

@@ -19,7 +19,7 @@ use super::columns::{self, Columns, json, key};
 use super::deployments::Plan;
 use super::page::paged;
 use super::{Change, Page, Paged, Result, Store};
-use crate::protocol::{Outcome, Reason, SnapshotProgress};
+use crate::protocol::{Outcome, Reason, SnapshotProgress, UnitChange};
 
 /// The action of a run, as async actions name it.
 pub const ACTION: &str = "snapshot";
@@ -206,9 +206,7 @@ pub(super) async fn ended(change: &mut Change, activity: u64, outcome: &Outcome,
     let (status, reason, log) = match outcome {
         Outcome::Completed { .. } => (Status::Completed, None, None),
         Outcome::Rejected { reason, result } => {
-            let lines = result.iter().flat_map(|change| &change.journal).take(LOG_LINES);
-            let log: Vec<String> = lines.map(|line| columns::plain(line, LOG_LINE)).collect();
-            (Status::Failed, Some(json(reason)?), Some(log).filter(|log| !log.is_empty()))
+            (Status::Failed, Some(json(reason)?), result.as_ref().and_then(log_in))
         }
     };
     sqlx::query(
@@ -223,6 +221,23 @@ pub(super) async fn ended(change: &mut Change, activity: u64, outcome: &Outcome,
     .execute(change.connection())
     .await
     .map(|_| ())
+}
+
+/// What the node tells of a snapshot, if it is one, that had failed before by its deadline.
+pub(super) async fn learn_late(change: &mut Change, activity: u64, result: &UnitChange) -> Result<()> {
+    let Some(log) = log_in(result) else { return Ok(()) };
+    sqlx::query("UPDATE snapshots SET log = $2 WHERE id = $1 AND status = 'failed' AND log IS NULL")
+        .bind(key(activity))
+        .bind(json(&log)?)
+        .execute(change.connection())
+        .await
+        .map(|_| ())
+}
+
+fn log_in(result: &UnitChange) -> Option<Vec<String>> {
+    let lines = result.journal.iter().take(LOG_LINES);
+    let log: Vec<String> = lines.map(|line| columns::plain(line, LOG_LINE)).collect();
+    Some(log).filter(|log| !log.is_empty())
 }
 
 async fn in_progress(change: &mut Change, deployment: u64) -> Result<bool> {
