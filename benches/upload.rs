@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
-use warden::agent::upload::{Archive, STALLED, Uploader, forget};
+use warden::agent::upload::{AT_ONCE, Archive, STALLED, Uploader, forget};
 use warden::protocol::UploadGrant;
 use warden::supervisor::objects::{Announced, GRANT_LIFE, Key, Local, Objects, WHOLE_UPLOAD_BYTES, local};
 
@@ -77,6 +77,7 @@ impl Way {
             allowed: Box::new(|_| true),
             bytes_per_second: None,
             patience: STALLED,
+            at_once: AT_ONCE,
             random: || 0.0,
         };
         Way { objects: Objects::Local(kept), uploader }

@@ -1,6 +1,9 @@
 //! Calls of the kernel that have no safe wrapper: the only place where unsafe code stands.
 
-#![expect(unsafe_code, reason = "ioprio_set(2) and adjtimex(2) have no safe wrapper")]
+#![expect(unsafe_code, reason = "ioprio_set(2), sync_file_range(2) and adjtimex(2) have no safe wrapper")]
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
 
 use nix::libc;
 use warden_checks::host::KernelClock;
@@ -18,6 +21,14 @@ pub fn idle_disk() {
     const CLASS_IDLE: i32 = 3 << 13;
     // SAFETY: it takes three numbers and no pointer, and only the calling thread is changed.
     unsafe { libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, THIS_THREAD, CLASS_IDLE) };
+}
+
+/// Has the kernel begin to write these bytes of the file to their disk, and does not wait for it: who syncs later has
+/// less to wait for, and no heap of dirty pages grows. A filesystem that cannot do it writes when it likes.
+pub fn begin_writing(file: &File, offset: u64, bytes: u64) {
+    let (Ok(offset), Ok(bytes)) = (i64::try_from(offset), i64::try_from(bytes)) else { return };
+    // SAFETY: it takes numbers and no pointer; the descriptor is open as long as the file is borrowed.
+    unsafe { libc::sync_file_range(file.as_raw_fd(), offset, bytes, libc::SYNC_FILE_RANGE_WRITE) };
 }
 
 /// What the kernel holds of its clock (adjtimex(2)); `None` where it does not say.

@@ -9,6 +9,7 @@ mod kernel;
 pub mod protocol;
 pub mod said;
 pub mod secret;
+pub mod sha256;
 pub mod snapshot;
 pub mod supervisor;
 pub mod systemd;

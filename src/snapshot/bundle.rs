@@ -8,7 +8,6 @@ use crc32fast::Hasher;
 use flate2::Compression;
 use flate2::write::DeflateEncoder;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use warden_checks::host::Clock;
 
 use super::Snapshot;
@@ -16,6 +15,7 @@ use super::archive::container::{Container, Label};
 use super::archive::{self, Inventory, Mask};
 use super::report::{self, Outcome};
 use super::signature::{PublicKey, SigningKey};
+use crate::sha256::{self, Sha256};
 
 /// Changes when a reader of the previous version could misread this one.
 pub const MANIFEST_VERSION: u32 = 1;
@@ -229,12 +229,12 @@ impl<W: Write> Members<W> {
         let (id, label) = self.next(path);
         self.container.begin_stored(id, &label)?;
         let data_at = self.container.written();
-        let (crc, hash) = (Hasher::new(), Sha256::new());
+        let (crc, hash) = (Hasher::new(), Sha256::default());
         let member = Member { container: &mut self.container, crc, hash, bytes: 0 };
         let (told, member) = write(BufWriter::new(member))?;
         let Member { crc, hash, bytes, .. } = member.into_inner().map_err(|error| error.into_error())?;
         self.container.end(bytes, crc.finalize(), data_at)?;
-        Ok((told, FileEntry { path: path.to_owned(), bytes, sha256: hex(&hash.finalize()) }))
+        Ok((told, FileEntry { path: path.to_owned(), bytes, sha256: sha256::hex(&hash.finish()) }))
     }
 
     fn next(&mut self, path: &str) -> (u32, Label) {
@@ -284,10 +284,10 @@ fn manifest(report: &report::Report, files: &[(String, Vec<u8>)], signer: Option
             wall_us: check.cost.map(|cost| cost.wall_us),
         }
     });
-    let entry = |(path, content): &(String, Vec<u8>)| FileEntry {
-        path: path.clone(),
-        bytes: content.len() as u64,
-        sha256: hex(&Sha256::digest(content)),
+    let entry = |(path, content): &(String, Vec<u8>)| {
+        let mut hash = Sha256::default();
+        hash.update(content);
+        FileEntry { path: path.clone(), bytes: content.len() as u64, sha256: sha256::hex(&hash.finish()) }
     };
     Manifest {
         version: MANIFEST_VERSION,
@@ -309,8 +309,4 @@ fn manifest(report: &report::Report, files: &[(String, Vec<u8>)], signer: Option
 
 fn could_not_tell(outcome: Outcome) -> bool {
     matches!(outcome, Outcome::Unknown | Outcome::TimedOut | Outcome::Panicked)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -7,13 +7,13 @@ use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use warden_checks::quantity;
 use zip::{ZipArchive, ZipReadOptions};
 
 use super::archive_end::{Encrypted, open_archive};
 use super::bundle::{ED25519, FileEntry, MANIFEST, MANIFEST_VERSION, SIGNATURE, Signer};
 use super::signature::{PublicKey, SIGNATURE_BYTES};
+use crate::sha256::{self, Sha256};
 
 /// The manifest is the one file that is held in memory: 150 bytes a file.
 const MANIFEST_BYTES: u64 = 32 << 20;
@@ -310,7 +310,7 @@ fn difference<R: Read + Seek>(
     let options = ZipReadOptions::new();
     let entry = archive.by_index_with_options(index, options)?;
     let mut source = entry.take(file.bytes.saturating_add(1));
-    let (mut digest, mut bytes, mut chunk) = (Sha256::new(), 0, vec![0; CHUNK]);
+    let (mut digest, mut bytes, mut chunk) = (Sha256::default(), 0, vec![0; CHUNK]);
     loop {
         let count = source.read(&mut chunk)?;
         if count == 0 {
@@ -325,8 +325,8 @@ fn difference<R: Read + Seek>(
         let has = if bytes > file.bytes { String::new() } else { format!("{bytes} bytes ") };
         return Ok(Some(format!("holds {has}{than} the {} bytes that the manifest says", file.bytes)));
     }
-    let sha256: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok((sha256 != file.sha256).then(|| "was changed: its content has another SHA-256".to_owned()))
+    Ok((sha256::hex(&digest.finish()) != file.sha256)
+        .then(|| "was changed: its content has another SHA-256".to_owned()))
 }
 
 /// A path that any system unpacks below the folder it was told to, and no terminal stumbles over.

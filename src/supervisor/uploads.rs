@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::objects::{Announced, Error, GRANT_LIFE, Objects, WHOLE_UPLOAD_BYTES, digest_from_hex};
+use super::objects::{Announced, Error, GRANT_LIFE, Objects, WHOLE_UPLOAD_BYTES};
 use super::store::snapshots::{self, Removal};
 use super::store::{self, Store};
 use crate::protocol::{SnapshotProgress, ToNode, UploadGrant, UploadRefusal, UploadWanted, Uploaded};
+use crate::sha256;
 
 /// Shared by all connections.
 #[derive(Clone)]
@@ -95,7 +96,7 @@ impl Uploads {
     async fn grant(&self, node: u64, wanted: &UploadWanted) -> Result<ToNode, Failed> {
         let Inner { store, objects, limits, .. } = &*self.0;
         let request = wanted.request;
-        let sha256 = digest_from_hex(&wanted.sha256)
+        let sha256 = sha256::from_hex(&wanted.sha256)
             .ok_or(Failed::Refused(UploadRefusal::Mismatch, "a SHA-256 has 64 hex digits".to_owned()))?;
         if wanted.size > limits.largest {
             let Limits { largest, .. } = limits;

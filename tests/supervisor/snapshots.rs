@@ -3,7 +3,8 @@
 use warden::protocol::{
     Code, Finished, Outcome, SnapshotProgress, ToNode, Upload, UploadRefusal, UploadWanted, Uploaded, Work,
 };
-use warden::supervisor::objects::{Key, Local, Objects, hex};
+use warden::sha256::hex;
+use warden::supervisor::objects::{Key, Local, Objects};
 use warden::supervisor::store::activities::{self, Order};
 use warden::supervisor::store::async_actions;
 use warden::supervisor::store::deployments::{Deployment, Scope};

@@ -74,7 +74,9 @@ async fn an_answer_that_is_lost_after_the_whole_body_costs_one_part_and_makes_no
     for in_s3 in [false, true] {
         let plans = [Fate::CutAfter(0), Fate::ResetAfter(0), Fate::ResetAfter(20), Fate::CutAfter(15)];
         let (sending, _) = arrives_though(in_s3, &plans.map(down)).await;
-        assert_eq!(sending.asked().len(), plans.len() + 1);
+        // Two parts may have lost their answers together.
+        let grants = sending.asked().len();
+        assert!((plans.len() / 2 + 1..=plans.len() + 1).contains(&grants), "{grants}");
     }
 }
 
@@ -120,6 +122,7 @@ async fn an_archive_that_goes_whole_survives_the_same() {
 #[tokio::test]
 async fn a_store_that_is_gone_in_the_middle_is_found_again_by_the_next_agent() {
     for (sending, network) in through_networks().await {
+        let sending = sending.one_by_one();
         network.plan(up(Fate::CutAfter(2 * PART + 1_000_000)));
         let stop = tokio_util::sync::CancellationToken::new();
         let grants = std::sync::atomic::AtomicU32::new(0);

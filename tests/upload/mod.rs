@@ -3,7 +3,7 @@
 mod faults;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use tokio_util::sync::CancellationToken;
-use warden::agent::upload::{Archive, Failure, STALLED, Uploader, forget};
+use warden::agent::upload::{AT_ONCE, Archive, Failure, STALLED, Uploader, forget};
 use warden::protocol::{Upload, UploadGrant, UploadRefusal};
 use warden::supervisor::objects::{Announced, Begun};
 
@@ -47,10 +47,17 @@ impl Sending {
             allowed: Box::new(|url| url.host_str() == Some("127.0.0.1")),
             bytes_per_second: None,
             patience: STALLED,
+            at_once: AT_ONCE,
             random: || 0.0,
         };
         let asked = Mutex::default();
         Sending { place, content, announced, begun, folder, uploader, asked }
+    }
+
+    /// In an order that can be told beforehand.
+    fn one_by_one(mut self) -> Sending {
+        self.uploader.at_once = 1;
+        self
     }
 
     /// Another archive of so many bytes instead.
@@ -130,7 +137,7 @@ async fn small_and_large_archives_arrive_in_both_stores() {
 async fn an_address_that_ran_out_at_three_quarters_is_replaced_and_the_upload_goes_on() {
     let (place, requests) =
         folder_with(|count| (count == 4).then(|| StatusCode::FORBIDDEN.into_response())).await;
-    let sending = Sending::of(LARGE, place).await;
+    let sending = Sending::of(LARGE, place).await.one_by_one();
     sending.send(32).await.unwrap();
     assert_eq!(sending.asked(), [vec![], vec![4, 5]]);
     assert_eq!(requests.load(Ordering::SeqCst), 6);
@@ -146,9 +153,48 @@ async fn a_store_that_is_busy_or_broken_for_a_while_gets_the_archive_later() {
         _ => None,
     })
     .await;
-    let sending = Sending::of(LARGE, place).await;
+    let sending = Sending::of(LARGE, place).await.one_by_one();
     sending.send(32).await.unwrap();
     assert_eq!(sending.asked(), [vec![], vec![1, 2, 3, 4, 5], vec![1, 2, 3, 4, 5], vec![2, 3, 4, 5]]);
+    assert!(sending.arrived().await);
+}
+
+/// How many parts were on their way at the same time at most, when the limit of the bandwidth is such.
+async fn at_once(bytes_per_second: Option<u64>) -> usize {
+    let (now_there, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let seen = Arc::clone(&most);
+    let front = move |request: Request, next: Next| {
+        let (now_there, most) = (Arc::clone(&now_there), Arc::clone(&most));
+        async move {
+            most.fetch_max(now_there.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            // Time for another one to come.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let response = next.run(request).await;
+            now_there.fetch_sub(1, Ordering::SeqCst);
+            response
+        }
+    };
+    let place = Place::folder_behind(move |routes| routes.layer(from_fn(front))).await;
+    let mut sending = Sending::of(LARGE, place).await;
+    sending.uploader.bytes_per_second = bytes_per_second;
+    sending.send(32).await.unwrap();
+    assert!(sending.arrived().await);
+    seen.load(Ordering::SeqCst)
+}
+
+#[tokio::test]
+async fn two_parts_are_on_their_way_at_once_and_one_where_the_bandwidth_has_a_limit() {
+    assert_eq!(at_once(None).await, 2);
+    assert_eq!(at_once(Some(1 << 30)).await, 1);
+}
+
+#[tokio::test]
+async fn two_parts_that_fail_together_are_one_failure() {
+    // Each round asks for two parts, so four refusals are two in a row: three would end it.
+    let (place, _) = folder_with(|count| (count <= 4).then(|| StatusCode::FORBIDDEN.into_response())).await;
+    let sending = Sending::of(LARGE, place).await;
+    sending.send(32).await.unwrap();
+    assert_eq!(sending.asked(), [vec![], vec![1, 2, 3, 4, 5], vec![1, 2, 3, 4, 5]]);
     assert!(sending.arrived().await);
 }
 

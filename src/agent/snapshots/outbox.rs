@@ -1,20 +1,17 @@
 //! Archives on their way to the Supervisor, in a folder of the agent's.
 
 use std::fs::{self, File};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::agent::replace::{PRIVATE, replace};
 use crate::agent::upload;
 use crate::protocol::Trigger;
-
-/// Read at once while an archive is hashed.
-const BLOCK: usize = 1 << 20;
+use crate::sha256;
 
 /// How the files of offers begin, and how what is written down of one ends.
 const OFFER: &str = "offer-";
@@ -249,19 +246,8 @@ fn label(archive: &Path) -> PathBuf {
 }
 
 fn hash(path: &Path) -> std::io::Result<(u64, String)> {
-    let mut file = File::open(path)?;
-    let (mut hash, mut size, mut block) = (Sha256::new(), 0, vec![0; BLOCK]);
-    loop {
-        match file.read(&mut block)? {
-            0 => break,
-            read => {
-                hash.update(&block[..read]);
-                size += read as u64;
-            }
-        }
-    }
-    let digest = hash.finalize();
-    Ok((size, digest.iter().map(|byte| format!("{byte:02x}")).collect()))
+    let (size, digest) = sha256::of(File::open(path)?)?;
+    Ok((size, sha256::hex(&digest)))
 }
 
 #[cfg(test)]

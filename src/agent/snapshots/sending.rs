@@ -9,7 +9,7 @@ use reqwest::{Client, Url};
 use crate::agent::identity::Identity;
 use crate::agent::link::{ProxyAddress, Route};
 use crate::agent::settings::Settings;
-use crate::agent::upload::{STALLED, Uploader};
+use crate::agent::upload::{AT_ONCE, STALLED, Uploader};
 use crate::config::policy;
 use crate::tls::{self, Trust};
 
@@ -48,6 +48,7 @@ pub fn uploader(
         allowed: Box::new(move |url| allowed(&policy, url)),
         bytes_per_second: settings.upload_bytes_per_second,
         patience: STALLED,
+        at_once: AT_ONCE,
         random,
     })
 }

@@ -8,16 +8,19 @@ mod outcome;
 mod progress;
 mod schedule;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use reqwest::{RequestBuilder, Url};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use reqwest::Url;
 use tokio_util::sync::CancellationToken;
 
 use crate::protocol::{PartTag, Put, Upload, UploadGrant, UploadRefusal};
 
-use body::Slice;
-use outcome::Answer;
+use body::{Pulse, Slice};
+use outcome::{Answer, Setback};
 use progress::Progress;
 
 /// Failures in a row, without a part arriving in between, after which an upload is given up.
@@ -27,6 +30,10 @@ pub const ATTEMPTS: u32 = 10;
 const FORBIDDEN_IN_A_ROW: u32 = 3;
 /// One part: what does not move for so long is broken. The whole part may take longer.
 pub const STALLED: Duration = Duration::from_secs(60);
+/// While one waits for the store to answer, or its disk, the other moves.
+pub const AT_ONCE: usize = 2;
+/// How often it is told how many bytes are sent.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// An archive on this host's disk, whole.
 #[derive(Debug, Clone)]
@@ -49,6 +56,8 @@ pub struct Uploader {
     pub bytes_per_second: Option<u64>,
     /// What does not move for so long is broken: [`STALLED`].
     pub patience: Duration,
+    /// Parts on their way at the same time, if the bandwidth has no limit: [`AT_ONCE`].
+    pub at_once: usize,
     /// From 0 to 1, anew each time.
     pub random: fn() -> f64,
 }
@@ -106,57 +115,90 @@ impl Uploader {
             let wanted = progress.missing(archive.size);
             let grant = cancellable(stop, ask(wanted)).await??;
             let parts = pieces(archive, &mut progress, grant)?;
-            for (slice, number, put) in parts {
-                let already = progress.bytes(archive.size);
-                let (http, url) = self.resolve(&put.url)?;
-                let attempt =
-                    self.send(&archive.path, slice, http.put(url), &put, |bytes| sent(already + bytes));
-                match cancellable(stop, attempt).await?? {
-                    Answer::Taken { etag } => {
-                        progress.arrived(number, etag);
-                        progress.write(&archive.path)?;
-                        failures = Failures::default();
+            let round = self.round(archive, parts, &mut progress, &mut sent);
+            let Round { arrived, setback } = cancellable(stop, round).await??;
+            if arrived {
+                failures = Failures::default();
+            }
+            match setback {
+                // Another grant, for what is missing now.
+                None => {}
+                Some(Setback::Forbidden) => {
+                    failures.forbidden += 1;
+                    if failures.forbidden >= FORBIDDEN_IN_A_ROW {
+                        return Err(Failure::Forbidden(failures.forbidden));
                     }
-                    Answer::Forbidden => {
-                        failures.forbidden += 1;
-                        if failures.forbidden >= FORBIDDEN_IN_A_ROW {
-                            return Err(Failure::Forbidden(failures.forbidden));
-                        }
-                        // Another grant, for what is missing now.
-                        break;
+                }
+                Some(Setback::Later { after, why }) => {
+                    failures.in_a_row += 1;
+                    if failures.in_a_row >= ATTEMPTS {
+                        return Err(Failure::GaveUp(why));
                     }
-                    Answer::Later { after, why } => {
-                        failures.in_a_row += 1;
-                        if failures.in_a_row >= ATTEMPTS {
-                            return Err(Failure::GaveUp(why));
-                        }
-                        let pause = schedule::delay(failures.in_a_row, (self.random)(), after);
-                        tracing::info!(part = number, why, ?pause, "an upload broke off and goes on later");
-                        cancellable(stop, tokio::time::sleep(pause)).await?;
-                        break;
-                    }
+                    let pause = schedule::delay(failures.in_a_row, (self.random)(), after);
+                    tracing::info!(why, ?pause, "an upload broke off and goes on later");
+                    cancellable(stop, tokio::time::sleep(pause)).await?;
                 }
             }
         }
     }
 
-    async fn send(
+    /// Sends the parts of one grant, some of them at once. After the first setback none is begun any more, but those
+    /// that are on their way may arrive.
+    async fn round(
         &self,
-        archive: &Path,
-        slice: Slice,
-        request: RequestBuilder,
-        put: &Put,
-        sent: impl FnMut(u64),
-    ) -> Result<Answer, Failure> {
-        let (body, pulse) = body::stream(archive, slice, self.bytes_per_second).await?;
-        let mut request = request
+        archive: &Archive,
+        parts: Vec<(Slice, u32, Put)>,
+        progress: &mut Progress,
+        sent: &mut impl FnMut(u64),
+    ) -> Result<Round, Failure> {
+        // Two could each keep the limit, and break it together.
+        let at_once = if self.bytes_per_second.is_some() { 1 } else { self.at_once };
+        let mut waiting = parts.into_iter();
+        let mut under_way = FuturesUnordered::new();
+        let mut taken = BTreeMap::new();
+        let mut round = Round { arrived: false, setback: None };
+        let mut look = tokio::time::interval(LOOK);
+        loop {
+            while round.setback.is_none() && under_way.len() < at_once {
+                let Some((slice, number, put)) = waiting.next() else { break };
+                let pulse = Pulse::default();
+                taken.insert(number, pulse.clone());
+                under_way.push(async move { (number, self.send(&archive.path, slice, &put, pulse).await) });
+            }
+            let (number, answer) = tokio::select! {
+                ended = under_way.next() => match ended {
+                    Some(ended) => ended,
+                    None => return Ok(round),
+                },
+                _ = look.tick() => {
+                    let moving: u64 = taken.values().map(Pulse::bytes).sum();
+                    sent(progress.bytes(archive.size) + moving);
+                    continue;
+                }
+            };
+            taken.remove(&number);
+            match answer? {
+                Answer::Taken { etag } => {
+                    progress.arrived(number, etag);
+                    progress.write(&archive.path)?;
+                    round.arrived = true;
+                }
+                Answer::Not(setback) => round.setback = round.setback.or(Some(setback)),
+            }
+        }
+    }
+
+    async fn send(&self, archive: &Path, slice: Slice, put: &Put, pulse: Pulse) -> Result<Answer, Failure> {
+        let (http, url) = self.resolve(&put.url)?;
+        let body = body::stream(archive, slice, self.bytes_per_second, pulse.clone()).await?;
+        let mut request = http
+            .put(url)
             .header(reqwest::header::CONTENT_LENGTH, slice.size)
             .body(reqwest::Body::wrap_stream(body));
         for (name, value) in &put.headers {
             request = request.header(name, value);
         }
-        let answer = pulse.watch(request.send(), sent, self.patience).await;
-        outcome::read(answer)
+        outcome::read(pulse.watch(request.send(), self.patience).await)
     }
 
     /// What to send with, and where to.
@@ -185,6 +227,13 @@ fn bad_address(error: url::ParseError) -> Failure {
 /// They are there and cannot be removed.
 pub fn forget(archive: &Path) -> std::io::Result<()> {
     progress::forget(archive)
+}
+
+/// What became of one grant.
+struct Round {
+    /// A part did.
+    arrived: bool,
+    setback: Option<Setback>,
 }
 
 #[derive(Default)]

@@ -10,9 +10,12 @@ use super::Failure;
 const LONGEST_WAIT: Duration = Duration::from_secs(10 * 60);
 
 pub(super) enum Answer {
-    Taken {
-        etag: String,
-    },
+    Taken { etag: String },
+    Not(Setback),
+}
+
+/// Worth another try.
+pub(super) enum Setback {
     /// The address ran out, or was never good.
     Forbidden,
     Later {
@@ -24,10 +27,10 @@ pub(super) enum Answer {
 /// Reads it; none came when the connection stood still. Addresses are secrets, so no error tells one.
 pub(super) fn read(answer: Option<reqwest::Result<Response>>) -> Result<Answer, Failure> {
     let response = match answer {
-        None => return Ok(Answer::Later { after: None, why: "nothing moved any more".to_owned() }),
+        None => return Ok(later("nothing moved any more".to_owned(), None)),
         Some(Err(error)) => {
             let why = format!("{:#}", anyhow::Error::new(error.without_url()));
-            return Ok(Answer::Later { after: None, why });
+            return Ok(later(why, None));
         }
         Some(Ok(response)) => response,
     };
@@ -36,13 +39,17 @@ pub(super) fn read(answer: Option<reqwest::Result<Response>>) -> Result<Answer, 
         status if status.is_success() => {
             Ok(Answer::Taken { etag: header(header::ETAG).unwrap_or_default().to_owned() })
         }
-        StatusCode::FORBIDDEN => Ok(Answer::Forbidden),
+        StatusCode::FORBIDDEN => Ok(Answer::Not(Setback::Forbidden)),
         StatusCode::NOT_FOUND => Err(Failure::NotFound),
         StatusCode::PAYLOAD_TOO_LARGE => Err(Failure::TooLarge),
         status => {
             let after = header(header::RETRY_AFTER).and_then(|text| text.trim().parse().ok());
             let after = after.map(|seconds| Duration::from_secs(seconds).min(LONGEST_WAIT));
-            Ok(Answer::Later { after, why: format!("the object store answered {status}") })
+            Ok(later(format!("the object store answered {status}"), after))
         }
     }
+}
+
+fn later(why: String, after: Option<Duration>) -> Answer {
+    Answer::Not(Setback::Later { after, why })
 }

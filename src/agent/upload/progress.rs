@@ -26,12 +26,12 @@ impl Progress {
         serde_json::from_slice(&text).unwrap_or_default()
     }
 
+    /// Not synced: what a power cut takes of it is sent again.
     pub(super) fn write(&self, archive: &Path) -> std::io::Result<()> {
         let (notes, fresh) = (notes(archive), archive.with_extension("upload.new"));
         let mut file =
             fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
         file.write_all(&serde_json::to_vec(self)?)?;
-        file.sync_data()?;
         fs::rename(fresh, notes)
     }
 

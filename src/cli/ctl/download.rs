@@ -8,10 +8,10 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use futures_util::StreamExt;
 use reqwest::{StatusCode, header};
-use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 
 use super::client::Client;
+use crate::sha256::{self, Sha256};
 
 /// Connections that may break without a byte coming in between.
 const ATTEMPTS: u32 = 5;
@@ -100,12 +100,12 @@ async fn piece(
 
 async fn digest(file: &mut tokio::fs::File) -> anyhow::Result<String> {
     file.rewind().await?;
-    let (mut hash, mut block) = (Sha256::new(), vec![0; BLOCK]);
+    let (mut hash, mut block) = (Sha256::default(), vec![0; BLOCK]);
     loop {
         match file.read(&mut block).await? {
             0 => break,
             read => hash.update(&block[..read]),
         }
     }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(sha256::hex(&hash.finish()))
 }

@@ -19,6 +19,7 @@ use sha2::Sha256;
 
 use super::{Announced, Begun, DOWNLOAD_LIFE, Error, GRANT_LIFE, Key};
 use crate::protocol::Put;
+use crate::sha256::hex;
 
 pub use serve::routes;
 
@@ -159,7 +160,7 @@ impl Local {
     }
 
     fn address(&self, allowed: &Allowed) -> String {
-        let signature = super::hex(&self.mac(allowed).finalize().into_bytes());
+        let signature = hex(&self.mac(allowed).finalize().into_bytes());
         let query = url::form_urlencoded::Serializer::new(String::new())
             .append_pair("expires", &allowed.expires.to_string())
             .append_pair("size", &allowed.size.to_string())

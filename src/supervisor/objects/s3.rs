@@ -12,11 +12,11 @@ use futures_util::StreamExt;
 use reqwest::{Client, Response, StatusCode};
 use rusty_s3::actions::{CompleteMultipartUploadResponse, CreateMultipartUpload};
 use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
-use sha2::{Digest, Sha256};
 
-use super::{Announced, Begun, DOWNLOAD_LIFE, Error, GRANT_LIFE, Key, hex};
+use super::{Announced, Begun, DOWNLOAD_LIFE, Error, GRANT_LIFE, Key};
 use crate::protocol::{PartTag, Put};
 use crate::secret::Secret;
+use crate::sha256::{Sha256, hex};
 
 /// One question to the store that moves no archive.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -202,15 +202,15 @@ impl S3 {
         let path = key.path();
         let url = self.bucket.get_object(Some(&self.credentials), &path).sign(PATIENCE);
         let mut body = accepted(self.http.get(url).send().await)?.bytes_stream();
-        let mut hash = Sha256::new();
+        let mut hash = Sha256::default();
         while let Some(bytes) = tokio::time::timeout(READ_PATIENCE, body.next())
             .await
             .map_err(|_| Error::Unavailable(format!("{path} stopped in the middle of being read")))?
         {
-            hash.update(bytes.map_err(|error| unavailable(error.without_url()))?);
+            hash.update(&bytes.map_err(|error| unavailable(error.without_url()))?);
         }
-        let digest = hash.finalize();
-        if digest.as_slice() == announced.sha256 {
+        let digest = hash.finish();
+        if digest == announced.sha256 {
             return Ok(());
         }
         Err(Error::Mismatch(format!("SHA-256 {}, announced {}", hex(&digest), hex(&announced.sha256))))

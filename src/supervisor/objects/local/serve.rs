@@ -15,7 +15,8 @@ use tower_http::services::ServeFile;
 
 use super::upload::{Over, Part};
 use super::{Allowed, Local, PATH, Verb};
-use crate::supervisor::objects::{Key, digest_from_hex};
+use crate::sha256;
+use crate::supervisor::objects::Key;
 
 /// Bytes gathered before they go to disk; of one upload there are two in memory, one that comes and one that is written.
 const BLOCK: usize = 1 << 20;
@@ -93,7 +94,7 @@ async fn receive(local: Local, allowed: &Allowed, body: Body) -> Result<(), Brok
     let part = blocking(move || Part::begin(&local, key, number, offset)).await?;
     let mut left = allowed.size;
     let mut block = Vec::with_capacity(BLOCK.min(left as usize));
-    // One block is hashed and written while the next one comes.
+    // One block is written while the next one comes.
     let mut writing = tokio::spawn(written(part, Vec::new()));
     let mut stream = body.into_data_stream();
     while let Some(bytes) = stream.next().await {
@@ -110,7 +111,10 @@ async fn receive(local: Local, allowed: &Allowed, body: Body) -> Result<(), Brok
     }
     let (part, _) = before(writing).await?;
     let (part, _) = written(part, block).await?;
-    blocking(move || part.end()).await
+    let arrived = blocking(move || part.end()).await?;
+    // Nobody waits for it.
+    tokio::task::spawn_blocking(move || arrived.hash());
+    Ok(())
 }
 
 async fn written(mut part: Part, mut block: Vec<u8>) -> Result<(Part, Vec<u8>), Broken> {
@@ -155,7 +159,7 @@ fn allowed(
             offset: number("offset")?,
             name: query.get("name")?.clone(),
         };
-        let signature = digest_from_hex(query.get("signature")?)?;
+        let signature = sha256::from_hex(query.get("signature")?)?;
         local.is_signed(&allowed, &signature).then_some(allowed)
     };
     let Some(allowed) = read() else {

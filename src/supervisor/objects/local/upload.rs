@@ -1,47 +1,86 @@
 //! An upload to the folder: parts written at their places, told in a list beside them, made an object at the end.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
-use sha2::{Digest, Sha256};
-
-use super::super::{Announced, Begun, Error, Key, Sha256Digest, hex};
+use super::super::{Announced, Begun, Error, Key};
 use super::{Local, remove};
+use crate::kernel;
+use crate::sha256::{self, Digest, Sha256, hex};
 
-/// Read at once when an archive must be hashed from disk.
-const BLOCK: usize = 1 << 20;
+/// Read at once when what has arrived is hashed.
+const BLOCK: usize = 256 << 10;
 
 /// Uploads that somebody brings parts of, or that are being finished or given up.
 pub(super) type Running = HashMap<Key, Arc<Upload>>;
 
 /// One upload, shared by all connections that bring parts of it.
 #[derive(Default)]
-pub(super) struct Upload(Mutex<State>);
-
-struct State {
+pub(super) struct Upload {
     /// Finished or given up. A connection that was held up on its way may still bring what was never asked for again,
-    /// or something else: not a byte of it reaches the archive.
-    over: bool,
-    /// Connections that bring a part.
-    writers: u32,
-    next: u32,
-    /// Of all parts before the next, while each came once and alone. Without it the archive is hashed from disk.
-    hash: Option<Sha256>,
+    /// or something else: not a byte of it reaches the archive. Who writes holds it.
+    over: RwLock<bool>,
+    parts: Mutex<Parts>,
+    hashed: Mutex<Hashed>,
 }
 
-impl Default for State {
-    fn default() -> State {
-        State { over: false, writers: 0, next: 1, hash: Some(Sha256::new()) }
-    }
+/// Parts that came, or are coming, since this process runs.
+#[derive(Default)]
+struct Parts {
+    coming: Vec<u32>,
+    /// Whole and on disk: offset and length.
+    there: BTreeMap<u32, (u64, u64)>,
+    /// One came twice, and may have brought something else under what is hashed: the archive is hashed from disk.
+    twice: bool,
+}
+
+/// Of the first parts, in their order; it follows what arrives while it is still in the page cache.
+#[derive(Default)]
+struct Hashed {
+    parts: u32,
+    sha256: Sha256,
 }
 
 impl Upload {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Until it is let go, the upload is not over.
+    fn still_wanted(&self) -> Option<RwLockReadGuard<'_, bool>> {
+        let over = self.over.read().unwrap_or_else(PoisonError::into_inner);
+        (!*over).then_some(over)
+    }
+
+    fn parts(&self) -> MutexGuard<'_, Parts> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hashes what has arrived and follows what is hashed.
+    fn hash(&self, partial: &Path, hashed: &mut Hashed) -> std::io::Result<()> {
+        let mut block = Vec::new();
+        let next = |hashed: &Hashed| self.parts().there.get(&(hashed.parts + 1)).copied();
+        while let Some((mut offset, length)) = next(hashed) {
+            let (file, end) = (File::open(partial)?, offset + length);
+            while offset < end {
+                block.resize(BLOCK.min((end - offset) as usize), 0);
+                file.read_exact_at(&mut block, offset)?;
+                hashed.sha256.update(&block);
+                offset += block.len() as u64;
+            }
+            hashed.parts += 1;
+        }
+        Ok(())
+    }
+
+    /// Of all `count` parts, if each came once.
+    fn digest(&self, partial: &Path, count: u32) -> Option<Digest> {
+        let mut hashed = self.hashed.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.parts().twice {
+            return None;
+        }
+        self.hash(partial, &mut hashed).ok()?;
+        (hashed.parts == count).then(|| hashed.sha256.clone().finish())
     }
 }
 
@@ -51,22 +90,30 @@ pub(super) struct Part {
     number: u32,
     file: File,
     offset: u64,
-    /// Of the archive up to and with this part, if all before it is known.
-    whole: Option<Sha256>,
-    upload: Writing,
+    length: u64,
+    upload: Coming,
 }
 
-/// Counts one connection that writes.
-struct Writing(Arc<Upload>);
+/// Counts the part among those that are coming.
+struct Coming(Arc<Upload>, u32);
 
-impl Drop for Writing {
+impl Drop for Coming {
     fn drop(&mut self) {
-        self.0.state().writers -= 1;
+        let mut parts = self.0.parts();
+        if let Some(at) = parts.coming.iter().position(|number| *number == self.1) {
+            parts.coming.swap_remove(at);
+        }
     }
 }
 
 /// The upload is over: its part is not wanted any more.
 pub(super) struct Over;
+
+/// A part is whole; what it brought can be hashed.
+pub(super) struct Arrived {
+    upload: Arc<Upload>,
+    partial: PathBuf,
+}
 
 impl Part {
     pub(super) fn begin(
@@ -76,80 +123,78 @@ impl Part {
         offset: u64,
     ) -> std::io::Result<Result<Part, Over>> {
         let upload = Arc::clone(local.running().entry(key).or_default());
-        let mut state = upload.state();
-        if state.over {
-            return Ok(Err(Over));
-        }
-        state.writers += 1;
-        if state.writers > 1 || state.next != number {
-            state.hash = None;
-        }
-        let whole = state.hash.clone();
-        drop(state);
-        let upload = Writing(upload);
+        let coming = {
+            let Some(_wanted) = upload.still_wanted() else { return Ok(Err(Over)) };
+            let mut parts = upload.parts();
+            parts.twice |= parts.coming.contains(&number) || parts.there.contains_key(&number);
+            parts.coming.push(number);
+            Coming(Arc::clone(&upload), number)
+        };
         let partial = local.partial(key);
         if let Some(folder) = partial.parent() {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         }
         let mut options = fs::OpenOptions::new();
         let file = options.write(true).create(true).truncate(false).mode(0o600).open(&partial)?;
-        Ok(Ok(Part { partial, number, file, offset, whole, upload }))
+        Ok(Ok(Part { partial, number, file, offset, length: 0, upload: coming }))
     }
 
     pub(super) fn write(&mut self, bytes: &[u8]) -> std::io::Result<Result<(), Over>> {
+        let at = self.offset + self.length;
         {
-            let state = self.upload.0.state();
-            if state.over {
-                return Ok(Err(Over));
-            }
-            self.file.write_all_at(bytes, self.offset)?;
+            let Some(_wanted) = self.upload.0.still_wanted() else { return Ok(Err(Over)) };
+            self.file.write_all_at(bytes, at)?;
         }
-        self.offset += bytes.len() as u64;
-        if let Some(whole) = &mut self.whole {
-            whole.update(bytes);
-        }
+        // The disk works while the network does, and the end has little to wait for.
+        kernel::begin_writing(&self.file, at, bytes.len() as u64);
+        self.length += bytes.len() as u64;
         Ok(Ok(()))
     }
 
     /// The part is whole: on disk, and in the list.
-    pub(super) fn end(self) -> std::io::Result<Result<(), Over>> {
+    pub(super) fn end(self) -> std::io::Result<Result<Arrived, Over>> {
         self.file.sync_data()?;
-        let mut state = self.upload.0.state();
-        if state.over {
-            return Ok(Err(Over));
+        let upload = Arc::clone(&self.upload.0);
+        {
+            let Some(_wanted) = upload.still_wanted() else { return Ok(Err(Over)) };
+            let mut list = fs::OpenOptions::new()
+                .append(true)
+                .create(true)
+                .mode(0o600)
+                .open(self.partial.with_extension("parts"))?;
+            // One write of one line: two parts that end together do not mix.
+            list.write_all(format!("{}\n", self.number).as_bytes())?;
+            list.sync_data()?;
+            upload.parts().there.insert(self.number, (self.offset, self.length));
         }
-        let mut list = fs::OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(self.partial.with_extension("parts"))?;
-        // One write of one line: two parts that end together do not mix.
-        list.write_all(format!("{}\n", self.number).as_bytes())?;
-        list.sync_data()?;
-        // Another that came meanwhile took the hash away.
-        if state.hash.is_some() {
-            state.hash = self.whole;
-            state.next = self.number + 1;
+        let partial = self.partial.clone();
+        Ok(Ok(Arrived { upload, partial }))
+    }
+}
+
+impl Arrived {
+    /// Hashes it, unless somebody is hashing the parts before it: whoever comes last takes it along. What cannot be
+    /// read now is read, and told, at the end.
+    pub(super) fn hash(self) {
+        if let Ok(mut hashed) = self.upload.hashed.try_lock() {
+            let _ = self.upload.hash(&self.partial, &mut hashed);
         }
-        drop(state);
-        Ok(Ok(()))
     }
 }
 
 pub(super) fn finish(local: &Local, key: Key, announced: &Announced, begun: &Begun) -> Result<(), Error> {
-    let (next, hash) = end(local, key);
-    let hash = hash.filter(|_| next == parts(announced, begun) + 1);
-    let finished = name(local, key, announced, begun, hash);
+    let upload = end(local, key);
+    let digest = upload.digest(&local.partial(key), parts(announced, begun));
+    let finished = name(local, key, announced, begun, digest);
     local.running().remove(&key);
     finished
 }
 
-/// From now on nobody writes to the upload, until it is out of the list. Returns the hash of the parts before `next`.
-fn end(local: &Local, key: Key) -> (u32, Option<Sha256>) {
+/// From now on nobody writes to the upload, until it is out of the list.
+fn end(local: &Local, key: Key) -> Arc<Upload> {
     let upload = Arc::clone(local.running().entry(key).or_default());
-    let mut state = upload.state();
-    state.over = true;
-    (state.next, state.hash.take())
+    *upload.over.write().unwrap_or_else(PoisonError::into_inner) = true;
+    upload
 }
 
 fn parts(announced: &Announced, begun: &Begun) -> u32 {
@@ -165,7 +210,7 @@ fn name(
     key: Key,
     announced: &Announced,
     begun: &Begun,
-    hash: Option<Sha256>,
+    arrived: Option<Digest>,
 ) -> Result<(), Error> {
     let (object, partial) = (local.object(key), local.partial(key));
     let unavailable = |error: std::io::Error| Error::Unavailable(format!("{}: {error}", key.path()));
@@ -184,8 +229,8 @@ fn name(
         return Err(Error::Missing(format!("part {missing} of {count}")));
     }
     let size = fs::metadata(&partial).map_err(unavailable)?.len();
-    let digest = match hash {
-        Some(hash) if size == announced.size => Some(hash.finalize().into()),
+    let digest = match arrived {
+        Some(digest) if size == announced.size => Some(digest),
         _ => hash_of(&partial, announced.size).map_err(unavailable)?,
     };
     if digest != Some(announced.sha256) {
@@ -231,17 +276,10 @@ fn parts_of(list: &Path) -> std::io::Result<BTreeSet<u32>> {
 }
 
 /// Of a file of that size; none of one with another.
-fn hash_of(path: &Path, size: u64) -> std::io::Result<Option<Sha256Digest>> {
-    let mut file = File::open(path)?;
+fn hash_of(path: &Path, size: u64) -> std::io::Result<Option<Digest>> {
+    let file = File::open(path)?;
     if file.metadata()?.len() != size {
         return Ok(None);
     }
-    let mut hash = Sha256::new();
-    let mut block = vec![0; BLOCK];
-    loop {
-        match file.read(&mut block)? {
-            0 => return Ok(Some(hash.finalize().into())),
-            read => hash.update(&block[..read]),
-        }
-    }
+    Ok(Some(sha256::of(file)?.1))
 }

@@ -1,7 +1,8 @@
 //! The way of an archive: announced by its node, under way, stored.
 
 use super::{Columns, Result, SnapshotProgress, Store, json, key};
-use crate::supervisor::objects::{Announced, Begun, Key, digest_from_hex, hex};
+use crate::sha256::{from_hex, hex};
+use crate::supervisor::objects::{Announced, Begun, Key};
 use crate::supervisor::store::activities;
 
 /// Verdicts that a report can have, and so a row.
@@ -53,7 +54,7 @@ pub async fn uploading(store: &Store, node: u64, snapshot: u64) -> Result<Option
     .fetch_optional(store.readers())
     .await?;
     let Some(row) = row else { return Ok(None) };
-    let sha256 = row.maybe_text("sha256")?.and_then(|text| digest_from_hex(&text));
+    let sha256 = row.maybe_text("sha256")?.and_then(|text| from_hex(&text));
     let announced = row.maybe_id("size")?.zip(sha256).map(|(size, sha256)| Announced { size, sha256 });
     Ok(Some(Uploading {
         key: Key { deployment: row.id("deployment_id")?, snapshot },
