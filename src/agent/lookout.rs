@@ -25,9 +25,10 @@ pub const FILE: &str = "triggers.json";
 const LOOK: Duration = Duration::from_secs(10);
 /// Looks from one at the filesystems and the policy to the next: they change slowly. One minute.
 const SLOW: u64 = 6;
-/// Looks from one at the certificates to the next: an hour. They are not looked at while the host still starts.
+/// Looks from one at the certificates to the next: an hour.
 const RARE: u64 = 360;
-const FIRST_RARE: u64 = 12;
+/// They are not looked at while the host still starts.
+const STARTED: BootTime = BootTime(120_000);
 /// Bytes of the file.
 const FILE_LIMIT: u64 = 256 << 10;
 
@@ -51,7 +52,7 @@ pub async fn run(
     let mut triggers = Triggers::recall(&kept(&file), &lookout.boot_id, wall_clock(), BootTime::now());
     let mut ticks = pulse.every(LOOK);
     let (mut limits, mut complaint) = (None, String::new());
-    let mut certificates: Option<JoinHandle<Vec<Expiry>>> = None;
+    let (mut certificates, mut rare_from): (Option<JoinHandle<Vec<Expiry>>>, u64) = (None, 0);
     for round in 0u64.. {
         tokio::select! {
             () = stop.cancelled() => break,
@@ -62,7 +63,8 @@ pub async fn run(
             limits = read_policy(&lookout.policy, &mut complaint).await;
         }
         let Some(limits) = limits.as_ref().filter(|limits: &&Automatic| limits.enabled) else { continue };
-        if round % RARE == FIRST_RARE && certificates.is_none() {
+        if round >= rare_from && certificates.is_none() && BootTime::now() >= STARTED {
+            rare_from = round + RARE;
             certificates = Some(tokio::task::spawn_blocking(|| snapshot::certificates().unwrap_or_default()));
         }
         let expiries = match certificates.take_if(|looking| looking.is_finished()) {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
@@ -40,6 +41,13 @@ impl Authority {
     /// A certificate for a server of this name or address.
     pub fn server(&self, name: &str) -> Certified {
         self.certify(CertificateParams::new([name.to_owned()]).unwrap(), ExtendedKeyUsagePurpose::ServerAuth)
+    }
+
+    /// The same, that runs out after `life`.
+    pub fn server_for(&self, name: &str, life: Duration) -> Certified {
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        params.not_after = (SystemTime::now() + life).into();
+        self.certify(params, ExtendedKeyUsagePurpose::ServerAuth)
     }
 
     pub fn client(&self, name: &str) -> Certified {

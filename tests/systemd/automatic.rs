@@ -18,17 +18,22 @@ const OUTBOX: &str = "/var/lib/warden/outbox";
 const PATIENCE: Duration = Duration::from_secs(240);
 
 /// A host with a Supervisor on it.
-struct Host {
-    sandbox: Sandbox,
+pub struct Host {
+    pub sandbox: Sandbox,
     supervisor: Option<Child>,
     agent: Option<Child>,
 }
 
 impl Host {
     fn enrolled() -> Host {
-        let sandbox = Sandbox::boot();
+        Host::enrolled_on(Sandbox::boot())
+    }
+
+    pub fn enrolled_on(sandbox: Sandbox) -> Host {
         for unit in ["iggy.service", "iggy-connectors.service"] {
-            sandbox.unit(unit, SERVICE);
+            if sandbox.read(&format!("/etc/systemd/system/{unit}")).is_empty() {
+                sandbox.unit(unit, SERVICE);
+            }
             sandbox.run(&["systemctl", "add-wants", "sandbox.target", unit]);
             sandbox.run(&["systemctl", "start", unit]);
         }
@@ -86,7 +91,7 @@ impl Host {
     }
 
     /// The snapshots, when there are so many and each has ended.
-    fn has_snapshots(&self, count: usize) -> Vec<Value> {
+    pub fn has_snapshots(&self, count: usize) -> Vec<Value> {
         until_within(PATIENCE, "the snapshot is at the Supervisor", || {
             let all = self.snapshots();
             let ended = all.iter().all(|snapshot| snapshot["status"] != "processing");

@@ -9,6 +9,7 @@ mod node;
 mod once;
 mod privileges;
 mod readings;
+mod reasons;
 mod sandbox;
 
 use crate::support::sandbox::Sandbox;
