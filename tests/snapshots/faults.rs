@@ -147,11 +147,15 @@ async fn a_supervisor_that_restarts_in_the_middle_of_an_upload_has_the_archive_o
     futures_util::future::join(supervisor_restarts(false), supervisor_restarts(true)).await;
 }
 
-/// Puts a data directory of Iggy where one is looked for, for one command and what it starts.
+/// Puts a data directory of Iggy where one is looked for first, for one command and what it starts: they see no server
+/// that runs on this machine with another one.
 pub fn with_data(data: &Path) -> Vec<String> {
-    let mounted = "mount -t tmpfs none /opt && mkdir -p /opt/iggy/local_data && \
-                   mount --bind \"$0\" /opt/iggy/local_data && exec \"$@\"";
-    ["unshare", "--mount", "sh", "-c", mounted, data.to_str().unwrap()].map(str::to_owned).to_vec()
+    let mounted = "if [ -d /var/lib/iggy ]; then at=/var/lib/iggy; \
+                   else mount -t tmpfs none /opt && at=/opt/iggy/local_data && mkdir -p $at; fi && \
+                   mount --bind \"$0\" $at && exec \"$@\"";
+    let alone = ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"];
+    let command = ["sh", "-c", mounted, data.to_str().unwrap()];
+    alone.iter().chain(&command).map(|word| (*word).to_owned()).collect()
 }
 
 /// Segments that cannot be packed smaller: an archive of five parts.
