@@ -1,31 +1,17 @@
 //! `warden diff` on recorded hosts, real bundles and reports of other versions.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
 use serde_json::Value;
 
 use crate::support::browser::{Script, open};
+use crate::support::program::{host, told, warden};
 use crate::support::sample_report::{HOSTILE, sample_report};
-
-fn warden(arguments: &[&str], folder: &Path) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_warden"))
-        .args(arguments)
-        .env_clear()
-        .current_dir(folder)
-        .output()
-        .unwrap()
-}
-
-fn host(name: &str) -> String {
-    format!("{}/tests/hosts/{name}", env!("CARGO_MANIFEST_DIR"))
-}
 
 /// Exit code and everything that `warden diff --json` told.
 fn diff(before: &str, after: &str, folder: &Path) -> (i32, Value) {
-    let output = warden(&["diff", "--json", before, after], folder);
-    let told = serde_json::from_slice(&output.stdout);
-    (output.status.code().unwrap(), told.unwrap_or_else(|_| panic!("{output:?}")))
+    told(&["diff", "--json", before, after], folder)
 }
 
 fn of<'a>(told: &'a Value, id: &str) -> &'a Value {
@@ -157,12 +143,7 @@ fn the_page_shows_what_got_worse_first_and_asks_nothing_of_anywhere() {
         assert!(groups.starts_with("Worse\n"), "{groups}");
         assert!(browser.is_shown("#disk-space .problem.fail").await);
         assert!(browser.is_shown("#disk-space .changes").await);
-        let address = format!("file://{}", path.display());
-        let asked = browser.requests_of(&address).await;
-        let others: Vec<_> =
-            asked.iter().filter(|url| **url != address && !url.starts_with("data:")).collect();
-        assert!(others.is_empty(), "{others:?}");
-        assert_eq!(browser.console().await, Vec::<String>::new());
+        browser.asked_nothing_of_others(&path).await;
     });
 }
 

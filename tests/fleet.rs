@@ -1,31 +1,17 @@
 //! `warden fleet` on recorded hosts, on copies of them that differ in what may differ, and on text that means harm.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
 use serde_json::{Value, json};
 
 use crate::support::browser::{Script, open};
+use crate::support::program::{host, told, warden};
 use crate::support::sample_report::{HOSTILE, sample_report};
-
-fn warden(arguments: &[&str], folder: &Path) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_warden"))
-        .args(arguments)
-        .env_clear()
-        .current_dir(folder)
-        .output()
-        .unwrap()
-}
-
-fn host(name: &str) -> String {
-    format!("{}/tests/hosts/{name}", env!("CARGO_MANIFEST_DIR"))
-}
 
 /// Exit code and everything that `warden fleet --json` told.
 fn fleet(snapshots: &[&str], folder: &Path) -> (i32, Value) {
-    let output = warden(&[&["fleet", "--json"], snapshots].concat(), folder);
-    let told = serde_json::from_slice(&output.stdout);
-    (output.status.code().unwrap(), told.unwrap_or_else(|_| panic!("{output:?}")))
+    told(&[&["fleet", "--json"], snapshots].concat(), folder)
 }
 
 fn drift(told: &Value) -> Vec<&str> {
@@ -374,12 +360,7 @@ fn the_page_shows_every_cell_leads_to_what_it_says_and_asks_nothing_of_anywhere(
         let drift = browser.shown_text("#drift").await;
         assert!(drift.contains("vm.max_map_count") && drift.contains("65530"), "{drift}");
         assert!(browser.is_shown("#disk-space").await);
-        let address = format!("file://{}", path.display());
-        let asked = browser.requests_of(&address).await;
-        let others: Vec<_> =
-            asked.iter().filter(|url| **url != address && !url.starts_with("data:")).collect();
-        assert!(others.is_empty(), "{others:?}");
-        assert_eq!(browser.console().await, Vec::<String>::new());
+        browser.asked_nothing_of_others(&path).await;
     });
     open(&path, "", Script::On, async |browser| {
         let broken = "return [...document.querySelectorAll('a[href^=\"#\"]')].filter(link => !document.getElementById(decodeURIComponent(link.hash.slice(1)))).map(link => link.outerHTML)";

@@ -1,12 +1,11 @@
 //! `warden diff`: what changed between two snapshots.
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use warden_checks::host::Level;
 
-use super::output;
-use super::terminal::{Painter, Style, harmless, style_of};
+use super::comparison;
+use super::terminal::{Painter, Style, style_of};
 use crate::snapshot::diff::{CheckChange, Difference, Direction, Kind, Side, by, compare, page};
 use crate::snapshot::report::Outcome;
 
@@ -44,19 +43,7 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let difference = compare(&Side::open(&arguments.before)?, &Side::open(&arguments.after)?);
-    if let Some(path) = &arguments.html {
-        output::write_for(path, page(&difference)?.as_bytes(), "--html")?;
-    }
-    let mut out = std::io::stdout().lock();
-    if arguments.json {
-        serde_json::to_writer_pretty(&mut out, &difference)?;
-        writeln!(out)?;
-    } else {
-        out.write_all(text(&difference, Painter::stdout()).as_bytes())?;
-        if let Some(path) = &arguments.html {
-            writeln!(out, "Page written to {}", harmless(&path.display().to_string()))?;
-        }
-    }
+    comparison::tell(&difference, arguments.json, arguments.html.as_deref(), page, text)?;
     Ok(u8::from(difference.worse))
 }
 
@@ -175,12 +162,6 @@ fn check_lines(check: &CheckChange, paint: Painter) -> Vec<String> {
     lines
 }
 
-/// Text of either host: harmless, on one line, and not endless.
 fn shown(text: &str) -> String {
-    let mut shown: String = harmless(text).chars().take(CHARACTERS + 1).collect();
-    if shown.chars().count() > CHARACTERS {
-        shown.pop();
-        shown.push('…');
-    }
-    shown
+    comparison::shown(text, CHARACTERS)
 }

@@ -1,14 +1,13 @@
 //! `warden fleet`: several nodes side by side, and in what some are not like the others.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::ensure;
 use warden_checks::quantity;
 
-use super::output;
-use super::terminal::{Painter, Style, harmless, style_of};
+use super::comparison;
+use super::terminal::{Painter, Style, style_of};
 use crate::snapshot::fleet::{
     Drift, Fleet, Gathering, Member, NODES, Node, Problem, headline, listed, page, subline,
 };
@@ -59,19 +58,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let fleet = gathering.finish();
     let why = || fleet.missing.first().map(|missing| missing.why.clone()).unwrap_or_default();
     ensure!(any, "no snapshot could be read; of the first: {}", why());
-    if let Some(path) = &arguments.html {
-        output::write_for(path, page(&fleet)?.as_bytes(), "--html")?;
-    }
-    let mut out = std::io::stdout().lock();
-    if arguments.json {
-        serde_json::to_writer_pretty(&mut out, &fleet)?;
-        writeln!(out)?;
-    } else {
-        out.write_all(text(&fleet, Painter::stdout()).as_bytes())?;
-        if let Some(path) = &arguments.html {
-            writeln!(out, "Page written to {}", harmless(&path.display().to_string()))?;
-        }
-    }
+    comparison::tell(&fleet, arguments.json, arguments.html.as_deref(), page, text)?;
     Ok(u8::from(!fleet.is_well()))
 }
 
@@ -171,12 +158,6 @@ fn more(lines: &mut Vec<String>, count: usize, what: &str, paint: Painter) {
     }
 }
 
-/// Text of a host: harmless, on one line, and not endless.
 fn shown(text: &str) -> String {
-    let mut shown: String = harmless(text).chars().take(CHARACTERS + 1).collect();
-    if shown.chars().count() > CHARACTERS {
-        shown.pop();
-        shown.push('…');
-    }
-    shown
+    comparison::shown(text, CHARACTERS)
 }

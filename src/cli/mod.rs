@@ -3,6 +3,7 @@
 mod agent;
 mod audit;
 mod checks;
+mod comparison;
 mod completions;
 mod ctl;
 mod diff;

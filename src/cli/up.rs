@@ -12,10 +12,7 @@ use super::terminal::harmless;
 use super::which::absolute;
 use super::{log, supervisor};
 use crate::agent::{self, Endpoint, Identity, Proxy, Surroundings, credentials_directory};
-use crate::supervisor::Supervisor;
-
-/// Characters of a deployment's name, as the API has it.
-const NAME_LIMIT: usize = 100;
+use crate::supervisor::{NAME_LIMIT, Supervisor};
 
 /// Run Supervisor and agent together: this host commands itself
 ///

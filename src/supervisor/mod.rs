@@ -38,8 +38,12 @@ pub use own_host::Invitation;
 /// Milliseconds since 1970 UTC, told by whoever starts the Supervisor.
 pub type Clock = std::sync::Arc<dyn Fn() -> i64 + Send + Sync>;
 
-/// The tenant of those who name none.
+/// The tenant, the division and the environment of those who name none.
 const FIRST_TENANT: u64 = 1;
+const FIRST_DIVISION: u64 = 1;
+const FIRST_ENVIRONMENT: u64 = 1;
+/// Longest name of a deployment, node or key, in characters.
+pub const NAME_LIMIT: usize = 100;
 /// For requests, streams and connections to end when told to stop.
 const STOP_GRACE: Duration = Duration::from_secs(15);
 

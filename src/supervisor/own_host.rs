@@ -8,13 +8,11 @@ use super::store::deployments::{self, Deployment, Plan, Scope};
 use super::store::enrolments::{self, Enrolment};
 use super::store::nodes::{self, Node};
 use super::store::{Page, Store};
-use super::{FIRST_TENANT, Supervisor};
+use super::{FIRST_DIVISION, FIRST_ENVIRONMENT, FIRST_TENANT, Supervisor};
 use crate::secret::Secret;
 
 /// The deployment that is made when there is none and nobody named one.
 const FIRST_DEPLOYMENT: &str = "local";
-/// The division and the environment of it, as of every deployment whose maker names none.
-const FIRST: u64 = 1;
 /// The token is used in the next moment.
 const TOKEN_LIFE_MS: i64 = 60_000;
 /// The author of what the Supervisor does by itself.
@@ -80,7 +78,7 @@ async fn named(store: &Store, name: Option<&str>) -> anyhow::Result<Result<Deplo
             }
         };
     };
-    let known = deployments::by_name(store, FIRST_TENANT, FIRST, name).await?;
+    let known = deployments::by_name(store, FIRST_TENANT, FIRST_ENVIRONMENT, name).await?;
     Ok(known.ok_or_else(|| name.to_owned()))
 }
 
@@ -88,8 +86,8 @@ async fn made(store: &Store, name: String, now: i64) -> anyhow::Result<Deploymen
     let deployment = Deployment {
         id: store.id(now),
         tenant_id: FIRST_TENANT,
-        division_id: FIRST,
-        environment_id: FIRST,
+        division_id: FIRST_DIVISION,
+        environment_id: FIRST_ENVIRONMENT,
         name,
         plan: Plan::Basic,
         created_at: now,
@@ -98,7 +96,7 @@ async fn made(store: &Store, name: String, now: i64) -> anyhow::Result<Deploymen
     if !deployments::insert(&mut change, &deployment).await? {
         // Another Supervisor of this store was faster.
         drop(change);
-        let known = deployments::by_name(store, FIRST_TENANT, FIRST, &deployment.name).await?;
+        let known = deployments::by_name(store, FIRST_TENANT, FIRST_ENVIRONMENT, &deployment.name).await?;
         return known.context("the deployment is gone again");
     }
     let detail = json!({ "name": deployment.name, "plan": deployment.plan.as_str() });

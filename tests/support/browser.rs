@@ -161,6 +161,16 @@ impl Browser {
         sent.map(|event| event["params"]["request"]["url"].as_str().unwrap().to_owned()).collect()
     }
 
+    /// The file at `page` asked for nothing but itself, and nothing in it was refused.
+    pub async fn asked_nothing_of_others(&self, page: &Path) {
+        let address = format!("file://{}", page.display());
+        let asked = self.requests_of(&address).await;
+        let others: Vec<_> =
+            asked.iter().filter(|url| **url != address && !url.starts_with("data:")).collect();
+        assert!(others.is_empty(), "{others:?}");
+        assert_eq!(self.console().await, Vec::<String>::new());
+    }
+
     pub async fn command(&self, name: &str, parameters: Value) -> Value {
         self.client
             .issue_cmd(Extension("goog/cdp/execute", json!({ "cmd": name, "params": parameters })))

@@ -5,6 +5,7 @@ pub mod mount;
 pub mod objects;
 pub mod pki;
 pub mod postgres;
+pub mod program;
 pub mod proxy;
 pub mod s3;
 pub mod sample_report;

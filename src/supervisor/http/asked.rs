@@ -15,6 +15,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use super::problem::{FieldIssue, Problem};
 use super::values::Id;
 use super::{Api, BODY_LIMIT, BODY_PATIENCE, once};
+use crate::supervisor::NAME_LIMIT;
 
 /// The parameters in the path.
 pub struct Place(Vec<(String, String)>);
@@ -230,9 +231,6 @@ impl Issues {
         if self.0.is_empty() { Ok(()) } else { Err(Problem::validation(self.0)) }
     }
 }
-
-/// Longest name of a deployment, node or key, in characters.
-const NAME_LIMIT: usize = 100;
 
 #[cfg(test)]
 mod tests {

@@ -17,9 +17,7 @@ use super::values::{Id, Time};
 use super::{Api, base_url};
 use crate::supervisor::store::audit;
 use crate::supervisor::store::deployments::{self, Deployment, Plan};
-
-/// Division and environment of a deployment whose maker names none.
-const FIRST: u64 = 1;
+use crate::supervisor::{FIRST_DIVISION, FIRST_ENVIRONMENT};
 
 /// Nodes that run one Iggy together.
 #[derive(Debug, Serialize, ToSchema)]
@@ -123,8 +121,8 @@ pub async fn create(
     let deployment = Deployment {
         id: api.store.id(now),
         tenant_id: tenant,
-        division_id: body.division_id.map_or(FIRST, |id| id.0),
-        environment_id: body.environment_id.map_or(FIRST, |id| id.0),
+        division_id: body.division_id.map_or(FIRST_DIVISION, |id| id.0),
+        environment_id: body.environment_id.map_or(FIRST_ENVIRONMENT, |id| id.0),
         name: body.name,
         plan,
         created_at: now,
