@@ -1,5 +1,6 @@
 //! `warden ctl` as a person and a script run it.
 
+mod archives;
 mod calls;
 mod profiles;
 mod real;

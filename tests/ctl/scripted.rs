@@ -24,6 +24,7 @@ pub enum Reply {
     Json(u16, Value),
     /// With one more header.
     With(u16, &'static str, &'static str, Value),
+    Bytes(Vec<u8>),
     /// Hangs up without a word.
     Nothing,
 }
@@ -35,20 +36,23 @@ pub struct Scripted {
 
 impl Scripted {
     /// `answer` gets each request and how many came before it.
-    pub fn new(answer: impl Fn(&Asked, usize) -> Reply + Send + 'static) -> Scripted {
+    pub fn new(answer: impl Fn(&Asked, usize) -> Reply + Send + Sync + 'static) -> Scripted {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let asked = Arc::new(Mutex::new(Vec::new()));
-        let remembered = Arc::clone(&asked);
+        let (remembered, answer) = (Arc::clone(&asked), Arc::new(answer));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let Some(request) = read(&stream) else { continue };
-                let before = {
-                    let mut remembered = remembered.lock().unwrap();
-                    remembered.push(request.clone());
-                    remembered.len() - 1
-                };
-                reply(stream, answer(&request, before));
+                let (remembered, answer) = (Arc::clone(&remembered), Arc::clone(&answer));
+                std::thread::spawn(move || {
+                    let Some(request) = read(&stream) else { return };
+                    let before = {
+                        let mut remembered = remembered.lock().unwrap();
+                        remembered.push(request.clone());
+                        remembered.len() - 1
+                    };
+                    reply(stream, answer(&request, before));
+                });
             }
         });
         Scripted { url, asked }
@@ -78,16 +82,18 @@ fn read(stream: &TcpStream) -> Option<Asked> {
 }
 
 fn reply(mut stream: TcpStream, reply: Reply) {
+    let text = |body: Value| if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
     let (status, more, body) = match reply {
-        Reply::Json(status, body) => (status, String::new(), body),
-        Reply::With(status, name, value, body) => (status, format!("{name}: {value}\r\n"), body),
+        Reply::Json(status, body) => (status, String::new(), text(body)),
+        Reply::With(status, name, value, body) => (status, format!("{name}: {value}\r\n"), text(body)),
+        Reply::Bytes(body) => (200, String::new(), body),
         Reply::Nothing => return,
     };
-    let body = if body.is_null() { String::new() } else { body.to_string() };
     let _ = write!(
         stream,
-        "HTTP/1.1 {status} x\r\nld-request: {}\r\n{more}content-length: {}\r\nconnection: close\r\n\r\n{body}",
+        "HTTP/1.1 {status} x\r\nld-request: {}\r\n{more}content-length: {}\r\nconnection: close\r\n\r\n",
         "0f".repeat(16),
         body.len()
     );
+    let _ = stream.write_all(&body);
 }

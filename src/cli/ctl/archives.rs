@@ -1,10 +1,13 @@
 //! Archives of snapshots on this machine: fetched, opened in the browser, put side by side.
 
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::Stdio;
 
 use anyhow::{Context, bail, ensure};
+use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::download::{self, Wanted};
 use super::runtimes::label;
@@ -16,6 +19,10 @@ use crate::snapshot::fleet::{self, Fleet, Gathering};
 
 /// The page that a browser opens; what is larger is no report.
 const PAGE_BYTES: u64 = 64 << 20;
+/// Archives that are fetched at once: a few fill a line that one does not, and the Supervisor has nodes to serve.
+const AT_ONCE: usize = 4;
+/// MiB of them together on this disk; a larger one comes alone.
+const MIB_AT_ONCE: u32 = 1024;
 
 /// The snapshots of a run, one a node.
 ///
@@ -60,23 +67,36 @@ fn run_name(snapshot: &Value) -> String {
     name.chars().filter(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_')).collect()
 }
 
-/// Puts the nodes of a run side by side. Archive after archive is fetched, read and removed again: there is never more
-/// than one. A node without one is missing, with the reason.
+/// Puts the nodes of a run side by side. A few archives at a time are fetched; each is read and removed again, in the
+/// order of the run, whichever came first. A node without one is missing, with the reason.
 ///
 /// # Errors
 /// No archive could be read, or the run is of more nodes than a page holds.
 pub async fn side_by_side(session: &Session, deployment: &str, run: &[Value]) -> anyhow::Result<Fleet> {
     let nodes = session.all(&["deployments", deployment, "nodes"], &[]).await?.items;
     let folder = folder_of_ours()?;
+    let room = Semaphore::new(MIB_AT_ONCE as usize);
+    let fetched = stream::iter(run)
+        // In the order of the run: none waits for the room of one that comes after it.
+        .then(|snapshot| {
+            let held = room.acquire_many(mebibytes(snapshot));
+            async move { held.await.map(|held| (snapshot, held)) }
+        })
+        .map(|held| async {
+            let (snapshot, held) = held?;
+            let archive = Archive { path: folder.join(file_name(snapshot)), _room: held };
+            let came = fetch(session, deployment, snapshot, &archive.path).await;
+            anyhow::Ok((snapshot, archive, came))
+        })
+        .buffered(AT_ONCE);
+    let mut fetched = pin!(fetched);
     let mut gathering = Gathering::new();
-    for snapshot in run {
-        let name = file_name(snapshot);
-        let archive = folder.join(&name);
-        let read = read(session, deployment, snapshot, &archive).await;
-        // The next may need its room. What cannot be removed here is removed with the folder's other contents.
-        let _ = std::fs::remove_file(&archive);
+    while let Some(next) = fetched.next().await {
+        let (snapshot, archive, came) = next?;
+        let read = came.and_then(|()| Side::open(&archive.path));
+        drop(archive);
         match read {
-            Ok(side) => gathering.add(&name, &side)?,
+            Ok(side) => gathering.add(&file_name(snapshot), &side)?,
             Err(error) => {
                 let why =
                     snapshot["reason"]["reason"].as_str().map_or_else(|| format!("{error:#}"), str::to_owned);
@@ -91,9 +111,23 @@ pub async fn side_by_side(session: &Session, deployment: &str, run: &[Value]) ->
     Ok(fleet)
 }
 
-async fn read(session: &Session, deployment: &str, snapshot: &Value, archive: &Path) -> anyhow::Result<Side> {
-    fetch(session, deployment, snapshot, archive).await?;
-    Side::open(archive)
+/// The room that an archive takes, of that for all.
+fn mebibytes(snapshot: &Value) -> u32 {
+    let wanted = snapshot["size"].as_u64().unwrap_or(0).div_ceil(1 << 20);
+    u32::try_from(wanted).unwrap_or(MIB_AT_ONCE).min(MIB_AT_ONCE)
+}
+
+/// A file that is only looked at, and the room that it takes.
+struct Archive<'a> {
+    path: PathBuf,
+    _room: SemaphorePermit<'a>,
+}
+
+impl Drop for Archive<'_> {
+    fn drop(&mut self) {
+        // One that was not fetched is not there.
+        let _ = std::fs::remove_file(&self.path);
+    }
 }
 
 /// Fetches a snapshot, or all of a run, and opens the report, or the page of the fleet, in the browser.
@@ -159,6 +193,13 @@ fn folder_of_ours() -> anyhow::Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_archive_takes_the_room_of_its_size_and_a_large_one_all_of_it() {
+        let room = |size: Value| mebibytes(&json!({ "size": size }));
+        assert_eq!([room(Value::Null), room(json!(1)), room(json!(3 << 20))], [0, 1, 3]);
+        assert_eq!([room(json!(5_u64 << 30)), room(json!(u64::MAX))], [MIB_AT_ONCE; 2]);
+    }
 
     #[test]
     fn a_file_name_is_never_a_path() {
