@@ -43,18 +43,18 @@ pub async fn fetch<A: Future<Output = anyhow::Result<String>>>(
     options.read(true).write(true).create(true).truncate(true).mode(0o600);
     let file = options.open(&partial).with_context(|| format!("cannot write {}", partial.display()))?;
     let mut file = tokio::fs::File::from_std(file);
-    let bar = client.screen().bar(wanted.size);
+    let bar = Bar(client.screen().bar(&name.to_string_lossy(), wanted.size));
     let (mut have, mut failures) = (0, 0);
     while have < wanted.size {
         let before = have;
-        let broken = piece(client, &address().await?, wanted.size, &mut have, &mut file, &bar).await;
+        let broken = piece(client, &address().await?, wanted.size, &mut have, &mut file, &bar.0).await;
         if let Err(error) = broken {
             failures = if have > before { 1 } else { failures + 1 };
             ensure!(failures < ATTEMPTS, error.context("the download broke off again and again"));
             tokio::time::sleep(PAUSE).await;
         }
     }
-    bar.finish_and_clear();
+    drop(bar);
     file.flush().await?;
     let told = digest(&mut file).await?;
     if told != wanted.sha256 {
@@ -63,6 +63,15 @@ pub async fn fetch<A: Future<Output = anyhow::Result<String>>>(
     }
     file.sync_all().await?;
     std::fs::rename(&partial, wanted.to).with_context(|| format!("cannot write {shown}"))
+}
+
+/// Gone with the download, however that ends.
+struct Bar(indicatif::ProgressBar);
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
 }
 
 /// What one connection brings.

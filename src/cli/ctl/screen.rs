@@ -41,13 +41,14 @@ impl Screen {
         self.bars.suspend(print)
     }
 
-    /// A bar that counts bytes.
-    pub fn bar(&self, bytes: u64) -> ProgressBar {
+    /// A bar that counts bytes of something; there may be several at a time.
+    pub fn bar(&self, what: &str, bytes: u64) -> ProgressBar {
         let bar = self.bars.add(ProgressBar::new(bytes));
         let style = ProgressStyle::with_template(
-            "{bar:24} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}",
+            "{prefix}  {bar:24} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}",
         );
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_prefix(harmless(what));
         bar
     }
 
