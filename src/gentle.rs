@@ -5,14 +5,21 @@ use std::fs::File;
 use std::io::{self, IoSliceMut, Read};
 use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
 
 use rustix::fs::{Advice, fadvise};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
+use rustix::process::{getpid, getsid, setsid};
 
 use crate::kernel;
 
 /// The last of the kernel's 40 steps.
 const NICE: i32 = 19;
+/// Where the niceness of a whole session stands (sched(7), "The autogroup feature").
+const SESSION: &str = "/proc/self/autogroup";
+/// Without rights the kernel takes a new one ten times a second, from all of the host together.
+const SESSION_TRIES: u32 = 3;
+const SESSION_PAUSE: Duration = Duration::from_millis(100);
 /// Bytes of the smallest page there is.
 const PAGE: u64 = 4096;
 
@@ -21,6 +28,33 @@ const PAGE: u64 = 4096;
 pub fn step_back() {
     let _ = rustix::process::setpriority_process(None, NICE);
     kernel::idle_disk();
+}
+
+/// The same for this whole process and its children, for good. Between sessions the niceness of threads does not count,
+/// only that of sessions; so it needs one of its own ([`own_session`]), and nothing happens in somebody else's.
+pub fn step_back_as_session() {
+    step_back();
+    if getsid(None) != Ok(getpid()) {
+        return;
+    }
+    for _ in 0..SESSION_TRIES {
+        match std::fs::write(SESSION, NICE.to_string()) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(SESSION_PAUSE),
+            // A kernel without sessions in its scheduler has nothing to be told.
+            _ => return,
+        }
+    }
+}
+
+/// Makes this process a session. One that leads a group of processes cannot be, and stays in the one that it is in.
+pub fn own_session() {
+    let _ = setsid();
+}
+
+/// Lets go of the core if somebody else waits for it. The kernel itself looks only every few milliseconds, which is
+/// longer than Iggy needs to answer: what computes for long asks every some 50 µs.
+pub fn make_way() {
+    std::thread::yield_now();
 }
 
 /// Each read asks for all it wants: what the kernel would read ahead could not be told from what was there before.
@@ -32,6 +66,7 @@ pub fn without_readahead(file: &File) {
 /// cache before is not there afterwards; what was, stays. A cold block with warm pages in its middle loses those:
 /// blocks are small.
 pub fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    make_way();
     let (warm, can_tell) = loop {
         match preadv2(file, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT) {
             Ok(warm) => break (warm, true),

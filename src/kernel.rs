@@ -1,6 +1,6 @@
 //! Calls of the kernel that have no safe wrapper: the only place where unsafe code stands.
 
-#![expect(unsafe_code, reason = "ioprio_set(2), sync_file_range(2) and adjtimex(2) have no safe wrapper")]
+#![expect(unsafe_code, reason = "ioprio_set, sync_file_range, madvise and adjtimex (2) have no safe wrapper")]
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -31,6 +31,28 @@ pub fn begin_writing(file: &File, offset: u64, bytes: u64) {
     unsafe { libc::sync_file_range(file.as_raw_fd(), offset, bytes, libc::SYNC_FILE_RANGE_WRITE) };
 }
 
+/// Takes the pages of code out of this process. They stay in the page cache, where the kernel finds them first when it
+/// wants memory, and what is called again is mapped again.
+pub fn let_go_of_code() {
+    let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else { return };
+    for (start, end) in maps.lines().filter_map(code) {
+        // SAFETY: what is mapped from a file and executable but not writable is as it is in the file, and comes back
+        // from there: this program changes no code.
+        unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
+    }
+}
+
+/// Where a line of /proc/PID/maps (proc_pid_maps(5)) tells of code that is mapped from a file.
+fn code(line: &str) -> Option<(usize, usize)> {
+    let mut fields = line.split_ascii_whitespace();
+    let (range, rights, inode) = (fields.next()?, fields.next()?, fields.nth(2)?);
+    if rights != "r-xp" || inode == "0" {
+        return None;
+    }
+    let (start, end) = range.split_once('-')?;
+    Some((usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?))
+}
+
 /// What the kernel holds of its clock (adjtimex(2)); `None` where it does not say.
 pub fn clock() -> Option<KernelClock> {
     // SAFETY: a timex is numbers, for which zeros are valid; without modes it is only filled in, and not kept.
@@ -48,6 +70,18 @@ pub fn clock() -> Option<KernelClock> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_code_from_a_file_is_let_go_of() {
+        let lines = [
+            "00400000-00452000 r-xp 00000000 08:02 173521 /usr/bin/warden",
+            "00651000-00652000 r--p 00051000 08:02 173521 /usr/bin/warden",
+            "00652000-00655000 rw-p 00052000 08:02 173521 /usr/bin/warden",
+            "7ffd1000-7ffd2000 r-xp 00000000 00:00 0 [vdso]",
+            "35b1a000-35b1c000 rwxp 00000000 08:02 135870 /tmp/written",
+        ];
+        assert_eq!(lines.into_iter().filter_map(code).collect::<Vec<_>>(), [(0x40_0000, 0x45_2000)]);
+    }
 
     #[test]
     fn the_kernel_tells_of_its_clock_without_any_right() {

@@ -70,6 +70,13 @@ fn a_data_directory_that_does_not_answer_ends_the_packing_with_the_reason_and_le
         .stderr(std::fs::File::create(folder.path().join("said")).unwrap())
         .spawn()
         .unwrap();
+    // What packs is behind every other session, and whoever started it is not.
+    let (ours, packs) = (session("self"), child.id());
+    crate::support::until("the packing steps back", || {
+        let children = std::fs::read_to_string(format!("/proc/{packs}/task/{packs}/children")).ok()?;
+        session(children.split_whitespace().next()?).ends_with(" nice 19").then_some(())
+    });
+    assert_eq!((session(&packs.to_string()), session("self")), (ours.clone(), ours));
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || sender.send(child.wait()));
     let status = receiver.recv_timeout(Duration::from_secs(120)).expect("it gives up").unwrap();
@@ -83,6 +90,11 @@ fn a_data_directory_that_does_not_answer_ends_the_packing_with_the_reason_and_le
     assert_eq!(said, told);
     assert_eq!(std::fs::read_dir(&bundles).unwrap().count(), 0);
     drop(mounted);
+}
+
+/// The scheduler's group of a process, and how nice that is. A kernel that knows none would have nothing to show here.
+fn session(process: &str) -> String {
+    std::fs::read_to_string(format!("/proc/{process}/autogroup")).unwrap_or_default().trim_end().to_owned()
 }
 
 #[test]

@@ -22,6 +22,7 @@ pub mod readings;
 pub mod recorder;
 mod replace;
 pub mod request;
+mod resident;
 mod settings;
 pub mod snapshots;
 mod status;
@@ -199,6 +200,7 @@ pub async fn serve(
     tasks.spawn("the link", |_| link.run(ending));
     let observer = Observer::new(settings, readings);
     tasks.spawn("the heartbeat", |_| heartbeat::run(observer, listened, beats, pulse, wall_clock, link_stop));
+    tasks.spawn("the memory", resident::run);
     tasks.spawn("the watchdog", |stop| watch_over(pulse, stop));
     notify::ready("started");
     let ended = tasks.run(GRACE + Duration::from_secs(5)).await;

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use nix::sys::signal::Signal;
 
+use crate::gentle;
+
 /// The hidden argument by which a child knows itself.
 pub const CHILD: &str = "--in-child";
 
@@ -50,8 +52,10 @@ fn code_of(status: ExitStatus) -> u8 {
     code.unwrap_or(super::COULD_NOT_RUN)
 }
 
-/// In the child: end when the parent does.
+/// In the child: end when the parent does. It is a session of its own, so that what is long and not urgent in it can be
+/// behind other sessions without taking the user's shell along.
 pub fn follow_parent() -> anyhow::Result<()> {
+    gentle::own_session();
     nix::sys::prctl::set_pdeathsig(Signal::SIGTERM).context("cannot follow the parent process")
 }
 

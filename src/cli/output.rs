@@ -140,6 +140,7 @@ pub struct Steady {
 
 impl Write for Steady {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        gentle::make_way();
         let written = self.file.write(bytes)?;
         self.waiting += written;
         if self.waiting >= WAITING {

@@ -14,6 +14,7 @@ use super::seal::Seal;
 use super::stall::Watch;
 use super::terminal::harmless;
 use crate::config;
+use crate::gentle;
 use crate::iggy::report::Mode;
 use crate::snapshot::archive::{self, Inventory, Mask, Plan, Taking};
 use crate::snapshot::bundle::{Bundle, Packing};
@@ -161,6 +162,8 @@ impl Arguments {
         progress: &Progress,
         watch: &Watch,
     ) -> anyhow::Result<(u64, Inventory)> {
+        // The host is diagnosed; all that follows has time.
+        gentle::step_back_as_session();
         let taking = taking(snapshot.anonymizer.is_some())?;
         let at = snapshot.clock.seconds();
         let plan =

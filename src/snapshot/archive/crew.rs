@@ -182,6 +182,7 @@ fn make(order: Order, root: &Dir, mask: Mask<'_>, packer: &mut Packer) -> Made {
 }
 
 fn pack(packer: &mut Packer, plain: Vec<u8>, mut packed: Vec<u8>, read: u64) -> Piece {
+    gentle::make_way();
     let crc = crc32fast::hash(&plain);
     let is_packed = packer.pack(&plain, &mut packed);
     Piece { size: plain.len() as u64, crc, is_packed, read, plain, packed }

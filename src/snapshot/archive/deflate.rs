@@ -2,8 +2,12 @@
 
 use flate2::{Compress, Compression, FlushCompress};
 
+use crate::gentle;
+
 /// What a worker takes at a time. Larger ones pack no better and cost memory; smaller ones forget more text.
 pub const BLOCK_BYTES: usize = 1 << 20;
+/// Packed before it is looked whether somebody else waits for the core: some 40 µs.
+const AT_ONCE: usize = 4096;
 /// Of zlib's levels: measured in benches/archive.rs.
 pub const LEVEL: u32 = 4;
 /// Most bytes of a stored block, by its 16-bit length (RFC 1951, 3.2.4).
@@ -47,8 +51,14 @@ impl Packer {
         }
         packed.reserve(block.len() + block.len() / 16 + SLACK);
         self.packer.reset();
-        // An error is unknown to deflate of plain bytes; stored is right in any case.
-        let done = self.packer.compress_vec(block, packed, FlushCompress::Sync).is_ok();
+        let mut chunks = block.chunks(AT_ONCE).peekable();
+        let mut done = true;
+        while let Some(chunk) = chunks.next() {
+            gentle::make_way();
+            let flush = if chunks.peek().is_some() { FlushCompress::None } else { FlushCompress::Sync };
+            // An error is unknown to deflate of plain bytes; stored is right in any case.
+            done &= self.packer.compress_vec(chunk, packed, flush).is_ok();
+        }
         done && self.packer.total_in() == block.len() as u64 && packed.len() < block.len()
     }
 

@@ -1,0 +1,21 @@
+//! Keeps in memory only what an idle agent uses: code that its start or a request needed is given back.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::kernel;
+
+/// The start is over by then, and the first heartbeats are sent.
+const FIRST: Duration = Duration::from_secs(30);
+/// Rare enough to cost nothing, and often enough that a day of requests does not add up.
+const EVERY: Duration = Duration::from_secs(3600);
+
+pub async fn run(stop: CancellationToken) -> anyhow::Result<()> {
+    let mut pause = FIRST;
+    while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+        kernel::let_go_of_code();
+        pause = EVERY;
+    }
+    Ok(())
+}
