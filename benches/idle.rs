@@ -35,9 +35,12 @@ fn main() {
     let (cpu, woken) = (agent.cpu_seconds(), wake_ups(&agent));
     std::thread::sleep(Duration::from_secs(seconds));
     let (cpu, woken) = (agent.cpu_seconds() - cpu, wake_ups(&agent) - woken);
+    let (shared, alone) = (agent.pss_kib(), resident_kib(&agent));
     println!(
-        "idle for {seconds} s: {:.1} MiB (bar: 12), {:.3} % of a core (bar: 0.1), woken {:.2} times a second",
-        agent.pss_kib() as f64 / 1024.0,
+        "idle for {seconds} s: {:.1} MiB, {:.1} if nobody shared a page with it (bar: 12), {:.3} % of a core (bar: 0.1), \
+         woken {:.2} times a second",
+        shared as f64 / 1024.0,
+        alone as f64 / 1024.0,
         cpu * 100.0 / seconds as f64,
         woken as f64 / seconds as f64
     );
@@ -98,6 +101,13 @@ fn agent(folder: &Path, supervisor: &str, node: &served::Node) -> Process {
         format!("[agent]\nstate_directory = {state:?}\nruntime_directory = {run:?}\npolicy = {policy:?}\n");
     std::fs::write(folder.join("warden.toml"), text).expect("a configuration");
     Process::start(&["agent".into(), "--config".into(), folder.into()], "linked").0
+}
+
+/// All its pages, also those of libraries that others have too.
+fn resident_kib(agent: &Process) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{}/status", agent.id())).expect("its state");
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
 /// How often a thread of it had waited and went on.

@@ -8,8 +8,8 @@ use crate::kernel;
 
 /// The start is over by then, and the first heartbeats are sent.
 const FIRST: Duration = Duration::from_secs(30);
-/// Rare enough to cost nothing, and often enough that a day of requests does not add up.
-const EVERY: Duration = Duration::from_secs(3600);
+/// Rare enough to cost nothing, and often enough that what a request brought in does not stay.
+const EVERY: Duration = Duration::from_secs(600);
 
 pub async fn run(stop: CancellationToken) -> anyhow::Result<()> {
     let mut pause = FIRST;
