@@ -16,8 +16,8 @@ use crate::systemd::Bus;
 
 /// Tell how the agent on this host is: its link, its node, the runtimes, what is being done
 ///
-/// Reads what the running agent writes to /run/warden/status.json, or where --config or --dir say, and asks systemd about the runtimes. Needs no rights
-/// and changes nothing.
+/// Reads what the running agent writes to /run/warden/status.json, or where --config or --dir say, and asks systemd
+/// about the runtimes. Needs no rights and changes nothing.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Exit status: 0 connected to the Supervisor; 1 the agent runs and is not connected, or this host is not \
