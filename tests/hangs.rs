@@ -72,10 +72,12 @@ fn a_data_directory_that_does_not_answer_ends_the_packing_with_the_reason_and_le
         .unwrap();
     // What packs is behind every other session, and whoever started it is not.
     let (ours, packs) = (session("self"), child.id());
-    crate::support::until("the packing steps back", || {
+    let works = crate::support::until("the packing steps back", || {
         let children = std::fs::read_to_string(format!("/proc/{packs}/task/{packs}/children")).ok()?;
-        session(children.split_whitespace().next()?).ends_with(" nice 19").then_some(())
+        let child = children.split_whitespace().next()?.to_owned();
+        session(&child).ends_with(" nice 19").then_some(child)
     });
+    assert_eq!(std::fs::read_to_string(format!("/proc/{works}/comm")).unwrap(), "warden\n");
     assert_eq!((session(&packs.to_string()), session("self")), (ours.clone(), ours));
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || sender.send(child.wait()));

@@ -1,16 +1,22 @@
 //! Keeps the prompt safe: the work is done by a child process, because a thread that the kernel does not give
 //! back (a dead mount, a disk that hangs) holds its process even after exit(2).
 
+use std::ffi::CStr;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use nix::sys::prctl;
 use nix::sys::signal::Signal;
 
 use crate::gentle;
+
+/// What this program is called in a list of processes, also where it was started by a link of the kernel's.
+const NAME: &CStr = c"warden";
 
 /// The hidden argument by which a child knows itself.
 pub const CHILD: &str = "--in-child";
@@ -19,7 +25,9 @@ pub const CHILD: &str = "--in-child";
 /// child's standard input is the line between the two.
 pub fn run_in_child() -> anyhow::Result<u8> {
     let (mut ours, theirs) = UnixStream::pair().context("cannot make a socket pair")?;
+    let _ = prctl::set_name(NAME);
     let mut child = Command::new("/proc/self/exe")
+        .arg0("warden")
         .args(std::env::args_os().skip(1))
         .arg(CHILD)
         .stdin(Stdio::from(OwnedFd::from(theirs)))
@@ -55,8 +63,9 @@ fn code_of(status: ExitStatus) -> u8 {
 /// In the child: end when the parent does. It is a session of its own, so that what is long and not urgent in it can be
 /// behind other sessions without taking the user's shell along.
 pub fn follow_parent() -> anyhow::Result<()> {
+    let _ = prctl::set_name(NAME);
     gentle::own_session();
-    nix::sys::prctl::set_pdeathsig(Signal::SIGTERM).context("cannot follow the parent process")
+    prctl::set_pdeathsig(Signal::SIGTERM).context("cannot follow the parent process")
 }
 
 /// In the child: tells the parent how it ended, as the last thing it does. A parent that is gone needs no word.

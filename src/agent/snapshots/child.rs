@@ -66,6 +66,7 @@ impl Child {
     ) -> anyhow::Result<String> {
         let mut command = Command::new(&self.program);
         command
+            .arg0("warden")
             .args(["snapshot", "--json", "--progress", "json", "--fail-on", "never", "--output"])
             .arg(place)
             .arg("--agent-state")
