@@ -57,6 +57,24 @@ pub fn make_way() {
     std::thread::yield_now();
 }
 
+/// How long threads of this process, without the calling one and those that have ended, have computed or have waited for
+/// a core: whoever steps back waits long where all cores are taken. Zero where the kernel does not say.
+pub fn at_work() -> Duration {
+    let Ok(threads) = std::fs::read_dir("/proc/self/task") else { return Duration::ZERO };
+    let own = rustix::thread::gettid().as_raw_nonzero().to_string();
+    let others = threads.flatten().filter(|thread| thread.file_name() != own.as_str());
+    others
+        .filter_map(|thread| scheduled(&std::fs::read_to_string(thread.path().join("schedstat")).ok()?))
+        .sum()
+}
+
+/// Time on a core and time waiting for one (the kernel's Documentation/scheduler/sched-stats.rst), of one thread.
+fn scheduled(schedstat: &str) -> Option<Duration> {
+    let mut nanoseconds = schedstat.split_ascii_whitespace().map(str::parse::<u64>);
+    let (computed, waited) = (nanoseconds.next()?.ok()?, nanoseconds.next()?.ok()?);
+    Some(Duration::from_nanos(computed.saturating_add(waited)))
+}
+
 /// Each read asks for all it wants: what the kernel would read ahead could not be told from what was there before.
 pub fn without_readahead(file: &File) {
     let _ = fadvise(file, 0, None, Advice::Random);
@@ -126,5 +144,32 @@ impl Read for Gentle {
         let read = read_at(&self.file, &mut buffer[..wanted], self.position)?;
         self.position += read as u64;
         Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn a_thread_that_computes_is_at_work() {
+        static ENOUGH: AtomicBool = AtomicBool::new(false);
+        let before = at_work();
+        let thread = std::thread::spawn(|| while !ENOUGH.load(Ordering::Relaxed) {});
+        while at_work().saturating_sub(before) < Duration::from_millis(50) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        ENOUGH.store(true, Ordering::Relaxed);
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn time_on_a_core_and_time_before_it_is_work() {
+        assert_eq!(scheduled("116754 2539667 2\n"), Some(Duration::from_nanos(116_754 + 2_539_667)));
+        for torn in ["", "1", "1 x 3", "18446744073709551616 1 1"] {
+            assert_eq!(scheduled(torn), None, "{torn}");
+        }
     }
 }

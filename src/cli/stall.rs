@@ -1,5 +1,6 @@
 //! Ends a snapshot whose data directory does not answer: a dead mount holds the thread that asks it, for ever and
-//! beyond the reach of a signal, so the thread is left behind.
+//! beyond the reach of a signal, so the thread is left behind. On a host without a core to spare this program, last in
+//! line, waits long for its turn: that is no silence of the data directory.
 
 use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -10,6 +11,7 @@ use anyhow::{Context, bail};
 
 use super::terminal::harmless;
 use crate::config::DATA_PATIENCE;
+use crate::gentle;
 use crate::snapshot::archive::Signs;
 
 /// How often it is looked whether there was a sign.
@@ -24,11 +26,13 @@ pub struct Watch {
     waiting: Mutex<Option<Waiting>>,
 }
 
-/// For what, and since when there was no sign.
+/// For what, and how long there was no sign of it while nothing here computed or waited for a core.
 struct Waiting {
     what: String,
     signs: u64,
-    since: Instant,
+    silence: Duration,
+    looked: Instant,
+    at_work: Duration,
 }
 
 impl Watch {
@@ -45,7 +49,7 @@ impl Watch {
             match receiver.recv_timeout(LOOK) {
                 Ok(done) => return done,
                 Err(RecvTimeoutError::Timeout) => {
-                    if let Some(what) = watch.stalled(Instant::now()) {
+                    if let Some(what) = watch.stalled(Instant::now(), gentle::at_work()) {
                         let seconds = DATA_PATIENCE.as_secs();
                         bail!(
                             "{what} does not answer: no sign of it for {seconds} s; look at its disk, or the server \
@@ -71,22 +75,29 @@ impl Watch {
 
     /// Asks for something that a dead mount could keep back.
     pub fn while_asking<T>(&self, what: &str, ask: impl FnOnce() -> T) -> T {
-        let waiting = Waiting { what: what.to_owned(), signs: self.signs.given(), since: Instant::now() };
-        *self.waiting() = Some(waiting);
+        *self.waiting() = Some(Waiting {
+            what: what.to_owned(),
+            signs: self.signs.given(),
+            silence: Duration::ZERO,
+            looked: Instant::now(),
+            at_work: gentle::at_work(),
+        });
         let asked = ask();
         *self.waiting() = None;
         asked
     }
 
-    /// What has given no sign for too long.
-    fn stalled(&self, now: Instant) -> Option<String> {
+    /// What has given no sign for too long. `at_work`: see [`gentle::at_work`].
+    fn stalled(&self, now: Instant, at_work: Duration) -> Option<String> {
         let mut waiting = self.waiting();
         let waiting = waiting.as_mut()?;
         let signs = self.signs.given();
-        if signs != waiting.signs {
-            (waiting.signs, waiting.since) = (signs, now);
-        }
-        (now.saturating_duration_since(waiting.since) >= DATA_PATIENCE).then(|| waiting.what.clone())
+        let silent = now
+            .saturating_duration_since(waiting.looked)
+            .saturating_sub(at_work.saturating_sub(waiting.at_work));
+        waiting.silence = if signs == waiting.signs { waiting.silence + silent } else { Duration::ZERO };
+        (waiting.signs, waiting.looked, waiting.at_work) = (signs, now, at_work);
+        (waiting.silence >= DATA_PATIENCE).then(|| waiting.what.clone())
     }
 
     fn waiting(&self) -> std::sync::MutexGuard<'_, Option<Waiting>> {
@@ -100,19 +111,34 @@ mod tests {
 
     #[test]
     fn only_what_is_waited_for_without_a_sign_stalls() {
-        let watch = Watch::default();
+        let (watch, work) = (Watch::default(), gentle::at_work());
         let now = Instant::now();
         let long_after = now + 2 * DATA_PATIENCE;
-        assert_eq!(watch.stalled(long_after), None, "nothing is waited for");
+        assert_eq!(watch.stalled(long_after, work), None, "nothing is waited for");
         watch.while_reading(Path::new("/data"), || {
-            assert_eq!(watch.stalled(now), None, "it has only begun");
+            assert_eq!(watch.stalled(now, work), None, "it has only begun");
             watch.signs().give();
-            assert_eq!(watch.stalled(long_after), None, "there was a sign");
-            assert_eq!(watch.stalled(long_after + DATA_PATIENCE / 2), None);
-            let stalled = watch.stalled(long_after + DATA_PATIENCE);
+            assert_eq!(watch.stalled(long_after, work), None, "there was a sign");
+            assert_eq!(watch.stalled(long_after + DATA_PATIENCE / 2, work), None);
+            let stalled = watch.stalled(long_after + DATA_PATIENCE, work);
             assert_eq!(stalled.as_deref(), Some("the data directory /data"));
         });
-        assert_eq!(watch.stalled(long_after + 2 * DATA_PATIENCE), None, "it came");
+        assert_eq!(watch.stalled(long_after + 2 * DATA_PATIENCE, work), None, "it came");
+    }
+
+    #[test]
+    fn who_works_or_waits_for_a_core_is_not_kept_waiting_by_the_data_directory() {
+        let watch = Watch::default();
+        watch.while_reading(Path::new("/data"), || {
+            // Other threads of this process work as well.
+            let (began, worked) = (Instant::now(), gentle::at_work() + Duration::from_secs(3600));
+            assert_eq!(watch.stalled(began, worked), None);
+            let after = |parts: u32| began + DATA_PATIENCE / 4 * parts;
+            let three = worked + DATA_PATIENCE / 4 * 3;
+            assert_eq!(watch.stalled(after(4), three), None, "a quarter was silence");
+            assert_eq!(watch.stalled(after(6), three), None, "and two more");
+            assert!(watch.stalled(after(7), three).is_some());
+        });
     }
 
     #[test]

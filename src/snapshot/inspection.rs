@@ -121,7 +121,7 @@ fn inspected(
                 let limit = quantity::duration((limit(mode) + config::FILE_PATIENCE).as_secs_f64());
                 return Err((
                     Outcome::TimedOut,
-                    format!("left behind after {limit}: its files do not answer"),
+                    format!("left behind after {limit}: its files do not answer, or no core was free for it"),
                 ));
             }
             Err(RecvTimeoutError::Disconnected) => {

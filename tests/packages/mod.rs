@@ -68,6 +68,10 @@ pub fn sandbox() -> Sandbox {
 
 /// The agent is up and says so, enrolled or not.
 pub fn assert_the_agent_waits(sandbox: &Sandbox) {
+    // An installation starts it, and does not wait until it has started.
+    crate::support::until("the agent has started", || {
+        (sandbox.property("warden.service", "ActiveState") != "activating").then_some(())
+    });
     for (property, expected) in
         [("ActiveState", "active"), ("UnitFileState", "enabled"), ("User", "warden"), ("NRestarts", "0")]
     {
