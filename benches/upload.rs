@@ -1,5 +1,6 @@
 //! What it costs that an archive goes to the Supervisor's folder over HTTP: the whole way, from the file of the agent
-//! to the file that is finished, against writing the same bytes to the same disk, in turn.
+//! to the file that is finished, against writing the same bytes to the same disk, and against writing them and knowing
+//! their SHA-256, as the Supervisor does before it takes them; in turn.
 //!
 //! cargo bench --bench upload -- [--mib 1024] [--folder DIR]
 
@@ -34,25 +35,30 @@ fn main() {
     let archive = Archive { path: folder.path().join("1.zip"), size: (mib << 20) as u64 };
     let announced = Announced { size: archive.size, sha256: fill(&archive.path, mib) };
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let (mut copies, mut uploads) = (Vec::new(), Vec::new());
+    let (mut copies, mut hashed, mut uploads) = (Vec::new(), Vec::new(), Vec::new());
     runtime.block_on(async {
         let way = Way::new(&folder.path().join("objects")).await;
         // The first of each meets a cold disk and a cold program.
         for round in 0..=ROUNDS {
-            let copied = copy(&archive.path, &folder.path().join("copy"));
+            let copied = copy(&archive.path, &folder.path().join("copy"), None);
+            let known = copy(&archive.path, &folder.path().join("copy"), Some(announced.sha256));
             let sent = way.send(&archive, &announced).await;
             if round > 0 {
                 copies.push(copied);
+                hashed.push(known);
                 uploads.push(sent);
             }
         }
     });
-    let ratios: Vec<f64> = uploads.iter().zip(&copies).map(|(sent, copied)| sent / copied).collect();
-    let (copied, sent) = (median(copies), median(uploads));
-    println!("{mib} MiB, {ROUNDS} rounds in turn, medians");
-    println!("written to disk   {copied:6.2} s  {:5.0} MiB/s", mib as f64 / copied);
-    println!("the whole upload  {sent:6.2} s  {:5.0} MiB/s", mib as f64 / sent);
-    println!("ratio {:.3}; peak memory of both sides together {} MiB", median(ratios), peak_mib());
+    println!("{mib} MiB, {ROUNDS} rounds in turn, medians; ratios are of the whole upload to the line");
+    for (what, took) in
+        [("written to disk", &copies), ("written and hashed", &hashed), ("the whole upload", &uploads)]
+    {
+        let ratios: Vec<f64> = uploads.iter().zip(took).map(|(sent, took)| sent / took).collect();
+        let (seconds, ratio) = (median(took.clone()), median(ratios));
+        println!("{what:<20}{seconds:6.2} s  {:5.0} MiB/s  ratio {ratio:.3}", mib as f64 / seconds);
+    }
+    println!("peak memory of both sides together {} MiB", peak_mib());
 }
 
 /// Both ends, in this process.
@@ -122,18 +128,25 @@ fn fill(path: &Path, mib: usize) -> [u8; 32] {
     hash.finalize().into()
 }
 
-/// Seconds to write the same bytes to the same disk, and know them there.
-fn copy(from: &Path, to: &Path) -> f64 {
+/// Seconds to write the same bytes to the same disk, and know them there; and that they are those with this SHA-256.
+fn copy(from: &Path, to: &Path, expected: Option<[u8; 32]>) -> f64 {
     let began = Instant::now();
+    let mut hash = expected.map(|_| warden::sha256::Sha256::default());
     let (mut source, mut copy) = (File::open(from).expect("the archive"), File::create(to).expect("a copy"));
     let mut block = vec![0; BLOCK];
     loop {
         match source.read(&mut block).expect("the archive") {
             0 => break,
-            read => copy.write_all(&block[..read]).expect("room for a copy"),
+            read => {
+                copy.write_all(&block[..read]).expect("room for a copy");
+                if let Some(hash) = &mut hash {
+                    hash.update(&block[..read]);
+                }
+            }
         }
     }
     copy.sync_all().expect("the copy is on disk");
+    assert_eq!(hash.map(warden::sha256::Sha256::finish), expected, "the copy is the archive");
     let took = began.elapsed();
     std::fs::remove_file(to).expect("the copy is removed");
     // The disk is done with it before the other has its turn.

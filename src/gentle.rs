@@ -115,7 +115,12 @@ pub fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize>
 
 /// Forgets written pages: they are on disk, and nobody here reads them again.
 pub fn forget(file: &File) {
-    let _ = fadvise(file, 0, None, Advice::DontNeed);
+    forget_from(file, 0, None);
+}
+
+/// The same of `length` bytes from `offset` on, or of all there.
+pub fn forget_from(file: &File, offset: u64, length: Option<NonZeroU64>) {
+    let _ = fadvise(file, offset, length, Advice::DontNeed);
 }
 
 /// A file read from front to end, and not behind `limit`.

@@ -16,6 +16,8 @@ use warden::gentle;
 use warden::snapshot::archive::{self, INVENTORY, Inventory, Mask, Plan, Reason, Signs, Taking};
 use warden::snapshot::redact::Redactor;
 
+use crate::support::resident;
+
 pub const PARTITION: &str = "streams/0/topics/1/partitions/2";
 const NO_LIMIT: u64 = u64::MAX;
 
@@ -368,12 +370,6 @@ fn a_disk_that_fills_ends_the_archive_and_leaves_it_readable() {
     let members = members(&archive);
     assert_eq!(members["state/info"], b"0.8.0");
     assert_eq!(members.len() as u64, inventory.files + 1);
-}
-
-/// Pages of a file that are in the page cache, by util-linux.
-fn resident(path: &Path) -> u64 {
-    let output = Command::new("fincore").args(["-n", "-b", "-o", "RES"]).arg(path).output().unwrap();
-    String::from_utf8_lossy(&output.stdout).trim().parse().unwrap()
 }
 
 #[test]

@@ -12,6 +12,8 @@ pub mod sample_report;
 pub mod sandbox;
 pub mod segments;
 
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// Far longer than anything waited for takes, so that only what never happens fails.
@@ -32,4 +34,10 @@ pub fn until_within<T>(patience: Duration, what: &str, mut ask: impl FnMut() -> 
         assert!(began.elapsed() < patience, "waited {patience:?} in vain: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Bytes of a file that are in the page cache, by util-linux.
+pub fn resident(path: &Path) -> u64 {
+    let output = Command::new("fincore").args(["-n", "-b", "-o", "RES"]).arg(path).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).trim().parse().unwrap()
 }

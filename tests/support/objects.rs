@@ -33,7 +33,10 @@ impl Place {
 
     /// The folder behind something that may answer in its stead.
     pub async fn folder_behind(front: impl FnOnce(Router) -> Router) -> Place {
-        let folder = tempfile::tempdir().unwrap();
+        Place::folder_at(tempfile::tempdir().unwrap(), front).await
+    }
+
+    pub async fn folder_at(folder: tempfile::TempDir, front: impl FnOnce(Router) -> Router) -> Place {
         let kept = Local::open(folder.path()).unwrap();
         let base = serve(front(local::routes(kept.clone()))).await;
         Place { objects: Objects::Local(kept), base, http: http(), folder: Some(folder), s3: None }
@@ -98,6 +101,11 @@ impl Place {
         }
         self.objects.finish(KEY, announced, &begun, &tags).await.unwrap();
         tags
+    }
+
+    /// Where the archive lies when it has arrived.
+    pub fn object(&self) -> std::path::PathBuf {
+        self.folder.as_ref().unwrap().path().join(KEY.path())
     }
 
     /// Everything that lies in the store, uploads under way too, but what it keeps for itself.

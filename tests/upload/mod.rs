@@ -13,10 +13,12 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use tokio_util::sync::CancellationToken;
 use warden::agent::upload::{AT_ONCE, Archive, Failure, STALLED, Uploader, forget};
+use warden::gentle;
 use warden::protocol::{Upload, UploadGrant, UploadRefusal};
 use warden::supervisor::objects::{Announced, Begun};
 
 use crate::support::objects::{KEY, Place, announced, content, http, now};
+use crate::support::resident;
 
 /// Four parts of 16 MiB and a rest.
 const LARGE: usize = (65 << 20) + 3;
@@ -130,6 +132,25 @@ async fn small_and_large_archives_arrive_in_both_stores() {
             sending.send(2).await.unwrap();
             assert!(sending.arrived().await);
         }
+    }
+}
+
+#[tokio::test]
+async fn an_archive_stays_in_the_memory_of_neither_side() {
+    // Not below /tmp, which may be memory itself.
+    let folder = || tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    for size in [1000, LARGE] {
+        let place = Place::folder_at(folder(), |routes| routes).await;
+        let mut sending = Sending::of(size, place).await;
+        sending.folder = folder();
+        std::fs::write(sending.path(), &sending.content).unwrap();
+        let file = std::fs::File::open(sending.path()).unwrap();
+        file.sync_all().unwrap();
+        gentle::forget(&file);
+        assert_eq!(resident(&sending.path()), 0, "this filesystem keeps what it was told to forget");
+        sending.send(2).await.unwrap();
+        assert_eq!((resident(&sending.path()), resident(&sending.place.object())), (0, 0), "{size}");
+        assert!(sending.arrived().await);
     }
 }
 

@@ -1,17 +1,20 @@
 //! A slice of a file as the body of a request, no faster than allowed, with a pulse by which it is seen to move.
 
-use std::io::SeekFrom;
-use std::path::Path;
-use std::sync::Arc;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::Stream;
-use tokio::fs::File;
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, MissedTickBehavior};
 
-/// Read and sent at once.
+use crate::gentle;
+
+/// Read and sent at once, in bytes. Of one body there are up to three in memory: one is sent, one is read, and one
+/// waits between them.
 const BLOCK: usize = 256 << 10;
 /// How often it is looked whether bytes still move.
 const LOOK: Duration = Duration::from_secs(1);
@@ -31,13 +34,12 @@ pub(super) async fn stream(
     slice: Slice,
     bytes_per_second: Option<u64>,
     pulse: Pulse,
-) -> std::io::Result<impl Stream<Item = std::io::Result<Vec<u8>>> + Send + 'static> {
-    let mut file = File::open(path).await?;
-    file.seek(SeekFrom::Start(slice.offset)).await?;
+) -> std::io::Result<impl Stream<Item = std::io::Result<Bytes>> + Send + 'static> {
+    let source = Source::open(path.to_owned(), slice).await?;
     let began = Instant::now();
     Ok(futures_util::stream::try_unfold(
-        (file, slice.size, pulse),
-        move |(mut file, left, pulse)| async move {
+        (source, slice.size, pulse),
+        move |(mut source, left, pulse)| async move {
             let sent = slice.size - left;
             pulse.0.store(sent, Ordering::Relaxed);
             if left == 0 {
@@ -47,12 +49,82 @@ pub(super) async fn stream(
                 let due = Duration::from_secs_f64(sent as f64 / rate.max(1) as f64);
                 tokio::time::sleep_until(began + due).await;
             }
-            let mut block = vec![0; BLOCK.min(usize::try_from(left).unwrap_or(BLOCK))];
-            file.read_exact(&mut block).await?;
+            let block = source.next().await?;
             let left = left - block.len() as u64;
-            Ok(Some((block, (file, left, pulse))))
+            Ok(Some((block, (source, left, pulse))))
         },
     ))
+}
+
+/// Reads the next block while the one before it is sent.
+struct Source {
+    file: Arc<File>,
+    at: u64,
+    end: u64,
+    spare: Spare,
+    ahead: JoinHandle<std::io::Result<Bytes>>,
+}
+
+impl Source {
+    async fn open(path: PathBuf, slice: Slice) -> std::io::Result<Source> {
+        let file = spawn_blocking(move || File::open(path)).await??;
+        gentle::without_readahead(&file);
+        let (file, end) = (Arc::new(file), slice.offset + slice.size);
+        let spare = Spare::default();
+        let (ahead, at) = spare.read(&file, slice.offset, end);
+        Ok(Source { file, at, end, spare, ahead })
+    }
+
+    async fn next(&mut self) -> std::io::Result<Bytes> {
+        let (ahead, at) = self.spare.read(&self.file, self.at, self.end);
+        self.at = at;
+        std::mem::replace(&mut self.ahead, ahead).await?
+    }
+}
+
+/// Memory of blocks that are sent.
+#[derive(Clone, Default)]
+struct Spare(Arc<Mutex<Vec<Box<[u8]>>>>);
+
+impl Spare {
+    /// Reads a block from `at` on; returns where it ends.
+    fn read(&self, file: &Arc<File>, at: u64, end: u64) -> (JoinHandle<std::io::Result<Bytes>>, u64) {
+        let length = usize::try_from(end - at).unwrap_or(BLOCK).min(BLOCK);
+        let (spare, file) = (self.clone(), Arc::clone(file));
+        let reading = spawn_blocking(move || {
+            let memory = spare.blocks().pop().unwrap_or_else(|| vec![0; BLOCK].into());
+            let mut block = Block { memory, length, spare };
+            if gentle::read_at(&file, &mut block.memory[..length], at)? < length {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+            Ok(Bytes::from_owner(block))
+        });
+        (reading, at + length as u64)
+    }
+
+    fn blocks(&self) -> std::sync::MutexGuard<'_, Vec<Box<[u8]>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Gives its memory back when it is sent.
+struct Block {
+    memory: Box<[u8]>,
+    length: usize,
+    spare: Spare,
+}
+
+impl AsRef<[u8]> for Block {
+    fn as_ref(&self) -> &[u8] {
+        &self.memory[..self.length]
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        let memory = std::mem::take(&mut self.memory);
+        self.spare.blocks().push(memory);
+    }
 }
 
 impl Pulse {

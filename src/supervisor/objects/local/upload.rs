@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
+use std::num::NonZeroU64;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use super::super::{Announced, Begun, Error, Key};
 use super::{Local, remove};
+use crate::gentle;
 use crate::kernel;
 use crate::sha256::{self, Digest, Sha256, hex};
 
@@ -38,7 +40,8 @@ struct Parts {
     twice: bool,
 }
 
-/// Of the first parts, in their order; it follows what arrives while it is still in the page cache.
+/// Of the first parts, in their order; it follows what arrives while it is still in the page cache, and takes it out of
+/// there: that memory is Iggy's, if it runs on this host.
 #[derive(Default)]
 struct Hashed {
     parts: u32,
@@ -60,14 +63,15 @@ impl Upload {
     fn hash(&self, partial: &Path, hashed: &mut Hashed) -> std::io::Result<()> {
         let mut block = Vec::new();
         let next = |hashed: &Hashed| self.parts().there.get(&(hashed.parts + 1)).copied();
-        while let Some((mut offset, length)) = next(hashed) {
-            let (file, end) = (File::open(partial)?, offset + length);
+        while let Some((part, length)) = next(hashed) {
+            let (file, mut offset, end) = (File::open(partial)?, part, part + length);
             while offset < end {
                 block.resize(BLOCK.min((end - offset) as usize), 0);
                 file.read_exact_at(&mut block, offset)?;
                 hashed.sha256.update(&block);
                 offset += block.len() as u64;
             }
+            gentle::forget_from(&file, part, NonZeroU64::new(length));
             hashed.parts += 1;
         }
         Ok(())
@@ -243,7 +247,9 @@ fn name(
     }
     let folder = object.parent().unwrap_or(Path::new("/"));
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(unavailable)?;
-    File::open(&partial).and_then(|file| file.sync_all()).map_err(unavailable)?;
+    let file = File::open(&partial).map_err(unavailable)?;
+    file.sync_all().map_err(unavailable)?;
+    gentle::forget(&file);
     fs::rename(&partial, &object).map_err(unavailable)?;
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(unavailable)?;
     remove(&partial.with_extension("parts"))
