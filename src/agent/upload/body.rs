@@ -15,7 +15,9 @@ use crate::gentle;
 
 /// Read and sent at once, in bytes. Of one body there are up to three in memory: one is sent, one is read, and one
 /// waits between them.
-const BLOCK: usize = 256 << 10;
+const BLOCK: usize = 512 << 10;
+/// The same where the bandwidth has a limit: it is kept in small steps.
+const LIMITED_BLOCK: usize = 64 << 10;
 /// How often it is looked whether bytes still move.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -35,7 +37,8 @@ pub(super) async fn stream(
     bytes_per_second: Option<u64>,
     pulse: Pulse,
 ) -> std::io::Result<impl Stream<Item = std::io::Result<Bytes>> + Send + 'static> {
-    let source = Source::open(path.to_owned(), slice).await?;
+    let block = if bytes_per_second.is_some() { LIMITED_BLOCK } else { BLOCK };
+    let source = Source::open(path.to_owned(), slice, block).await?;
     let began = Instant::now();
     Ok(futures_util::stream::try_unfold(
         (source, slice.size, pulse),
@@ -66,11 +69,11 @@ struct Source {
 }
 
 impl Source {
-    async fn open(path: PathBuf, slice: Slice) -> std::io::Result<Source> {
+    async fn open(path: PathBuf, slice: Slice, block: usize) -> std::io::Result<Source> {
         let file = spawn_blocking(move || File::open(path)).await??;
         gentle::without_readahead(&file);
         let (file, end) = (Arc::new(file), slice.offset + slice.size);
-        let spare = Spare::default();
+        let spare = Spare { block, blocks: Arc::default() };
         let (ahead, at) = spare.read(&file, slice.offset, end);
         Ok(Source { file, at, end, spare, ahead })
     }
@@ -82,17 +85,20 @@ impl Source {
     }
 }
 
-/// Memory of blocks that are sent.
-#[derive(Clone, Default)]
-struct Spare(Arc<Mutex<Vec<Box<[u8]>>>>);
+/// Memory of blocks that are sent, each of `block` bytes.
+#[derive(Clone)]
+struct Spare {
+    block: usize,
+    blocks: Arc<Mutex<Vec<Box<[u8]>>>>,
+}
 
 impl Spare {
     /// Reads a block from `at` on; returns where it ends.
     fn read(&self, file: &Arc<File>, at: u64, end: u64) -> (JoinHandle<std::io::Result<Bytes>>, u64) {
-        let length = usize::try_from(end - at).unwrap_or(BLOCK).min(BLOCK);
+        let length = usize::try_from(end - at).unwrap_or(self.block).min(self.block);
         let (spare, file) = (self.clone(), Arc::clone(file));
         let reading = spawn_blocking(move || {
-            let memory = spare.blocks().pop().unwrap_or_else(|| vec![0; BLOCK].into());
+            let memory = spare.blocks().pop().unwrap_or_else(|| vec![0; spare.block].into());
             let mut block = Block { memory, length, spare };
             if gentle::read_at(&file, &mut block.memory[..length], at)? < length {
                 return Err(std::io::ErrorKind::UnexpectedEof.into());
@@ -103,7 +109,7 @@ impl Spare {
     }
 
     fn blocks(&self) -> std::sync::MutexGuard<'_, Vec<Box<[u8]>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
