@@ -24,7 +24,7 @@ pub const SAMPLE_PAUSE: Duration = Duration::from_millis(250);
 /// One question to the host's files: a healthy disk answers in milliseconds, a dead mount never does.
 pub const FILE_PATIENCE: Duration = Duration::from_secs(3);
 /// A data directory that is packed and gives nothing for so long is on a dead mount: last in line at a busy disk, its
-/// next block still comes sooner.
+/// next block still comes sooner. Time in which the program computes, or waits for a core to do so, does not count.
 pub const DATA_PATIENCE: Duration = Duration::from_secs(30);
 /// One command, after which its process group is killed.
 pub const COMMAND_LIMIT: Duration = Duration::from_secs(5);
