@@ -162,7 +162,12 @@ mod tests {
     fn a_thread_that_computes_is_at_work() {
         static ENOUGH: AtomicBool = AtomicBool::new(false);
         let before = at_work();
-        let thread = std::thread::spawn(|| while !ENOUGH.load(Ordering::Relaxed) {});
+        let computing = || {
+            while !ENOUGH.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+        };
+        let thread = std::thread::spawn(computing);
         while at_work().saturating_sub(before) < Duration::from_millis(50) {
             std::thread::sleep(Duration::from_millis(1));
         }

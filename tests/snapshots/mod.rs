@@ -1,6 +1,7 @@
 //! Snapshots through the Supervisor: one POST, every node, one download. The agents are processes, as on a host.
 
 mod faults;
+mod large;
 mod whole;
 
 use std::path::{Path, PathBuf};

@@ -17,13 +17,13 @@ const ADDRESS: &str = "10.79.0.1";
 const URL: &str = "https://10.79.0.1:7600";
 
 /// Network namespaces, joined by a bridge in that of the Supervisor.
-struct Network {
+pub(super) struct Network {
     name: String,
     nodes: usize,
 }
 
 impl Network {
-    fn of(nodes: usize) -> Network {
+    pub(super) fn of(nodes: usize) -> Network {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::SeqCst);
         let network = Network { name: format!("warden-{}-{count}", std::process::id()), nodes };
@@ -52,7 +52,7 @@ impl Network {
     }
 
     /// What to put before a command so that it runs on the host of a node; 0 is that of the Supervisor.
-    fn on(&self, node: usize) -> Vec<String> {
+    pub(super) fn on(&self, node: usize) -> Vec<String> {
         let named = format!("hostname node-{node}.test && exec \"$@\"");
         let before = ["ip", "netns", "exec", &self.space(node), "unshare", "--uts", "sh", "-c", &named, "sh"];
         before.map(str::to_owned).to_vec()
@@ -73,14 +73,14 @@ fn ip(arguments: &[&str]) {
 }
 
 /// `warden supervisor` on a host of its own, and the shell of whoever runs it.
-struct Control {
+pub(super) struct Control {
     folder: tempfile::TempDir,
     before: Vec<String>,
     child: Child,
 }
 
 impl Control {
-    fn start(network: &Network) -> Control {
+    pub(super) fn start(network: &Network) -> Control {
         let folder = tempfile::tempdir().unwrap();
         let authority = Authority::new("the test's");
         std::fs::write(folder.path().join("ca.pem"), authority.pem()).unwrap();
@@ -107,11 +107,20 @@ impl Control {
         control
     }
 
+    pub(super) fn process(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Where the archive of a snapshot lies.
+    pub(super) fn object(&self, row: &Value) -> PathBuf {
+        self.at(&format!("data/objects/{}/{}.zip", row["deployment_id"], row["id"]))
+    }
+
     fn at(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn ctl(&self, arguments: &[&str]) -> Output {
+    pub(super) fn ctl(&self, arguments: &[&str]) -> Output {
         Command::new(&self.before[0])
             .args(&self.before[1..])
             .args([WARDEN, "ctl"])
@@ -128,13 +137,13 @@ impl Control {
     }
 
     /// What a command that must succeed printed.
-    fn says(&self, arguments: &[&str]) -> String {
+    pub(super) fn says(&self, arguments: &[&str]) -> String {
         let output = self.ctl(arguments);
         assert_eq!(output.status.code(), Some(0), "{arguments:?}: {output:?}");
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
-    fn node(&self, before: Vec<String>) -> Node {
+    pub(super) fn node(&self, before: Vec<String>) -> Node {
         let token = self.says(&["enrolments", "create"]);
         let ca = self.at("ca.pem").display().to_string();
         Node::enrol_on(before, &[URL, "--ca-file", &ca], &token)
@@ -211,7 +220,7 @@ fn one_page_shows_in_what_one_of_three_hosts_differs_and_whose_archive_is_not_as
     assert!(std::fs::read_to_string(&opened).unwrap().contains("<!doctype html"), "{opened}");
 
     // An archive that was changed where it lies is not believed.
-    let stored = control.at(&format!("data/objects/{}/{}.zip", first["deployment_id"], first["id"]));
+    let stored = control.object(first);
     let mut bytes = std::fs::read(&stored).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
