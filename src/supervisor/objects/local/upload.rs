@@ -65,13 +65,16 @@ impl Upload {
         let next = |hashed: &Hashed| self.parts().there.get(&(hashed.parts + 1)).copied();
         while let Some((part, length)) = next(hashed) {
             let (file, mut offset, end) = (File::open(partial)?, part, part + length);
+            // If it cannot be read to its end, it is as if it had not been begun.
+            let mut sha256 = hashed.sha256.clone();
             while offset < end {
                 block.resize(BLOCK.min((end - offset) as usize), 0);
                 file.read_exact_at(&mut block, offset)?;
-                hashed.sha256.update(&block);
+                sha256.update(&block);
                 offset += block.len() as u64;
             }
             gentle::forget_from(&file, part, NonZeroU64::new(length));
+            hashed.sha256 = sha256;
             hashed.parts += 1;
         }
         Ok(())
