@@ -7,6 +7,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::{Fleet, Node, in_s3, is_empty};
+use crate::archive::noise;
 use crate::support::objects::stored_in;
 use crate::support::proxy::{Fate, Plan, Proxy};
 use crate::support::s3::S3Server;
@@ -163,15 +164,7 @@ pub fn data_directory() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let partition = folder.path().join("streams/1/topics/1/partitions/1");
     std::fs::create_dir_all(&partition).unwrap();
-    let mut word = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut random = || {
-        word ^= word << 13;
-        word ^= word >> 7;
-        word ^= word << 17;
-        word.to_le_bytes()
-    };
-    let bytes: Vec<u8> = (0..(70 << 20) / 8).flat_map(|_| random()).collect();
-    std::fs::write(partition.join("00000000000000000000.log"), bytes).unwrap();
+    std::fs::write(partition.join("00000000000000000000.log"), noise(70 << 20, 7)).unwrap();
     folder
 }
 

@@ -30,7 +30,7 @@ fn data_directory() -> tempfile::TempDir {
     folder
 }
 
-/// `pid` and all that it started, and they.
+/// `pid`, all that it started, and all that those started.
 fn family(pid: u32) -> BTreeSet<u32> {
     let mut all = BTreeSet::from([pid]);
     let mut left = vec![pid];
