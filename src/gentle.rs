@@ -7,9 +7,9 @@ use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
+use nix::unistd::{getpid, getsid, setsid};
 use rustix::fs::{Advice, fadvise};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
-use rustix::process::{getpid, getsid, setsid};
 
 use crate::kernel;
 
@@ -34,6 +34,7 @@ pub fn step_back() {
 /// only that of sessions; so it needs one of its own ([`own_session`]), and nothing happens in somebody else's.
 pub fn step_back_as_session() {
     step_back();
+    // In a container it can have begun outside, and has the number 0 then: rustix takes that for impossible.
     if getsid(None) != Ok(getpid()) {
         return;
     }

@@ -99,25 +99,27 @@ async fn a_part_that_comes_again_with_other_bytes_is_not_believed() {
 async fn a_connection_that_was_held_up_brings_nothing_into_an_archive_that_is_finished() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let place = Place::folder().await;
-    let content = content(4 << 20);
+    let content = content(16 << 20);
     let announced = announced(&content);
     let begun = place.objects.begin(KEY, &announced, 64 << 20).await.unwrap();
     let Upload::Whole { put } = place.objects.grant(KEY, &announced, &begun, &[], now()) else {
-        panic!("4 MiB go whole");
+        panic!("16 MiB go whole");
     };
     let address = place.base.strip_prefix("http://").unwrap();
     let mut held_up = tokio::net::TcpStream::connect(address).await.unwrap();
     let head =
         format!("PUT {} HTTP/1.1\r\nhost: {address}\r\ncontent-length: {}\r\n\r\n", put.url, content.len());
     held_up.write_all(head.as_bytes()).await.unwrap();
-    held_up.write_all(&vec![0; content.len() / 2]).await.unwrap();
+    held_up.write_all(&vec![0; content.len() / 4]).await.unwrap();
     // What it brings is on disk, under the bytes of another.
     crate::support::until("the first bytes are there", || (!place.stored().is_empty()).then_some(()));
     assert_eq!(place.send(&put, content.clone()).await.status(), StatusCode::OK);
     let finished = place.objects.finish(KEY, &announced, &begun, &[]).await;
-    held_up.write_all(&vec![0; content.len() / 2]).await.unwrap();
+    held_up.write_all(&vec![0; content.len() / 4]).await.unwrap();
     let mut answer = [0; 12];
     held_up.read_exact(&mut answer).await.unwrap();
+    // It has the answer, and sends what it had begun to send all the same.
+    held_up.write_all(&vec![0; content.len() / 2]).await.unwrap();
     match finished {
         Ok(()) => {
             assert_eq!(&answer, b"HTTP/1.1 409");

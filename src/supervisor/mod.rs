@@ -4,6 +4,7 @@ pub mod http;
 pub mod hub;
 pub mod id;
 mod jobs;
+mod lingering;
 mod listen;
 pub mod network;
 pub mod objects;

@@ -10,10 +10,10 @@ use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use ring::rand::{SecureRandom, SystemRandom};
 
-use super::lingering::linger;
 use super::once::Open;
 use super::problem::{self, Problem};
 use super::{Api, Peer, REQUEST_LIMIT, RequestId, Seen, once};
+use crate::supervisor::lingering::linger;
 
 const LD_REQUEST: HeaderName = HeaderName::from_static("ld-request");
 

@@ -16,7 +16,6 @@ mod health;
 mod heartbeats;
 mod history;
 mod identity;
-mod lingering;
 mod nodes;
 mod once;
 mod page;

@@ -6,6 +6,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::map_request;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures_util::StreamExt;
@@ -16,6 +17,7 @@ use tower_http::services::ServeFile;
 use super::upload::{Over, Part};
 use super::{Allowed, Local, PATH, Verb};
 use crate::sha256;
+use crate::supervisor::lingering::linger;
 use crate::supervisor::objects::Key;
 
 /// Bytes gathered before they go to disk; of one upload there are two in memory, one that comes and one that is written.
@@ -23,7 +25,10 @@ const BLOCK: usize = 1 << 20;
 
 /// `GET`, `HEAD` and `PUT` of the folder's own addresses. They need no key: the signature is the right.
 pub fn routes(local: Local) -> Router {
-    Router::new().route(&format!("{PATH}/{{*path}}"), get(download).put(upload)).with_state(local)
+    Router::new()
+        .route(&format!("{PATH}/{{*path}}"), get(download).put(upload))
+        .with_state(local)
+        .layer(map_request(async |request: Request| request.map(linger)))
 }
 
 async fn download(
