@@ -226,7 +226,14 @@ fn is_a_node_when_it_is_told_so() {
 
 async fn run(settings: Settings) {
     let (reports, mut reported) = tokio::sync::mpsc::channel(1);
-    let executor = Executor::start(settings, Arc::new(Bus::system()), reports, None).await.unwrap();
+    let executor = match Executor::start(settings, Arc::new(Bus::system()), reports, None).await {
+        Ok(executor) => executor,
+        // Whoever started it looks whether it lives; where disks are full, that it does not is what is tested.
+        Err(error) => {
+            eprintln!("a node of the tests did not start: {error:#}");
+            std::process::exit(1);
+        }
+    };
     let open: Vec<String> = executor.open_requests().iter().map(u64::to_string).collect();
     say(&format!("\n{OPEN} {}", open.join(" ")));
     for report in executor.unsettled() {
