@@ -9,6 +9,8 @@ use serde::{Deserialize, Deserializer};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use crate::sha256::hex;
+
 /// Random bytes of a secret of ours: beyond guessing, so a plain hash of it may be stored.
 const RANDOM_BYTES: usize = 32;
 
@@ -40,7 +42,7 @@ impl Secret {
 
     /// What may be stored in its stead: SHA-256, 64 hex digits.
     pub fn hash(&self) -> String {
-        Sha256::digest(self.0.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&Sha256::digest(self.0.as_bytes()))
     }
 }
 

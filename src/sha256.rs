@@ -51,7 +51,7 @@ pub fn of(mut source: impl Read) -> io::Result<(u64, Digest)> {
     }
 }
 
-/// In small letters, as sha256sum writes it.
+/// Two small letters or digits for each byte, as sha256sum writes it.
 pub fn hex(digest: &[u8]) -> String {
     digest.iter().fold(String::with_capacity(2 * digest.len()), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");

@@ -8,6 +8,8 @@ use base64::engine::general_purpose::STANDARD;
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use sha2::{Digest, Sha256};
 
+use crate::sha256::hex;
+
 /// A key file is a few hundred bytes; a larger one is something else.
 pub const KEY_FILE_BYTES: u64 = 64 << 10;
 
@@ -93,7 +95,7 @@ impl PublicKey {
 
     /// SHA-256 of the SubjectPublicKeyInfo in hex: `openssl pkey -pubin -in KEY -outform DER | sha256sum`.
     pub fn fingerprint(&self) -> String {
-        Sha256::digest(self.der()).iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&Sha256::digest(self.der()))
     }
 
     pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::head;
 use super::{Event, FILE, Happened, LINE_LIMIT, Line};
+use crate::sha256::hex;
 
 /// SHA-256, as 64 hex digits.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -267,7 +268,7 @@ impl Hash {
 
 impl fmt::Display for Hash {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+        formatter.write_str(&hex(&self.0))
     }
 }
 

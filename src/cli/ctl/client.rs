@@ -16,6 +16,7 @@ use super::failure::{Failure, Problem, Refusal};
 use super::patience::Patience;
 use super::screen::Screen;
 use crate::secret::Secret;
+use crate::sha256::hex;
 use crate::tls::{self, Trust};
 
 /// A connection that has not come to be by then will not.
@@ -267,7 +268,7 @@ fn is_this_host(url: &Url) -> bool {
 fn idempotency_key() -> anyhow::Result<String> {
     let mut bytes = [0; IDEMPOTENCY_BYTES];
     SystemRandom::new().fill(&mut bytes).map_err(|_| anyhow::anyhow!("the kernel gives no random bytes"))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&bytes))
 }
 
 /// RFC 9110, section 10.2.3: seconds, or a date.

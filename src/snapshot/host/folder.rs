@@ -203,13 +203,14 @@ fn decode(path: &str) -> anyhow::Result<String> {
 /// Names of files end at 255 bytes; a longer one keeps its beginning and gets a digest of the whole.
 fn shorten(name: &str) -> String {
     use sha2::{Digest, Sha256};
+
+    use crate::sha256::hex;
     const LONGEST: usize = 180;
     let shorten_one = |component: &str| {
         if component.len() <= LONGEST {
             return component.to_owned();
         }
-        let digest: String =
-            Sha256::digest(component).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let digest = hex(&Sha256::digest(component)[..8]);
         let kept: String = component.chars().take(LONGEST).collect();
         format!("{kept}-{digest}")
     };

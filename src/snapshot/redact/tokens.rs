@@ -3,6 +3,8 @@
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
+use crate::sha256::hex;
+
 pub(super) const OPENING: &str = "[secret:";
 /// 32 bits: two of a bundle's some hundred secrets share their digits once in 100,000 bundles.
 const DIGITS: usize = 8;
@@ -29,12 +31,7 @@ impl Tokens {
         let mut digits = match Hmac::<Sha256>::new_from_slice(&self.key) {
             Ok(mut mac) => {
                 mac.update(value.as_bytes());
-                mac.finalize()
-                    .into_bytes()
-                    .iter()
-                    .take(DIGITS)
-                    .map(|byte| format!("{byte:02x}"))
-                    .collect::<String>()
+                hex(&mac.finalize().into_bytes())
             }
             Err(_) => "0".repeat(DIGITS),
         };

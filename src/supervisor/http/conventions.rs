@@ -13,6 +13,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use super::once::Open;
 use super::problem::{self, Problem};
 use super::{Api, Peer, REQUEST_LIMIT, RequestId, Seen, once};
+use crate::sha256::hex;
 use crate::supervisor::lingering::linger;
 
 const LD_REQUEST: HeaderName = HeaderName::from_static("ld-request");
@@ -133,6 +134,6 @@ impl RequestId {
         let mut bytes = [0_u8; 16];
         // Without randomness the id is the same for all; the answer is still right.
         let _ = SystemRandom::new().fill(&mut bytes);
-        RequestId(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+        RequestId(hex(&bytes))
     }
 }

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use super::identity::Caller;
 use super::problem::{self, Problem};
 use super::{Api, RequestId};
+use crate::sha256::hex;
 use crate::supervisor::store::Change;
 use crate::supervisor::store::idempotency::{self, Answer, Claim, Slot};
 
@@ -158,7 +159,7 @@ fn fingerprint(method: &Method, uri: &str, body: &[u8]) -> String {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&hash.finalize())
 }
 
 fn replay(answer: &Answer, request: &RequestId) -> Response {

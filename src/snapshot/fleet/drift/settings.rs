@@ -7,6 +7,7 @@ use warden_checks::{Evidence, Fields, Row, Table, Value};
 
 use super::rules::{self, Block, COMPUTED, FACTS, Only, Topic, Treat};
 use super::variants::{Alike, Variants};
+use crate::sha256::hex;
 use crate::snapshot::diff::keys::{by_title, key_width, keys, numbered};
 use crate::snapshot::diff::{Side, is_shape_table};
 use crate::snapshot::fleet::nodes::NodeSet;
@@ -322,8 +323,7 @@ fn order(check: &str) -> usize {
 /// Not endless, and still another when only its end is.
 fn cut(text: &str) -> String {
     let Some((at, _)) = text.char_indices().nth(CHARACTERS) else { return text.to_owned() };
-    let hash = Sha256::digest(text);
-    let hash: String = hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    let hash = hex(&Sha256::digest(text)[..4]);
     format!("{}… ({} bytes, {hash})", &text[..at], text.len())
 }
 

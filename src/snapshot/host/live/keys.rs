@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use warden_checks::host::{Cause, Data, FILE_BYTES};
 
 use super::files::{open, read_up_to};
+use crate::sha256::hex;
 
 pub fn public_half(path: &str) -> Result<Data, Cause> {
     let (file, _) = open(Path::new(path))?;
@@ -17,8 +18,7 @@ pub fn public_half(path: &str) -> Result<Data, Cause> {
     let unusable = || Cause::Other("holds a private key of an unsupported kind".to_owned());
     let key = rustls::crypto::ring::sign::any_supported_type(&der).map_err(|_| unusable())?;
     let spki = key.public_key().ok_or_else(unusable)?;
-    let digest = Sha256::digest(spki.as_ref());
-    let spki_sha256 = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let spki_sha256 = hex(&Sha256::digest(spki.as_ref()));
     Ok(Data::PublicKey { algorithm: format!("{:?}", key.algorithm()), spki_sha256 })
 }
 
@@ -32,10 +32,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("key.pem");
         std::fs::write(&path, key.serialize_pem()).unwrap();
-        let digest: String = Sha256::digest(rcgen::PublicKeyData::subject_public_key_info(&key))
-            .iter()
-            .map(|b| format!("{b:02x}"))
-            .collect();
+        let digest = hex(&Sha256::digest(rcgen::PublicKeyData::subject_public_key_info(&key)));
         let answer = public_half(path.to_str().unwrap()).unwrap();
         assert_eq!(answer, Data::PublicKey { algorithm: "ECDSA".to_owned(), spki_sha256: digest });
 
