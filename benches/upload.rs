@@ -17,8 +17,10 @@ use warden::agent::upload::{AT_ONCE, Archive, STALLED, Uploader, forget};
 use warden::protocol::UploadGrant;
 use warden::supervisor::objects::{Announced, GRANT_LIFE, Key, Local, Objects, WHOLE_UPLOAD_BYTES, local};
 
-/// Odd, so that one is in the middle.
-const ROUNDS: usize = 7;
+/// Odd, so that one is in the middle; a multiple of three, so that each comes as often at each place.
+const ROUNDS: usize = 9;
+/// The disk is done with one before the other has its turn.
+const SETTLE: Duration = Duration::from_secs(1);
 /// Written at once by the copy, as the Supervisor does.
 const BLOCK: usize = 1 << 20;
 const KEY: Key = Key { deployment: 1, snapshot: 2 };
@@ -38,15 +40,22 @@ fn main() {
     let (mut copies, mut hashed, mut uploads) = (Vec::new(), Vec::new(), Vec::new());
     runtime.block_on(async {
         let way = Way::new(&folder.path().join("objects")).await;
-        // The first of each meets a cold disk and a cold program.
+        // The first of each meets a cold disk and a cold program. Each comes first, second and third: none always pays for
+        // what another left to the disk.
         for round in 0..=ROUNDS {
-            let copied = copy(&archive.path, &folder.path().join("copy"), None);
-            let known = copy(&archive.path, &folder.path().join("copy"), Some(announced.sha256));
-            let sent = way.send(&archive, &announced).await;
-            if round > 0 {
-                copies.push(copied);
-                hashed.push(known);
-                uploads.push(sent);
+            for turn in 0..3 {
+                let (took, times) = match (round + turn) % 3 {
+                    0 => (copy(&archive.path, &folder.path().join("copy"), None), &mut copies),
+                    1 => (
+                        copy(&archive.path, &folder.path().join("copy"), Some(announced.sha256)),
+                        &mut hashed,
+                    ),
+                    _ => (way.send(&archive, &announced).await, &mut uploads),
+                };
+                if round > 0 {
+                    times.push(took);
+                }
+                std::thread::sleep(SETTLE);
             }
         }
     });
@@ -149,8 +158,6 @@ fn copy(from: &Path, to: &Path, expected: Option<[u8; 32]>) -> f64 {
     assert_eq!(hash.map(warden::sha256::Sha256::finish), expected, "the copy is the archive");
     let took = began.elapsed();
     std::fs::remove_file(to).expect("the copy is removed");
-    // The disk is done with it before the other has its turn.
-    std::thread::sleep(Duration::from_millis(500));
     took.as_secs_f64()
 }
 
