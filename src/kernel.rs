@@ -1,6 +1,9 @@
 //! Calls of the kernel that have no safe wrapper: the only place where unsafe code stands.
 
-#![expect(unsafe_code, reason = "ioprio_set, sync_file_range, madvise and adjtimex (2) have no safe wrapper")]
+#![expect(
+    unsafe_code,
+    reason = "ioprio_set, sync_file_range, madvise and adjtimex (2) and mallopt (3) have no safe wrapper"
+)]
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -29,6 +32,18 @@ pub fn begin_writing(file: &File, offset: u64, bytes: u64) {
     let (Ok(offset), Ok(bytes)) = (i64::try_from(offset), i64::try_from(bytes)) else { return };
     // SAFETY: it takes numbers and no pointer; the descriptor is open as long as the file is borrowed.
     unsafe { libc::sync_file_range(file.as_raw_fd(), offset, bytes, libc::SYNC_FILE_RANGE_WRITE) };
+}
+
+/// Has the allocator give each block of 128 KiB and more back to the kernel when it is freed, for good. glibc begins like
+/// this, and stops at the first large block that is freed: from then on it keeps up to 64 MiB for the next ones
+/// (mallopt(3), `M_MMAP_THRESHOLD`). To be called before there are threads. Other allocators stay as they are.
+pub fn give_memory_back() {
+    #[cfg(target_env = "gnu")]
+    {
+        const LARGE: libc::c_int = 128 << 10;
+        // SAFETY: it takes two numbers and no pointer, and no other thread allocates meanwhile.
+        unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE) };
+    }
 }
 
 /// Takes the pages of code out of this process. They stay in the page cache, where the kernel finds them first when it

@@ -52,8 +52,8 @@ pub fn of(mut source: impl Read) -> io::Result<(u64, Digest)> {
 }
 
 /// Two small letters or digits for each byte, as sha256sum writes it.
-pub fn hex(digest: &[u8]) -> String {
-    digest.iter().fold(String::with_capacity(2 * digest.len()), |mut text, byte| {
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
     })

@@ -35,6 +35,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::kernel;
+
 /// Diagnoses the hosts of an Apache Iggy deployment.
 #[derive(Debug, Parser)]
 #[command(name = "warden", version, propagate_version = true, max_term_width = 100)]
@@ -68,6 +70,7 @@ const COULD_NOT_RUN: u8 = 2;
 
 /// Parses the arguments of this process, does what they say, and returns the exit code.
 pub fn run() -> ExitCode {
+    kernel::give_memory_back();
     let command = Command::parse();
     let result = match &command.verb {
         Verb::Snapshot(arguments) => snapshot::run(arguments),
