@@ -1,4 +1,4 @@
-//! Calls of the kernel that have no safe wrapper: the only place where unsafe code stands.
+//! Calls of the kernel and of the C library that have no safe wrapper: the only place where unsafe code stands.
 
 #![expect(
     unsafe_code,
