@@ -11,7 +11,7 @@ use serde_json::Value;
 use warden::iggy::report::{Generation, Inspection, Mode, Problem, Verdict};
 use warden::iggy::{Order, inspect};
 
-use crate::support::segments::{Directory, PAYLOAD, log};
+use crate::support::segments::{Directory, PAYLOAD, index, log};
 
 /// A batch of two messages: header, two frames, two payloads.
 const BATCH: usize = 256 + 2 * (48 + PAYLOAD.len());
@@ -156,9 +156,19 @@ fn the_exit_status_tells_sound_from_damaged_from_could_not_run() {
 #[test]
 fn a_scan_that_is_stopped_tells_what_it_found_until_then() {
     let directory = Directory::edge();
+    let (sealed, sealed_index) = (directory.read(&log(0)), directory.read(&index(0)));
+    // More than the two that are looked into at a time: what is begun when it is stopped is looked into to its end.
+    const MORE: u64 = 14;
+    for number in 1..=MORE {
+        directory.write(&log(8 * number + 8), &sealed);
+        directory.write(&index(8 * number + 8), &sealed_index);
+    }
     let seen = inspect(Order::new(directory.path(), Mode::Full), &|_| false).unwrap();
-    assert!(seen.scan.was_cancelled || seen.scan.verified_bytes <= seen.scan.bytes);
-    assert_eq!(seen.totals.segments, 2);
+    assert!(seen.scan.was_cancelled);
+    let left_behind = seen.scan.segments_left_behind;
+    assert!((MORE..2 + MORE).contains(&left_behind), "{left_behind}");
+    assert_eq!(seen.totals.segments, 2 + MORE);
+    assert!(seen.scan.verified_bytes < seen.scan.bytes, "{:?}", seen.scan);
 }
 
 /// The folder in `WARDEN_IGGY_DATA` holds data directories of real servers, as tar archives packed by zstd.
