@@ -1,6 +1,7 @@
 //! The outside, for tests that need some of it.
 
 pub mod browser;
+pub mod changed_host;
 pub mod mount;
 pub mod objects;
 pub mod pki;
