@@ -2,12 +2,15 @@
 
 use std::net::IpAddr;
 
-use crate::firewall::{Action, Rule, Ruleset, of_iptables, of_nft};
-use crate::host::{Cause, Failure, Host, IfAny};
-use crate::iggy::{self, Listener};
+use crate::firewall::{
+    Connection, Decision, Family, LEGACY_TABLES, LEGACY_TABLES_6, Outcome, Rules, address_number, judge,
+};
+use crate::host::{Host, IfAny};
+use crate::iggy::{self, Configuration, Listener, Runtime};
+use crate::links::{IP_ADDRESS, Link};
 use crate::{
-    Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Read, Result, Table, Value, Verdict,
-    quantity,
+    Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Table, Value, Verdict, quantity,
+    quoted,
 };
 
 pub const CHECK: Check = Check {
@@ -16,151 +19,260 @@ pub const CHECK: Check = Check {
     title: "Does the firewall let Iggy's clients in?",
     why: "A rule that drops a port of Iggy looks to its clients like a server that is down. The server itself \
           answers on the host and logs nothing.",
-    reads: &[Read::Command("nft-ruleset"), Read::Command("iptables-save"), Read::Iggy],
-    thresholds: &[
-        "warns when a rule drops or rejects a port that Iggy listens on, for every packet",
-        "notes one that holds for some packets, follows a rule that lets some through, or is about a port that listens on the loopback only",
-        "says when the rules could not be read; policies are shown and not judged",
+    reads: &[
+        Read::Command("nft-ruleset"),
+        Read::Command("iptables-save"),
+        Read::Command("ip6tables-save"),
+        Read::Command("iptables-legacy-save"),
+        Read::Command("ip6tables-legacy-save"),
+        Read::Command(IP_ADDRESS),
+        Read::Path(LEGACY_TABLES),
+        Read::Path(LEGACY_TABLES_6),
+        Read::Path("/proc/[pid]/ns/net"),
+        Read::Path("/proc/self/ns/net"),
+        Read::Iggy,
     ],
-    advice: "Let the clients' networks in before the rule that turns everybody away.",
+    thresholds: &[
+        "warns when a new connection from another host to a port of Iggy is dropped or rejected, whoever sends it, by a rule or by a chain's policy",
+        "notes a port that only some get in at, or that some are turned away from, and says who",
+        "notes a port for which it cannot be judged, and why: rules that cannot be read, or an expression that decides and is not known",
+        "a port that listens on the loopback only needs no opening",
+    ],
+    advice: "Let the clients' networks in before the rule or the policy that turns everybody else away.",
     deadline: DEADLINE,
     run,
 };
 
 fn run(host: &Host) -> Result<Finding> {
-    let nft = read(host, "nft-ruleset").and_then(|text| {
-        text.map(|text| of_nft(&text).map_err(|detail| Error::parse("nft-ruleset", detail))).transpose()
-    });
-    let iptables = read(host, "iptables-save").map(|text| text.map(|text| of_iptables(&text)));
-    let mut finding = Finding::new("");
-    let mut rulesets: Vec<Ruleset> = Vec::new();
-    let mut failed = None;
-    for answer in [nft, iptables] {
-        match answer {
-            Ok(ruleset) => rulesets.extend(ruleset),
-            Err(error) => {
-                let advice = Advice::run(
-                    "Run Warden as root or give it CAP_NET_ADMIN.",
-                    "nft list ruleset; iptables-save",
-                );
-                finding.note(format!("part of the firewall could not be read: {error}"), advice);
-                failed = failed.or(Some(error));
-            }
-        }
-    }
-    match failed {
-        Some(error) if rulesets.is_empty() => return Err(error),
-        None if rulesets.is_empty() => {
-            return Ok(Finding::skip("neither nft nor iptables is installed here"));
-        }
+    let rules = Rules::of(host);
+    let Rules { rulesets, gaps, any_program } = &rules;
+    match gaps.first() {
+        Some(gap) if rulesets.is_empty() => return Err(gap.error.clone()),
+        None if !any_program => return Ok(Finding::skip("neither nft nor iptables is installed here")),
         _ => {}
     }
+    let mut finding = Finding::new("");
+    for gap in gaps {
+        let advice =
+            Advice::run("Run Warden as root or give it CAP_NET_ADMIN.", "nft list ruleset; iptables-save; ip6tables-save");
+        finding.note(format!("part of the firewall could not be read: {}", gap.error), advice);
+    }
 
-    let listeners = iggy::listeners(host);
-    let mut table =
-        Table::new("Rules about Iggy's ports", ["chain", "action", "protocol", "ports", "for", "about"]);
-    let mut turned_away = 0;
-    for listener in &listeners {
-        for ruleset in &rulesets {
-            turned_away += u64::from(judge(&mut finding, &mut table, ruleset, listener));
+    let links = Link::all(host).unwrap_or_default();
+    let (mut table, mut tally) = (Table::new("New connections to Iggy from other hosts", COLUMNS), Tally::default());
+    for runtime in Runtime::ALL {
+        let Some(configuration) = iggy::configuration(host, runtime) else { continue };
+        let hidden = unknown(host, &configuration);
+        for listener in configuration.listeners() {
+            let found = match &hidden {
+                _ if listener.is_loopback() => Vec::new(),
+                Some(reason) => vec![(None, Outcome::NotJudged(reason.clone()))],
+                None => outcomes(&rules, &links, &listener),
+            };
+            tally.count(&found);
+            show(&mut finding, &mut table, &listener, &found);
         }
     }
-    let count = rulesets.iter().map(|ruleset| ruleset.count).sum::<usize>() as u64;
-    let rules = quantity::count(count, "rule", "rules");
-    finding.summary = match listeners.len() {
-        0 => format!("{rules}; no Iggy is configured on this host"),
-        ports => format!(
-            "{rules}; {turned_away} of {} turned away",
-            quantity::count(ports as u64, "port of Iggy is", "ports of Iggy are")
-        ),
-    };
+    let count = rulesets.iter().map(|ruleset| ruleset.count()).sum();
+    finding.summary = format!("{}; {}", quantity::count(count, "rule", "rules"), tally.sentence());
     let mut policies = Fields::new("What happens to packets that no rule decides");
-    for (chain, policy) in rulesets.iter().flat_map(|ruleset| &ruleset.policies) {
-        policies = policies.row(chain, policy.as_str());
+    for (chain, policy) in rulesets.iter().flat_map(|ruleset| ruleset.policies()) {
+        policies = policies.row(chain, policy);
     }
     finding.show(Evidence::Table(table));
     finding.show(Evidence::Fields(policies));
     Ok(finding)
 }
 
-/// `None` when the program is not installed.
-fn read(host: &Host, name: &str) -> Result<Option<String>> {
-    let Some(output) = host.run(name).if_any()? else { return Ok(None) };
-    if output.status == Some(0) && !output.cut {
-        return Ok(Some(output.stdout));
+const COLUMNS: [&str; 7] = ["listener", "protocol", "port", "address", "over", "outcome", "decided by"];
+
+/// Why nothing can be said of the ports of a runtime.
+fn unknown(host: &Host, configuration: &Configuration) -> Option<String> {
+    if let Some(error) = configuration.hidden(host) {
+        return Some(format!("its configuration could not be read: {error}"));
     }
-    let said = output.stderr.lines().next().unwrap_or("no reason given");
-    let denied =
-        ["ermitted", "ermission denied", "must be root"].iter().any(|words| output.stderr.contains(words));
-    let cause = match (denied, output.cut) {
-        (true, _) => Cause::Denied,
-        (_, true) => Cause::Other("there is more than Warden reads".to_owned()),
-        _ => Cause::Other(said.to_owned()),
+    let pid = configuration.launch.as_ref()?.pid?;
+    let namespace = |of: &str| host.link(&format!("/proc/{of}/ns/net")).if_any().ok().flatten();
+    let (own, theirs) = (namespace("self")?, namespace(&pid.to_string())?);
+    (own != theirs).then(|| {
+        format!("process {pid} has a network namespace of its own (a container), whose rules these are not")
+    })
+}
+
+/// What becomes of connections to `listener`, by family; one without a family holds for all that it has.
+fn outcomes(rules: &Rules, links: &[Link], listener: &Listener) -> Vec<(Option<Family>, Outcome)> {
+    let own: Vec<IpAddr> = links
+        .iter()
+        .flat_map(|link| &link.addresses)
+        .filter_map(|address| address.local.parse().ok())
+        .filter(|address: &IpAddr| !address.is_loopback())
+        .collect();
+    let address = listener.host.parse::<IpAddr>().ok().map(|address| address.to_canonical());
+    let has_v6 = own.is_empty() || own.iter().any(IpAddr::is_ipv6);
+    let families: &[Family] = match address {
+        Some(IpAddr::V4(_)) => &[Family::V4],
+        Some(IpAddr::V6(address)) if !address.is_unspecified() => &[Family::V6],
+        _ if has_v6 => &[Family::V4, Family::V6],
+        _ => &[Family::V4],
     };
-    Err(Failure { what: format!("command {name}"), cause }.into())
-}
-
-/// Whether something turns away what arrives for `listener`.
-fn judge(finding: &mut Finding, table: &mut Table, ruleset: &Ruleset, listener: &Listener) -> bool {
-    let mut turned_away = false;
-    let rules: Vec<&Rule> =
-        ruleset.rules.iter().filter(|rule| rule.is_about(listener.port, listener.udp)).collect();
-    for (at, rule) in rules.iter().enumerate() {
-        let before = rules[..at].iter().filter(|other| other.chain == rule.chain);
-        let accepted: Vec<bool> =
-            before.filter(|other| other.action == Action::Accept).map(|other| other.conditional).collect();
-        // Who was let in by an earlier rule of the chain does not come here.
-        let has_effect = rule.action != Action::Accept && accepted.iter().all(|&conditional| conditional);
-        let on_loopback = listener.host.parse().is_ok_and(|address: IpAddr| address.is_loopback());
-        let severity = match rule.conditional || !accepted.is_empty() || on_loopback {
-            _ if !has_effect => None,
-            true => Some(Verdict::Note),
-            false => Some(Verdict::Warn),
+    let interfaces = links.iter().filter(|link| link.name != "lo").map(|link| link.name.clone());
+    let interfaces: Vec<String> = interfaces.collect();
+    let mut found: Vec<(Option<Family>, Outcome)> = Vec::new();
+    for &family in families {
+        let local = match address.filter(|address| !address.is_unspecified()) {
+            Some(address) => vec![address_number(address)],
+            None => own.iter().filter(|one| Family::of(**one) == family).map(|one| address_number(*one)).collect(),
         };
-        let ports: Vec<String> = rule
-            .ports
-            .iter()
-            .map(|range| match range.start() == range.end() {
-                true => range.start().to_string(),
-                false => format!("{}-{}", range.start(), range.end()),
-            })
-            .collect();
-        let ports = format!("{}{}", if rule.negated { "all but " } else { "" }, ports.join(", "));
-        let cells = [
-            Value::Code(rule.chain.clone()),
-            rule.action.name().into(),
-            rule.protocol.as_deref().unwrap_or("any").into(),
-            ports.into(),
-            if rule.conditional { "some packets" } else { "every packet" }.into(),
-            format!("{} {}", listener.name, listener.port).into(),
-        ];
-        let Some(severity) = severity else {
-            table.row(cells);
-            continue;
-        };
-        table.marked_row(severity, cells);
-        turned_away = true;
-        let limit = match (rule.conditional, accepted.is_empty(), on_loopback) {
-            (true, ..) => ", for some packets",
-            (_, false, _) => ", after others let some through",
-            (.., true) => ", where Iggy listens on the loopback only",
-            _ => "",
-        };
-        let (protocol, done) = (
-            if listener.udp { "UDP" } else { "TCP" },
-            if rule.action == Action::Drop { "drops" } else { "rejects" },
-        );
-        let text =
-            format!("{} {done} {protocol} port {} ({}){limit}", rule.chain, listener.port, listener.name);
-        let command = match rule.chain.strip_prefix("iptables ").and_then(|rest| rest.split_once(' ')) {
-            Some((table, chain)) => format!("iptables -t {table} -nvL {chain} --line-numbers"),
-            None => format!("nft -a list chain {}", rule.chain),
-        };
-        finding.problem(severity, text, Advice::run(CHECK.advice, command));
+        let connection =
+            Connection { family, udp: listener.udp, port: listener.port, local, interfaces: interfaces.clone() };
+        let mut outcome = judge(&rules.rulesets, &connection);
+        let gap = rules.gaps.iter().find(|gap| gap.hides(family));
+        if let (Some(gap), false) = (gap, matches!(outcome, Outcome::TurnedAway(_))) {
+            outcome = Outcome::NotJudged(gap.error.to_string());
+        }
+        found.push((Some(family), outcome));
     }
-    turned_away
+    if let [(_, first), rest @ ..] = &found[..]
+        && rest.iter().all(|(_, other)| same(first, other))
+    {
+        found.truncate(1);
+        found[0].0 = None;
+    }
+    found
 }
 
+/// Whether one sentence serves for both: the chains of the two families have other names.
+fn same(one: &Outcome, other: &Outcome) -> bool {
+    match (one, other) {
+        (Outcome::TurnedAway(_), Outcome::TurnedAway(_)) => true,
+        _ => one == other,
+    }
+}
+
+fn severity(outcome: &Outcome) -> Verdict {
+    match outcome {
+        Outcome::Accepted => Verdict::Pass,
+        Outcome::TurnedAway(_) => Verdict::Warn,
+        Outcome::OnlySome(..) | Outcome::AllBut(..) | Outcome::NotJudged(_) => Verdict::Note,
+    }
+}
+
+fn show(
+    finding: &mut Finding,
+    table: &mut Table,
+    listener: &Listener,
+    found: &[(Option<Family>, Outcome)],
+) {
+    let protocol = if listener.udp { "UDP" } else { "TCP" };
+    let row = |over: &str, outcome: &str, by: Option<&Decision>| {
+        [
+            format!("{} {}", listener.runtime.program(), listener.name).into(),
+            protocol.into(),
+            Value::Count(listener.port.into()),
+            Value::Code(listener.host.clone()),
+            over.into(),
+            outcome.into(),
+            by.map(|by| format!("{}: {}", by.chain, by.rule.as_deref().unwrap_or("policy drop"))).into(),
+        ]
+    };
+    if found.is_empty() {
+        table.row(row("", "on the loopback only", None));
+    }
+    for (family, outcome) in found {
+        let over = family.map_or("", Family::name);
+        let port = match family.map(Family::name) {
+            Some(name) => format!("{protocol} port {} ({}) over {name}", listener.port, listener.name),
+            None => format!("{protocol} port {} ({})", listener.port, listener.name),
+        };
+        let does = |by: &Decision| if by.rejects { "rejects" } else { "drops" };
+        let (text, shown, by) = match outcome {
+            Outcome::Accepted => {
+                table.row(row(over, "let in", None));
+                continue;
+            }
+            Outcome::TurnedAway(by) => {
+                let why = match &by.rule {
+                    Some(rule) => format!("its {rule}"),
+                    None => "no rule accepts it, and the policy is drop".to_owned(),
+                };
+                (format!("{} {} {port}: {why}", by.chain, does(by)), "turned away".to_owned(), Some(by))
+            }
+            Outcome::OnlySome(who, by) => {
+                let who = who.join("; ");
+                let text = format!("{} {} {port} for all but: {who}", by.chain, does(by));
+                (text, format!("let in for {who} only"), Some(by))
+            }
+            Outcome::AllBut(who, by) => {
+                let who = who.join("; ");
+                (format!("{} {} {port} for: {who}", by.chain, does(by)), format!("turned away for {who}"), Some(by))
+            }
+            Outcome::NotJudged(reason) => {
+                (format!("whether {port} is let in cannot be judged: {reason}"), "not judged".to_owned(), None)
+            }
+        };
+        table.marked_row(severity(outcome), row(over, &shown, by));
+        finding.problem(severity(outcome), text, advice(by));
+    }
+}
+
+fn advice(by: Option<&Decision>) -> Advice {
+    let Some(by) = by else {
+        let text = "Connect from a client's host, or read the rules: what Warden does not know, it does not guess.";
+        return Advice::run(text, "nft -a list ruleset; iptables-save; ip6tables-save");
+    };
+    let mut words = by.chain.splitn(3, ' ');
+    let command = match (words.next(), words.next(), words.next()) {
+        (Some(program @ ("iptables" | "ip6tables")), Some(table), Some(chain)) => {
+            format!("{program} -t {} -nvL {} --line-numbers", quoted(table), quoted(chain))
+        }
+        (Some(family), Some(table), Some(chain)) => {
+            format!("nft -a list chain {family} {} {}", quoted(table), quoted(chain))
+        }
+        _ => "nft -a list ruleset".to_owned(),
+    };
+    Advice::run(CHECK.advice, command)
+}
+
+/// Ports by what was found of them.
+#[derive(Default)]
+struct Tally {
+    turned_away: u64,
+    partly: u64,
+    judged: u64,
+    not_judged: u64,
+}
+
+impl Tally {
+    fn count(&mut self, found: &[(Option<Family>, Outcome)]) {
+        let any = |kind: fn(&Outcome) -> bool| found.iter().any(|(_, outcome)| kind(outcome));
+        if any(|outcome| matches!(outcome, Outcome::TurnedAway(_))) {
+            self.turned_away += 1;
+        } else if any(|outcome| matches!(outcome, Outcome::NotJudged(_))) {
+            self.not_judged += 1;
+            return;
+        } else if any(|outcome| matches!(outcome, Outcome::OnlySome(..) | Outcome::AllBut(..))) {
+            self.partly += 1;
+        }
+        self.judged += 1;
+    }
+
+    fn sentence(&self) -> String {
+        let ports = |count| quantity::count(count, "port of Iggy is", "ports of Iggy are");
+        let unjudged = quantity::count(self.not_judged, "port of Iggy", "ports of Iggy");
+        let partly = match self.partly {
+            0 => String::new(),
+            count => format!(", {count} for some"),
+        };
+        match (self.judged, self.not_judged) {
+            (0, 0) => "no Iggy is configured on this host".to_owned(),
+            (0, _) => format!("whether {unjudged} let clients in could not be judged"),
+            (judged, 0) => format!("{} of {} turned away{partly}", self.turned_away, ports(judged)),
+            (judged, _) => {
+                format!("{} of {} turned away{partly}; {unjudged} could not be judged", self.turned_away, ports(judged))
+            }
+        }
+    }
+}
 #[cfg(test)]
 mod tests {
     use super::*;
