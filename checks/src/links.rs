@@ -18,6 +18,8 @@ pub struct Link {
     pub mtu: u64,
     /// `bond`, `bridge`, `vlan`, `veth`...; empty for a card.
     pub kind: String,
+    /// Nothing says that its speed and duplex are made up: it is no software link, and on no bus of a hypervisor.
+    pub is_card: bool,
     /// The bond or bridge that it is a member of.
     pub master: Option<String>,
     /// The interface below a VLAN.
@@ -184,6 +186,9 @@ impl Counters {
     }
 }
 
+/// Buses whose devices a hypervisor makes: a speed there is what somebody wrote down.
+const HYPERVISOR_BUSES: [&str; 3] = ["virtio", "vmbus", "xen"];
+
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Row {
@@ -192,6 +197,10 @@ struct Row {
     flags: Vec<String>,
     mtu: u64,
     qdisc: String,
+    /// `ether`, `none` of a tunnel.
+    link_type: String,
+    /// `pci`, `virtio`, `vmbus`; newer versions of `ip` say it.
+    parentbus: String,
     master: Option<String>,
     link: Option<String>,
     linkinfo: LinkInfo,
@@ -207,7 +216,11 @@ struct LinkInfo {
 impl Row {
     fn into_link(self) -> Link {
         let has = |flag: &str| self.flags.iter().any(|other| other == flag);
+        let on_hypervisor = HYPERVISOR_BUSES.contains(&self.parentbus.as_str());
         Link {
+            is_card: self.linkinfo.info_kind.is_empty()
+                && ["", "ether", "infiniband"].contains(&self.link_type.as_str())
+                && !on_hypervisor,
             is_up: has("UP"),
             has_carrier: has("LOWER_UP"),
             name: self.name,

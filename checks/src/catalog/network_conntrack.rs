@@ -71,6 +71,11 @@ fn run(host: &Host) -> Result<Finding> {
         }
     } else {
         fields = fields.row("packets dropped since boot", Value::Nothing);
+        // Some kernels have no such file; one that may not be read hides drops.
+        if let Err(error) = statistics.if_any() {
+            let text = format!("whether packets were dropped for want of room is not known: {error}");
+            finding.note(text, Advice::text("Run Warden as root."));
+        }
     }
     let mut chart = Series::bars("How full", Unit::Percent, ["used"]);
     (chart.top, chart.limit) = (Some(100.0), Some(WARN_PERCENT));
@@ -124,6 +129,14 @@ mod tests {
         assert_eq!(finding.verdict(), Verdict::Note);
         let text = "11 packets were dropped since boot because they could not be tracked";
         assert_eq!(finding.problems[0].text, text);
+    }
+
+    #[test]
+    fn drops_that_may_not_be_read_are_said() {
+        let finding = run(&tracking("1", "1000").denied("/proc/net/stat/nf_conntrack").host()).unwrap();
+        let text = "whether packets were dropped for want of room is not known: /proc/net/stat/nf_conntrack: permission denied";
+        assert_eq!((finding.verdict(), finding.problems[0].text.as_str()), (Verdict::Note, text));
+        assert_eq!(run(&tracking("1", "1000").host()).unwrap().verdict(), Verdict::Pass);
     }
 
     #[test]

@@ -53,13 +53,16 @@ fn run(host: &Host) -> Result<Finding> {
     }
     let mut finding = Finding::new("");
     for gap in gaps {
-        let advice =
-            Advice::run("Run Warden as root or give it CAP_NET_ADMIN.", "nft list ruleset; iptables-save; ip6tables-save");
+        let advice = Advice::run(
+            "Run Warden as root or give it CAP_NET_ADMIN.",
+            "nft list ruleset; iptables-save; ip6tables-save",
+        );
         finding.note(format!("part of the firewall could not be read: {}", gap.error), advice);
     }
 
     let links = Link::all(host).unwrap_or_default();
-    let (mut table, mut tally) = (Table::new("New connections to Iggy from other hosts", COLUMNS), Tally::default());
+    let (mut table, mut tally) =
+        (Table::new("New connections to Iggy from other hosts", COLUMNS), Tally::default());
     for runtime in Runtime::ALL {
         let Some(configuration) = iggy::configuration(host, runtime) else { continue };
         let hidden = unknown(host, &configuration);
@@ -84,7 +87,7 @@ fn run(host: &Host) -> Result<Finding> {
     Ok(finding)
 }
 
-const COLUMNS: [&str; 7] = ["listener", "protocol", "port", "address", "over", "outcome", "decided by"];
+const COLUMNS: [&str; 7] = ["listener", "protocol", "port", "over", "address", "outcome", "decided by"];
 
 /// Why nothing can be said of the ports of a runtime.
 fn unknown(host: &Host, configuration: &Configuration) -> Option<String> {
@@ -121,10 +124,17 @@ fn outcomes(rules: &Rules, links: &[Link], listener: &Listener) -> Vec<(Option<F
     for &family in families {
         let local = match address.filter(|address| !address.is_unspecified()) {
             Some(address) => vec![address_number(address)],
-            None => own.iter().filter(|one| Family::of(**one) == family).map(|one| address_number(*one)).collect(),
+            None => {
+                own.iter().filter(|one| Family::of(**one) == family).map(|one| address_number(*one)).collect()
+            }
         };
-        let connection =
-            Connection { family, udp: listener.udp, port: listener.port, local, interfaces: interfaces.clone() };
+        let connection = Connection {
+            family,
+            udp: listener.udp,
+            port: listener.port,
+            local,
+            interfaces: interfaces.clone(),
+        };
         let mut outcome = judge(&rules.rulesets, &connection);
         let gap = rules.gaps.iter().find(|gap| gap.hides(family));
         if let (Some(gap), false) = (gap, matches!(outcome, Outcome::TurnedAway(_))) {
@@ -157,20 +167,15 @@ fn severity(outcome: &Outcome) -> Verdict {
     }
 }
 
-fn show(
-    finding: &mut Finding,
-    table: &mut Table,
-    listener: &Listener,
-    found: &[(Option<Family>, Outcome)],
-) {
+fn show(finding: &mut Finding, table: &mut Table, listener: &Listener, found: &[(Option<Family>, Outcome)]) {
     let protocol = if listener.udp { "UDP" } else { "TCP" };
     let row = |over: &str, outcome: &str, by: Option<&Decision>| {
         [
             format!("{} {}", listener.runtime.program(), listener.name).into(),
             protocol.into(),
             Value::Count(listener.port.into()),
-            Value::Code(listener.host.clone()),
             over.into(),
+            Value::Code(listener.host.clone()),
             outcome.into(),
             by.map(|by| format!("{}: {}", by.chain, by.rule.as_deref().unwrap_or("policy drop"))).into(),
         ]
@@ -204,11 +209,17 @@ fn show(
             }
             Outcome::AllBut(who, by) => {
                 let who = who.join("; ");
-                (format!("{} {} {port} for: {who}", by.chain, does(by)), format!("turned away for {who}"), Some(by))
+                (
+                    format!("{} {} {port} for: {who}", by.chain, does(by)),
+                    format!("turned away for {who}"),
+                    Some(by),
+                )
             }
-            Outcome::NotJudged(reason) => {
-                (format!("whether {port} is let in cannot be judged: {reason}"), "not judged".to_owned(), None)
-            }
+            Outcome::NotJudged(reason) => (
+                format!("whether {port} is let in cannot be judged: {reason}"),
+                "not judged".to_owned(),
+                None,
+            ),
         };
         table.marked_row(severity(outcome), row(over, &shown, by));
         finding.problem(severity(outcome), text, advice(by));
@@ -217,7 +228,8 @@ fn show(
 
 fn advice(by: Option<&Decision>) -> Advice {
     let Some(by) = by else {
-        let text = "Connect from a client's host, or read the rules: what Warden does not know, it does not guess.";
+        let text =
+            "Connect from a client's host, or read the rules: what Warden does not know, it does not guess.";
         return Advice::run(text, "nft -a list ruleset; iptables-save; ip6tables-save");
     };
     let mut words = by.chain.splitn(3, ' ');
@@ -265,10 +277,14 @@ impl Tally {
         };
         match (self.judged, self.not_judged) {
             (0, 0) => "no Iggy is configured on this host".to_owned(),
-            (0, _) => format!("whether {unjudged} let clients in could not be judged"),
+            (0, _) => format!("{unjudged} could not be judged"),
             (judged, 0) => format!("{} of {} turned away{partly}", self.turned_away, ports(judged)),
             (judged, _) => {
-                format!("{} of {} turned away{partly}; {unjudged} could not be judged", self.turned_away, ports(judged))
+                format!(
+                    "{} of {} turned away{partly}; {unjudged} could not be judged",
+                    self.turned_away,
+                    ports(judged)
+                )
             }
         }
     }
@@ -277,7 +293,7 @@ impl Tally {
 mod tests {
     use super::*;
     use crate::host::{Data, Output, Recorded, Request};
-    use crate::iggy::tests::running;
+    use crate::iggy::tests::{link, running};
 
     fn command(recorded: Recorded, name: &str, status: i32, stdout: &str, stderr: &str) -> Recorded {
         let output =
@@ -289,71 +305,144 @@ mod tests {
         running(70).file("/proc/70/environ", &format!("IGGY_TCP_ADDRESS={address}:8090\0"))
     }
 
-    fn examined(address: &str, rules: &str) -> (Verdict, Vec<String>) {
-        let saved = format!("*filter\n:INPUT ACCEPT [0:0]\n{rules}COMMIT\n");
-        let finding = run(&command(iggy_at(address), "iptables-save", 0, &saved, "").host()).unwrap();
-        (finding.verdict(), finding.problems.into_iter().map(|problem| problem.text).collect())
+    fn told(recorded: Recorded) -> (Verdict, String, Vec<String>) {
+        let finding = run(&recorded.host()).unwrap();
+        let texts = finding.problems.iter().map(|problem| problem.text.clone()).collect();
+        (finding.verdict(), finding.summary, texts)
+    }
+
+    fn saved(policy: &str, rules: &str) -> String {
+        format!("*filter\n:INPUT {policy} [0:0]\n{rules}COMMIT\n")
+    }
+
+    fn examined(address: &str, policy: &str, rules: &str) -> (Verdict, String, Vec<String>) {
+        told(command(iggy_at(address), "iptables-save", 0, &saved(policy, rules), ""))
+    }
+
+    fn expected(verdict: Verdict, summary: &str, texts: &[&str]) -> (Verdict, String, Vec<String>) {
+        (verdict, summary.to_owned(), texts.iter().map(|&text| text.to_owned()).collect())
     }
 
     const REJECT: &str = "-A INPUT -p tcp -m tcp --dport 8090 -j REJECT\n";
+    const ACCEPT: &str = "-A INPUT -p tcp -m tcp --dport 8090 -j ACCEPT\n";
+    const NO_RULES: &str = r#"{"nftables":[{"metainfo":{"version":"1.0.6"}}]}"#;
+    const DENIED: &str =
+        "Operation not permitted (you must be root)\nnetlink: Error: cache initialization failed";
 
     #[test]
-    fn rules_about_other_ports_pass() {
-        let drop = "-A INPUT -p tcp --dport 22 -j DROP\n-A INPUT -p udp --dport 8090 -j DROP\n";
-        assert_eq!(examined("0.0.0.0", drop), (Verdict::Pass, vec![]));
-        let nft = r#"{"nftables":[{"metainfo":{"version":"1.0.6"}}]}"#;
-        let finding = run(&command(iggy_at("0.0.0.0"), "nft-ruleset", 0, nft, "").host()).unwrap();
-        assert_eq!(
-            (finding.verdict(), finding.summary.as_str()),
-            (Verdict::Pass, "0 rules; 0 of 4 ports of Iggy are turned away")
-        );
+    fn a_port_that_everybody_gets_in_at_passes() {
+        let passes = expected(Verdict::Pass, "1 rule; 0 of 4 ports of Iggy are turned away", &[]);
+        assert_eq!(examined("0.0.0.0", "DROP", ACCEPT), passes);
+        assert_eq!(examined("0.0.0.0", "ACCEPT", "-A INPUT -p udp --dport 8090 -j DROP\n"), passes);
+        let empty = command(iggy_at("0.0.0.0"), "nft-ruleset", 0, NO_RULES, "");
+        let passes = expected(Verdict::Pass, "0 rules; 0 of 4 ports of Iggy are turned away", &[]);
+        assert_eq!(told(empty.clone()), passes);
+        assert_eq!(told(command(empty, "iptables-save", 0, "", "")), passes);
     }
 
     #[test]
-    fn a_rule_that_rejects_a_port_of_iggy_warns() {
-        let text = "iptables filter INPUT rejects TCP port 8090 (tcp)";
-        assert_eq!(examined("0.0.0.0", REJECT), (Verdict::Warn, vec![text.to_owned()]));
-    }
-
-    #[test]
-    fn what_an_earlier_rule_lets_in_is_not_turned_away() {
-        let everybody = format!("-A INPUT -p tcp --dport 8090 -j ACCEPT\n{REJECT}");
-        assert_eq!(examined("0.0.0.0", &everybody), (Verdict::Pass, vec![]));
-        let some = format!("-A INPUT -s 10.0.0.0/8 -p tcp --dport 8090 -j ACCEPT\n{REJECT}");
-        let text = "iptables filter INPUT rejects TCP port 8090 (tcp), after others let some through";
-        assert_eq!(examined("0.0.0.0", &some), (Verdict::Note, vec![text.to_owned()]));
-    }
-
-    #[test]
-    fn a_rule_for_some_packets_or_over_a_loopback_listener_is_noted() {
-        let text = "iptables filter INPUT drops TCP port 8090 (tcp), for some packets";
-        assert_eq!(
-            examined("0.0.0.0", "-A INPUT -i eth1 -p tcp --dport 8090 -j DROP\n"),
-            (Verdict::Note, vec![text.to_owned()])
-        );
+    fn a_port_that_nobody_gets_in_at_warns() {
+        let summary = "1 rule; 1 of 4 ports of Iggy are turned away";
+        let text = "iptables filter INPUT rejects TCP port 8090 (tcp): its rule `-p tcp -m tcp --dport 8090 -j REJECT`";
+        let by_rule = examined("0.0.0.0", "ACCEPT", REJECT);
+        assert_eq!(by_rule, expected(Verdict::Warn, summary, &[text]));
         let text =
-            "iptables filter INPUT rejects TCP port 8090 (tcp), where Iggy listens on the loopback only";
-        assert_eq!(examined("127.0.0.1", REJECT), (Verdict::Note, vec![text.to_owned()]));
+            "iptables filter INPUT drops TCP port 8090 (tcp): no rule accepts it, and the policy is drop";
+        let by_policy = examined("192.0.2.11", "DROP", "-A INPUT -p tcp --dport 22 -j ACCEPT\n");
+        assert_eq!(by_policy, expected(Verdict::Warn, summary, &[text]));
     }
 
     #[test]
-    fn rules_that_only_root_may_read_are_an_error_and_half_of_them_a_note() {
-        let said = "Operation not permitted (you must be root)\nnetlink: Error: cache initialization failed";
-        let denied = command(iggy_at("0.0.0.0"), "nft-ruleset", 1, "", said);
+    fn a_port_that_listens_on_the_loopback_only_needs_no_opening() {
+        let passes = expected(Verdict::Pass, "1 rule; 0 of 4 ports of Iggy are turned away", &[]);
+        assert_eq!(examined("127.0.0.1", "DROP", REJECT), passes);
+    }
+
+    #[test]
+    fn who_gets_in_and_who_does_not_is_noted() {
+        let some = format!("-A INPUT -s 10.0.0.0/8 -p tcp --dport 8090 -j ACCEPT\n{REJECT}");
+        let text = "iptables filter INPUT rejects TCP port 8090 (tcp) for all but: source 10.0.0.0/8";
+        let summary = "2 rules; 0 of 4 ports of Iggy are turned away, 1 for some";
+        assert_eq!(examined("0.0.0.0", "ACCEPT", &some), expected(Verdict::Note, summary, &[text]));
+        let banned = format!("-A INPUT -s 203.0.113.0/24 -j DROP\n{ACCEPT}");
+        let text = "iptables filter INPUT drops TCP port 8090 (tcp) for: source 203.0.113.0/24";
+        assert_eq!(examined("0.0.0.0", "DROP", &banned), expected(Verdict::Note, summary, &[text]));
+    }
+
+    #[test]
+    fn rules_that_cannot_be_judged_are_not_counted() {
+        let rules = "-A INPUT -p tcp -m unheard --of -j ACCEPT\n";
+        let text = "whether TCP port 8090 (tcp) is let in cannot be judged: Warden does not know the match -m unheard (iptables filter INPUT: rule `-p tcp -m unheard --of -j ACCEPT`)";
+        let summary = "1 rule; 0 of 3 ports of Iggy are turned away; 1 port of Iggy could not be judged";
+        assert_eq!(examined("0.0.0.0", "DROP", rules), expected(Verdict::Note, summary, &[text]));
+    }
+
+    #[test]
+    fn each_family_of_a_listener_of_both_is_judged_by_its_own_rules() {
+        let (open, closed) = (saved("DROP", ACCEPT), saved("DROP", ""));
+        let both = |v6: &str| {
+            let recorded = command(iggy_at("[::]"), "iptables-save", 0, &open, "");
+            told(command(recorded, "ip6tables-save", 0, v6, ""))
+        };
+        let text = "ip6tables filter INPUT drops TCP port 8090 (tcp) over IPv6: no rule accepts it, and the policy is drop";
+        assert_eq!(
+            both(&closed),
+            expected(Verdict::Warn, "1 rule; 1 of 4 ports of Iggy are turned away", &[text])
+        );
+        assert_eq!(both(&open).0, Verdict::Pass);
+    }
+
+    #[test]
+    fn rules_that_only_root_may_read_are_an_error_and_half_of_them_judge_nothing_but_a_refusal() {
+        let denied = command(iggy_at("0.0.0.0"), "nft-ruleset", 1, "", DENIED);
         let error = run(&denied.clone().host()).unwrap_err();
         assert_eq!(error.to_string(), "command nft-ruleset: permission denied");
-        let finding = run(&command(denied, "iptables-save", 0, "", "").host()).unwrap();
-        let text = "part of the firewall could not be read: command nft-ruleset: permission denied";
-        assert_eq!((finding.verdict(), finding.problems[0].text.as_str()), (Verdict::Note, text));
+        let gap = "part of the firewall could not be read: command nft-ruleset: permission denied";
+        let text =
+            "whether TCP port 8090 (tcp) is let in cannot be judged: command nft-ruleset: permission denied";
+        let half = |rules: &str| told(command(denied.clone(), "iptables-save", 0, rules, ""));
+        let summary = "0 rules; 0 of 3 ports of Iggy are turned away; 1 port of Iggy could not be judged";
+        assert_eq!(half(""), expected(Verdict::Note, summary, &[gap, text]));
+        let text =
+            "iptables filter INPUT drops TCP port 8090 (tcp): no rule accepts it, and the policy is drop";
+        let summary = "0 rules; 1 of 4 ports of Iggy are turned away";
+        assert_eq!(half(&saved("DROP", "")), expected(Verdict::Warn, summary, &[gap, text]));
+    }
+
+    #[test]
+    fn tables_of_the_older_back_end_are_read_or_missed() {
+        let nft = command(iggy_at("0.0.0.0"), "nft-ruleset", 0, NO_RULES, "").file(LEGACY_TABLES, "filter\n");
+        let missed = "the tables filter of iptables' older back end: iptables-legacy-save, which shows them, is not installed";
+        let (verdict, summary, texts) = told(nft.clone());
+        assert_eq!(
+            (verdict, texts[0].as_str()),
+            (Verdict::Note, format!("part of the firewall could not be read: {missed}").as_str())
+        );
+        assert!(summary.ends_with("1 port of Iggy could not be judged"), "{summary}");
+        let by_nf_tables =
+            "# Generated by iptables-save v1.8.9 (nf_tables) on Tue\n*filter\n:INPUT ACCEPT [0:0]\nCOMMIT\n";
+        let both = command(nft, "iptables-save", 0, by_nf_tables, "");
+        let legacy = command(both, "iptables-legacy-save", 0, &saved("DROP", ""), "");
+        assert_eq!(told(legacy).0, Verdict::Warn);
+    }
+
+    #[test]
+    fn a_server_in_a_network_namespace_of_its_own_is_not_judged_by_the_rules_of_this_one() {
+        let recorded =
+            link(link(iggy_at("0.0.0.0"), "/proc/self/ns/net", "net:[1]"), "/proc/70/ns/net", "net:[2]");
+        let (verdict, summary, texts) = told(command(recorded, "iptables-save", 0, &saved("DROP", ""), ""));
+        let text = "whether TCP port 8090 (tcp) is let in cannot be judged: process 70 has a network namespace of its own (a container), whose rules these are not";
+        assert_eq!((verdict, texts), (Verdict::Note, vec![text.to_owned()]));
+        assert_eq!(
+            summary,
+            "0 rules; 0 of 3 ports of Iggy are turned away; 1 port of Iggy could not be judged"
+        );
     }
 
     #[test]
     fn a_host_without_either_program_is_skipped_and_one_without_iggy_passes() {
         assert_eq!(run(&Recorded::complete().host()).unwrap().verdict(), Verdict::Skip);
-        let finding = run(&command(Recorded::complete(), "iptables-save", 0, REJECT, "").host()).unwrap();
-        assert_eq!(
-            (finding.verdict(), finding.summary.as_str()),
-            (Verdict::Pass, "1 rule; no Iggy is configured on this host")
-        );
+        let finding = told(command(Recorded::complete(), "iptables-save", 0, &saved("ACCEPT", REJECT), ""));
+        assert_eq!(finding, expected(Verdict::Pass, "1 rule; no Iggy is configured on this host", &[]));
     }
 }

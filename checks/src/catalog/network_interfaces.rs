@@ -18,6 +18,7 @@ pub const CHECK: Check = Check {
         Read::Sample("/proc/net/dev"),
         Read::Path("/sys/class/net/*/duplex"),
         Read::Path("/sys/class/net/*/speed"),
+        Read::Path("/sys/class/net/*/device/driver"),
         Read::Path("/sys/class/net/*/mtu"),
         Read::Path("/sys/class/net/*/operstate"),
         Read::Path("/sys/class/net/*/carrier_changes"),
@@ -25,7 +26,7 @@ pub const CHECK: Check = Check {
     ],
     thresholds: &[
         "warns when errors rise, or drops rise by more than 0.1 % of the packets (fewer are noted)",
-        "warns when a link runs at half duplex or over 90 % of its speed",
+        "warns when a card runs at half duplex or over 90 % of its speed; links of software and of hypervisors make both up",
         "warns when a member's MTU differs from its bond or bridge, or a VLAN's exceeds its parent's",
         "warns when a member of a bond has no carrier, notes any other link that is up without one",
         "notes errors on more than 0.1 % of the packets since boot, and more than 20 changes of carrier",
@@ -77,7 +78,13 @@ fn run(host: &Host) -> Result<Finding> {
     found.sort_by_key(|interface| std::cmp::Reverse(interface.during.bytes()));
 
     let mut finding = Finding::new("");
-    match Link::all(host) {
+    let links = Link::all(host);
+    for interface in &mut found {
+        if !is_card(host, links.as_deref().ok(), &interface.name) {
+            (interface.speed, interface.duplex) = (None, None);
+        }
+    }
+    match links {
         Ok(links) => judge_links(&mut finding, &links),
         Err(error) => {
             let text = format!("MTUs of bonds, bridges and VLANs were not compared: {error}");
@@ -137,6 +144,27 @@ fn run(host: &Host) -> Result<Finding> {
     finding.show(Evidence::Series(chart));
     finding.show(Evidence::Table(table));
     Ok(finding)
+}
+
+/// Drivers of cards that a hypervisor makes: they report a speed that is nobody's.
+const HYPERVISOR_DRIVERS: [&str; 6] =
+    ["virtio_net", "vmxnet3", "hv_netvsc", "vif", "xen_netfront", "xen-netfront"];
+
+/// Whether speed and duplex of an interface are those of a wire. A bond has the sum of its members'.
+fn is_card(host: &Host, links: Option<&[Link]>, name: &str) -> bool {
+    let driver = host.link(&format!("/sys/class/net/{name}/device/driver"));
+    if let Ok(target) = &driver {
+        return !HYPERVISOR_DRIVERS.contains(&target.rsplit('/').next().unwrap_or_default());
+    }
+    let Some(links) = links else { return false };
+    let Some(link) = links.iter().find(|link| link.name == name) else { return false };
+    match link.kind.as_str() {
+        "bond" | "team" => {
+            let mut members = links.iter().filter(|member| member.master.as_deref() == Some(name));
+            members.all(|member| is_card(host, Some(links), &member.name))
+        }
+        _ => link.is_card,
+    }
 }
 
 fn judge(finding: &mut Finding, interface: &Interface, seconds: f64) {
@@ -251,6 +279,7 @@ struct Interface {
 mod tests {
     use super::*;
     use crate::host::{Data, Output, Recorded, Request};
+    use crate::iggy::tests::link;
 
     /// One second on eth0: 1 MB and 1000 packets in, 500 of each out, and so many errors and drops.
     fn second(errors: u64, drops: u64) -> Recorded {
@@ -321,6 +350,33 @@ mod tests {
         let finding = examined(second(0, 0).file("/sys/class/net/eth0/speed", "8\n"));
         assert_eq!(texts(&finding), ["eth0 used 100 % of its 8 Mb/s over 1 s"]);
         assert_eq!(examined(second(0, 0).file("/sys/class/net/eth0/speed", "-1\n")).verdict(), Verdict::Pass);
+    }
+
+    #[test]
+    fn a_speed_that_a_virtual_link_makes_up_is_not_judged() {
+        let slow = || {
+            let recorded = second(0, 0).file("/sys/class/net/eth0/speed", "8\n");
+            recorded.file("/sys/class/net/eth0/duplex", "half\n")
+        };
+        let judged = |link: &str| {
+            let json = format!(r#"[{{"ifname":"eth0","flags":["UP","LOWER_UP"],"mtu":1500{link}}}]"#);
+            run(&with_links(slow(), &json).host()).unwrap().problems.len()
+        };
+        assert_eq!(judged(r#","link_type":"ether","parentbus":"pci""#), 2);
+        for link in [
+            r#","linkinfo":{"info_kind":"veth"}"#,
+            r#","linkinfo":{"info_kind":"bridge"}"#,
+            r#","linkinfo":{"info_kind":"tun","info_data":{"type":"tap"}}"#,
+            r#","link_type":"none""#,
+            r#","link_type":"ether","parentbus":"virtio""#,
+        ] {
+            assert_eq!(judged(link), 0, "{link}");
+        }
+        let driven = |driver: &str| {
+            let driver = format!("../../../../bus/x/drivers/{driver}");
+            examined(link(slow(), "/sys/class/net/eth0/device/driver", &driver)).problems.len()
+        };
+        assert_eq!(["e1000e", "virtio_net", "vmxnet3"].map(driven), [2, 0, 0]);
     }
 
     #[test]

@@ -42,12 +42,17 @@ fn run(host: &Host) -> Result<Finding> {
     let processes = iggy::processes(host);
     let mut finding = Finding::new("");
     let mut view = View::of(host, &processes, &mut finding)?;
-    let (mut expected, mut working) = (0u64, 0u64);
+    let (mut judged, mut working, mut unknown) = (0u64, 0u64, 0u64);
     for runtime in Runtime::ALL {
         let Some(configuration) = iggy::configuration(host, runtime) else { continue };
         for listener in configuration.listeners() {
-            expected += 1;
-            working += u64::from(judge(host, &mut finding, &mut view, &configuration, &listener));
+            match judge(host, &mut finding, &mut view, &configuration, &listener) {
+                Some(works) => {
+                    judged += 1;
+                    working += u64::from(works);
+                }
+                None => unknown += 1,
+            }
         }
     }
     for (key, listener) in view.purposes.clone() {
@@ -61,9 +66,12 @@ fn run(host: &Host) -> Result<Finding> {
     }
 
     let count = quantity::count(view.sockets.len() as u64, "listener", "listeners");
-    finding.summary = match expected {
-        0 => format!("{count}; no Iggy is configured on this host"),
-        _ => format!("{count}; Iggy has {working} of its {expected} configured ports"),
+    let ports = quantity::count(unknown, "configured port", "configured ports");
+    finding.summary = match (judged, unknown) {
+        (0, 0) => format!("{count}; no Iggy is configured on this host"),
+        (0, _) => format!("{count}; whether Iggy has its {ports} is not known"),
+        (_, 0) => format!("{count}; Iggy has {working} of its {judged} configured ports"),
+        _ => format!("{count}; Iggy has {working} of {judged} configured ports; of {ports} it is not known"),
     };
     finding.show(Evidence::Table(view.table()));
     Ok(finding)
@@ -154,20 +162,24 @@ fn listeners_below(host: &Host, root: &str) -> Result<Vec<Socket>> {
 /// Whether a bind to the listener's address meets this socket. A host name is not looked up: its port decides.
 fn takes(socket: &Socket, listener: &Listener) -> bool {
     let wanted = listener.host.parse::<IpAddr>().ok().map(|address| address.to_canonical());
+    if listener.host == "localhost" {
+        let reachable = socket.address.is_loopback() || socket.address.is_unspecified();
+        return reachable && socket.udp == listener.udp && socket.port == listener.port;
+    }
     let meets = wanted.is_none_or(|wanted| {
         wanted == socket.address || wanted.is_unspecified() || socket.address.is_unspecified()
     });
     socket.udp == listener.udp && socket.port == listener.port && meets
 }
 
-/// Whether the runtime has its port.
+/// Whether the runtime has its port; `None` when nothing tells.
 fn judge(
     host: &Host,
     finding: &mut Finding,
     view: &mut View,
     configuration: &Configuration,
     listener: &Listener,
-) -> bool {
+) -> Option<bool> {
     let pid = configuration.launch.as_ref().and_then(|launch| launch.pid);
     let program = configuration.runtime.program();
     let protocol = if listener.udp { "UDP" } else { "TCP" };
@@ -176,18 +188,18 @@ fn judge(
     let owned = there.iter().find(|at| view.owners.get(*at).is_some_and(|owner| owner.starts_with(program)));
     if let Some(&at) = owned {
         view.purposes.insert(at, listener.clone());
-        return true;
+        return Some(true);
     }
     let Some(&at) = there.first() else {
-        if pid.is_some() {
-            missing(host, finding, configuration, listener, &port);
-        }
-        return false;
+        return match pid {
+            Some(_) => missing(host, finding, configuration, listener, &port).then_some(false),
+            None => Some(false),
+        };
     };
     if pid.is_some() && !view.certain {
         // Something listens, and a note already says that its owner is not known.
         view.purposes.insert(at, listener.clone());
-        return true;
+        return None;
     }
     let socket = &view.sockets[at];
     let holder = holder(host, socket.inode, socket.uid);
@@ -197,26 +209,29 @@ fn judge(
     let command = format!("ss -lnp{} 'sport = :{}'", if listener.udp { "u" } else { "t" }, listener.port);
     let advice = Advice::run("Stop the other process, or give one of the two another port.", command);
     finding.fail(format!("{port}, is held by {by}, {effect}"), advice);
-    false
+    Some(false)
 }
 
+/// Says that a port has no listener; `false` when its configuration is a guess.
 fn missing(
     host: &Host,
     finding: &mut Finding,
     configuration: &Configuration,
     listener: &Listener,
     port: &str,
-) {
+) -> bool {
     let advice = Advice::run("Look in its log for the bind that failed.", "journalctl -u iggy -n 100");
     if configuration.hidden(host).is_none() {
         finding.fail(
             format!("nothing listens on {port}, although it runs and is configured to, at {}", listener.host),
             advice,
         );
+        true
     } else {
         let text = format!("nothing listens on {port}, its default; its configuration could not be read");
         let advice = Advice::text("Run as root, or give Warden CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH.");
         finding.note(text, advice);
+        false
     }
 }
 
@@ -342,6 +357,36 @@ mod tests {
         ));
         assert_eq!(texts, ["which ports process 70 holds is not known: list /proc/70/fd: does not exist"]);
         assert_eq!(verdict, Verdict::Note);
+        let hidden = "IGGY_HTTP_ENABLED=false\0IGGY_QUIC_ENABLED=false\0IGGY_WEBSOCKET_ENABLED=false\0";
+        let recorded = running(70).file("/proc/70/environ", hidden).file("/proc/net/udp", "");
+        let finding = run(&recorded.file("/proc/net/tcp", &row(LOOPBACK, 8090, 1, 0)).host()).unwrap();
+        assert_eq!(finding.summary, "1 listener; whether Iggy has its 1 configured port is not known");
+    }
+
+    #[test]
+    fn a_name_of_the_loopback_is_taken_by_who_listens_there() {
+        let listener = |host: &str| Listener {
+            runtime: Runtime::Iggy,
+            name: "tcp",
+            host: host.to_owned(),
+            port: 8090,
+            udp: false,
+            tls: false,
+            certificate: None,
+            key: None,
+        };
+        let at = |address: &str| {
+            Socket::tcp(
+                &Recorded::complete().file("/proc/net/tcp", &row(address, 8090, 1, 0)).host(),
+                "/proc",
+            )
+            .unwrap()
+            .remove(0)
+        };
+        assert!(takes(&at(LOOPBACK), &listener("localhost")) && takes(&at(EVERY), &listener("localhost")));
+        assert!(
+            !takes(&at("020200C0"), &listener("localhost")) && takes(&at("020200C0"), &listener("iggy.test"))
+        );
     }
 
     #[test]

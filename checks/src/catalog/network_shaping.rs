@@ -16,7 +16,8 @@ pub const CHECK: Check = Check {
     reads: &[Read::Command("tc-qdisc"), Read::Command(IP_ADDRESS)],
     thresholds: &[
         "warns when an interface delays or loses packets (netem) or limits its rate (tbf)",
-        "notes classes and other shapers (htb, hfsc, cake, cbq)",
+        "notes classes and other shapers (htb, hfsc, cbq, taprio, cake with a bandwidth, fq with a rate)",
+        "notes filters of what arrives or leaves (ingress, clsact), which may drop and are not read",
     ],
     advice: "Remove the queueing discipline if nobody means it to be there.",
     deadline: DEADLINE,
@@ -24,13 +25,17 @@ pub const CHECK: Check = Check {
 };
 
 const HURTS: [&str; 2] = ["netem", "tbf"];
-const MAY_LIMIT: [&str; 4] = ["htb", "hfsc", "cake", "cbq"];
+const MAY_LIMIT: [&str; 6] = ["htb", "hfsc", "cake", "cbq", "taprio", "fq"];
+/// They hold filters, not packets.
+const FILTERS: [&str; 2] = ["ingress", "clsact"];
 
 struct Discipline {
     interface: String,
     kind: String,
     place: String,
     options: String,
+    /// Its options say that it has no rate to keep to.
+    unlimited: bool,
 }
 
 fn run(host: &Host) -> Result<Finding> {
@@ -64,7 +69,17 @@ fn run(host: &Host) -> Result<Finding> {
         let (severity, text) = if HURTS.contains(&kind) {
             let what = if kind == "netem" { "delays, loses or reorders packets" } else { "limits the rate" };
             (Verdict::Warn, format!("{kind} on {} {what}: {}", one.interface, one.options))
-        } else if MAY_LIMIT.contains(&kind) {
+        } else if FILTERS.contains(&kind) {
+            let text =
+                format!("{} has filters ({kind}), which may drop or limit and are not read", one.interface);
+            table.marked_row(Verdict::Note, cells);
+            let command = format!(
+                "tc filter show dev {0} ingress; tc filter show dev {0} egress",
+                quoted(&one.interface)
+            );
+            finding.note(text, Advice::run("Read what the filters do.", command));
+            continue;
+        } else if MAY_LIMIT.contains(&kind) && !one.unlimited {
             (Verdict::Note, format!("{kind} on {} may limit the rate: {}", one.interface, one.options))
         } else {
             table.row(cells);
@@ -88,13 +103,27 @@ fn of_tc(row: &serde_json::Value) -> Discipline {
         _ => text("parent"),
     };
     let options = row["options"].as_object().filter(|options| !options.is_empty());
+    let has = |name: &str| options.is_some_and(|options| options.contains_key(name));
+    let unlimited = match row["kind"].as_str() {
+        Some("cake") => row["options"]["bandwidth"] == "unlimited",
+        Some("fq") => !has("maxrate") && !has("defrate"),
+        _ => false,
+    };
     let options =
         options.map(|options| serde_json::Value::Object(options.clone()).to_string()).unwrap_or_default();
-    Discipline { interface: text("dev"), kind: text("kind"), place, options }
+    Discipline { interface: text("dev"), kind: text("kind"), place, options, unlimited }
 }
 
 fn of_link(link: Link) -> Discipline {
-    Discipline { interface: link.name, kind: link.qdisc, place: "root".to_owned(), options: String::new() }
+    // Without its options nobody knows whether the usual queue has a rate.
+    let unlimited = link.qdisc == "fq";
+    Discipline {
+        interface: link.name,
+        kind: link.qdisc,
+        place: "root".to_owned(),
+        options: String::new(),
+        unlimited,
+    }
 }
 
 #[cfg(test)]
@@ -132,6 +161,22 @@ mod tests {
         let text = r#"netem on eth0 delays, loses or reorders packets: {"delay":{"delay":0.1},"limit":1000}"#;
         assert_eq!(netem.problems[0].text, text);
         assert_eq!((with("tbf").verdict(), with("htb").verdict()), (Verdict::Warn, Verdict::Note));
+    }
+
+    #[test]
+    fn a_queue_without_a_rate_passes_and_filters_are_noted() {
+        let judged = |kind: &str, options: &str| {
+            let json = format!(r#"[{{"kind":"{kind}","dev":"eth0","root":true,"options":{options}}}]"#);
+            let finding = run(&command(Recorded::complete(), "tc-qdisc", 0, &json).host()).unwrap();
+            (finding.verdict(), finding.summary)
+        };
+        let none = "0 of 1 queueing discipline shape traffic".to_owned();
+        let one = "1 of 1 queueing discipline shape traffic".to_owned();
+        assert_eq!(judged("cake", r#"{"bandwidth":"unlimited"}"#), (Verdict::Pass, none.clone()));
+        assert_eq!(judged("cake", r#"{"bandwidth":1062500000}"#), (Verdict::Note, one.clone()));
+        assert_eq!(judged("fq", r#"{"limit":10000}"#), (Verdict::Pass, none.clone()));
+        assert_eq!(judged("fq", r#"{"maxrate":125000}"#), (Verdict::Note, one));
+        assert_eq!(judged("clsact", "{}"), (Verdict::Note, none));
     }
 
     #[test]

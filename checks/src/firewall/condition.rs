@@ -101,7 +101,8 @@ enum Part {
 
 /// Whether `comparison` holds, before its negation.
 pub fn compare(comparison: &Comparison, connection: &Connection, tracking: &Tracking) -> (Match, bool) {
-    if comparison.keys.iter().any(|key| matches!(part(key, &Value::Any, connection, tracking), Part::Absent)) {
+    if comparison.keys.iter().any(|key| matches!(part(key, &Value::Any, connection, tracking), Part::Absent))
+    {
         return (Match::No, false);
     }
     let mut found = Found::default();
@@ -165,8 +166,12 @@ impl Found {
             }
             (Some((Part::Interface(name), _)), None) => self.interfaces.push(name),
             (Some(first), more) => {
-                let texts: Vec<String> =
-                    [Some(first), more].into_iter().flatten().chain(parts).map(|(part, key)| text(part, key)).collect();
+                let texts: Vec<String> = [Some(first), more]
+                    .into_iter()
+                    .flatten()
+                    .chain(parts)
+                    .map(|(part, key)| text(part, key))
+                    .collect();
                 self.others.push(texts.join(" and "));
             }
         }
@@ -190,7 +195,11 @@ impl Found {
             [false, false, false] => Match::No,
             [true, false, false] => {
                 let text = sources();
-                let kind = if self.sources.len() > COMPARED_VALUES { Kind::Other } else { Kind::Source(self.sources) };
+                let kind = if self.sources.len() > COMPARED_VALUES {
+                    Kind::Other
+                } else {
+                    Kind::Source(self.sources)
+                };
                 Match::If(Condition { text, kind })
             }
             [false, true, false] => {
@@ -250,7 +259,9 @@ fn part(key: &Key, value: &Value, connection: &Connection, tracking: &Tracking) 
         Key::State => word(value, tracking.state()),
         Key::Constant(Value::Range(own, _)) => number(*own),
         Key::Constant(Value::Word(own)) => word(value, own),
-        Key::Constant(Value::Any | Value::Unsupported(_)) => Part::Unjudged("a value that is not known".to_owned()),
+        Key::Constant(Value::Any | Value::Unsupported(_)) => {
+            Part::Unjudged("a value that is not known".to_owned())
+        }
     }
 }
 

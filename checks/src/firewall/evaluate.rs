@@ -22,7 +22,10 @@ pub fn judge<'a>(rulesets: impl IntoIterator<Item = &'a Ruleset>, connection: &C
     let names = chains.iter().enumerate().map(|(at, chain)| (chain.name.as_str(), at)).collect();
     let mut bases: Vec<usize> = (0..chains.len())
         .filter(|&at| {
-            chains[at].base.as_ref().is_some_and(|base| base.family.is_none_or(|own| own == connection.family))
+            chains[at]
+                .base
+                .as_ref()
+                .is_some_and(|base| base.family.is_none_or(|own| own == connection.family))
         })
         .collect();
     bases.sort_by_key(|&at| chains[at].base.as_ref().map(|base| (base.hook, base.priority)));
@@ -137,7 +140,10 @@ impl Run<'_> {
             }
         };
         // What comes to the same either way is no condition.
-        while branches.last().is_some_and(|(_, tree): &(_, Tree)| tree.branches.is_empty() && tree.end.is_like(&end)) {
+        while branches
+            .last()
+            .is_some_and(|(_, tree): &(_, Tree)| tree.branches.is_empty() && tree.end.is_like(&end))
+        {
             branches.pop();
         }
         Tree { branches, end }
@@ -227,7 +233,14 @@ impl Run<'_> {
         }
     }
 
-    fn apply(&self, verdict: &Verdict, packet: &mut Packet, chain: &Chain, rule: &Rule, next: Position) -> Step {
+    fn apply(
+        &self,
+        verdict: &Verdict,
+        packet: &mut Packet,
+        chain: &Chain,
+        rule: &Rule,
+        next: Position,
+    ) -> Step {
         let turned_away = |rejects| {
             let rule = Some(rule.text.clone());
             Step::End(Fate::TurnedAway(Decision { chain: chain.name.clone(), rejects, rule }))
@@ -246,7 +259,11 @@ impl Run<'_> {
             }
             Verdict::Jump(target) | Verdict::Goto(target) => {
                 let Some(&at) = self.names.get(target.as_str()) else {
-                    return Step::End(Fate::Undecided(place(&format!("there is no chain {target}"), chain, rule)));
+                    return Step::End(Fate::Undecided(place(
+                        &format!("there is no chain {target}"),
+                        chain,
+                        rule,
+                    )));
                 };
                 if packet.stack.len() >= JUMPS {
                     let text = "it jumps deeper than the kernel allows";

@@ -22,7 +22,8 @@ pub fn of_iptables(text: &str, family: Family) -> Saved {
     saved.says_nf_tables = header.into_iter().any(|line| line.contains("nf_tables"));
     let mut rules: Vec<(String, Vec<String>)> = Vec::new();
     for line in text.lines().map(str::trim_end) {
-        let incompatible = line.strip_prefix("# Table `").and_then(|rest| rest.split_once("' is incompatible"));
+        let incompatible =
+            line.strip_prefix("# Table `").and_then(|rest| rest.split_once("' is incompatible"));
         if let Some((name, _)) = incompatible {
             saved.incompatible.push(name.to_owned());
         } else if let Some(name) = line.strip_prefix('*') {
@@ -73,8 +74,7 @@ fn priority(table: &str, hook: Hook) -> i64 {
 fn read_rule(options: &[String], table: &str, family: Family, chains: &[Chain]) -> Rule {
     let target = options.iter().rposition(|word| ["-j", "-g", "--jump", "--goto"].contains(&word.as_str()));
     let matches = &options[..target.unwrap_or(options.len())];
-    let mut statements: Vec<Statement> =
-        tests_of(matches, family).into_iter().map(Statement::Test).collect();
+    let mut statements: Vec<Statement> = tests_of(matches, family).into_iter().map(Statement::Test).collect();
     if let Some(at) = target {
         let name = options.get(at + 1).map(String::as_str).unwrap_or_default();
         let goes = options[at].starts_with("-g") || options[at] == "--goto";
@@ -86,7 +86,7 @@ fn read_rule(options: &[String], table: &str, family: Family, chains: &[Chain]) 
             (false, _) => target_statement(name, &options[at + 1..]),
         });
     }
-    Rule { text: options.join(" "), statements }
+    Rule { text: format!("rule `{}`", options.join(" ")), statements }
 }
 
 /// Targets: iptables-extensions(8).
@@ -97,15 +97,17 @@ fn target_statement(name: &str, options: &[String]) -> Option<Statement> {
         "DROP" | "TARPIT" | "STEAL" => Verdict::Drop,
         "REJECT" => Verdict::Reject,
         "RETURN" => Verdict::Return,
-        "DNAT" | "REDIRECT" | "NETMAP" => Verdict::Elsewhere("the connection is sent to another address or port".to_owned()),
+        "DNAT" | "REDIRECT" | "NETMAP" => {
+            Verdict::Elsewhere("the connection is sent to another address or port".to_owned())
+        }
         // The source changes, the destination does not.
         "SNAT" | "MASQUERADE" => Verdict::Accept,
         "MARK" | "CONNMARK" => return Some(Statement::SetMark),
         "NOTRACK" => return Some(Statement::Untrack),
         "CT" => return has("--notrack").then_some(Statement::Untrack),
-        "" | "LOG" | "NFLOG" | "ULOG" | "TRACE" | "SET" | "TCPMSS" | "TCPOPTSTRIP" | "TOS" | "DSCP" | "TTL"
-        | "HL" | "CLASSIFY" | "SECMARK" | "CONNSECMARK" | "TEE" | "AUDIT" | "CHECKSUM" | "IDLETIMER" | "RATEEST"
-        | "LED" | "ECN" | "HMARK" => return None,
+        "" | "LOG" | "NFLOG" | "ULOG" | "TRACE" | "SET" | "TCPMSS" | "TCPOPTSTRIP" | "TOS" | "DSCP"
+        | "TTL" | "HL" | "CLASSIFY" | "SECMARK" | "CONNSECMARK" | "TEE" | "AUDIT" | "CHECKSUM"
+        | "IDLETIMER" | "RATEEST" | "LED" | "ECN" | "HMARK" => return None,
         "SYNPROXY" | "TPROXY" => Verdict::Elsewhere("the connection is handed to a proxy".to_owned()),
         "NFQUEUE" | "QUEUE" => Verdict::Elsewhere("a program in user space decides".to_owned()),
         other => Verdict::Elsewhere(format!("Warden does not know the target {other}")),

@@ -27,8 +27,28 @@ struct Reader<'a> {
 
 /// Matches that hold for some packets whatever the port: by rate, number, time, sender or chance.
 const SELDOM: [&str; 22] = [
-    "limit", "hashlimit", "recent", "connlimit", "mac", "time", "geoip", "statistic", "length", "ttl", "hl", "string",
-    "connbytes", "quota", "dscp", "tos", "ecn", "rateest", "realm", "random", "nth", "condition",
+    "limit",
+    "hashlimit",
+    "recent",
+    "connlimit",
+    "mac",
+    "time",
+    "geoip",
+    "statistic",
+    "length",
+    "ttl",
+    "hl",
+    "string",
+    "connbytes",
+    "quota",
+    "dscp",
+    "tos",
+    "ecn",
+    "rateest",
+    "realm",
+    "random",
+    "nth",
+    "condition",
 ];
 
 impl<'a> Reader<'a> {
@@ -87,7 +107,11 @@ impl<'a> Reader<'a> {
                 // What is for this host leaves by none.
                 let name = interface(self.value());
                 let is_any = name == Value::word("*");
-                self.push(Key::Constant(Value::word("")), if is_any { vec![Value::Any] } else { vec![name] }, negated);
+                self.push(
+                    Key::Constant(Value::word("")),
+                    if is_any { vec![Value::Any] } else { vec![name] },
+                    negated,
+                );
             }
             "-f" | "--fragment" => self.constant(0, 1, negated),
             "-m" | "--match" => {
@@ -100,9 +124,10 @@ impl<'a> Reader<'a> {
                         self.skip_options();
                         self.tests.push(Test::Never);
                     }
-                    "socket" | "u32" | "bpf" | "osf" | "policy" | "physdev" | "set" | "helper" | "owner" | "cgroup"
-                    | "devgroup" | "cluster" | "nfacct" | "cpu" | "rpfilter" | "conntrack" | "state" | "tcp" | "udp"
-                    | "multiport" | "comment" | "mark" | "connmark" | "addrtype" | "pkttype" | "iprange" => {
+                    "socket" | "u32" | "bpf" | "osf" | "policy" | "physdev" | "set" | "helper" | "owner"
+                    | "cgroup" | "devgroup" | "cluster" | "nfacct" | "cpu" | "rpfilter" | "conntrack"
+                    | "state" | "tcp" | "udp" | "multiport" | "comment" | "mark" | "connmark"
+                    | "addrtype" | "pkttype" | "iprange" => {
                         self.module_alone();
                     }
                     module if SELDOM.contains(&module) => self.seldom = Some(module.to_owned()),
@@ -140,7 +165,11 @@ impl<'a> Reader<'a> {
     fn skip_options(&mut self) {
         const OWN: [&str; 7] = ["-p", "-s", "-d", "-i", "-o", "-f", "-m"];
         while let Some(word) = self.peek() {
-            let next = if word == "!" { self.words.get(self.at + 1).map(String::as_str).unwrap_or_default() } else { word };
+            let next = if word == "!" {
+                self.words.get(self.at + 1).map(String::as_str).unwrap_or_default()
+            } else {
+                word
+            };
             if OWN.contains(&next) {
                 break;
             }
@@ -168,13 +197,15 @@ impl<'a> Reader<'a> {
     }
 
     fn ports(&mut self, key: Key, text: &str, negated: bool) {
-        let port = |text: &str, missing: u128| if text.is_empty() { Some(missing) } else { text.parse().ok() };
+        let port =
+            |text: &str, missing: u128| if text.is_empty() { Some(missing) } else { text.parse().ok() };
         let range = |text: &str| {
             let (first, last) = text.split_once(':').unwrap_or((text, text));
             Some(Value::Range(port(first, 0)?, port(last, 65_535)?))
         };
         let read = |text: &str| {
-            range(text).unwrap_or_else(|| Value::Unsupported(format!("Warden does not understand the port {text}")))
+            range(text)
+                .unwrap_or_else(|| Value::Unsupported(format!("Warden does not understand the port {text}")))
         };
         let values = text.split(',').map(read).collect();
         self.push(key, values, negated);
@@ -199,7 +230,9 @@ impl<'a> Reader<'a> {
             (_, "--tcp-flags") => {
                 let (mask, set) = (flags(self.value()), flags(self.value()));
                 match (mask, set) {
-                    (Some(mask), Some(set)) => self.push(Key::TcpFlags(mask), vec![Value::number(set)], negated),
+                    (Some(mask), Some(set)) => {
+                        self.push(Key::TcpFlags(mask), vec![Value::number(set)], negated)
+                    }
                     _ => self.unsupported("--tcp-flags"),
                 }
             }
@@ -247,7 +280,9 @@ impl<'a> Reader<'a> {
                 let text = self.value();
                 let (value, mask) = text.split_once('/').unwrap_or((text, "0xffffffff"));
                 match (number(value), number(mask)) {
-                    (Some(value), Some(mask)) => self.push(Key::Mark(mask), vec![Value::number(value)], negated),
+                    (Some(value), Some(mask)) => {
+                        self.push(Key::Mark(mask), vec![Value::number(value)], negated)
+                    }
                     _ => self.unsupported("--mark"),
                 }
             }
@@ -316,18 +351,28 @@ impl<'a> Reader<'a> {
                 self.skip_options();
             }
             (_, _) if self.seldom.is_some() => {
-                let not = if negated { " !" } else { "" };
-                let mut text = format!("{}{not} {}", self.seldom.take().unwrap_or_default(), option.trim_start_matches('-'));
+                let (so_far, name) = (self.seldom.take().unwrap_or_default(), option.trim_start_matches('-'));
+                let mut text = match negated {
+                    false if so_far == name => so_far,
+                    false => format!("{so_far} {name}"),
+                    true => format!("{so_far} not {name}"),
+                };
                 while self.peek().is_some_and(|word| !word.starts_with('-') && word != "!") {
                     text = format!("{text} {}", self.value());
                 }
                 self.seldom = Some(text);
             }
             // A rule about ICMP and its like, which its protocol has settled before.
-            ("icmp" | "icmp6" | "igmp" | "sctp" | "dccp" | "ah" | "esp" | "udplite", _) => self.skip_options(),
+            ("icmp" | "icmp6" | "igmp" | "sctp" | "dccp" | "ah" | "esp" | "udplite", _) => {
+                self.skip_options()
+            }
             (module, _) => {
                 self.skip_options();
-                self.unsupported(if module.is_empty() { option.to_owned() } else { format!("-m {module} {option}") });
+                self.unsupported(if module.is_empty() {
+                    option.to_owned()
+                } else {
+                    format!("-m {module} {option}")
+                });
             }
         }
     }

@@ -31,9 +31,8 @@ pub fn of_nft(text: &str) -> Result<Ruleset, String> {
     for rule in objects.iter().map(|object| &object["rule"]).filter(|rule| rule.is_object()) {
         let expressions = rule["expr"].as_array().map(Vec::as_slice).unwrap_or_default();
         let table = full_name(rule, "").trim_end().to_owned();
-        let is_opaque = |expression: &Json| {
-            expression.get("xt").is_some_and(|xt| xt["name"].as_str() != Some("comment"))
-        };
+        let is_opaque =
+            |expression: &Json| expression.get("xt").is_some_and(|xt| xt["name"].as_str() != Some("comment"));
         if expressions.iter().any(is_opaque) && !ruleset.opaque.contains(&table) {
             ruleset.opaque.push(table);
         }
@@ -71,7 +70,9 @@ fn read_chain(chain: &Json) -> Chain {
                 _ => Vec::new(),
             };
             match devices.is_empty() {
-                true => vec![Test::Sometimes(format!("arriving on the interface of {}", full_name(chain, "")).trim_end().to_owned())],
+                true => vec![Test::Sometimes(
+                    format!("arriving on the interface of {}", full_name(chain, "")).trim_end().to_owned(),
+                )],
                 false => vec![Test::one(super::rule::Key::InterfaceIn, devices, false)],
             }
         }
@@ -133,7 +134,10 @@ impl Reader<'_> {
             "xt" => match inner["name"].as_str() {
                 Some("comment") => Vec::new(),
                 name => {
-                    let text = format!("a part of iptables that nft does not show, {}", name.unwrap_or("without a name"));
+                    let text = format!(
+                        "a part of iptables that nft does not show, {}",
+                        name.unwrap_or("without a name")
+                    );
                     vec![Statement::Test(Test::Unsupported(text))]
                 }
             },
@@ -143,7 +147,8 @@ impl Reader<'_> {
             },
             "notrack" => vec![Statement::Untrack],
             "dnat" | "redirect" => {
-                let mut statements: Vec<Statement> = self.mapped(inner).into_iter().map(Statement::Test).collect();
+                let mut statements: Vec<Statement> =
+                    self.mapped(inner).into_iter().map(Statement::Test).collect();
                 statements.extend(elsewhere("the connection is sent to another address or port"));
                 statements
             }
@@ -162,11 +167,13 @@ impl Reader<'_> {
                 statements.push(Statement::Verdict(Verdict::Reject));
                 statements
             }
-            "counter" | "log" | "comment" | "flow" | "dup" | "ct helper" | "ct timeout" | "ct expectation" | "last"
-            | "secmark" | "reset" => Vec::new(),
+            "counter" | "log" | "comment" | "flow" | "dup" | "ct helper" | "ct timeout"
+            | "ct expectation" | "last" | "secmark" | "reset" => Vec::new(),
             _ => match self.verdict(expression) {
                 Some(verdict) => vec![Statement::Verdict(verdict)],
-                None => vec![Statement::Test(Test::Unsupported(format!("Warden does not know the statement {kind}")))],
+                None => vec![Statement::Test(Test::Unsupported(format!(
+                    "Warden does not know the statement {kind}"
+                )))],
             },
         }
     }
@@ -198,7 +205,9 @@ impl Reader<'_> {
     fn elements<'b>(&'b self, data: &'b Json) -> Option<&'b [Json]> {
         let list = match data.as_str().and_then(|name| name.strip_prefix('@')) {
             // nft lists no elements of an empty map.
-            Some(name) => return Some(self.set(name)?["elem"].as_array().map(Vec::as_slice).unwrap_or_default()),
+            Some(name) => {
+                return Some(self.set(name)?["elem"].as_array().map(Vec::as_slice).unwrap_or_default());
+            }
             None => &data["set"],
         };
         list.as_array().map(Vec::as_slice)
@@ -229,7 +238,8 @@ impl Reader<'_> {
 
     /// The tests that a translation by a map is: what is not in the map is not translated.
     fn mapped(&self, inner: &Json) -> Vec<Test> {
-        let mut maps = [&inner["addr"]["map"], &inner["port"]["map"]].into_iter().filter(|map| map.is_object());
+        let mut maps =
+            [&inner["addr"]["map"], &inner["port"]["map"]].into_iter().filter(|map| map.is_object());
         let Some(map) = maps.next() else { return Vec::new() };
         let Ok(keys) = key(&map["key"]) else {
             return vec![Test::Unsupported("a map whose key Warden does not know".to_owned())];

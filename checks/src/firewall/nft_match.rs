@@ -5,9 +5,7 @@ use std::net::IpAddr;
 
 use serde_json::Value as Json;
 
-use super::rule::{
-    Family, Key, TCP, Test, UDP, Value, addresses, prefix, protocol_number, tcp_flag,
-};
+use super::rule::{Family, Key, TCP, Test, UDP, Value, addresses, prefix, protocol_number, tcp_flag};
 
 /// Named sets and maps, by their full name.
 pub type Sets<'a> = BTreeMap<String, &'a Json>;
@@ -93,7 +91,9 @@ pub fn implied(left: &Json) -> Vec<Test> {
         "udp" => Some(Test::protocol(UDP)),
         "ip" => Some(Test::family(Family::V4)),
         "ip6" => Some(Test::family(Family::V6)),
-        "icmp" | "icmpv6" | "igmp" | "sctp" | "dccp" | "esp" | "ah" | "udplite" | "comp" | "arp" => Some(Test::Never),
+        "icmp" | "icmpv6" | "igmp" | "sctp" | "dccp" | "esp" | "ah" | "udplite" | "comp" | "arp" => {
+            Some(Test::Never)
+        }
         _ => None,
     });
     own.chain(parts).collect()
@@ -108,7 +108,10 @@ fn seldom(left: &Json, right: &Json, op: &str) -> Option<Test> {
     match (payload["protocol"].as_str(), payload["field"].as_str()) {
         (Some("ether"), Some(field @ ("saddr" | "daddr"))) => return text(&format!("ether {field}")),
         (Some("vlan"), Some(field)) => return text(&format!("vlan {field}")),
-        (Some("ip" | "ip6"), Some(field @ ("ttl" | "hoplimit" | "length" | "dscp" | "ecn" | "id" | "flowlabel"))) => {
+        (
+            Some("ip" | "ip6"),
+            Some(field @ ("ttl" | "hoplimit" | "length" | "dscp" | "ecn" | "id" | "flowlabel")),
+        ) => {
             return text(&format!("IP {field}"));
         }
         (Some("tcp"), Some(field @ ("window" | "sequence"))) => return text(&format!("TCP {field}")),
@@ -117,14 +120,18 @@ fn seldom(left: &Json, right: &Json, op: &str) -> Option<Test> {
     }
     match left["meta"]["key"].as_str() {
         Some("time" | "hour" | "day") => return Some(Test::Sometimes("at some times".to_owned())),
-        Some(key @ ("length" | "iifgroup" | "iifkind" | "sdif" | "sdifname" | "priority" | "cpu")) => return text(key),
+        Some(key @ ("length" | "iifgroup" | "iifkind" | "sdif" | "sdifname" | "priority" | "cpu")) => {
+            return text(key);
+        }
         Some("ibrname" | "ibridgename" | "ibrpvid" | "ibrvproto") => {
             return Some(Test::Sometimes("arriving over a bridge".to_owned()));
         }
         _ => {}
     }
     if left.get("tcp option").is_some() || left.get("numgen").is_some() || left.get("osf").is_some() {
-        return Some(Test::Sometimes("some packets, by their options, their number or their system".to_owned()));
+        return Some(Test::Sometimes(
+            "some packets, by their options, their number or their system".to_owned(),
+        ));
     }
     None
 }
@@ -172,9 +179,12 @@ fn one_key(left: &Json) -> Result<Key, String> {
             // The first packet of a connection is no fragment.
             (Some("ip"), Some("frag-off"), _) => Ok(constant(0)),
             (Some("ip"), Some("version"), _) => Ok(Key::Family),
-            (Some("icmp" | "icmpv6" | "igmp" | "sctp" | "dccp" | "esp" | "ah" | "udplite" | "comp" | "arp"), ..) => {
-                Ok(Key::Constant(Value::Any))
-            }
+            (
+                Some(
+                    "icmp" | "icmpv6" | "igmp" | "sctp" | "dccp" | "esp" | "ah" | "udplite" | "comp" | "arp",
+                ),
+                ..,
+            ) => Ok(Key::Constant(Value::Any)),
             (Some("ether"), Some("type"), _) => Ok(Key::Family),
             _ => unknown(),
         };
@@ -278,18 +288,22 @@ fn value(json: &Json, key: Option<&Key>) -> Value {
     }
     let Some(text) = json.as_str() else { return unsupported() };
     match key {
-        Some(Key::Protocol) => {
-            Value::number(protocol_number(text).unwrap_or(u128::from(u8::MAX)))
-        }
+        Some(Key::Protocol) => Value::number(protocol_number(text).unwrap_or(u128::from(u8::MAX))),
         Some(Key::Family) => match text {
             "ip" | "ipv4" => Value::number(4),
             "ip6" | "ipv6" => Value::number(6),
             _ => Value::number(0),
         },
-        Some(Key::Source(_) | Key::Destination(_)) => addresses(text).map_or_else(unsupported, |(_, value)| value),
+        Some(Key::Source(_) | Key::Destination(_)) => {
+            addresses(text).map_or_else(unsupported, |(_, value)| value)
+        }
         Some(Key::TcpFlags(_)) => bits(json).map_or_else(unsupported, Value::number),
-        Some(Key::DestinationPort | Key::SourcePort | Key::Mark(_)) => number(text).map_or_else(unsupported, Value::number),
-        Some(Key::Constant(Value::Range(..))) => number(text).map_or_else(|| Value::word(text), Value::number),
+        Some(Key::DestinationPort | Key::SourcePort | Key::Mark(_)) => {
+            number(text).map_or_else(unsupported, Value::number)
+        }
+        Some(Key::Constant(Value::Range(..))) => {
+            number(text).map_or_else(|| Value::word(text), Value::number)
+        }
         _ => Value::word(text),
     }
 }

@@ -10,7 +10,6 @@ use crate::{Error, Result};
 pub const LEGACY_TABLES: &str = "/proc/net/ip_tables_names";
 pub const LEGACY_TABLES_6: &str = "/proc/net/ip6_tables_names";
 
-
 /// The rules of this host, as far as they can be seen.
 #[derive(Debug, Default)]
 pub struct Rules {
@@ -94,7 +93,8 @@ impl Rules {
                     let tables = loaded.unwrap_or_default();
                     let tables: Vec<&str> = tables.split_whitespace().collect();
                     let what = format!("the tables {} of iptables' older back end", tables.join(", "));
-                    self.gaps.push(gap(what, &format!("{legacy_program}, which shows them, is not installed")));
+                    self.gaps
+                        .push(gap(what, &format!("{legacy_program}, which shows them, is not installed")));
                 }
             }
         }

@@ -255,7 +255,8 @@ pub fn addresses(text: &str) -> Option<(Family, Value)> {
         let (from, to): (IpAddr, IpAddr) = (from.parse().ok()?, to.parse().ok()?);
         return Some((Family::of(from), Value::Range(address_number(from), address_number(to))));
     }
-    let (address, length) = text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
+    let (address, length) =
+        text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
     let address: IpAddr = address.parse().ok()?;
     let width = if address.is_ipv4() { 32 } else { 128 };
     let length = match length {

@@ -23,6 +23,10 @@ impl Cgroup {
         for folder in [path.clone(), path.join("init"), path.join("exec")] {
             fs::create_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
         }
+        // Where this machine has the memory controller here and lets it be handed on, the sandbox has it too.
+        for folder in [&top, &path] {
+            let _ = fs::write(folder.join("cgroup.subtree_control"), "+memory");
+        }
         Cgroup(path)
     }
 

@@ -169,7 +169,7 @@ pub static BLOCKS: &[Block] = &[
     left("network-listeners", "*", "told by Iggy's configuration; other programs have ports of their own"),
     left("network-tcp", "*", RUNS),
     block("network-conntrack", "Tracked connections", Topic::Kernel, &[("limit", NEAR)], LEAVE, RUNS),
-    block("network-firewall", "Rules about Iggy's ports", Topic::System, &[], BY_KIND, "").keyed(6).with_rows(),
+    block("network-firewall", "New connections to Iggy from other hosts", Topic::System, &[("address", LEAVE), ("decided by", LEAVE)], BY_KIND, "each host has its own addresses, and rules are numbered as they were added").keyed(4).with_rows(),
     block("network-firewall", "What happens to packets that no rule decides", Topic::System, &[], BY_KIND, ""),
     block("network-shaping", "Queueing disciplines", Topic::Kernel, &[], BY_KIND, RUNS).keyed(1).only(Only::Interfaces),
     left("supervisor-reachability", "Steps", "times and addresses of one attempt"),
