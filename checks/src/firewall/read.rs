@@ -55,7 +55,11 @@ impl Rules {
             Family::V4 => ("iptables-save", "iptables-legacy-save", LEGACY_TABLES),
             Family::V6 => ("ip6tables-save", "ip6tables-legacy-save", LEGACY_TABLES_6),
         };
-        let loaded = host.read(tables).if_any().map(Option::unwrap_or_default);
+        let loaded = match host.read(tables).if_any() {
+            // Recordings of before this was asked say nothing of such tables.
+            Err(Error::Host(Failure { cause: Cause::Unrecorded, .. })) => Ok(String::new()),
+            loaded => loaded.map(Option::unwrap_or_default),
+        };
         let legacy = loaded.as_ref().is_ok_and(|text| !text.trim().is_empty());
         let saved = output(host, program).map(|text| text.map(|text| of_iptables(&text, family)));
         // What nft shows is all there is, unless there are tables of the older back end.
