@@ -128,35 +128,27 @@ fn outcomes(rules: &Rules, links: &[Link], listener: &Listener) -> Vec<(Option<F
                 own.iter().filter(|one| Family::of(**one) == family).map(|one| address_number(*one)).collect()
             }
         };
-        let connection = Connection {
-            family,
-            udp: listener.udp,
-            port: listener.port,
-            local,
-            interfaces: interfaces.clone(),
-        };
-        let mut outcome = judge(&rules.rulesets, &connection);
+        let interfaces = interfaces.clone();
+        let first =
+            Connection { family, udp: listener.udp, port: listener.port, local, interfaces, later: false };
+        let mut outcome = judge(&rules.rulesets, &first);
+        if outcome == Outcome::Accepted {
+            // A rule that only lets new connections in ends each with its second packet.
+            outcome = judge(&rules.rulesets, &Connection { later: true, ..first });
+        }
         let gap = rules.gaps.iter().find(|gap| gap.hides(family));
         if let (Some(gap), false) = (gap, matches!(outcome, Outcome::TurnedAway(_))) {
             outcome = Outcome::NotJudged(gap.error.to_string());
         }
         found.push((Some(family), outcome));
     }
-    if let [(_, first), rest @ ..] = &found[..]
-        && rest.iter().all(|(_, other)| same(first, other))
-    {
+    // One sentence serves for both: the chains of the two families only have other names.
+    let are_away = found.iter().all(|(_, outcome)| matches!(outcome, Outcome::TurnedAway(_)));
+    if are_away || found.windows(2).all(|pair| pair[0].1 == pair[1].1) {
         found.truncate(1);
         found[0].0 = None;
     }
     found
-}
-
-/// Whether one sentence serves for both: the chains of the two families have other names.
-fn same(one: &Outcome, other: &Outcome) -> bool {
-    match (one, other) {
-        (Outcome::TurnedAway(_), Outcome::TurnedAway(_)) => true,
-        _ => one == other,
-    }
 }
 
 fn severity(outcome: &Outcome) -> Verdict {
@@ -356,6 +348,14 @@ mod tests {
     fn a_port_that_listens_on_the_loopback_only_needs_no_opening() {
         let passes = expected(Verdict::Pass, "1 rule; 0 of 4 ports of Iggy are turned away", &[]);
         assert_eq!(examined("127.0.0.1", "DROP", REJECT), passes);
+    }
+
+    #[test]
+    fn the_packets_after_the_first_have_to_get_in_too() {
+        let new = "-A INPUT -p tcp -m tcp --dport 8090 -m conntrack --ctstate NEW -j ACCEPT\n";
+        assert_eq!(examined("0.0.0.0", "DROP", new).0, Verdict::Warn);
+        let established = format!("{new}-A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n");
+        assert_eq!(examined("0.0.0.0", "DROP", &established).0, Verdict::Pass);
     }
 
     #[test]

@@ -242,7 +242,8 @@ fn part(key: &Key, value: &Value, connection: &Connection, tracking: &Tracking) 
         Key::Protocol => number(connection.protocol()),
         Key::DestinationPort => number(u128::from(connection.port)),
         Key::TcpFlags(_) if connection.protocol() != TCP => Part::Absent,
-        Key::TcpFlags(mask) => number(0x02 & mask),
+        // SYN, and ACK of those after it.
+        Key::TcpFlags(mask) => number(mask & if connection.later { 0x10 } else { 0x02 }),
         Key::Mark(_) if tracking.marked => Part::Unjudged("the mark that an earlier rule sets".to_owned()),
         Key::Mark(_) => number(0),
         Key::Source(family) | Key::Destination(family) if *family != connection.family => Part::Absent,
@@ -256,7 +257,7 @@ fn part(key: &Key, value: &Value, connection: &Connection, tracking: &Tracking) 
             Value::Word(text) | Value::Unsupported(text) => Part::Unjudged(text.clone()),
         },
         Key::InterfaceIn => interface(value, connection),
-        Key::State => word(value, tracking.state()),
+        Key::State => word(value, tracking.state(connection)),
         Key::Constant(Value::Range(own, _)) => number(*own),
         Key::Constant(Value::Word(own)) => word(value, own),
         Key::Constant(Value::Any | Value::Unsupported(_)) => {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::condition::{Condition, Kind, Match, compare, compare_element};
-use super::rule::{Chain, Rule, Statement, Test, Verdict};
+use super::rule::{Chain, Hook, Rule, Statement, Test, Verdict};
 use super::{Connection, Decision, Outcome, Ruleset, Tracking};
 
 /// Rules that are run for one connection: those of a large host, along some hundred ways.
@@ -13,6 +13,8 @@ const STEPS: usize = 2_000_000;
 const HELD: usize = 40;
 /// Jumps within jumps: more than the 16 that the kernel allows.
 const JUMPS: usize = 32;
+/// NF_IP_PRI_CONNTRACK: where connection tracking sees a packet first.
+const CONNTRACK: i64 = -200;
 /// Groups of senders that a sentence names.
 const NAMED: usize = 6;
 
@@ -206,6 +208,7 @@ impl Run<'_> {
             packet.leave();
             return Step::On;
         }
+        packet.tracking.early = (base.hook, base.priority) < (Hook::Prerouting, CONNTRACK);
         let Some(test) = base.entry.get(packet.entered) else {
             packet.stack.push(Position { chain: at, ..Position::default() });
             return Step::On;

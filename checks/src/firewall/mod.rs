@@ -82,6 +82,8 @@ pub struct Connection {
     pub local: Vec<u128>,
     /// The interfaces that it may arrive on; none when they are not known.
     pub interfaces: Vec<String>,
+    /// Judge the packets after the first one, which have to get in as well.
+    pub later: bool,
 }
 
 impl Connection {
@@ -95,11 +97,18 @@ impl Connection {
 struct Tracking {
     marked: bool,
     untracked: bool,
+    /// It is where connection tracking has not seen it yet, and calls it invalid.
+    early: bool,
 }
 
 impl Tracking {
-    fn state(&self) -> &'static str {
-        if self.untracked { "untracked" } else { "new" }
+    fn state(&self, connection: &Connection) -> &'static str {
+        match (self.untracked, self.early, connection.later) {
+            (true, ..) => "untracked",
+            (_, true, _) => "invalid",
+            (.., true) => "established",
+            _ => "new",
+        }
     }
 }
 

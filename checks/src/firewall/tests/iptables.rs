@@ -250,6 +250,12 @@ fn a_drop_in_an_earlier_table_is_not_undone_by_a_later_one() {
         fate(&rules, &tcp(8090)),
         "turned away by iptables raw PREROUTING, rule `-p tcp --dport 8090 -j DROP`"
     );
+    // Before connection tracking has seen it, nothing is new.
+    let early = text.replace(
+        "-A PREROUTING -p tcp --dport 8090 -j DROP",
+        "-A PREROUTING -m conntrack --ctstate NEW -j DROP",
+    );
+    assert_eq!(fate(&of_iptables(&early, Family::V4).ruleset, &tcp(8090)), "accepted");
     // What is not tracked is not new.
     let untracked = "*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -p tcp --dport 8090 -j CT --notrack\nCOMMIT\n\
         *filter\n:INPUT DROP [0:0]\n-A INPUT -p tcp -m conntrack --ctstate NEW -j ACCEPT\nCOMMIT\n";

@@ -16,6 +16,7 @@ fn tcp(port: u16) -> Connection {
         port,
         local: vec![0xc000_020b],
         interfaces: vec!["eth0".to_owned()],
+        later: false,
     }
 }
 
