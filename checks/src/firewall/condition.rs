@@ -150,7 +150,9 @@ impl Found {
             match part(key, value, connection, tracking) {
                 Part::Yes => {}
                 Part::No | Part::Absent => return false,
-                part => parts.push((part, key)),
+                part @ (Part::Source(..) | Part::Interface(_) | Part::Other(_) | Part::Unjudged(_)) => {
+                    parts.push((part, key));
+                }
             }
         }
         let mut parts = parts.into_iter();

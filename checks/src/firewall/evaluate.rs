@@ -272,11 +272,10 @@ impl Run<'_> {
                     let text = "it jumps deeper than the kernel allows";
                     return Step::End(Fate::Undecided(place(text, chain, rule)));
                 }
-                match verdict {
-                    Verdict::Goto(_) => {
-                        packet.stack.pop();
-                    }
-                    _ => packet.go(next),
+                if matches!(verdict, Verdict::Goto(_)) {
+                    packet.stack.pop();
+                } else {
+                    packet.go(next);
                 }
                 packet.stack.push(Position { chain: at, ..Position::default() });
             }

@@ -64,11 +64,9 @@ fn read_chain(chain: &Json) -> Chain {
     let entry = match family {
         "bridge" => vec![Test::Sometimes("arriving over a bridge".to_owned())],
         _ if text_of(&chain["hook"]) == "ingress" => {
-            let devices: Vec<Value> = match &chain["dev"] {
-                Json::String(name) => vec![Value::word(name)],
-                Json::Array(names) => names.iter().filter_map(Json::as_str).map(Value::word).collect(),
-                _ => Vec::new(),
-            };
+            let device = &chain["dev"];
+            let names = device.as_array().map_or(std::slice::from_ref(device), Vec::as_slice);
+            let devices: Vec<Value> = names.iter().filter_map(Json::as_str).map(Value::word).collect();
             match devices.is_empty() {
                 true => vec![Test::Sometimes(
                     format!("arriving on the interface of {}", full_name(chain, "")).trim_end().to_owned(),
@@ -179,9 +177,9 @@ impl Reader<'_> {
     }
 
     fn verdict(&self, json: &Json) -> Option<Verdict> {
-        let (kind, inner) = match json {
-            Json::String(word) => (word.as_str(), &Json::Null),
-            json => json.as_object()?.iter().next().map(|(kind, inner)| (kind.as_str(), inner))?,
+        let (kind, inner) = match json.as_str() {
+            Some(word) => (word, &Json::Null),
+            None => json.as_object()?.iter().next().map(|(kind, inner)| (kind.as_str(), inner))?,
         };
         let target = || full_name(self.rule, text_of(&inner["target"]));
         match kind {
@@ -255,12 +253,9 @@ impl Reader<'_> {
 
     /// A set that the packet path fills: what it counts by decides, and without that it always matches.
     fn dynamic(&self, inner: &Json) -> Vec<Statement> {
-        let nested: Vec<&Json> = match &inner["stmt"] {
-            Json::Array(list) => list.iter().collect(),
-            Json::Null => Vec::new(),
-            one => vec![one],
-        };
-        nested.into_iter().flat_map(|statement| self.read(statement)).collect()
+        let statement = &inner["stmt"];
+        let nested = statement.as_array().map_or(std::slice::from_ref(statement), Vec::as_slice);
+        nested.iter().flat_map(|statement| self.read(statement)).collect()
     }
 }
 
