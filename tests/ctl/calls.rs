@@ -156,8 +156,12 @@ fn all_pages_of_a_list_that_grows_meanwhile_name_each_item_once() {
         .output()
         .unwrap();
     let body: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let ids: Vec<u64> =
-        body["items"].as_array().unwrap().iter().map(|item| item["id"].as_u64().unwrap()).collect();
+    let ids: Vec<u64> = body["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| item["id"].as_str().unwrap().parse().unwrap())
+        .collect();
     assert_eq!(ids, (1..=150).rev().collect::<Vec<_>>());
 }
 
@@ -176,5 +180,5 @@ fn a_secret_is_shown_alone_or_goes_into_a_private_file() {
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "we_5_abc\n");
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o600);
     let output = run(&["--into", "token", "--json"]);
-    assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap(), json!({"id": 5}));
+    assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap(), json!({"id": "5"}));
 }

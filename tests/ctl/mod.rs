@@ -2,6 +2,7 @@
 
 mod archives;
 mod calls;
+mod names_and_questions;
 mod profiles;
 mod real;
 mod scripted;

@@ -28,9 +28,15 @@ pub enum Verb {
         part: Part,
     },
     /// Show one
-    Show { id: u64 },
+    Show {
+        /// Id of an action, as `list` prints it
+        id: u64,
+    },
     /// End one: what has taken effect stays, what has not is not done
-    Cancel { id: u64 },
+    Cancel {
+        /// Id of an action, as `list` prints it
+        id: u64,
+    },
 }
 
 const COLUMNS: &[Column] = &[

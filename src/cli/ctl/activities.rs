@@ -3,6 +3,7 @@
 use clap::{Subcommand, ValueEnum};
 
 use super::list::Part;
+use super::reference::Reference;
 use super::session::Session;
 use super::table::{Column, Kind, column};
 use crate::protocol::Runtime;
@@ -13,8 +14,8 @@ pub enum Verb {
     /// List the activities, the newest first
     List {
         /// Only of this node
-        #[arg(long, value_name = "ID")]
-        node: Option<u64>,
+        #[arg(long, value_name = "NAME|ID")]
+        node: Option<Reference>,
 
         /// Only of this runtime: iggy, connectors, connector:sink:KEY, connector:source:KEY
         #[arg(long)]
@@ -28,7 +29,10 @@ pub enum Verb {
         part: Part,
     },
     /// Show one, with reason, unit states and journal lines
-    Show { id: u64 },
+    Show {
+        /// Id of an activity, as `list` prints it
+        id: u64,
+    },
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -53,8 +57,12 @@ pub async fn run(session: &Session, verb: &Verb) -> anyhow::Result<u8> {
     let deployment = session.deployment().await?;
     match verb {
         Verb::List { node, runtime, status, part } => {
+            let node = match node {
+                Some(node) => Some(session.node_id(&deployment, node).await?.to_string()),
+                None => None,
+            };
             let query = [
-                ("node_id", node.map(|id| id.to_string())),
+                ("node_id", node),
                 ("runtime", runtime.as_ref().map(Runtime::to_string)),
                 ("status", status.map(|status| status.word().to_owned())),
             ];

@@ -4,6 +4,7 @@ use clap::{Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::list::Part;
+use super::reference::Reference;
 use super::session::Session;
 use super::table::{Column, Kind, column};
 
@@ -16,7 +17,11 @@ pub enum Verb {
         part: Part,
     },
     /// Show one
-    Show { id: u64 },
+    Show {
+        /// Name or id
+        #[arg(value_name = "DEPLOYMENT")]
+        reference: Reference,
+    },
     /// Make one; prints its id
     Create {
         name: String,
@@ -49,7 +54,8 @@ pub async fn run(session: &Session, verb: &Verb) -> anyhow::Result<u8> {
         Verb::List { part } => {
             session.list(&["deployments"], &[], part, COLUMNS, ("deployment", "deployments")).await
         }
-        Verb::Show { id } => {
+        Verb::Show { reference } => {
+            let id = session.deployment_id(reference).await?;
             let deployment = session.client.get(&["deployments", &id.to_string()], &[]).await?;
             session.show(&deployment, COLUMNS)
         }

@@ -3,6 +3,7 @@
 use clap::Subcommand;
 
 use super::list::Part;
+use super::reference::Reference;
 use super::session::Session;
 use super::table::{Column, Kind, column};
 use crate::protocol::Runtime;
@@ -17,7 +18,8 @@ pub enum Verb {
     },
     /// List the heartbeats of one runtime of one node, the newest first
     Show {
-        node: u64,
+        /// Name or id
+        node: Reference,
         /// iggy, connectors, connector:sink:KEY, connector:source:KEY
         runtime: Runtime,
         #[command(flatten)]
@@ -54,7 +56,8 @@ pub async fn run(session: &Session, verb: &Verb) -> anyhow::Result<u8> {
             session.list(&["deployments", &deployment, "heartbeats"], &[], part, OF_NODES, nouns).await
         }
         Verb::Show { node, runtime, part } => {
-            let (node, runtime) = (node.to_string(), runtime.to_string());
+            let node = session.node_id(&deployment, node).await?.to_string();
+            let runtime = runtime.to_string();
             let path = ["deployments", &*deployment, "nodes", &*node, "heartbeats", &*runtime];
             session.list(&path, &[], part, OF_A_RUNTIME, nouns).await
         }

@@ -7,7 +7,9 @@ use clap::Subcommand;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::confirm::Confirmation;
 use super::list::Part;
+use super::reference::Reference;
 use super::session::Session;
 use super::table::{Column, Kind, column};
 
@@ -46,15 +48,21 @@ pub enum Verb {
         allow_list: Vec<String>,
 
         /// Deployment it is limited to (repeat; none: all)
-        #[arg(long = "only", value_name = "ID", value_delimiter = ',')]
-        deployments: Vec<u64>,
+        #[arg(long = "only", value_name = "NAME|ID", value_delimiter = ',')]
+        deployments: Vec<Reference>,
 
         /// Write the secret to this file, readable by you alone, instead of showing it
         #[arg(long, value_name = "FILE")]
         into: Option<PathBuf>,
     },
     /// Remove one: it is void from now on
-    Delete { id: u64 },
+    Delete {
+        /// Id of the key
+        id: u64,
+
+        #[command(flatten)]
+        confirmation: Confirmation,
+    },
 }
 
 /// What a key may live at most, by the API. In days.
@@ -85,12 +93,18 @@ pub async fn run(session: &Session, verb: &Verb) -> anyhow::Result<u8> {
                 body["allow_list"] = Value::from(allow_list.as_slice());
             }
             if !deployments.is_empty() {
-                body["deployments"] = Value::from(deployments.as_slice());
+                let mut ids = Vec::new();
+                for deployment in deployments {
+                    ids.push(session.deployment_id(deployment).await?);
+                }
+                body["deployments"] = Value::from(ids);
             }
             let answer = session.client.post(&["api_keys"], &body).await?;
             session.secret(answer.body, "key", into.as_deref())
         }
-        Verb::Delete { id } => {
+        Verb::Delete { id, confirmation } => {
+            let question = format!("Remove key {id}? Whoever uses it is refused from then on.");
+            confirmation.ask(session, &question)?;
             session.client.delete(&["api_keys", &id.to_string()]).await?;
             session.done(&format!("key {id} removed"))
         }

@@ -5,6 +5,7 @@ use std::io::Write;
 
 use serde_json::{Value, json};
 
+use super::json_ids;
 use super::session::Session;
 use super::table::{Column, fields, table};
 use crate::cli::terminal::Style;
@@ -114,7 +115,9 @@ impl Session {
     pub fn print(&self, body: &Value, text: impl FnOnce() -> String) -> anyhow::Result<u8> {
         let mut out = std::io::stdout().lock();
         if self.json {
-            serde_json::to_writer_pretty(&mut out, body)?;
+            let mut body = body.clone();
+            json_ids::as_strings(&mut body);
+            serde_json::to_writer_pretty(&mut out, &body)?;
             writeln!(out)?;
         } else {
             out.write_all(text().as_bytes())?;

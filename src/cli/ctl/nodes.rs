@@ -2,7 +2,9 @@
 
 use clap::Subcommand;
 
+use super::confirm::{self, Confirmation};
 use super::list::Part;
+use super::reference::Reference;
 use super::session::Session;
 use super::table::{Column, Kind, column};
 
@@ -15,9 +17,20 @@ pub enum Verb {
         part: Part,
     },
     /// Show one, with all that is known of it
-    Show { id: u64 },
+    Show {
+        /// Name or id
+        #[arg(value_name = "NODE")]
+        node: Reference,
+    },
     /// Remove one: its credential is void from now on, and what runs there goes on running
-    Delete { id: u64 },
+    Delete {
+        /// Name or id
+        #[arg(value_name = "NODE")]
+        node: Reference,
+
+        #[command(flatten)]
+        confirmation: Confirmation,
+    },
 }
 
 const COLUMNS: &[Column] = &[
@@ -35,12 +48,18 @@ pub async fn run(session: &Session, verb: &Verb) -> anyhow::Result<u8> {
     let path = ["deployments", &*deployment, "nodes"];
     match verb {
         Verb::List { part } => session.list(&path, &[], part, COLUMNS, ("node", "nodes")).await,
-        Verb::Show { id } => {
+        Verb::Show { node } => {
+            let id = session.node_id(&deployment, node).await?;
             let node =
                 session.client.get(&["deployments", &deployment, "nodes", &id.to_string()], &[]).await?;
             session.show(&node, COLUMNS)
         }
-        Verb::Delete { id } => {
+        Verb::Delete { node, confirmation } => {
+            let id = session.node_id(&deployment, node).await?;
+            let node = confirm::nodes(&[node.to_string()]);
+            let question =
+                format!("Remove {node}? Its credential is void from then on; it must enroll again.");
+            confirmation.ask(session, &question)?;
             session.client.delete(&["deployments", &deployment, "nodes", &id.to_string()]).await?;
             session.done(&format!("node {id} removed"))
         }

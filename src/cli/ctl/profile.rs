@@ -10,6 +10,7 @@ use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 
 use super::client;
+use super::reference::Reference;
 use super::session::Access;
 use crate::cli::output;
 use crate::cli::terminal::{Painter, Style, harmless};
@@ -45,7 +46,7 @@ pub struct Profile {
     pub url: Option<String>,
     pub ca: Option<PathBuf>,
     pub key_file: Option<PathBuf>,
-    pub deployment: Option<u64>,
+    pub deployment: Option<Reference>,
 }
 
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,7 +144,7 @@ fn set(known: &mut Profiles, name: &str, access: &Access) -> anyhow::Result<()> 
         read_key(key_file)?;
         profile.key_file = Some(found(key_file)?);
     }
-    profile.deployment = access.deployment.or(profile.deployment);
+    profile.deployment = access.deployment.clone().or(profile.deployment.take());
     ensure!(profile.url.is_some(), "a new profile needs --url");
     known.current.get_or_insert_with(|| name.to_owned());
     Ok(())
@@ -174,7 +175,7 @@ fn shown(known: &Profiles, paint: Painter) -> String {
             ("url", profile.url.clone()),
             ("ca", file(&profile.ca)),
             ("key file", file(&profile.key_file)),
-            ("deployment", profile.deployment.map(|id| id.to_string())),
+            ("deployment", profile.deployment.as_ref().map(Reference::to_string)),
         ] {
             if let Some(value) = value {
                 text += &format!("  {key:10}  {}\n", harmless(&value));
@@ -221,8 +222,10 @@ fn write(place: &Path, known: &Profiles) -> anyhow::Result<()> {
                 text += &format!("{key} = {}\n", quoted(path)?);
             }
         }
-        if let Some(deployment) = profile.deployment {
-            text += &format!("deployment = {deployment}\n");
+        match &profile.deployment {
+            Some(Reference::Id(id)) => text += &format!("deployment = {id}\n"),
+            Some(Reference::Name(name)) => text += &format!("deployment = {}\n", quoted(name)?),
+            None => {}
         }
     }
     folder_of(place)?;
@@ -253,9 +256,13 @@ mod tests {
             url: Some("https://warden.example.com".to_owned()),
             ca: Some("/etc/ssl/our \"own\" ca.pem".into()),
             key_file: Some("/home/ops/key".into()),
-            deployment: Some(611_298_765_432_109_056),
+            deployment: Some(Reference::Id(611_298_765_432_109_056)),
         };
-        let lab = Profile { url: Some("http://127.0.0.1:8080".to_owned()), ..Profile::default() };
+        let lab = Profile {
+            url: Some("http://127.0.0.1:8080".to_owned()),
+            deployment: Some(Reference::Name("events \"prod\"".to_owned())),
+            ..Profile::default()
+        };
         let profiles = [("prod".to_owned(), prod), ("lab-2".to_owned(), lab)].into();
         Profiles { current: Some("prod".to_owned()), profiles }
     }

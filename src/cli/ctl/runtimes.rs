@@ -5,7 +5,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::activities::COLUMNS;
+use super::confirm::{self, Confirmation};
+use super::interrupt::{self, unless_interrupted};
 use super::list::Page;
+use super::reference::Reference;
 use super::session::Session;
 use super::table::table;
 use super::wait;
@@ -20,9 +23,9 @@ pub struct Arguments {
     /// iggy, connectors, connector:sink:KEY or connector:source:KEY
     runtime: Runtime,
 
-    /// Node to do it on (repeat for several) [default: every node of the deployment]
-    #[arg(long = "node", value_name = "ID", value_delimiter = ',')]
-    nodes: Vec<u64>,
+    /// Node to do it on, by name or id (repeat for several) [default: every node of the deployment]
+    #[arg(long = "node", value_name = "NAME|ID", value_delimiter = ',')]
+    nodes: Vec<Reference>,
 
     /// How long it may take on each node, in seconds, being away included
     #[arg(long, value_name = "SECONDS")]
@@ -35,11 +38,18 @@ pub struct Arguments {
     /// How long to wait, in seconds; the nodes go on whatever happens
     #[arg(long, value_name = "SECONDS", default_value_t = 900, requires = "wait")]
     timeout: u64,
+
+    #[command(flatten)]
+    confirmation: Confirmation,
 }
 
 pub async fn run(session: &Session, action: &str, order: &Arguments) -> anyhow::Result<u8> {
     let deployment = session.deployment().await?;
-    let mut body = if order.nodes.is_empty() { json!({}) } else { json!({ "nodes": order.nodes }) };
+    let nodes = session.node_ids(&deployment, &order.nodes).await?;
+    if action != "start" && order.confirmation.asks() {
+        confirm_several(session, &deployment, action, order, &nodes).await?;
+    }
+    let mut body = if nodes.is_empty() { json!({}) } else { json!({ "nodes": nodes }) };
     if let Some(seconds) = order.deadline {
         body["deadline_seconds"] = Value::from(seconds);
     }
@@ -51,7 +61,12 @@ pub async fn run(session: &Session, action: &str, order: &Arguments) -> anyhow::
         return session.print(&answer.body, || table(COLUMNS, &activities, session.look));
     }
     let limit = Duration::from_secs(order.timeout);
-    let ended = wait::until_ended(session, &deployment, activities, limit).await?;
+    let waiting = wait::until_ended(session, &deployment, activities, limit);
+    let Some(ended) = unless_interrupted(waiting).await? else {
+        let follow = "warden ctl activities list --status processing";
+        let id = answer.created("ld-async-action");
+        return Ok(interrupt::report(session, &format!("{action} of {runtime}"), follow, id.as_deref()));
+    };
     let completed = ended.iter().filter(|activity| wait::is_completed(activity)).count();
     session.print(&json!({ "items": ended }), || {
         let rejected = ended.len() - completed;
@@ -59,6 +74,27 @@ pub async fn run(session: &Session, action: &str, order: &Arguments) -> anyhow::
         format!("{action} of {runtime}: {completed} completed{others}\n")
     })?;
     Ok(u8::from(completed < ended.len()))
+}
+
+/// Asks before a runtime stops on several nodes at once: named ones, or all of the deployment.
+async fn confirm_several(
+    session: &Session,
+    deployment: &str,
+    action: &str,
+    order: &Arguments,
+    chosen: &[u64],
+) -> anyhow::Result<()> {
+    let all = session.all(&["deployments", deployment, "nodes"], &[]).await?.items;
+    let is_meant = |id: u64| chosen.is_empty() || chosen.contains(&id);
+    let known: Vec<&Value> =
+        all.iter().map(|node| &node["id"]).filter(|id| id.as_u64().is_some_and(is_meant)).collect();
+    if known.len() < 2 {
+        return Ok(());
+    }
+    let labels: Vec<String> = known.iter().map(|id| label(id, &all)).collect();
+    let question =
+        format!("{action} {} on {}, all at the same time?", order.runtime, confirm::nodes(&labels));
+    order.confirmation.ask(session, &question)
 }
 
 /// The name of a node beside its id, where it has one.

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::client::{self, Answer, Client};
 use super::list::Page;
 use super::profile::{self, Profile};
+use super::reference::Reference;
 use super::screen::Screen;
 use super::table::Look;
 use crate::cli::output;
@@ -38,11 +39,11 @@ pub struct Access {
     #[arg(long, global = true, value_name = "FILE", env = "WARDEN_API_KEY_FILE", hide_env_values = true)]
     pub key_file: Option<PathBuf>,
 
-    /// Deployment to speak of [default: the profile's, else the only one there is]
-    #[arg(long, global = true, value_name = "ID", env = "WARDEN_DEPLOYMENT", hide_env_values = true)]
-    pub deployment: Option<u64>,
+    /// Deployment, by name or id [default: the profile's, else the only one there is]
+    #[arg(long, global = true, value_name = "NAME|ID", env = "WARDEN_DEPLOYMENT", hide_env_values = true)]
+    pub deployment: Option<Reference>,
 
-    /// Print as JSON, as the Supervisor tells it
+    /// Print as JSON, as the Supervisor sends it, with ids as strings
     #[arg(long, global = true)]
     pub json: bool,
 }
@@ -53,7 +54,7 @@ pub struct Session {
     pub client: Client,
     pub json: bool,
     pub look: Look,
-    deployment: Option<u64>,
+    deployment: Option<Reference>,
 }
 
 impl Access {
@@ -70,7 +71,7 @@ impl Access {
         let client = Client::new(url, &key, self.ca.as_deref().or(ca.as_deref()), Screen::stderr())?;
         let paint = if self.json { Painter::plain() } else { Painter::stdout() };
         let look = Look { paint, width: width(), now: Timestamp::now() };
-        Ok(Session { client, json: self.json, look, deployment: self.deployment.or(deployment) })
+        Ok(Session { client, json: self.json, look, deployment: self.deployment.clone().or(deployment) })
     }
 }
 
@@ -80,15 +81,15 @@ impl Session {
     /// # Errors
     /// None was named, and there is not exactly one.
     pub async fn deployment(&self) -> anyhow::Result<String> {
-        if let Some(id) = self.deployment {
-            return Ok(id.to_string());
+        if let Some(reference) = &self.deployment {
+            return Ok(self.deployment_id(reference).await?.to_string());
         }
         let page = Page::read(self.client.get(&["deployments"], &[]).await?);
         match page.items.as_slice() {
             [only] => only.get("id").map(Value::to_string).context("the Supervisor names no id"),
             [] => bail!("this key sees no deployment; make one: warden ctl deployments create NAME"),
             _ => bail!(
-                "there are {} deployments; choose one by --deployment ID, WARDEN_DEPLOYMENT or the profile: {}",
+                "there are {} deployments; choose one by --deployment NAME, WARDEN_DEPLOYMENT or the profile: {}",
                 page.total,
                 page.items.iter().map(named).collect::<Vec<_>>().join(", ")
             ),

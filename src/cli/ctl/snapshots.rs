@@ -12,6 +12,8 @@ use tokio::time::Instant;
 use warden_checks::quantity;
 
 use super::archives;
+use super::confirm::Confirmation;
+use super::interrupt::{self, unless_interrupted};
 use super::list::Part;
 use super::runtimes::label;
 use super::session::Session;
@@ -38,7 +40,10 @@ pub enum Verb {
         part: Part,
     },
     /// Show one
-    Show { id: u64 },
+    Show {
+        /// Id of a snapshot
+        id: u64,
+    },
     /// Fetch the archive of one and hold it against its SHA-256
     Download {
         id: u64,
@@ -74,7 +79,13 @@ pub enum Verb {
         print: bool,
     },
     /// Delete one, or a whole run, archives and all
-    Delete { id: u64 },
+    Delete {
+        /// Id of a snapshot or of a run
+        id: u64,
+
+        #[command(flatten)]
+        confirmation: Confirmation,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -131,7 +142,8 @@ pub async fn run(session: &Session, verb: &Verb) -> anyhow::Result<u8> {
         }
         Verb::Fleet { run, output } => put_side_by_side(session, &deployment, *run, output.as_deref()).await,
         Verb::Open { id, print } => archives::open(session, &deployment, *id, *print).await,
-        Verb::Delete { id } => {
+        Verb::Delete { id, confirmation } => {
+            confirmation.ask(session, &format!("Delete snapshot {id} with its archives?"))?;
             session.client.delete(&[&path[..], &[&id.to_string()]].concat()).await?;
             session.done(&format!("snapshot {id} deleted"))
         }
@@ -147,7 +159,12 @@ async fn create(session: &Session, deployment: &str, order: &Create) -> anyhow::
         return session
             .print(&told, || format!("run {run} has begun: warden ctl snapshots list --run {run}\n"));
     }
-    let ended = until_ended(session, deployment, &run, Duration::from_secs(order.timeout)).await?;
+    let limit = Duration::from_secs(order.timeout);
+    let Some(ended) = unless_interrupted(until_ended(session, deployment, &run, limit)).await? else {
+        let follow = format!("warden ctl snapshots list --run {run}");
+        let action = answer.created("ld-async-action");
+        return Ok(interrupt::report(session, &format!("run {run}"), &follow, action.as_deref()));
+    };
     let completed = ended.iter().filter(|snapshot| snapshot["status"] == "completed").count();
     session.print(&json!({ "items": ended }), || table(COLUMNS, &ended, session.look))?;
     if completed > 1 && !session.json {
