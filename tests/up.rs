@@ -89,7 +89,7 @@ fn one_command_makes_a_whole_system_of_one_host_and_the_next_start_finds_it_agai
         (nodes["items"][0]["status"] == "online").then_some(nodes)
     });
     assert_eq!(
-        (&nodes["total_results"], nodes["items"][0]["id"].to_string()),
+        (&nodes["total_results"], nodes["items"][0]["id"].as_str().unwrap().to_owned()),
         (&Value::from(1), node.clone())
     );
 
@@ -161,7 +161,7 @@ fn status_and_snapshots_are_those_of_the_agent_in_the_folder() {
     assert_eq!(made.status.code(), Some(0), "{}", String::from_utf8_lossy(&made.stderr));
     let list = ctl(home.path(), &url, &key, &["snapshots", "list", "--json"]);
     let list: Value = serde_json::from_slice(&list.stdout).unwrap();
-    let (id, bundle) = (list["items"][0]["id"].to_string(), home.path().join("bundle.zip"));
+    let (id, bundle) = (list["items"][0]["id"].as_str().unwrap().to_owned(), home.path().join("bundle.zip"));
     let fetched =
         ctl(home.path(), &url, &key, &["snapshots", "download", &id, "--output", bundle.to_str().unwrap()]);
     assert_eq!(fetched.status.code(), Some(0), "{}", String::from_utf8_lossy(&fetched.stderr));
@@ -227,7 +227,7 @@ fn which_deployment_must_be_said_where_there_are_several() {
     let list = ctl(home.path(), &url, &key, &["deployments", "list", "--json"]);
     let list: Value = serde_json::from_slice(&list.stdout).unwrap();
     let is = list["items"].as_array().unwrap().iter().find(|item| item["name"] == "second").unwrap();
-    assert_eq!(is["id"].to_string(), second);
+    assert_eq!(is["id"].as_str(), Some(&*second));
     assert_eq!(said.stop().0, Some(0));
 
     let (code, log) = Up::start(home.path(), &["--deployment", "third"]).ended();

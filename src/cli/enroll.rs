@@ -7,6 +7,7 @@ use anyhow::{Context, bail, ensure};
 use clap::Args;
 use zeroize::Zeroizing;
 
+use super::json_ids;
 use super::terminal::harmless;
 use crate::agent::{self, Endpoint, Identity, Settings, credentials_directory};
 use crate::config::fragments;
@@ -77,12 +78,13 @@ fn tell(arguments: &Arguments, identity: &Identity, verb: &str) -> anyhow::Resul
     let Identity { node, deployment, supervisor, .. } = identity;
     let mut out = std::io::stdout();
     if arguments.json {
-        let told = serde_json::json!({
+        let mut told = serde_json::json!({
             "node": node,
             "deployment": deployment,
             "supervisor": supervisor.to_string(),
             "enrolled": verb == "is now",
         });
+        json_ids::as_strings(&mut told);
         writeln!(out, "{told:#}")?;
     } else {
         let supervisor = harmless(&supervisor.to_string());

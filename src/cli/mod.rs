@@ -13,6 +13,7 @@ mod fleet;
 mod front;
 mod inspect;
 mod inspected;
+mod json_ids;
 mod log;
 mod man;
 mod output;

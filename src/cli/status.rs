@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use warden_checks::quantity;
 
+use super::json_ids;
 use super::terminal::{Painter, Style, harmless};
 use super::which::Which;
 use crate::agent::readings::Readings;
@@ -53,6 +54,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let told = Told { running: agent.is_some(), agent, runtimes };
     let mut out = std::io::stdout().lock();
     if arguments.json {
+        let mut told = serde_json::to_value(&told)?;
+        json_ids::as_strings(&mut told);
         serde_json::to_writer_pretty(&mut out, &told)?;
         writeln!(out)?;
     } else {

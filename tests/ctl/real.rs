@@ -118,7 +118,10 @@ fn deployments_nodes_and_keys_are_made_listed_and_removed() {
     );
     let json: Value =
         serde_json::from_str(&real.says(&["deployments", "show", id.trim(), "--json"])).unwrap();
-    assert_eq!((json["id"].to_string(), &json["plan"]), (id.trim().to_owned(), &Value::from("pro")));
+    assert_eq!(
+        (json["id"].as_str().unwrap().to_owned(), &json["plan"]),
+        (id.trim().to_owned(), &Value::from("pro"))
+    );
 
     let node = real.node("iggy-1").to_string();
     assert_eq!(
@@ -149,7 +152,7 @@ fn deployments_nodes_and_keys_are_made_listed_and_removed() {
     assert!(told(&output).2.contains("permission_denied, status 403"), "{output:?}");
     assert_eq!(real.ctl_by(key.trim(), &["nodes", "list"]).status.code(), Some(0));
     let listed: Value = serde_json::from_str(&real.says(&["keys", "list", "--json"])).unwrap();
-    let reader = listed["items"][0]["id"].to_string();
+    let reader = listed["items"][0]["id"].as_str().unwrap().to_owned();
     assert_eq!(listed["items"][0]["name"], "reader");
     assert_eq!(real.says(&["keys", "delete", &reader]), format!("key {reader} removed\n"));
     let output = real.ctl_by(key.trim(), &["nodes", "list"]);
@@ -207,9 +210,9 @@ fn what_no_node_answers_is_told_as_rejected_and_stands_in_the_lists() {
 
     let started = real.says(&["stop", "connectors", "--json"]);
     let started: Value = serde_json::from_str(&started).unwrap();
-    let action = started["items"][0]["async_action_id"].to_string();
+    let action = started["items"][0]["async_action_id"].as_str().unwrap().to_owned();
     assert_eq!(real.says(&["actions", "cancel", &action]), format!("action {action} is being cancelled\n"));
-    let activity = started["items"][0]["id"].to_string();
+    let activity = started["items"][0]["id"].as_str().unwrap().to_owned();
     let shown = real.says(&["activities", "show", &activity]);
     assert!(shown.contains("cancelled"), "{shown}");
     real.end();

@@ -104,8 +104,8 @@ async fn a_token_makes_this_host_a_node_and_the_agent_links_with_it() {
     assert_eq!((said.code, said.error.as_str()), (0, ""));
     let told: serde_json::Value = serde_json::from_str(&said.out).unwrap();
     let identity = host.identity().unwrap();
-    assert_eq!(told["node"], identity.node);
-    assert_eq!(told["deployment"], site.deployment.id);
+    assert_eq!(told["node"], identity.node.to_string());
+    assert_eq!(told["deployment"], site.deployment.id.to_string());
     assert_eq!(told["supervisor"], url);
     assert_eq!(files(&host.state()), ["identity"], "what was pending is gone");
     let agent = host.agent();

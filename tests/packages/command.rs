@@ -91,7 +91,7 @@ impl<'a> Node<'a> {
             enrol.extend(["--ca-file", CA_FILE]);
         }
         let enrolled: Value = serde_json::from_str(&sandbox.run(&enrol)).unwrap();
-        node.id = enrolled["node"].to_string();
+        enrolled["node"].as_str().unwrap().clone_into(&mut node.id);
         assert_eq!(sandbox.run(&["stat", "--format=%a %U", "/var/lib/warden/identity"]), "600 warden");
         node.linked();
         node
@@ -123,7 +123,7 @@ impl<'a> Node<'a> {
             output.status.success().then_some(())
         });
         let listed = self.lists("nodes");
-        assert_eq!(listed["items"][0]["id"].to_string(), self.id);
+        assert_eq!(listed["items"][0]["id"].as_str(), Some(&*self.id));
         assert_eq!(listed["items"][0]["status"], "online");
     }
 
@@ -196,7 +196,7 @@ impl<'a> Node<'a> {
         // Systemd shows it to the agent read-only; it is meant to be written, and is.
         self.sandbox.write("/etc/fstab", "sandbox / overlay defaults 0 0\n");
         self.says(&["snapshots", "create", "--without-iggy", "--wait"]);
-        let id = self.lists("snapshots")["items"][0]["id"].to_string();
+        let id = self.lists("snapshots")["items"][0]["id"].as_str().unwrap().to_owned();
         self.says(&["snapshots", "download", &id, "--output", &format!("/{AGENTS}")]);
     }
 

@@ -113,7 +113,8 @@ impl Control {
 
     /// Where the archive of a snapshot lies.
     pub(super) fn object(&self, row: &Value) -> PathBuf {
-        self.at(&format!("data/objects/{}/{}.zip", row["deployment_id"], row["id"]))
+        let id = |field: &str| row[field].as_str().unwrap().to_owned();
+        self.at(&format!("data/objects/{}/{}.zip", id("deployment_id"), id("id")))
     }
 
     fn at(&self, name: &str) -> PathBuf {
@@ -215,8 +216,8 @@ fn one_page_shows_in_what_one_of_three_hosts_differs_and_whose_archive_is_not_as
     let list = control.says(&["snapshots", "list", "--run", &run, "--json"]);
     let list: Value = serde_json::from_str(&list).unwrap();
     let first = &list["items"][0];
-    let opened = control.says(&["snapshots", "open", &first["id"].to_string(), "--print"]);
-    assert!(opened.ends_with(&format!("-{}.html", first["node_id"])), "{opened}");
+    let opened = control.says(&["snapshots", "open", first["id"].as_str().unwrap(), "--print"]);
+    assert!(opened.ends_with(&format!("-{}.html", first["node_id"].as_str().unwrap())), "{opened}");
     assert!(std::fs::read_to_string(&opened).unwrap().contains("<!doctype html"), "{opened}");
 
     // An archive that was changed where it lies is not believed.

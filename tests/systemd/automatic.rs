@@ -163,7 +163,7 @@ fn a_unit_that_fails_leads_to_one_snapshot_and_failing_again_to_no_other() {
     let audit = host.says(&["audit", "list", "--json"]);
     let audit: Value = serde_json::from_str(&audit).unwrap();
     assert_eq!(audit["items"][0]["action"], "snapshot.offer", "{audit:#}");
-    let id = snapshot["id"].to_string();
+    let id = snapshot["id"].as_str().unwrap().to_owned();
     host.says(&["snapshots", "download", &id, "--output", "/root/taken.zip"]);
     let verified = host.sandbox.output(&[WARDEN, "verify", "/root/taken.zip"]);
     assert_eq!(verified.status.code(), Some(0), "{verified:?}");

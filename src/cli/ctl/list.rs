@@ -5,9 +5,9 @@ use std::io::Write;
 
 use serde_json::{Value, json};
 
-use super::json_ids;
 use super::session::Session;
 use super::table::{Column, fields, table};
+use crate::cli::json_ids;
 use crate::cli::terminal::Style;
 
 /// What the API gives at once at most.

@@ -12,7 +12,6 @@ mod enrolments;
 mod failure;
 mod heartbeats;
 mod interrupt;
-mod json_ids;
 mod keys;
 mod list;
 mod nodes;

@@ -4,15 +4,17 @@ use serde_json::Value;
 
 /// Lists whose numbers are ids.
 const LISTS: [&str; 3] = ["nodes", "deployments", "ids"];
+/// Fields that hold an id under the name of what it belongs to.
+const FIELDS: [&str; 4] = ["id", "node", "deployment", "request"];
 
-/// Turns every number that is an id (a field `id` or `*_id`, a list of ids) into a string.
+/// Turns every number that is an id ([`FIELDS`], `*_id`, a list of ids) into a string.
 pub fn as_strings(body: &mut Value) {
     match body {
         Value::Object(entries) => {
             for (name, value) in entries.iter_mut() {
                 let name = name.as_str();
                 match value {
-                    Value::Number(number) if name == "id" || name.ends_with("_id") => {
+                    Value::Number(number) if FIELDS.contains(&name) || name.ends_with("_id") => {
                         *value = Value::String(number.to_string());
                     }
                     Value::Array(items) if LISTS.contains(&name) || name.ends_with("_ids") => {
