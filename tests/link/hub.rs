@@ -194,7 +194,8 @@ async fn a_second_agent_with_the_identity_is_refused_while_the_first_lives(backe
         assert_eq!(second.refused().await, Refusal::DuplicateIdentity);
     }
     let page = Page { page: 1, results: 100 };
-    let told = audit::list(&site.store, Scope::ALL, page).await.unwrap().items;
+    let told =
+        audit::list(&site.store, Scope::ALL, &audit::AuditFilter::default(), page).await.unwrap().items;
     let told = told.iter().filter(|told| told.entry.action == "node.duplicate_identity").count();
     assert_eq!(told, 1, "a war of two machines is told once");
     site.order(id).await;

@@ -95,7 +95,8 @@ async fn an_offer_becomes_a_run_over_its_node_and_is_asked_for_once(backend: Bac
         (7, Trigger::OutOfMemory, "iggy.service was killed for memory")
     );
     assert!((0..600_000).contains(&(now() - taken_at_ms)));
-    let audited = audit::list(&site.store, Scope::ALL, FIRST).await.unwrap().items;
+    let audited =
+        audit::list(&site.store, Scope::ALL, &audit::AuditFilter::default(), FIRST).await.unwrap().items;
     let entry = &audited.iter().find(|recorded| recorded.entry.action == "snapshot.offer").unwrap().entry;
     assert_eq!(entry.actor, Actor::Node { id, name });
     assert_eq!((entry.resource_id, entry.deployment_id), (Some(rows[0].run_id), Some(site.deployment.id)));

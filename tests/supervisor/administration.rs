@@ -261,5 +261,25 @@ async fn the_audit_tells_who_did_what(backend: Backend) {
     );
     assert_eq!((&entries[5]["actor_type"], &entries[5]["actor_id"]), (&json!("node"), &json!(node)));
     assert_eq!(entries[3]["detail"], json!({ "runtime": "iggy", "action": "restart", "nodes": 1 }));
+    let filtered = async |query: &str| {
+        let found = served.get(&format!("/audit?results=100&{query}")).await.json();
+        let actions =
+            found["items"].as_array().unwrap().iter().map(|entry| entry["action"].as_str().unwrap());
+        (actions.map(str::to_owned).collect::<Vec<_>>(), found["total_results"].as_u64().unwrap())
+    };
+    let expected = |actions: &[&str]| {
+        (actions.iter().map(|action| (*action).to_owned()).collect::<Vec<_>>(), actions.len() as u64)
+    };
+    assert_eq!(
+        filtered("action=api_key").await,
+        expected(&["api_key.remove", "api_key.create", "api_key.create"])
+    );
+    assert_eq!(filtered("action=activity.start&actor=administrator").await, expected(&["activity.start"]));
+    assert_eq!(filtered("action=activity.start&actor=a").await, expected(&[]));
+    let of_node = expected(&["node.remove", "async_action.cancel", "activity.start", "node.enrol"]);
+    assert_eq!(filtered(&format!("node_id={node}")).await, of_node);
+    assert_eq!(filtered("to=2026-05-28T20:26:39Z").await, expected(&[]));
+    assert_eq!(filtered("from=2026-05-28T20:26:40Z").await.1, 9);
+    assert_eq!(served.get("/audit?from=2026-06-02T00:00:00Z&to=2026-06-01T00:00:00Z").await.status, 400);
     served.stop().await;
 }

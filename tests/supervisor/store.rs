@@ -97,7 +97,7 @@ async fn a_token_makes_one_node_however_many_bring_it(backend: Backend) {
     assert_eq!(made[0], made[1]);
     assert_eq!(listed.items, made[..1]);
     assert_eq!(made[0].name, "host-1");
-    let audit = audit::list(&store, Scope::ALL, FIRST).await.unwrap();
+    let audit = audit::list(&store, Scope::ALL, &audit::AuditFilter::default(), FIRST).await.unwrap();
     assert_eq!((audit.total, audit.items[0].entry.action.as_str()), (1, "node.enrol"));
     assert_eq!(audit.items[0].entry.address.as_deref(), Some("10.0.0.9"));
 }

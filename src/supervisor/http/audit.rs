@@ -1,17 +1,18 @@
 //! `/audit`: who did what.
 
 use axum::extract::State;
+use axum::http::request::Parts;
 use axum::response::Response;
 use serde::Serialize;
 use serde_json::Value;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
 use super::identity::Administrator;
 use super::pages::{Listed, PageOf, PageParameters};
 use super::problem::Problem;
 use super::values::Time;
-use crate::supervisor::store::audit::{self, Recorded};
+use crate::supervisor::store::audit::{self, AuditFilter, Recorded};
 use crate::supervisor::store::deployments::Scope;
 
 /// Something that was done.
@@ -64,12 +65,45 @@ impl From<Recorded> for Shown {
     }
 }
 
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it describes; the query is read by hand to tell every mistake")]
+pub struct AuditParameters {
+    /// Only of the actor with this name.
+    #[param(example = "ops@example.com")]
+    actor: Option<String>,
+    /// Only this action, or all actions of a resource.
+    #[param(example = "activity.start")]
+    action: Option<String>,
+    /// Only entries about this node, and requests that had an activity on it.
+    node_id: Option<u64>,
+    /// RFC 3339, included.
+    #[param(example = "2026-06-01T09:30:00Z")]
+    from: Option<String>,
+    /// RFC 3339, included.
+    #[param(example = "2026-06-01T10:30:00Z")]
+    to: Option<String>,
+}
+
 /// List what was done
 ///
 /// Every change, newest first, of the last 365 days.
-#[utoipa::path(get, operation_id = "list_audit", path = "/audit", tag = "administration", params(PageParameters),
+#[utoipa::path(get, operation_id = "list_audit", path = "/audit", tag = "administration", params(PageParameters, AuditParameters),
     responses((status = OK, body = PageOf<Shown>)))]
-pub async fn list(State(api): State<Api>, _who: Administrator, listed: Listed) -> Result<Response, Problem> {
-    let found = audit::list(&api.store, Scope::ALL, listed.page).await?;
+pub async fn list(State(api): State<Api>, _who: Administrator, parts: Parts) -> Result<Response, Problem> {
+    let listed = Listed::read(&parts, &api, &["actor", "action", "node_id", "from", "to"])?;
+    let (from, to) = (listed.query.parsed::<Time>("from")?, listed.query.parsed::<Time>("to")?);
+    let all = AuditFilter::default();
+    let filter = AuditFilter {
+        actor: listed.query.text("actor").map(str::to_owned),
+        action: listed.query.text("action").map(str::to_owned),
+        node_id: listed.query.id("node_id")?,
+        from: from.map_or(all.from, |time| time.0),
+        to: to.map_or(all.to, |time| time.0),
+    };
+    if filter.from > filter.to {
+        return Err(Problem::field("from", "out_of_range", "expected a time that is not after `to`"));
+    }
+    let found = audit::list(&api.store, Scope::ALL, &filter, listed.page).await?;
     listed.respond(found, Shown::from)
 }

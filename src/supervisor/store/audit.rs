@@ -69,6 +69,37 @@ impl Actor {
     }
 }
 
+/// What both queries of [`list`] ask for; the parameters are those of [`bound`].
+macro_rules! condition {
+    () => {
+        "(tenant_id = $1 OR $1 = 0) AND ($2 = '' OR actor = $2) \
+         AND ($3 = '' OR action = $3 OR SUBSTR(action, 1, LENGTH($4)) = $4) \
+         AND ($5 = 0 OR (resource_type = 'Node' AND resource_id = $5) OR (actor_type = 'node' AND actor_id = $5) \
+              OR resource_id IN (SELECT async_action_id FROM activities WHERE node_id = $5)) \
+         AND at >= $6 AND at <= $7"
+    };
+}
+
+type Query<'q> = sqlx::query::Query<'q, sqlx::Any, sqlx::any::AnyArguments>;
+
+fn bound<'q>(
+    query: Query<'q>,
+    scope: Scope,
+    filter: &AuditFilter,
+    actor: &str,
+    action: &str,
+    resource: &str,
+) -> Query<'q> {
+    query
+        .bind(scope.tenant())
+        .bind(actor.to_owned())
+        .bind(action.to_owned())
+        .bind(resource.to_owned())
+        .bind(key(filter.node_id.unwrap_or(0)))
+        .bind(filter.from)
+        .bind(filter.to)
+}
+
 pub async fn record(change: &mut Change, entry: Entry, now: i64) -> Result<()> {
     let id = change.id(now);
     sqlx::query(
@@ -94,15 +125,36 @@ pub async fn record(change: &mut Change, entry: Entry, now: i64) -> Result<()> {
     .map(|_| ())
 }
 
-pub async fn list(store: &Store, scope: Scope, page: Page) -> Result<Paged<Recorded>> {
-    let count =
-        sqlx::query("SELECT COUNT(*) FROM audit WHERE (tenant_id = $1 OR $1 = 0)").bind(scope.tenant());
-    let list = sqlx::query(
-        "SELECT * FROM audit WHERE (tenant_id = $1 OR $1 = 0) ORDER BY id DESC LIMIT $2 OFFSET $3",
-    )
-    .bind(scope.tenant())
-    .bind(page.limit())
-    .bind(page.offset());
+/// Which entries a list has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditFilter {
+    /// Name of the actor.
+    pub actor: Option<String>,
+    /// `activity.start`, or everything of a resource: `activity`.
+    pub action: Option<String>,
+    /// Entries about this node, and requests that had an activity on it.
+    pub node_id: Option<u64>,
+    /// Unix milliseconds, both included.
+    pub from: i64,
+    pub to: i64,
+}
+
+impl Default for AuditFilter {
+    fn default() -> AuditFilter {
+        AuditFilter { actor: None, action: None, node_id: None, from: 0, to: i64::MAX }
+    }
+}
+
+/// Returns a page of the audit log, newest first.
+pub async fn list(store: &Store, scope: Scope, filter: &AuditFilter, page: Page) -> Result<Paged<Recorded>> {
+    const COUNT: &str = concat!("SELECT COUNT(*) FROM audit WHERE ", condition!());
+    const LIST: &str =
+        concat!("SELECT * FROM audit WHERE ", condition!(), " ORDER BY id DESC LIMIT $8 OFFSET $9");
+    let action = filter.action.clone().unwrap_or_default();
+    let (resource, actor) = (format!("{action}."), filter.actor.clone().unwrap_or_default());
+    let bind = |query| bound(query, scope, filter, &actor, &action, &resource);
+    let list = bind(sqlx::query(LIST)).bind(page.limit()).bind(page.offset());
+    let count = bind(sqlx::query(COUNT));
     paged(&mut *store.readers().acquire().await?, count, list, read).await
 }
 
