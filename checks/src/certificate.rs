@@ -1,21 +1,29 @@
 //! X.509 certificates, read for what can be wrong with them.
 
+mod constraints;
+pub mod path;
+mod pem;
+mod signature;
+pub mod store;
+
 use sha2::{Digest, Sha256};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
-use x509_parser::pem::Pem;
 use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 
-use crate::host::Host;
+use crate::host::{Cause, Failure, Host};
 use crate::iggy;
 use crate::quantity::{duration, time};
 use crate::{Error, Result, Table, Value, Verdict};
 
+pub use constraints::Fault;
+pub use signature::Signature;
+
 /// Names of files that are opened for a configuration, which anybody's process may have brought.
 const NAMES: [&str; 4] = [".pem", ".crt", ".cer", ".cert"];
 
-/// When the first certificate in a file runs out.
+/// When the certificates in a file run out: the first of the path that lasts longest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expiry {
     pub path: String,
@@ -28,8 +36,8 @@ pub fn expiries(host: &Host) -> Vec<Expiry> {
     let mut all: Vec<Expiry> = Vec::new();
     for path in iggy::listeners(host).into_iter().filter_map(|listener| listener.certificate) {
         if all.iter().all(|one| one.path != path)
-            && let Ok(chain) = read(host, &path)
-            && let Some(not_after) = chain.iter().map(|one| one.not_after).min()
+            && let Ok(file) = read(host, &path)
+            && let Some(not_after) = lasts_until(&file.certificates)
         {
             all.push(Expiry { path, not_after });
         }
@@ -37,12 +45,53 @@ pub fn expiries(host: &Host) -> Vec<Expiry> {
     all
 }
 
+fn lasts_until(set: &[Certificate]) -> Option<i64> {
+    let ends = |path: &Vec<usize>| path.iter().filter_map(|&at| Some(set.get(at)?.not_after)).min();
+    path::paths(set).iter().filter_map(ends).max()
+}
+
 /// The certificates in a file that a configuration names.
-pub fn read(host: &Host, path: &str) -> Result<Vec<Certificate>> {
+///
+/// # Errors
+///
+/// [`Error::Parse`] when a server that is given the file refuses it, [`Error::Host`] when that cannot be told.
+pub fn read(host: &Host, path: &str) -> Result<CertificateFile> {
     if !NAMES.iter().any(|end| path.ends_with(end)) {
-        return Err(Error::parse(path, "only files named .pem, .crt, .cer and .cert are opened"));
+        let cause = Cause::Other("only files named .pem, .crt, .cer and .cert are opened".to_owned());
+        return Err(Error::Host(Failure { what: path.to_owned(), cause }));
     }
-    parse_pem(path, &host.read(path)?)
+    CertificateFile::parse(path, &host.read(path)?)
+}
+
+/// The certificates of a PEM file, in its order, at least one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFile {
+    pub certificates: Vec<Certificate>,
+    /// Labels of blocks that look like certificates, and that the servers do not read.
+    pub passed_over: Vec<String>,
+}
+
+impl CertificateFile {
+    fn parse(what: &str, text: &str) -> Result<CertificateFile> {
+        let blocks = pem::blocks(what, text)?;
+        if let Some(reason) = blocks.refused {
+            return Err(Error::parse(what, reason));
+        }
+        let parsed = blocks.certificates.into_iter().map(|der| Certificate::parse(what, der));
+        let certificates = parsed.collect::<Result<Vec<Certificate>>>()?;
+        match (certificates.is_empty(), blocks.passed_over.first()) {
+            (false, _) => Ok(CertificateFile { certificates, passed_over: blocks.passed_over }),
+            (true, None) => Err(Error::parse(what, "holds no certificate in PEM form")),
+            (true, Some(label)) => {
+                Err(Error::parse(what, format!("holds no certificate that rustls reads, only {label}")))
+            }
+        }
+    }
+}
+
+/// Every certificate of a PEM text, in its order; other blocks (a private key) are passed over.
+pub fn parse_pem(what: &str, text: &str) -> Result<Vec<Certificate>> {
+    CertificateFile::parse(what, text).map(|file| file.certificates)
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,21 +115,6 @@ pub struct Certificate {
     der: Vec<u8>,
 }
 
-/// Every certificate of a PEM text, in its order; other blocks (a private key) are passed over.
-pub fn parse_pem(what: &str, pem: &str) -> Result<Vec<Certificate>> {
-    let mut all = Vec::new();
-    for block in Pem::iter_from_buffer(pem.as_bytes()) {
-        let block = block.map_err(|error| Error::parse(what, format!("not PEM: {error}")))?;
-        if block.label.ends_with("CERTIFICATE") {
-            all.push(Certificate::parse(what, block.contents)?);
-        }
-    }
-    if all.is_empty() {
-        return Err(Error::parse(what, "holds no certificate in PEM form"));
-    }
-    Ok(all)
-}
-
 impl Certificate {
     fn parse(what: &str, der: Vec<u8>) -> Result<Certificate> {
         let (_, parsed) = X509Certificate::from_der(&der)
@@ -95,7 +129,7 @@ impl Certificate {
             not_before: parsed.validity().not_before.timestamp(),
             not_after: parsed.validity().not_after.timestamp(),
             is_authority: parsed.is_ca(),
-            weakness: weakness(key, bits, &parsed.signature_algorithm.algorithm.to_id_string()),
+            weakness: weakness(key, bits, &signed_with(&parsed)),
             key: if bits == 0 { key.to_owned() } else { format!("{key} {bits}") },
             key_sha256: hex(parsed.public_key().raw),
             sha256: hex(&der),
@@ -107,23 +141,26 @@ impl Certificate {
         self.subject == self.issuer
     }
 
-    /// Whether `issuer` is named as the issuer and its key made the signature.
-    pub fn is_signed_by(&self, issuer: &Certificate) -> bool {
-        if self.issuer != issuer.subject {
-            return false;
-        }
-        let parsed = (X509Certificate::from_der(&self.der), X509Certificate::from_der(&issuer.der));
-        let (Ok((_, own)), Ok((_, other))) = parsed else { return false };
-        own.verify_signature(Some(other.public_key())).is_ok()
+    /// Whether its key is of a kind that handshakes of this program can check.
+    pub fn has_usual_key(&self) -> bool {
+        let rsa = self.key.strip_prefix("RSA ").and_then(|bits| bits.parse().ok());
+        matches!(self.key.as_str(), "EC 256" | "EC 384" | "Ed25519")
+            || rsa.is_some_and(|bits: usize| signature::RSA_BITS.contains(&bits))
+    }
+
+    /// What its signature says when `issuer` made it.
+    pub fn signature_by(&self, issuer: &Certificate) -> Signature {
+        signature::of(&self.der, &issuer.der)
     }
 
     /// Whether a client that asks for `host` (a name or an address) accepts the names (RFC 6125).
     pub fn covers(&self, host: &str) -> bool {
         let host = host.trim_end_matches('.').to_ascii_lowercase();
+        let address = host.parse::<std::net::IpAddr>().ok();
         self.names.iter().any(|name| {
             let name = name.to_ascii_lowercase();
             match name.strip_prefix("*.") {
-                None => name == host,
+                None => name == host || address.is_some() && name.parse().ok() == address,
                 Some(domain) => {
                     host.split_once('.').is_some_and(|(first, rest)| !first.is_empty() && rest == domain)
                 }
@@ -158,9 +195,16 @@ const FAIL_SECONDS: i64 = 7 * 86_400;
 /// NIST SP 800-57: 112 bits of strength.
 const RSA_BITS: usize = 2048;
 const CURVE_BITS: usize = 224;
-/// Signature algorithms on MD5 and SHA-1 (RFC 3279).
-const BROKEN_SIGNATURES: [(&str, &str); 3] =
-    [("1.2.840.113549.1.1.4", "MD5"), ("1.2.840.113549.1.1.5", "SHA-1"), ("1.2.840.10045.4.1", "SHA-1")];
+/// Signature algorithms on MD2, MD4, MD5 and SHA-1 (RFC 3279).
+const BROKEN_SIGNATURES: [(&str, &str); 7] = [
+    ("1.2.840.113549.1.1.2", "MD2"),
+    ("1.2.840.113549.1.1.3", "MD4"),
+    ("1.2.840.113549.1.1.4", "MD5"),
+    ("1.2.840.113549.1.1.5", "SHA-1"),
+    ("1.3.14.3.2.29", "SHA-1"),
+    ("1.2.840.10040.4.3", "SHA-1"),
+    ("1.2.840.10045.4.1", "SHA-1"),
+];
 
 fn name(name: &GeneralName) -> Option<String> {
     if let GeneralName::DNSName(name) = name {
@@ -182,11 +226,20 @@ fn key(certificate: &X509Certificate) -> (&'static str, usize) {
         return ("Ed25519", 0);
     }
     match info.parsed() {
-        Ok(key @ PublicKey::RSA(_)) => ("RSA", key.key_size()),
-        Ok(key @ PublicKey::EC(_)) => ("EC", key.key_size()),
+        Ok(PublicKey::RSA(key)) => ("RSA", signature::rsa_bits(&key)),
+        // The coordinates of P-521 are written in 66 bytes.
+        Ok(key @ PublicKey::EC(_)) => ("EC", if key.key_size() == 528 { 521 } else { key.key_size() }),
         Ok(key @ PublicKey::DSA(_)) => ("DSA", key.key_size()),
         _ => ("unknown", 0),
     }
+}
+
+/// The algorithm of the signature, empty for a self-issued certificate: nobody trusts it for its own signature.
+fn signed_with(certificate: &X509Certificate) -> String {
+    if certificate.subject().as_raw() == certificate.issuer().as_raw() {
+        return String::new();
+    }
+    certificate.signature_algorithm.algorithm.to_id_string()
 }
 
 fn weakness(key: &str, bits: usize, signature: &str) -> Option<String> {
@@ -252,17 +305,38 @@ pub(crate) mod tests {
         params
     }
 
+    fn made(params: CertificateParams, by: Option<&Made>) -> Made {
+        let key = KeyPair::generate().unwrap();
+        let certificate = match by {
+            Some(by) => params.signed_by(&key, &Issuer::from_params(&by.params, &by.key)),
+            None => params.self_signed(&key),
+        };
+        Made { pem: certificate.unwrap().pem(), key, params }
+    }
+
     pub(crate) fn authority(name: &str) -> Made {
         let mut params = params(name, &[], (2030, 1, 1));
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        Made { pem: params.self_signed(&key).unwrap().pem(), key, params }
+        made(params, None)
     }
 
     pub(crate) fn issued(by: &Made, names: &[&str], until: (i32, u8, u8)) -> Made {
-        let (params, key) = (params("iggy", names, until), KeyPair::generate().unwrap());
-        let issuer = Issuer::from_params(&by.params, &by.key);
-        Made { pem: params.signed_by(&key, &issuer).unwrap().pem(), key, params }
+        made(params("iggy", names, until), Some(by))
+    }
+
+    /// An authority below another one, with what `edit` makes different.
+    pub(crate) fn intermediate(by: &Made, name: &str, edit: impl FnOnce(&mut CertificateParams)) -> Made {
+        let mut params = params(name, &[], (2030, 1, 1));
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        edit(&mut params);
+        made(params, Some(by))
+    }
+
+    /// The certificate of `of`, name and key alike, as `by` signs it.
+    pub(crate) fn cross_signed(of: &Made, by: &Made, until: (i32, u8, u8)) -> String {
+        let mut params = of.params.clone();
+        params.not_after = date_time_ymd(until.0, until.1, until.2);
+        params.signed_by(&of.key, &Issuer::from_params(&by.params, &by.key)).unwrap().pem()
     }
 
     #[test]
@@ -277,8 +351,10 @@ pub(crate) mod tests {
             (chain[0].key.as_str(), chain[1].is_authority, chain[1].is_self_issued()),
             ("EC 256", true, true)
         );
-        assert!(chain[0].is_signed_by(&chain[1]) && chain[1].is_signed_by(&chain[1]));
-        assert!(!chain[0].is_signed_by(&other.parsed()) && !chain[1].is_signed_by(&chain[0]));
+        let by = |own: &Certificate, issuer: &Certificate| own.signature_by(issuer);
+        assert_eq!([by(&chain[0], &chain[1]), by(&chain[1], &chain[1])], [Signature::Good, Signature::Good]);
+        let wrong = [by(&chain[0], &other.parsed()), by(&chain[1], &chain[0])];
+        assert_eq!(wrong, [Signature::Broken, Signature::Broken]);
     }
 
     #[test]
@@ -313,12 +389,19 @@ pub(crate) mod tests {
         assert_eq!(weakness("RSA", 2048, "1.2.840.113549.1.1.11"), None);
         assert_eq!(weakness("RSA", 2048, "1.2.840.113549.1.1.5").as_deref(), Some("it is signed with SHA-1"));
         assert_eq!((weakness("EC", 256, ""), weakness("Ed25519", 0, "")), (None, None));
+        let certificates = parse_pem("x", include_str!("certificate/samples/rsa-1024-sha256.pem")).unwrap();
+        assert_eq!(certificates[1].weakness.as_deref(), Some("its RSA key has 1024 bits, fewer than 2048"));
     }
 
     #[test]
     fn what_is_no_certificate_is_an_error() {
         let error = |text: &str| parse_pem("/x.pem", text).unwrap_err().to_string();
         assert_eq!(error(""), "cannot understand /x.pem: holds no certificate in PEM form");
+        let trusted = authority("a").pem.replace("CERTIFICATE", "TRUSTED CERTIFICATE");
+        assert_eq!(
+            error(&trusted),
+            "cannot understand /x.pem: holds no certificate that rustls reads, only TRUSTED CERTIFICATE"
+        );
         let torn = "-----BEGIN CERTIFICATE-----\nAAAA\n";
         assert!(error(torn).starts_with("cannot understand /x.pem: not PEM"));
         assert!(error(&format!("{torn}-----END CERTIFICATE-----\n")).contains("not a certificate"));

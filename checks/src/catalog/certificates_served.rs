@@ -1,10 +1,10 @@
 //! certificates-served: is what the listeners serve what is on disk.
 
-use crate::certificate::{self, Certificate};
-use crate::host::{Host, TlsAnswer};
+use crate::certificate::{self, Certificate, path};
+use crate::host::{Cause, Host, TlsAnswer};
 use crate::iggy::{self, Listener};
 use crate::quantity::{count, number, time};
-use crate::{Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Table, Value, Verdict};
+use crate::{Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Table, Value, Verdict};
 
 pub const CHECK: Check = Check {
     id: "certificates-served",
@@ -43,12 +43,13 @@ fn run(host: &Host) -> Result<Finding> {
     let mut finding = Finding::new("");
     let mut offers = Table::new("Handshakes", ["listener", "address", "protocol", "cipher", "time"]);
     let mut table = certificate::table("Served certificates");
+    let (mut told, mut untold) = (0, None);
     for listener in &listeners {
         let address = listener.address();
         let file = listener
             .certificate
             .as_deref()
-            .and_then(|path| Some((path, certificate::parse_pem(path, &host.read(path).ok()?).ok()?)));
+            .and_then(|path| Some((path, certificate::read(host, path).ok()?.certificates)));
         let answer =
             match host.tls(&address, &asked_name(listener, file.as_ref().map(|(_, chain)| &chain[0]))) {
                 Ok(answer) => answer,
@@ -57,12 +58,16 @@ fn run(host: &Host) -> Result<Finding> {
                         "See what the server says to a handshake.",
                         format!("openssl s_client -connect {address} </dev/null"),
                     );
-                    finding.fail(
+                    let leaf = file.as_ref().map(|(_, chain)| &chain[0]);
+                    let severity = if is_telling(&error, leaf) { Verdict::Fail } else { Verdict::Note };
+                    told += usize::from(severity == Verdict::Fail);
+                    finding.problem(
+                        severity,
                         format!("no TLS handshake with the {} listener {address}: {error}", listener.name),
                         advice,
                     );
                     offers.marked_row(
-                        Verdict::Fail,
+                        severity,
                         [
                             listener.name.into(),
                             Value::Code(address),
@@ -71,6 +76,7 @@ fn run(host: &Host) -> Result<Finding> {
                             Value::Nothing,
                         ],
                     );
+                    untold = Some(error);
                     continue;
                 }
             };
@@ -81,7 +87,11 @@ fn run(host: &Host) -> Result<Finding> {
             answer.cipher.clone().into(),
             format!("{} ms", number(answer.millis)).into(),
         ]);
-        judge(&mut finding, &mut table, listener, &answer, file, now)?;
+        told += 1;
+        judge(&mut finding, &mut table, listener, &answer, file, now);
+    }
+    if let (0, Some(error)) = (told, untold) {
+        return Err(error);
     }
     finding.summary = match finding.verdict() {
         Verdict::Pass => format!(
@@ -97,6 +107,17 @@ fn run(host: &Host) -> Result<Finding> {
     finding.show(Evidence::Table(offers));
     finding.show(Evidence::Table(table));
     Ok(finding)
+}
+
+/// Whether a handshake that did not come about says something of the listener, and not of who asked.
+fn is_telling(error: &Error, leaf: Option<&Certificate>) -> bool {
+    let Error::Host(failure) = error else { return false };
+    match failure.cause {
+        Cause::Absent | Cause::TimedOut => true,
+        // The library of this program has no means for some keys, and the listener can be fine with others.
+        Cause::Other(_) => leaf.is_none_or(Certificate::has_usual_key),
+        Cause::Denied | Cause::Unavailable(_) | Cause::Unrecorded => false,
+    }
 }
 
 /// A name that the certificate is for, as a client would ask: a server may choose by it.
@@ -115,22 +136,37 @@ fn judge(
     answer: &TlsAnswer,
     file: Option<(&str, Vec<Certificate>)>,
     now: i64,
-) -> Result<()> {
+) {
     let (name, address) = (listener.name, listener.address());
     if !matches!(answer.protocol.as_str(), "TLSv1.2" | "TLSv1.3") {
         let advice = Advice::text("Upgrade the runtime, or the proxy that stands before it.");
         finding.warn(format!("the {name} listener {address} speaks {}", answer.protocol), advice);
     }
-    let chain = certificate::parse_pem(&format!("what {address} serves"), &answer.chain.join("\n"))?;
+    let chain = match certificate::parse_pem(&format!("what {address} serves"), &answer.chain.join("\n")) {
+        Ok(chain) => chain,
+        Err(error) => {
+            let advice = Advice::text("Look at it by hand; nothing is said of it here.");
+            finding.note(format!("the certificates of the {name} listener are unknown: {error}"), advice);
+            return;
+        }
+    };
     let served = &chain[0];
     let from = format!("{name} {address}");
-    match served.judge_time(now) {
-        Some((severity, text)) => {
-            table.marked_row(severity, certificate::cells(&from, served));
-            let advice = Advice::text("Renew the certificate and restart the runtime.");
-            finding.problem(severity, format!("the certificate that {address} serves {text}"), advice);
+    let faults = path::best(&chain, now).faults;
+    for (at, one) in chain.iter().enumerate() {
+        let of_this = faults.iter().filter(|fault| fault.at == at);
+        match of_this.clone().map(|fault| fault.severity).max() {
+            Some(severity) => table.marked_row(severity, certificate::cells(&from, one)),
+            None => table.row(certificate::cells(&from, one)),
         }
-        None => table.row(certificate::cells(&from, served)),
+        for fault in of_this {
+            let advice = Advice::text("Renew the certificate and restart the runtime.");
+            let text = match at {
+                0 => format!("the certificate that {address} serves {}", fault.text),
+                _ => format!("{}, which {address} serves, {}", one.subject, fault.text),
+            };
+            finding.problem(fault.severity, text, advice);
+        }
     }
     match file {
         Some((path, chain)) if chain[0].sha256 != served.sha256 => {
@@ -161,7 +197,6 @@ fn judge(
             );
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! certificates-trust: whom does this machine trust, and is the Supervisor among them.
 
-use crate::certificate::{self, Certificate};
-use crate::host::{Host, IfAny};
+use crate::certificate::store::{Store, Trust, store, trust};
+use crate::certificate::{self, Certificate, Fault, Signature, path};
+use crate::host::Host;
 use crate::quantity::count;
 use crate::{Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Value, Verdict};
 
@@ -28,30 +29,25 @@ pub const CHECK: Check = Check {
     run,
 };
 
-/// Where distributions keep the bundle, as rustls-native-certs and Go look for it.
-const STORES: [&str; 4] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
-
 fn run(host: &Host) -> Result<Finding> {
     let now = host.clock()?.seconds();
     let mut finding = Finding::new("");
-    let mut store = None;
-    for path in STORES {
-        if let Some(text) = host.read(path).if_any()? {
-            store = Some((path, certificate::parse_pem(path, &text)?));
-            break;
-        }
-    }
-    let authorities = store.as_ref().map(|(_, all)| all.as_slice()).unwrap_or_default();
+    let store = store(host)?;
+    let authorities = store.as_ref().map(|store| store.authorities.as_slice()).unwrap_or_default();
     let expired = authorities.iter().filter(|one| one.not_after < now).count();
     match &store {
-        Some((path, all)) => {
-            finding.summary =
-                format!("{} trusts {}", path, count(all.len() as u64, "authority", "authorities"))
+        Some(Store { path, authorities, unreadable }) => {
+            let number = authorities.len() as u64;
+            finding.summary = format!("{path} trusts {}", count(number, "authority", "authorities"));
+            if *unreadable > 0 {
+                let text = format!(
+                    "{} of {path} could not be read and {} left out",
+                    count(*unreadable as u64, "block", "blocks"),
+                    if *unreadable == 1 { "is" } else { "are" }
+                );
+                let advice = "Write the bundle anew; programs leave out what they cannot read.";
+                finding.note(text, Advice::run(advice, "update-ca-certificates --fresh || update-ca-trust"));
+            }
         }
         None => {
             finding.summary = "there is no store of authorities".to_owned();
@@ -66,12 +62,12 @@ fn run(host: &Host) -> Result<Finding> {
         }
     }
     let fields = Fields::new("Store")
-        .row("file", store.as_ref().map(|(path, _)| Value::Code((*path).to_owned())))
+        .row("file", store.as_ref().map(|store| Value::Code(store.path.to_owned())))
         .row("authorities", authorities.len())
         .row("expired", expired);
     finding.show(Evidence::Fields(fields));
     if let Some(url) = host.settings()?.supervisor_url {
-        judge_supervisor(host, &mut finding, &url, authorities, now)?;
+        judge_supervisor(host, &mut finding, &url, store.as_ref(), now)?;
     }
     Ok(finding)
 }
@@ -80,7 +76,7 @@ fn judge_supervisor(
     host: &Host,
     finding: &mut Finding,
     url: &str,
-    authorities: &[Certificate],
+    store: Option<&Store>,
     now: i64,
 ) -> Result<()> {
     let Some((name, address)) = endpoint(url) else {
@@ -100,17 +96,17 @@ fn judge_supervisor(
         )
     };
     let mut table = certificate::table("The Supervisor's chain");
-    for one in &chain {
-        match one.judge_time(now) {
-            Some((severity, text)) => {
-                table.marked_row(severity, certificate::cells(&address, one));
-                finding.problem(
-                    severity,
-                    format!("{} of the Supervisor's chain {text}", one.subject),
-                    look(),
-                );
-            }
+    let authorities = store.map(|store| store.authorities.as_slice()).unwrap_or_default();
+    let (trusted, faults) = trusted(&chain, authorities, now);
+    for (at, one) in chain.iter().enumerate() {
+        let of_this = faults.iter().filter(|fault| fault.at == at);
+        match of_this.clone().map(|fault| fault.severity).max() {
+            Some(severity) => table.marked_row(severity, certificate::cells(&address, one)),
             None => table.row(certificate::cells(&address, one)),
+        }
+        for fault in of_this {
+            let text = format!("{} of the Supervisor's chain {}", one.subject, fault.text);
+            finding.problem(fault.severity, text, look());
         }
     }
     if !chain[0].covers(&name) {
@@ -118,16 +114,27 @@ fn judge_supervisor(
             format!("the Supervisor is called {name}, its certificate is for {}", chain[0].names.join(", "));
         finding.fail(text, look());
     }
-    if !is_trusted(&chain, authorities, now) {
-        let last = chain.last().map_or("", |last| last.issuer.as_str());
-        let advice = Advice::run(
+    let top = path::best(&chain, now).path.last().map_or("", |&last| chain[last].issuer.as_str());
+    let advice = || {
+        Advice::run(
             "If the authority is your own, add it to the store or name it in Warden's configuration.",
             "update-ca-certificates",
-        );
-        finding.fail(
-            format!("the Supervisor's certificate leads to {last}, which this machine does not trust"),
-            advice,
-        );
+        )
+    };
+    match trusted {
+        Trust::Trusted => {}
+        Trust::Unchecked(kind) => finding.note(
+            format!("whether this machine trusts the Supervisor's certificate was not checked: a signature on its path is {kind}"),
+            look(),
+        ),
+        Trust::Unknown if store.is_some_and(|store| store.unreadable > 0) => finding.warn(
+            format!("the Supervisor's certificate leads to {top}, which is not among the authorities that could be read"),
+            advice(),
+        ),
+        Trust::Unknown => finding.fail(
+            format!("the Supervisor's certificate leads to {top}, which this machine does not trust"),
+            advice(),
+        ),
     }
     if finding.verdict() == Verdict::Pass {
         finding.summary.push_str(&format!(", and with them the Supervisor at {address}"));
@@ -136,28 +143,39 @@ fn judge_supervisor(
     Ok(())
 }
 
-/// Links that a chain may have; real ones have two or three.
-const LINKS: usize = 8;
-
-/// Follows signatures from the first certificate, through the others in any order, to an authority in force.
-fn is_trusted(chain: &[Certificate], authorities: &[Certificate], now: i64) -> bool {
-    let mut current = &chain[0];
-    for _ in 0..LINKS {
-        let in_store = |one: &&Certificate| {
-            one.not_after >= now && (one.sha256 == current.sha256 || current.is_signed_by(one))
-        };
-        if authorities.iter().any(|one| in_store(&one)) {
-            return true;
-        }
-        let above = chain
-            .iter()
-            .find(|one| one.is_authority && one.sha256 != current.sha256 && current.is_signed_by(one));
-        match above {
-            Some(above) => current = above,
-            None => return false,
+/// Whether a path over what is served leads to an authority of the store, and the faults of the path that serves
+/// best: what clients do not need does no harm.
+fn trusted(chain: &[Certificate], authorities: &[Certificate], now: i64) -> (Trust, Vec<Fault>) {
+    let mut best = (Trust::Unknown, path::best(chain, now).faults);
+    for path in path::paths(chain) {
+        for length in 1..=path.len() {
+            let begin = &path[..length];
+            let by_store = trust(&chain[begin[length - 1]], authorities, now);
+            let faults = path::faults(chain, begin, now);
+            let worst = |faults: &[Fault]| faults.iter().map(|fault| fault.severity).max();
+            let unchecked =
+                begin.windows(2).find_map(|pair| match chain[pair[0]].signature_by(&chain[pair[1]]) {
+                    Signature::Unchecked(kind) => Some(kind),
+                    Signature::Good | Signature::Broken => None,
+                });
+            let by_store = match (by_store, unchecked) {
+                (Trust::Trusted, Some(kind)) => Trust::Unchecked(kind),
+                (by_store, _) => by_store,
+            };
+            let rank = |trust: &Trust, faults: &[Fault]| {
+                let rank = match trust {
+                    Trust::Trusted => 0,
+                    Trust::Unchecked(_) => 1,
+                    Trust::Unknown => 2,
+                };
+                (rank, worst(faults))
+            };
+            if rank(&by_store, &faults) < rank(&best.0, &best.1) {
+                best = (by_store, faults);
+            }
         }
     }
-    false
+    best
 }
 
 /// Name and `host:port` of an https or wss URL.
@@ -175,6 +193,7 @@ fn endpoint(url: &str) -> Option<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::certificate::store::STORES;
     use crate::certificate::tests::{Made, NOW, authority, issued};
     use crate::host::{Cause, Data, Recorded, Request, TlsAnswer};
     use crate::iggy::tests::settings;
