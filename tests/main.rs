@@ -25,6 +25,7 @@ mod packages;
 mod packed;
 mod protocol;
 mod recorder;
+mod redacted_verdicts;
 mod report;
 mod same_bytes;
 mod scale;

@@ -11,6 +11,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
+use x509_parser::x509::X509Name;
 
 use crate::host::{Cause, Failure, Host};
 use crate::iggy;
@@ -18,6 +19,7 @@ use crate::quantity::{duration, time};
 use crate::{Error, Result, Table, Value, Verdict};
 
 pub use constraints::Fault;
+pub use pem::certificates_in;
 pub use signature::Signature;
 
 /// Names of files that are opened for a configuration, which anybody's process may have brought.
@@ -56,11 +58,16 @@ fn lasts_until(set: &[Certificate]) -> Option<i64> {
 ///
 /// [`Error::Parse`] when a server that is given the file refuses it, [`Error::Host`] when that cannot be told.
 pub fn read(host: &Host, path: &str) -> Result<CertificateFile> {
-    if !NAMES.iter().any(|end| path.ends_with(end)) {
+    if !is_certificate_name(path) {
         let cause = Cause::Other("only files named .pem, .crt, .cer and .cert are opened".to_owned());
         return Err(Error::Host(Failure { what: path.to_owned(), cause }));
     }
     CertificateFile::parse(path, &host.read(path)?)
+}
+
+/// Whether a file of this name is read for certificates.
+pub fn is_certificate_name(path: &str) -> bool {
+    NAMES.iter().any(|end| path.ends_with(end))
 }
 
 /// The certificates of a PEM file, in its order, at least one.
@@ -123,8 +130,8 @@ impl Certificate {
         let names = alternative.map(|names| names.value.general_names.iter().filter_map(name).collect());
         let (key, bits) = key(&parsed);
         Ok(Certificate {
-            subject: parsed.subject().to_string(),
-            issuer: parsed.issuer().to_string(),
+            subject: name_text(parsed.subject()),
+            issuer: name_text(parsed.issuer()),
             names: names.unwrap_or_default(),
             not_before: parsed.validity().not_before.timestamp(),
             not_after: parsed.validity().not_after.timestamp(),
@@ -172,15 +179,21 @@ impl Certificate {
     pub fn judge_time(&self, now: i64) -> Option<(Verdict, String)> {
         let left = self.not_after.saturating_sub(now);
         let until = time(self.not_after);
+        let lifetime = self.not_after.saturating_sub(self.not_before).max(0);
+        let (fail, warn) = if lifetime <= SHORT_LIVED_SECONDS {
+            (lifetime / FAIL_PART, lifetime / WARN_PART)
+        } else {
+            (FAIL_SECONDS, WARN_SECONDS)
+        };
         match left {
             ..0 => Some((Verdict::Fail, format!("expired {} ago, at {until}", duration(-left as f64)))),
-            0..FAIL_SECONDS => {
+            _ if left < fail => {
                 Some((Verdict::Fail, format!("expires in {}, at {until}", duration(left as f64))))
             }
             _ if self.not_before > now => {
                 Some((Verdict::Fail, format!("is not valid before {}", time(self.not_before))))
             }
-            FAIL_SECONDS..WARN_SECONDS => {
+            _ if left < warn => {
                 Some((Verdict::Warn, format!("expires in {}, at {until}", duration(left as f64))))
             }
             _ => None,
@@ -192,6 +205,11 @@ impl Certificate {
 const WARN_SECONDS: i64 = 30 * 86_400;
 /// 7 days: whoever renews certificates here has not.
 const FAIL_SECONDS: i64 = 7 * 86_400;
+/// 10 days: what the CA/Browser Forum calls short-lived. Machines renew these when two thirds of their time are over,
+/// and these parts of it count instead of the days above.
+const SHORT_LIVED_SECONDS: i64 = 10 * 86_400;
+const WARN_PART: i64 = 3;
+const FAIL_PART: i64 = 10;
 /// NIST SP 800-57: 112 bits of strength.
 const RSA_BITS: usize = 2048;
 const CURVE_BITS: usize = 224;
@@ -205,6 +223,12 @@ const BROKEN_SIGNATURES: [(&str, &str); 7] = [
     ("1.2.840.10040.4.3", "SHA-1"),
     ("1.2.840.10045.4.1", "SHA-1"),
 ];
+
+/// A distinguished name as text; one that has none is told apart by its bytes.
+fn name_text(name: &X509Name) -> String {
+    let text = name.to_string();
+    if text.contains("X509Error") { format!("unreadable name {}", hex(name.as_raw())) } else { text }
+}
 
 fn name(name: &GeneralName) -> Option<String> {
     if let GeneralName::DNSName(name) = name {
@@ -377,6 +401,10 @@ pub(crate) mod tests {
             [30 * 86_400, 30 * 86_400 - 1, 7 * 86_400, 7 * 86_400 - 1, -1].map(judge),
             [None, Some(Verdict::Warn), Some(Verdict::Warn), Some(Verdict::Fail), Some(Verdict::Fail)]
         );
+        let mut of_a_day = leaf.clone();
+        of_a_day.not_before = leaf.not_after - 86_400;
+        let judge = |left: i64| of_a_day.judge_time(of_a_day.not_after - left).map(|(severity, _)| severity);
+        assert_eq!([28_800, 28_799, 8639].map(judge), [None, Some(Verdict::Warn), Some(Verdict::Fail)]);
         let early = leaf.judge_time(leaf.not_before - 1).unwrap();
         assert_eq!(early, (Verdict::Fail, "is not valid before 2026-01-01T00:00:00Z".to_owned()));
         let late = leaf.judge_time(leaf.not_after + 86_400).unwrap().1;

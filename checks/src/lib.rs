@@ -28,7 +28,7 @@ mod sockets;
 mod systemd;
 
 pub use catalog::CHECKS;
-pub use certificate::{Expiry, expiries};
+pub use certificate::{Expiry, certificates_in, expiries, is_certificate_name};
 pub use check::{Area, Check, DEADLINE, Error, Read, Result, component_matches, matches};
 pub use finding::*;
 pub use host::Host;

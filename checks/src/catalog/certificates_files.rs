@@ -1,12 +1,12 @@
 //! certificates-files: are the certificates that the listeners are configured with good.
 
-use crate::certificate::path::{Chain, Unneeded, best};
-use crate::certificate::store::{Trust, store, trust};
-use crate::certificate::{self, Certificate, CertificateFile};
-use crate::host::{Cause, Failure, Host, Kind};
+mod chain;
+
+use crate::certificate::{self, Certificate};
+use crate::host::{Cause, Failure, Host, Kind, NO_PRIVATE_KEY};
 use crate::iggy::{self, Listener};
 use crate::quantity::count;
-use crate::{Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Table, Verdict, quoted};
+use crate::{Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Verdict, quoted};
 
 pub const CHECK: Check = Check {
     id: "certificates-files",
@@ -28,9 +28,9 @@ pub const CHECK: Check = Check {
         Read::Path("/etc/ssl/cert.pem"),
     ],
     thresholds: &[
-        "fails when a certificate is missing, broken, not valid yet, or expires in 7 days, on each path that clients can build",
+        "fails when a certificate is missing, broken, not valid yet, or expires in 7 days (one of 10 days or less: in a tenth of its time), on each path that clients can build",
         "fails when the key does not belong to the first certificate or every user may read it, when the chain is broken, and when an authority's limits forbid it",
-        "warns when a certificate expires in 30 days, has no name that the listener is reached by, is weak (RSA under 2048 bits, SHA-1), or stands out of order",
+        "warns when a certificate expires in 30 days (one of 10 days or less: in a third of its time), has no name that the listener is reached by, is weak (RSA under 2048 bits, SHA-1), or stands out of order",
         "notes a self-signed certificate, signatures that could not be checked, certificates that are not needed, and what could not be read",
     ],
     advice: "Renew the certificate, put the whole chain into the file, and restart the runtime: it reads it only at its start.",
@@ -86,9 +86,11 @@ fn run(host: &Host) -> Result<Finding> {
         let leaf = &file.certificates[0];
         let key = listener.key.as_deref();
         let belongs = key.and_then(|key| judge_key(host, &mut finding, path, key, &file.certificates));
-        judge_first(&mut finding, path, &file.certificates, belongs);
-        judge_chain(host, &mut finding, &mut table, path, &file, now);
-        judge_names(&mut finding, path, leaf, &listeners);
+        chain::judge_first(&mut finding, path, &file.certificates, belongs);
+        chain::judge_chain(host, &mut finding, &mut table, path, &file, now);
+        if belongs != Some(false) {
+            judge_names(&mut finding, path, leaf, &listeners);
+        }
     }
     if let (0, Some(error), Verdict::Note) = (read, unread, finding.verdict()) {
         return Err(error);
@@ -118,130 +120,6 @@ fn look_again(failure: &Failure) -> Advice {
         Cause::Absent | Cause::TimedOut | Cause::Unavailable(_) | Cause::Unrecorded | Cause::Other(_) => {
             Advice::text("Look at the file by hand; nothing is said of it here.")
         }
-    }
-}
-
-fn list(path: &str) -> String {
-    format!("openssl crl2pkcs7 -nocrl -certfile {} | openssl pkcs7 -print_certs -noout", quoted(path))
-}
-
-/// The server presents the first certificate as its own, whatever it is.
-fn judge_first(finding: &mut Finding, path: &str, set: &[Certificate], belongs: Option<bool>) {
-    let first = &set[0];
-    let order = || Advice::run("Put the server's own certificate first.", list(path));
-    let has_other = set.iter().any(|one| !one.is_authority);
-    if first.is_authority && belongs.is_none() && (has_other || !first.is_self_issued()) {
-        let text = format!(
-            "the first certificate in {path} is that of an authority, {}: the server presents it as its own",
-            first.subject
-        );
-        finding.fail(text, order());
-    } else if first.is_authority && belongs == Some(true) && !first.is_self_issued() {
-        let text = format!(
-            "{} in {path} is marked as an authority: clients built on rustls refuse it as a server's certificate",
-            first.subject
-        );
-        finding.warn(text, Advice::text("Have it issued again without CA:TRUE."));
-    }
-    if first.is_self_issued() {
-        let marked = if first.is_authority {
-            ", and clients built on rustls refuse it, because it is marked as an authority (CA:TRUE)"
-        } else {
-            ""
-        };
-        let text = format!("the certificate in {path} is self-signed: each client must be given it{marked}");
-        finding.note(text, Advice::text("Have it issued by an authority that the clients know."));
-    }
-}
-
-fn judge_chain(
-    host: &Host,
-    finding: &mut Finding,
-    table: &mut Table,
-    path: &str,
-    file: &CertificateFile,
-    now: i64,
-) {
-    let set = &file.certificates;
-    let chain = best(set, now);
-    let renew = || {
-        Advice::run(
-            "Renew it, then restart the runtime.",
-            format!("openssl x509 -in {} -noout -subject -issuer -dates", quoted(path)),
-        )
-    };
-    for (at, one) in set.iter().enumerate() {
-        let faults = chain.faults.iter().filter(|fault| fault.at == at);
-        let worst = faults.clone().map(|fault| fault.severity).max();
-        for fault in faults {
-            finding.problem(fault.severity, format!("{} in {path} {}", one.subject, fault.text), renew());
-        }
-        match worst {
-            Some(severity) => table.marked_row(severity, certificate::cells(path, one)),
-            None => table.row(certificate::cells(path, one)),
-        }
-        if let Some(weakness) = one.weakness.as_ref().filter(|_| chain.path.contains(&at)) {
-            finding.warn(format!("{} in {path} is weak: {weakness}", one.subject), renew());
-        }
-    }
-    judge_links(host, finding, path, set, &chain, now);
-    for (at, kind) in &chain.unchecked {
-        let text = format!("the signature of {} in {path} was not checked ({kind})", set[*at].subject);
-        let advice = "This program has no means to check it, nor may clients that are built on rustls.";
-        finding.note(text, Advice::run(advice, format!("openssl verify -untrusted {0} {0}", quoted(path))));
-    }
-    for label in &file.passed_over {
-        let text = format!("a block of {path} is not read by the server: {label}");
-        let advice = "Where it is needed, convert it: rustls reads blocks labelled CERTIFICATE only.";
-        let command = format!("openssl x509 -in {}", quoted(path));
-        finding.note(text, Advice::run(advice, command));
-    }
-    for (at, kind) in &chain.unneeded {
-        let reason = match kind {
-            Unneeded::Duplicate => "stands there twice",
-            Unneeded::Unrelated if is_gap(&chain, set) => continue,
-            Unneeded::Unrelated => "does not belong to the chain of the server's certificate",
-            Unneeded::OtherPath if set[*at].not_after < now => {
-                "has expired, and another path does without it"
-            }
-            Unneeded::OtherPath => continue,
-        };
-        let advice = Advice::run("Remove it when you renew the file.", list(path));
-        finding.note(format!("{} in {path} {reason}", set[*at].subject), advice);
-    }
-}
-
-/// Whether nothing in the set leads on from the server's certificate although there are authorities in it.
-fn is_gap(chain: &Chain, set: &[Certificate]) -> bool {
-    let unrelated = |(at, kind): &(usize, Unneeded)| *kind == Unneeded::Unrelated && set[*at].is_authority;
-    chain.path.len() == 1 && !set[0].is_self_issued() && chain.unneeded.iter().any(unrelated)
-}
-
-fn judge_links(host: &Host, finding: &mut Finding, path: &str, set: &[Certificate], chain: &Chain, now: i64) {
-    let order = || {
-        Advice::run("Put the server's certificate first, then each issuer after what it signed.", list(path))
-    };
-    if let Some((own, issuer)) = chain.broken {
-        let text = format!(
-            "the chain in {path} is broken: certificate {} was not signed by certificate {}",
-            own + 1,
-            issuer + 1
-        );
-        finding.fail(text, order());
-    } else if is_gap(chain, set) {
-        let known = store(host).ok().flatten().map(|store| trust(&set[0], &store.authorities, now));
-        if known != Some(Trust::Trusted) {
-            let text = format!(
-                "the chain in {path} is broken: {} was issued by {}, and none of the other certificates is that of its issuer",
-                set[0].subject, set[0].issuer
-            );
-            finding.fail(text, order());
-        }
-    } else if !chain.in_order {
-        let text = format!(
-            "the certificates in {path} are out of order: some clients take only a chain in which each issuer follows what it signed"
-        );
-        finding.warn(text, order());
     }
 }
 
@@ -303,6 +181,13 @@ fn judge_key(
             );
             None
         }
+        Err(Error::Host(Failure { cause: Cause::Other(reason), .. })) if reason == NO_PRIVATE_KEY => {
+            finding.fail(
+                format!("the key {path} cannot be used: it {reason} (rustls reads none that is encrypted)"),
+                advice("Put the key there in PEM form and without a password."),
+            );
+            None
+        }
         Err(error) => {
             finding
                 .note(format!("whether the key belongs to {certificate} is unknown: {error}"), capability());
@@ -340,14 +225,14 @@ fn judge_mode(host: &Host, finding: &mut Finding, path: &str) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
-    use crate::certificate::tests::{Made, NOW, authority, cross_signed, intermediate, issued};
+    use crate::certificate::tests::{Made, NOW, authority, issued};
     use crate::host::{Data, Recorded, Request};
     use crate::iggy::tests::{running, settings, stat};
 
-    const PEM: &str = "/etc/iggy/a.pem";
-    const KEY: &str = "/etc/iggy/a.key";
+    pub(super) const PEM: &str = "/etc/iggy/a.pem";
+    pub(super) const KEY: &str = "/etc/iggy/a.key";
 
     fn configured(address: &str) -> Recorded {
         let environment = format!(
@@ -366,15 +251,15 @@ mod tests {
             .with(Request::Stat { path: KEY.to_owned() }, Data::Stat(stat))
     }
 
-    fn with(leaf: &Made, pem: &str) -> Recorded {
+    pub(super) fn with(leaf: &Made, pem: &str) -> Recorded {
         key_of(configured("0.0.0.0").file(PEM, pem), leaf, 0o640)
     }
 
-    fn of(recorded: Recorded) -> Finding {
+    pub(super) fn of(recorded: Recorded) -> Finding {
         run(&recorded.host()).unwrap()
     }
 
-    fn problem(recorded: Recorded) -> (Verdict, String) {
+    pub(super) fn problem(recorded: Recorded) -> (Verdict, String) {
         let finding = of(recorded);
         assert_eq!(finding.problems.len(), 1, "{:?}", finding.problems);
         (finding.verdict(), finding.problems[0].text.clone())
@@ -419,78 +304,6 @@ mod tests {
         let open = problem(key_of(with(&leaf, &leaf.pem), &leaf, 0o644));
         let expected = format!("every user of this machine may read or change the key {KEY} (mode 0644)");
         assert_eq!(open, (Verdict::Fail, expected));
-    }
-
-    #[test]
-    fn a_chain_in_any_order_is_whole_and_what_is_more_is_noted() {
-        let (root, old) = (authority("root"), authority("old root"));
-        let between = intermediate(&root, "between", |_| ());
-        let leaf = issued(&between, &["node1"], (2027, 6, 1));
-        let of = |pems: &[&str]| of(with(&leaf, &pems.concat()));
-        let crossed = cross_signed(&between, &old, (2030, 1, 1));
-        assert_eq!(of(&[&leaf.pem, &between.pem, &crossed]).verdict(), Verdict::Pass);
-        assert_eq!(of(&[&leaf.pem, &crossed, &between.pem, &root.pem]).verdict(), Verdict::Pass);
-        let mixed = of(&[&leaf.pem, &root.pem, &between.pem]);
-        assert_eq!(mixed.verdict(), Verdict::Warn);
-        assert!(mixed.problems[0].text.starts_with(&format!("the certificates in {PEM} are out of order")));
-        for extra in [&old.pem, &between.pem] {
-            assert_eq!(of(&[&leaf.pem, &between.pem, extra]).verdict(), Verdict::Note, "{extra}");
-        }
-        let expired = cross_signed(&between, &old, (2026, 11, 1));
-        let noted = of(&[&leaf.pem, &expired, &between.pem]);
-        assert_eq!(noted.verdict(), Verdict::Note);
-        assert!(noted.problems[0].text.ends_with("has expired, and another path does without it"));
-        let unchecked = include_str!("../certificate/samples/ecdsa-p521-sha256.pem");
-        let noted = run(&with(&leaf, unchecked).host()).unwrap();
-        assert!(noted.problems.iter().any(|problem| problem.severity == Verdict::Note
-            && problem.text
-                == format!("the signature of CN=node1 in {PEM} was not checked (ECDSA with SHA-256)")));
-        assert!(!noted.problems.iter().any(|problem| problem.text.contains("broken")));
-    }
-
-    #[test]
-    fn others_instead_of_the_issuer_break_the_chain_unless_the_machine_knows_the_issuer() {
-        let (root, other) = (authority("root"), authority("other"));
-        let leaf = issued(&root, &["node1"], (2027, 6, 1));
-        let recorded = with(&leaf, &format!("{}{}", leaf.pem, other.pem));
-        let expected = format!(
-            "the chain in {PEM} is broken: CN=iggy was issued by CN=root, and none of the other certificates is that of its issuer"
-        );
-        assert_eq!(problem(recorded.clone()), (Verdict::Fail, expected));
-        let known = recorded.file("/etc/ssl/certs/ca-certificates.crt", &root.pem);
-        assert_eq!(of(known).verdict(), Verdict::Pass);
-    }
-
-    #[test]
-    fn the_server_presents_the_first_certificate() {
-        let root = authority("root");
-        let between = intermediate(&root, "between", |_| ());
-        let leaf = issued(&between, &["node1"], (2027, 6, 1));
-        let turned = with(&leaf, &format!("{}{}", between.pem, leaf.pem));
-        let told = of(turned.clone()).problems.remove(0);
-        assert_eq!(told.severity, Verdict::Fail);
-        assert!(
-            told.text.ends_with("(it is that of certificate 2, and the server presents the first)"),
-            "{told:?}"
-        );
-        let unseen = of(turned.without(Request::PublicKey { path: KEY.to_owned() }, Cause::Denied));
-        assert!(unseen.problems.iter().any(|problem| problem.severity == Verdict::Fail
-            && problem.text.starts_with(&format!("the first certificate in {PEM} is that of an authority"))));
-        let labelled = leaf.pem.replace("CERTIFICATE", "TRUSTED CERTIFICATE");
-        assert_eq!(of(with(&leaf, &format!("{labelled}{}", between.pem))).verdict(), Verdict::Fail);
-    }
-
-    #[test]
-    fn a_key_in_the_file_does_not_matter_masked_or_not() {
-        let root = authority("root");
-        let leaf = issued(&root, &["node1"], (2027, 6, 1));
-        for key in [
-            leaf.key.serialize_pem().as_str(),
-            "-----BEGIN PRIVATE KEY-----\n[secret:private-key:3f9a]\n-----END PRIVATE KEY-----\n",
-        ] {
-            let finding = of(with(&leaf, &format!("{key}{}{}", leaf.pem, root.pem)));
-            assert_eq!(finding.verdict(), Verdict::Pass, "{:?}", finding.problems);
-        }
     }
 
     #[test]
@@ -544,6 +357,8 @@ mod tests {
         assert_eq!(problem(with(&leaf, &leaf.pem).without(key(), Cause::Denied)).0, Verdict::Note);
         let missing = problem(with(&leaf, &leaf.pem).without(key(), Cause::Absent));
         assert_eq!(missing, (Verdict::Fail, format!("the key {KEY} does not exist")));
+        let none = Cause::Other(NO_PRIVATE_KEY.to_owned());
+        assert_eq!(problem(with(&leaf, &leaf.pem).without(key(), none)).0, Verdict::Fail);
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! The blocks of a PEM file, read as the runtimes read them: by the PEM reader of rustls.
 
+use std::ops::Range;
+
 use rustls_pki_types::pem::{PemObject, SectionKind};
 
+use super::parse_pem;
 use crate::host::{Cause, Failure};
 use crate::{Error, Result};
 
@@ -49,6 +52,23 @@ pub fn blocks(what: &str, text: &str) -> Result<Blocks> {
         }
     }
     Ok(blocks)
+}
+
+/// Where whole certificates stand in a text, as ranges of bytes: nothing in them is secret, and a change of one
+/// character breaks them.
+pub fn certificates_in(text: &str) -> Vec<Range<usize>> {
+    const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+    const END: &str = "-----END CERTIFICATE-----";
+    let mut found: Vec<Range<usize>> = Vec::new();
+    for (start, _) in text.match_indices(BEGIN) {
+        let Some(length) = text[start..].find(END) else { break };
+        let block = start..start + length + END.len();
+        let is_certificate = parse_pem("block", &text[block.clone()]).is_ok_and(|all| all.len() == 1);
+        if is_certificate && found.last().is_none_or(|last| last.end <= start) {
+            found.push(block);
+        }
+    }
+    found
 }
 
 fn ends_inside_a_block(text: &str) -> bool {
@@ -112,6 +132,14 @@ mod tests {
         assert_eq!(read(&format!("subject=CN = a\n{list}{parameters}{CERTIFICATE}")), whole(1));
         assert_eq!(read(&CERTIFICATE.replace('\n', "\r\n")), whole(1));
         assert_eq!(read(CERTIFICATE.trim_end()), whole(1));
+    }
+
+    #[test]
+    fn whole_certificates_are_found_and_what_only_looks_like_one_is_not() {
+        let real = crate::certificate::tests::authority("a").pem;
+        let text = format!("{KEY}{CERTIFICATE}# password\n{real}{real}-----BEGIN CERTIFICATE-----\nMII");
+        let found: Vec<&str> = certificates_in(&text).into_iter().map(|block| &text[block]).collect();
+        assert_eq!(found, [real.trim_end(), real.trim_end()]);
     }
 
     #[test]

@@ -79,6 +79,9 @@ pub enum Data {
     },
 }
 
+/// What the cause says of a file that was asked for its private key and holds none that rustls reads.
+pub const NO_PRIVATE_KEY: &str = "holds no private key in PEM form";
+
 /// Text that was read; bytes that are not UTF-8 are shown as U+FFFD.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Content {

@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use warden_checks::host::{Answer, Cause, Content, Data, Failure, LogLine, Request};
+use warden_checks::{certificates_in, is_certificate_name};
 
 use crate::snapshot::redact::{Redactor, Shape};
 
@@ -26,8 +27,13 @@ fn masked(redactor: &Redactor, request: &Request, answer: &Answer) -> Answer {
         Err(failure) => Err(mask_failure(redactor, failure)),
         Ok(data) => Ok(match data.clone() {
             Data::Text(content) => {
-                let shape = path_of(request).map_or(Shape::Plain, Shape::of_path);
-                Data::Text(Content { text: text(shape, &content.text), ..content })
+                let path = path_of(request).unwrap_or_default();
+                let shape = Shape::of_path(path);
+                let text = match is_certificate_name(path) {
+                    true => around_certificates(&content.text, |part| text(shape, part)),
+                    false => text(shape, &content.text),
+                };
+                Data::Text(Content { text, ..content })
             }
             Data::Files { mut files, left_out } => {
                 for file in &mut files {
@@ -88,6 +94,18 @@ fn masked(redactor: &Redactor, request: &Request, answer: &Answer) -> Answer {
             | Data::PublicKey { .. }) => data,
         }),
     }
+}
+
+/// Masks what stands around whole certificates: they are public, and a character less makes them unusable to the
+/// checks that judge them.
+fn around_certificates(text: &str, mask: impl Fn(&str) -> String) -> String {
+    let (mut masked, mut from) = (String::with_capacity(text.len()), 0);
+    for block in certificates_in(text) {
+        masked.push_str(&mask(&text[from..block.start]));
+        masked.push_str(&text[block.clone()]);
+        from = block.end;
+    }
+    masked + &mask(&text[from..])
 }
 
 /// A log is masked as one text, so that a key that spans lines is seen whole. Line breaks within a message

@@ -5,7 +5,7 @@ use std::path::Path;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 use sha2::{Digest, Sha256};
-use warden_checks::host::{Cause, Data, FILE_BYTES};
+use warden_checks::host::{Cause, Data, FILE_BYTES, NO_PRIVATE_KEY};
 
 use super::files::{open, read_up_to};
 use crate::sha256::hex;
@@ -13,7 +13,7 @@ use crate::sha256::hex;
 pub fn public_half(path: &str) -> Result<Data, Cause> {
     let (file, _) = open(Path::new(path))?;
     let (pem, _) = read_up_to(file, FILE_BYTES)?;
-    let no_key = |_| Cause::Other("holds no private key in PEM form".to_owned());
+    let no_key = |_| Cause::Other(NO_PRIVATE_KEY.to_owned());
     let der = PrivateKeyDer::from_pem_slice(&pem).map_err(no_key)?;
     let unusable = || Cause::Other("holds a private key of an unsupported kind".to_owned());
     let key = rustls::crypto::ring::sign::any_supported_type(&der).map_err(|_| unusable())?;
@@ -37,9 +37,6 @@ mod tests {
         assert_eq!(answer, Data::PublicKey { algorithm: "ECDSA".to_owned(), spki_sha256: digest });
 
         std::fs::write(&path, "not a key").unwrap();
-        assert_eq!(
-            public_half(path.to_str().unwrap()),
-            Err(Cause::Other("holds no private key in PEM form".to_owned()))
-        );
+        assert_eq!(public_half(path.to_str().unwrap()), Err(Cause::Other(NO_PRIVATE_KEY.to_owned())));
     }
 }
