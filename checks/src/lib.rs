@@ -1,6 +1,7 @@
 //! What Warden asks of a host. A check knows only [`Host`]: it cannot reach a file, a process or the network
 //! in any other way.
 
+pub mod arc;
 pub mod block;
 mod catalog;
 mod certificate;

@@ -1,5 +1,7 @@
 //! The host's figures as proc(5) tells them. Every parser takes the text of one file.
 
+use warden_checks::arc::ArcSize;
+
 /// /proc/meminfo, in bytes.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Memory {
@@ -28,6 +30,11 @@ pub fn memory(meminfo: &str) -> Memory {
         kilobytes.checked_mul(1024)
     };
     Memory { total: field("MemTotal:"), available: field("MemAvailable:") }
+}
+
+/// What the cache of ZFS gives back when others need memory, in bytes; zero without one.
+pub fn cache_of_zfs(statistics: &str) -> u64 {
+    ArcSize::parse(statistics).map_or(0, ArcSize::gives_way)
 }
 
 pub fn cpu_ticks(stat: &str) -> Option<CpuTicks> {

@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use warden_checks::arc::ARC_STATISTICS;
 
 use super::figures::{self, CpuTicks};
 use super::pulse::Pulse;
@@ -73,6 +74,7 @@ impl Observer {
 
     async fn host(&mut self) -> Host {
         let memory = figures::memory(&read("/proc/meminfo"));
+        let cache = figures::cache_of_zfs(&read(ARC_STATISTICS));
         let traffic = figures::traffic(&read("/proc/net/dev"));
         let ticks = figures::cpu_ticks(&read("/proc/stat"));
         let before = std::mem::replace(&mut self.ticks, ticks);
@@ -81,7 +83,7 @@ impl Observer {
             load_1m: figures::load(&read("/proc/loadavg")),
             cpu: ticks.zip(before).and_then(|(now, before)| now.share_since(before)),
             memory_total_bytes: memory.total,
-            memory_available_bytes: memory.available,
+            memory_available_bytes: memory.available.map(|available| available.saturating_add(cache)),
             network_received_bytes: traffic.as_ref().map(|traffic| traffic.received),
             network_sent_bytes: traffic.as_ref().map(|traffic| traffic.sent),
             disks: self.readings.filesystems(Duration::ZERO).await,

@@ -37,7 +37,8 @@ const PERFORMANCE: &str =
 const THROTTLE_COUNTS: &str = "/sys/devices/system/cpu/*/thermal_throttle/*_throttle_count";
 /// Bars that still can be read.
 const CHART_POLICIES: usize = 64;
-/// Under these, `powersave` still follows the load, within what the energy preference says.
+/// Under these, `powersave` still follows the load, within what the energy preference says. Under others it does so
+/// where there is such a preference, or where the cores are seen above their lowest frequency.
 const DRIVERS_THAT_SCALE: [&str; 2] = ["intel_pstate", "amd-pstate-epp"];
 
 /// Cores that change frequency together.
@@ -47,6 +48,7 @@ struct Policy {
     driver: String,
     preference: String,
     now: Option<u64>,
+    lowest: Option<u64>,
     highest: Option<u64>,
     capped_at: Option<u64>,
 }
@@ -128,17 +130,21 @@ fn run(host: &Host) -> Result<Finding> {
 }
 
 fn policies(host: &Host) -> Result<BTreeMap<u32, Policy>> {
-    const FILES: [&str; 6] = [
+    const FILES: [&str; 7] = [
         "scaling_governor",
         "scaling_driver",
         "energy_performance_preference",
         "scaling_cur_freq",
+        "cpuinfo_min_freq",
         "cpuinfo_max_freq",
         "scaling_max_freq",
     ];
     let mut policies: BTreeMap<u32, Policy> = BTreeMap::new();
     for name in FILES {
-        for file in host.read_all(&format!("/sys/devices/system/cpu/cpufreq/policy*/{name}"))? {
+        let files = host.read_all(&format!("/sys/devices/system/cpu/cpufreq/policy*/{name}"));
+        // Older recordings were never asked for it.
+        let files = if name == "cpuinfo_min_freq" { files.unwrap_or_default() } else { files? };
+        for file in files {
             let id = file
                 .path
                 .split('/')
@@ -151,6 +157,7 @@ fn policies(host: &Host) -> Result<BTreeMap<u32, Policy>> {
                 "scaling_driver" => text.clone_into(&mut policy.driver),
                 "energy_performance_preference" => text.clone_into(&mut policy.preference),
                 "scaling_cur_freq" => policy.now = text.parse().ok(),
+                "cpuinfo_min_freq" => policy.lowest = text.parse().ok(),
                 "cpuinfo_max_freq" => policy.highest = text.parse().ok(),
                 _ => policy.capped_at = text.parse().ok(),
             }
@@ -161,7 +168,10 @@ fn policies(host: &Host) -> Result<BTreeMap<u32, Policy>> {
 
 fn judge_governors(finding: &mut Finding, policies: &BTreeMap<u32, Policy>) {
     let saving = || policies.values().filter(|policy| policy.governor == "powersave");
-    let scales = |policy: &&Policy| DRIVERS_THAT_SCALE.contains(&policy.driver.as_str());
+    let scales = |policy: &&Policy| {
+        let is_above = policy.lowest.zip(policy.now).is_some_and(|(lowest, now)| now > lowest);
+        DRIVERS_THAT_SCALE.contains(&policy.driver.as_str()) || !policy.preference.is_empty() || is_above
+    };
     let advice = || Advice::run("Set the performance governor.", PERFORMANCE);
     let held = saving().filter(|policy| !scales(policy)).count() as u64;
     if held > 0 {
@@ -299,6 +309,11 @@ mod tests {
         assert_eq!(held.verdict(), Verdict::Warn);
         assert_eq!(held.problems[0].text, "powersave holds 1 group of cores at the lowest frequency");
         assert_eq!(run(&host("powersave", "intel_pstate", (0, 0)).host()).unwrap().verdict(), Verdict::Note);
+        let lowest = "/sys/devices/system/cpu/cpufreq/policy0/cpuinfo_min_freq";
+        let seen = |lowest_khz| {
+            run(&host("powersave", "acpi-cpufreq", (0, 0)).file(lowest, lowest_khz).host()).unwrap().verdict()
+        };
+        assert_eq!((seen("1200000\n"), seen("800000\n")), (Verdict::Warn, Verdict::Note));
         let preference = "/sys/devices/system/cpu/cpufreq/policy0/energy_performance_preference";
         let thrifty = host("powersave", "intel_pstate", (0, 0)).file(preference, "balance_power\n");
         assert_eq!(run(&thrifty.host()).unwrap().verdict(), Verdict::Warn);

@@ -18,12 +18,15 @@ pub const CHECK: Check = Check {
         Read::Path("/proc/sys/kernel/io_uring_*"),
         Read::Path("/proc/[pid]/limits"),
         Read::Path("/proc/[pid]/status"),
+        Read::Path("/proc/[pid]/fd"),
+        Read::Path("/proc/[pid]/fd/*"),
         Read::Path("/sys/devices/system/cpu/online"),
     ],
     thresholds: &[
-        "fails on a kernel before 5.19, or where io_uring is disabled for Iggy's user",
+        "fails where io_uring is disabled for Iggy's user or not built into the kernel, and warns when only the next start is refused",
+        "warns on a kernel that is by its number older than 5.19 and shows nothing newer",
         "warns when less than 400 KiB for each core may be locked without CAP_IPC_LOCK, and fails below 400 KiB",
-        "notes a seccomp filter on a running server",
+        "notes a seccomp filter on a running server without rings",
     ],
     advice: "Use a kernel of 5.19 or later, set kernel.io_uring_disabled to 0, and give the unit LimitMEMLOCK=infinity.",
     deadline: DEADLINE,
@@ -48,7 +51,12 @@ struct Asker {
     is_admin: bool,
     groups: Vec<u32>,
     seccomp: Option<bool>,
+    /// Rings that it holds open; `None` when it does not run or its descriptors may not be seen.
+    rings: Option<usize>,
 }
+
+/// What an io_uring ring is called among the descriptors of a process.
+const RING: &str = "anon_inode:[io_uring]";
 
 fn run(host: &Host) -> Result<Finding> {
     let release = host.uname()?.release;
@@ -66,13 +74,17 @@ fn run(host: &Host) -> Result<Finding> {
         .row("kernel.io_uring_group", group)
         .row("cores, one shard each", cores)
         .row("memory to lock for the rings, about", Value::Bytes(cores * RING_BYTES));
-    if version < OLDEST_KERNEL {
+    let holds_rings = asker.as_ref().is_some_and(Asker::holds_rings);
+    // Vendors carry io_uring back into kernels whose number stays: the switch of 6.6 shows how new it is.
+    if version < OLDEST_KERNEL && disabled.is_none() && !holds_rings {
         let text = format!(
-            "kernel {release} is older than 5.19, the first with the io_uring flags that Iggy asks for"
+            "kernel {release} is by its number older than 5.19, the first with the io_uring flags that Iggy asks for"
         );
-        finding.fail(
+        finding.warn(
             text,
-            Advice::text("Install a kernel of 5.19 or later (6.1 or later is better) and reboot."),
+            Advice::text(
+                "Start Iggy: it says so when the kernel refuses. Then install a kernel of 5.19 or later and reboot.",
+            ),
         );
     }
     judge_switch(&mut finding, version, disabled, group, asker.as_ref());
@@ -81,8 +93,9 @@ fn run(host: &Host) -> Result<Finding> {
         fields = fields
             .row("judged for", asker.who.as_str())
             .row("may lock", memlock_value(asker))
-            .row("seccomp filter", asker.seccomp);
-        if asker.seccomp == Some(true) {
+            .row("seccomp filter", asker.seccomp)
+            .row("rings held open", asker.rings);
+        if asker.seccomp == Some(true) && !holds_rings {
             let advice = Advice::text(
                 "Nothing to do while it runs; a changed filter must keep allowing io_uring_setup, io_uring_enter and io_uring_register.",
             );
@@ -96,8 +109,13 @@ fn run(host: &Host) -> Result<Finding> {
         || "no Iggy server or unit was found to judge its limits".to_owned(),
         |asker| format!("judged for {}", asker.who),
     );
-    let able = if finding.verdict() == Verdict::Fail { "cannot" } else { "can" };
-    finding.summary = format!("Iggy {able} use io_uring on kernel {release} ({whose})");
+    let able = match finding.verdict() {
+        _ if holds_rings => "uses",
+        Verdict::Fail => "cannot use",
+        Verdict::Warn => "may not be able to use",
+        Verdict::Skip | Verdict::Pass | Verdict::Note => "can use",
+    };
+    finding.summary = format!("Iggy {able} io_uring on kernel {release} ({whose})");
     finding.show(Evidence::Fields(fields));
     Ok(finding)
 }
@@ -111,9 +129,13 @@ fn judge_switch(
 ) {
     const ENABLE: &str = "sysctl -w kernel.io_uring_disabled=0 && echo 'kernel.io_uring_disabled = 0' > /etc/sysctl.d/90-iggy-io-uring.conf";
     let enable = || Advice::run("Allow io_uring, or put Iggy's group into kernel.io_uring_group.", ENABLE);
+    let holds_rings = asker.is_some_and(Asker::holds_rings);
+    // A switch holds for new rings only: the running server keeps its own until it is restarted.
+    let (severity, until) =
+        if holds_rings { (Verdict::Warn, "; the next start will fail") } else { (Verdict::Fail, "") };
     match disabled {
         Some(0) => {}
-        None if version < KERNEL_WITH_SWITCH => {}
+        None if version < KERNEL_WITH_SWITCH || holds_rings => {}
         None => finding.fail(
             "this kernel has no kernel.io_uring_disabled, so it was built without io_uring",
             Advice::text("Install a kernel that is built with CONFIG_IO_URING; a container sees the kernel of its host."),
@@ -122,16 +144,20 @@ fn judge_switch(
             let in_group = |asker: &Asker| group.is_some_and(|group| asker.groups.iter().any(|&own| i64::from(own) == group));
             match asker {
                 Some(asker) if asker.is_admin || in_group(asker) => {}
-                Some(asker) => finding.fail(format!("kernel.io_uring_disabled is 1 and {} is neither privileged nor in kernel.io_uring_group", asker.who), enable()),
+                Some(asker) => finding.problem(severity, format!("kernel.io_uring_disabled is 1 and {} is neither privileged nor in kernel.io_uring_group{until}", asker.who), enable()),
                 None => finding.warn("kernel.io_uring_disabled is 1: only privileged processes and the group kernel.io_uring_group may use io_uring", enable()),
             }
         }
-        Some(value) => finding.fail(format!("kernel.io_uring_disabled is {value}: no process may use io_uring"), enable()),
+        Some(value) => finding.problem(severity, format!("kernel.io_uring_disabled is {value}: no process may set up io_uring{until}"), enable()),
     }
 }
 
 fn judge_memlock(finding: &mut Finding, asker: &Asker, cores: u64) {
     let (Some(limit), false) = (asker.memlock, asker.may_lock_any) else { return };
+    // The rings that it holds fitted into the limit.
+    if asker.rings.is_some_and(|rings| rings as u64 >= cores) {
+        return;
+    }
     let need = cores.saturating_mul(RING_BYTES);
     let advice = || {
         let dropin = "mkdir -p /etc/systemd/system/iggy.service.d && printf '[Service]\\nLimitMEMLOCK=infinity\\n' > /etc/systemd/system/iggy.service.d/memlock.conf && systemctl daemon-reload";
@@ -177,10 +203,23 @@ fn asker(host: &Host) -> Result<Option<Asker>> {
         let path = |file| format!("/proc/{}/{file}", process.pid);
         let (limits, status) = (host.read(&path("limits")).if_any()?, host.read(&path("status")).if_any()?);
         if let (Some(limits), Some(status)) = (limits, status) {
-            return asker_of_process(process.pid, &limits, &status).map(Some);
+            let asker = asker_of_process(process.pid, &limits, &status)?;
+            return Ok(Some(Asker { rings: rings(host, process.pid), ..asker }));
         }
     }
     asker_of_unit(host)
+}
+
+impl Asker {
+    fn holds_rings(&self) -> bool {
+        self.rings.is_some_and(|rings| rings > 0)
+    }
+}
+
+fn rings(host: &Host, pid: u32) -> Option<usize> {
+    let descriptors = iggy::first_descriptors(host, pid);
+    let rings = descriptors.iter().filter(|(_, target)| target == RING).count();
+    (!descriptors.is_empty()).then_some(rings)
 }
 
 fn asker_of_process(pid: u32, limits: &str, status: &str) -> Result<Asker> {
@@ -205,6 +244,7 @@ fn asker_of_process(pid: u32, limits: &str, status: &str) -> Result<Asker> {
         is_admin: effective >> CAP_SYS_ADMIN & 1 == 1,
         groups: groups.flat_map(str::split_ascii_whitespace).filter_map(|word| word.parse().ok()).collect(),
         seccomp: proc::field(status, "Seccomp").map(|mode| mode == "2"),
+        rings: None,
     })
 }
 
@@ -223,6 +263,7 @@ fn asker_of_unit(host: &Host) -> Result<Option<Asker>> {
         is_admin: is_root,
         groups: Vec::new(),
         seccomp: None,
+        rings: None,
     }))
 }
 
@@ -279,14 +320,46 @@ mod tests {
         );
     }
 
+    /// A server that holds rings, under a seccomp filter.
+    fn serving(host: Recorded) -> Recorded {
+        let status = OPEN.replace("Seccomp:\t0", "Seccomp:\t2");
+        let host = host
+            .settings(settings())
+            .file("/proc/70/stat", &iggy::tests::stat_line(70, "iggy-server", 'S'))
+            .file("/proc/70/limits", "Max locked memory         8388608     8388608     bytes\n")
+            .file("/proc/70/status", &status);
+        iggy::tests::link(host, "/proc/70/fd/4", RING)
+    }
+
     #[test]
-    fn the_oldest_kernel_is_5_19() {
+    fn a_number_alone_warns_and_what_shows_a_newer_io_uring_counts_more() {
         assert_eq!(run(&kernel("5.19.0").host()).unwrap().verdict(), Verdict::Pass);
         let old = run(&kernel("5.15.0-91-generic").host()).unwrap();
-        assert_eq!(old.verdict(), Verdict::Fail);
+        assert_eq!(old.verdict(), Verdict::Warn);
         assert_eq!(
             old.summary,
-            "Iggy cannot use io_uring on kernel 5.15.0-91-generic (no Iggy server or unit was found to judge its limits)"
+            "Iggy may not be able to use io_uring on kernel 5.15.0-91-generic (no Iggy server or unit was found to judge its limits)"
+        );
+        let carried_back = kernel("5.14.0-611.el9.x86_64").file("/proc/sys/kernel/io_uring_disabled", "0\n");
+        assert_eq!(run(&carried_back.host()).unwrap().verdict(), Verdict::Pass);
+        let serving = run(&serving(kernel("5.15.0-91-generic")).host()).unwrap();
+        assert_eq!(
+            (serving.verdict(), serving.summary.as_str()),
+            (
+                Verdict::Pass,
+                "Iggy uses io_uring on kernel 5.15.0-91-generic (judged for the running server (pid 70))"
+            )
+        );
+    }
+
+    #[test]
+    fn a_switch_that_was_turned_under_a_running_server_warns_of_its_next_start() {
+        let turned = serving(kernel("6.8.0").file("/proc/sys/kernel/io_uring_disabled", "2"));
+        let finding = run(&turned.host()).unwrap();
+        assert_eq!(finding.verdict(), Verdict::Warn);
+        assert_eq!(
+            finding.problems[0].text,
+            "kernel.io_uring_disabled is 2: no process may set up io_uring; the next start will fail"
         );
     }
 
@@ -304,7 +377,7 @@ mod tests {
                 .file("/proc/sys/kernel/io_uring_group", "44")
         };
         let none = run(&disabled("2").host()).unwrap();
-        assert_eq!(none.problems[0].text, "kernel.io_uring_disabled is 2: no process may use io_uring");
+        assert_eq!(none.problems[0].text, "kernel.io_uring_disabled is 2: no process may set up io_uring");
         assert_eq!(run(&disabled("1").host()).unwrap().verdict(), Verdict::Warn);
         assert_eq!(with_unit(disabled("1"), "iggy", u64::MAX).verdict(), Verdict::Fail);
         assert_eq!(with_unit(disabled("1"), "root", u64::MAX).verdict(), Verdict::Pass);

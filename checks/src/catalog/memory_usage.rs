@@ -1,6 +1,7 @@
 //! memory-usage: is there memory left, and do programs wait for it.
 
-use crate::host::Host;
+use crate::arc::{ARC_STATISTICS, ArcSize};
+use crate::host::{Cause, Failure, Host, IfAny};
 use crate::iggy;
 use crate::proc::{field, kibibytes, pressure};
 use crate::quantity::{bytes, number};
@@ -18,11 +19,12 @@ pub const CHECK: Check = Check {
     reads: &[
         Read::Path("/proc/meminfo"),
         Read::Path("/proc/pressure/memory"),
+        Read::Path("/proc/spl/kstat/zfs/arcstats"),
         Read::Path("/proc/[pid]/status"),
         Read::Iggy,
     ],
     thresholds: &[
-        "warns when less than 10 % of memory is available, fails under 5 %",
+        "warns when less than 10 % of memory is available (the cache of ZFS down to its least size included), fails under 5 %",
         "warns when all programs waited for memory for over 5 % of the last 10 s",
         "warns when the hardware lost pages",
     ],
@@ -46,7 +48,10 @@ fn run(host: &Host) -> Result<Finding> {
     // Kernels before 3.14 do not estimate it; shared memory is in the cache but cannot be taken back.
     let available = of("MemAvailable")
         .unwrap_or_else(|| free.saturating_add(cache).saturating_sub(of("Shmem").unwrap_or(0)));
-    let available = available.min(total);
+    // The kernel does not count it as a cache, and can have it back.
+    let arc = cache_of_zfs(host);
+    let gives_way = arc.as_ref().ok().copied().flatten().map_or(0, ArcSize::gives_way);
+    let available = available.saturating_add(gives_way).min(total);
     let percent = available as f64 * 100.0 / total as f64;
     // Kernels without pressure accounting have no such file, or refuse to read it.
     let pressures = host.read("/proc/pressure/memory").ok();
@@ -61,6 +66,10 @@ fn run(host: &Host) -> Result<Finding> {
     let text =
         || format!("only {} of {} is available ({} %)", bytes(available), bytes(total), number(percent));
     let advice = || Advice::run(CHECK.advice, "ps -eo rss,pid,comm --sort=-rss | head -n 15");
+    if percent < WARN_AVAILABLE_PERCENT {
+        // What the cache of ZFS would give back decides.
+        arc.clone()?;
+    }
     if percent < FAIL_AVAILABLE_PERCENT {
         finding.fail(text(), advice());
     } else if percent < WARN_AVAILABLE_PERCENT {
@@ -79,12 +88,30 @@ fn run(host: &Host) -> Result<Finding> {
         );
     }
 
+    let arc = arc.ok().flatten();
+    let cache = cache.saturating_add(arc.as_ref().map_or(0, |arc| arc.size));
     finding.show(Evidence::Series(chart(total, free, cache)));
-    finding.show(Evidence::Fields(fields(&meminfo, total, available, stalled("some"), stalled("full"))));
+    let mut fields = fields(&meminfo, total, available, stalled("some"), stalled("full"));
+    if let Some(arc) = arc {
+        fields = fields
+            .row("cache of ZFS (ARC)", Value::Bytes(arc.size))
+            .row("of which gives way", Value::Bytes(arc.gives_way()));
+    }
+    finding.show(Evidence::Fields(fields));
     if let Some(table) = runtimes(host, total) {
         finding.show(Evidence::Table(table));
     }
     Ok(finding)
+}
+
+/// None without ZFS, and in recordings that were never asked.
+fn cache_of_zfs(host: &Host) -> Result<Option<ArcSize>> {
+    let statistics = match host.read(ARC_STATISTICS).if_any() {
+        Err(Error::Host(Failure { cause: Cause::Unrecorded, .. })) => None,
+        statistics => statistics?,
+    };
+    let parse = |text: &str| ArcSize::parse(text).ok_or_else(|| Error::parse(ARC_STATISTICS, "no size"));
+    statistics.as_deref().map(parse).transpose()
 }
 
 fn chart(total: u64, free: u64, cache: u64) -> Series {
@@ -151,7 +178,7 @@ fn runtimes(host: &Host, total: u64) -> Option<Table> {
 mod tests {
     use super::*;
     use crate::Verdict;
-    use crate::host::{Cause, Recorded, Request};
+    use crate::host::{Recorded, Request};
 
     fn with_available(kibibytes: u64) -> Recorded {
         let meminfo = format!(
@@ -176,6 +203,27 @@ mod tests {
         assert_eq!(verdicts, [Verdict::Pass, Verdict::Warn, Verdict::Warn, Verdict::Fail]);
         let finding = run(&with_available(40_000).host()).unwrap();
         assert_eq!(finding.problems[0].text, "only 39.1 MiB of 977 MiB is available (4 %)");
+    }
+
+    #[test]
+    fn the_cache_of_zfs_is_available_down_to_its_least_size() {
+        let stats = |size: u64, least: u64| {
+            format!(
+                "13 1 0x01 123 33456 7358410 1048311\nname type data\nsize 4 {size}\nc 4 {size}\nc_min 4 {least}\n"
+            )
+        };
+        let with = |text: &str| {
+            run(&with_available(40_000).file("/proc/spl/kstat/zfs/arcstats", text).host()).unwrap()
+        };
+        let cached = with(&stats(400_000 << 10, 100_000 << 10));
+        assert_eq!(
+            (cached.verdict(), cached.summary.as_str()),
+            (Verdict::Pass, "332 MiB of 977 MiB is available (34 %)")
+        );
+        assert_eq!(with(&stats(100_000 << 10, 100_000 << 10)).verdict(), Verdict::Fail);
+        let torn = with_available(40_000).file("/proc/spl/kstat/zfs/arcstats", "torn");
+        let denied = with_available(40_000).denied("/proc/spl/kstat/zfs/arcstats");
+        assert!(run(&torn.host()).is_err() && run(&denied.host()).is_err());
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! system-time: is the clock right, and does something keep it right.
 
+mod services;
+
 use std::collections::HashMap;
 
 use crate::host::{Host, IfAny};
@@ -19,9 +21,12 @@ pub const CHECK: Check = Check {
         Read::Path("/sys/devices/system/clocksource/clocksource0/*_clocksource"),
         Read::Path("/etc/adjtime"),
         Read::KernelLog,
+        Read::Units,
     ],
     thresholds: &[
         "warns when the clock is not synchronised, or is off by over 100 ms, and fails over 1 s",
+        "warns when no time service is enabled or running, when two of them set the clock, and when the clock was not set for long (the kernel's largest error is over 3 s, or chrony heard nothing of its server for 6 h)",
+        "notes a clock that is kept right by what is no known service of this host",
         "warns when the kernel uses a slow clock source or found one unstable",
         "notes a hardware clock that is kept in local time",
     ],
@@ -42,6 +47,12 @@ struct State {
     offset: Option<f64>,
     local_rtc: Option<bool>,
     service: &'static str,
+    /// Whether timedatectl says that a time service is enabled.
+    is_enabled: Option<bool>,
+    /// Seconds since chrony last heard of its server, where chrony answers.
+    silence: Option<f64>,
+    /// The kernel's largest error, in seconds, while it calls the clock synchronised.
+    largest_error: Option<f64>,
     fields: Fields,
 }
 
@@ -53,6 +64,7 @@ fn run(host: &Host) -> Result<Finding> {
             "neither timedatectl nor chronyc answers, timesyncd left no mark, and the kernel does not say",
         ));
     };
+    let units = host.units().unwrap_or_default();
     let source = host.value("/sys/devices/system/clocksource/clocksource0/current_clocksource").if_any()?;
     let available =
         host.value("/sys/devices/system/clocksource/clocksource0/available_clocksource").if_any()?;
@@ -71,6 +83,7 @@ fn run(host: &Host) -> Result<Finding> {
         );
         finding.warn("the clock is not synchronised with any time server", advice);
     }
+    services::judge_services(&mut finding, &state, synchronised, &units);
     if let Some(offset) = state.offset.map(f64::abs).filter(|offset| *offset > WARN_OFFSET_SECONDS) {
         let severity = if offset > FAIL_OFFSET_SECONDS { Verdict::Fail } else { Verdict::Warn };
         let advice = Advice::run("See whether the time servers answer and agree.", "chronyc sources -v");
@@ -116,8 +129,13 @@ fn state(host: &Host) -> Result<State> {
         offset: None,
         local_rtc: None,
         service: "no time service found",
+        is_enabled: None,
+        silence: None,
+        largest_error: None,
         fields: Fields::new("Clock"),
     };
+    let clock = host.clock()?;
+    let now = clock.seconds() as f64;
     // Without systemd, or while its bus is down, timedatectl ends with an error: the others may still know.
     if let Some(output) = host.run("timedatectl").ok().filter(|output| output.status == Some(0)) {
         let values: HashMap<&str, &str> =
@@ -125,6 +143,7 @@ fn state(host: &Host) -> Result<State> {
         let flag = |name| values.get(name).map(|value| *value == "yes");
         state.synchronised = flag("NTPSynchronized");
         state.local_rtc = flag("LocalRTC");
+        state.is_enabled = flag("NTP");
         state.service =
             if flag("NTP") == Some(true) { "kept by a time service" } else { "no time service is enabled" };
         state.fields = state
@@ -142,6 +161,8 @@ fn state(host: &Host) -> Result<State> {
         state.synchronised = Some(tracking.synchronised);
         state.offset = Some(tracking.offset);
         state.service = "chrony";
+        let heard = tracking.heard.filter(|_| tracking.synchronised);
+        state.silence = Some(heard.map_or(0.0, |heard| (now - heard).max(0.0)));
         state.fields = state
             .fields
             .row("time server of chrony", Value::Code(tracking.server))
@@ -150,10 +171,15 @@ fn state(host: &Host) -> Result<State> {
             .row("root mean square of offsets", Value::Seconds(tracking.rms))
             .row("leap status", tracking.leap);
     }
-    if state.synchronised.is_none() && host.stat("/run/systemd/timesync/synchronized").if_any()?.is_some() {
+    // The mark stays from the first time on; the kernel knows when that was too long ago.
+    let is_left = clock.kernel.is_some_and(|kernel| !kernel.synchronised);
+    if state.synchronised.is_none()
+        && !is_left
+        && host.stat("/run/systemd/timesync/synchronized").if_any()?.is_some()
+    {
         (state.synchronised, state.service) = (Some(true), "systemd-timesyncd");
     }
-    if let Some(kernel) = host.clock()?.kernel {
+    if let Some(kernel) = clock.kernel {
         if state.synchronised.is_none() {
             (state.synchronised, state.service) = (Some(kernel.synchronised), "by the kernel");
         }
@@ -161,6 +187,7 @@ fn state(host: &Host) -> Result<State> {
         state.fields = state.fields.row("synchronised, by the kernel", kernel.synchronised);
         // While nobody synchronises it, the kernel counts up to a number that says nothing.
         if kernel.synchronised {
+            state.largest_error = Some(kernel.max_error_us as f64 / 1e6);
             state.fields = state
                 .fields
                 .row("largest error, by the kernel", seconds(kernel.max_error_us))
@@ -174,6 +201,8 @@ fn state(host: &Host) -> Result<State> {
 struct Tracking {
     server: String,
     stratum: u64,
+    /// When it last heard of the server, in Unix seconds; absent when it never did.
+    heard: Option<f64>,
     /// Seconds that the system's clock is ahead of true time.
     offset: f64,
     rms: f64,
@@ -190,6 +219,7 @@ impl Tracking {
         Some(Tracking {
             server: (*fields.get(1)?).to_owned(),
             stratum: fields.get(2)?.parse().ok()?,
+            heard: number(3).filter(|&heard| heard > 0.0),
             offset: number(4)?,
             rms: number(6)?,
             leap: leap.to_owned(),
@@ -210,16 +240,16 @@ fn unstable_source(host: &Host) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::host::{Cause, Clock, Data, KernelClock, LogLine, LogText, Output, Recorded, Request};
 
-    fn command(host: Recorded, name: &str, stdout: &str) -> Recorded {
+    pub(super) fn command(host: Recorded, name: &str, stdout: &str) -> Recorded {
         let output = Output { status: Some(0), stdout: stdout.to_owned(), stderr: String::new(), cut: false };
         host.with(Request::Command { name: name.to_owned(), argument: None }, Data::Output(output))
     }
 
-    fn host(synchronised: &str) -> Recorded {
+    pub(super) fn host(synchronised: &str) -> Recorded {
         let text =
             format!("Timezone=Etc/UTC\nLocalRTC=no\nCanNTP=yes\nNTP=yes\nNTPSynchronized={synchronised}\n");
         let host = Recorded::complete()

@@ -146,7 +146,9 @@ fn state(finding: &mut Finding, name: &str, unit: &Unit) {
     } else if active == "inactive" && is_enabled(unit) {
         let advice =
             Advice::run("Start it, unless it was stopped on purpose.", format!("systemctl start {name}"));
-        if unit.flag("ConditionResult") == Some(false) {
+        // It says no until the first start is tried, too.
+        let was_checked = time(unit, "ConditionTimestamp").is_some();
+        if was_checked && unit.flag("ConditionResult") == Some(false) {
             finding.warn(format!("{name} was not started: a Condition of the unit does not hold"), advice);
         } else {
             finding.warn(format!("{name} is enabled but not running{ended}"), advice);
@@ -430,6 +432,9 @@ mod tests {
         let expected = "iggy.service is disabled: it does not start at the next boot";
         assert_eq!(only_problem(json!({"UnitFileState": "disabled"})), (Verdict::Warn, expected.to_owned()));
         let stopped = json!({"ActiveState": "inactive", "SubState": "dead"});
+        let never_tried =
+            json!({"ActiveState": "inactive", "ConditionResult": false, "ConditionTimestamp": 0});
+        assert!(only_problem(never_tried).1.starts_with("iggy.service is enabled but not running"));
         let expected = "iggy.service is enabled but not running";
         assert_eq!(only_problem(stopped), (Verdict::Warn, expected.to_owned()));
         let expected = "the file of iggy.service changed since systemd read it";

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use warden_checks::arc::ARC_STATISTICS;
 use warden_checks::diskstats::Work;
 use warden_checks::proc::{CpuTimes, counter, kibibytes, pressure};
 
@@ -21,6 +22,8 @@ pub struct Texts {
     pub pressure: [String; 3],
     pub diskstats: String,
     pub net_dev: String,
+    /// Of the cache of ZFS, where there is one.
+    pub arc: String,
 }
 
 /// Bytes of one file of /proc, as far as it is read: /proc/stat of a thousand processors has as many.
@@ -36,7 +39,7 @@ pub struct Proc {
 }
 
 /// In the order of [`Texts::all`].
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
     "/proc/loadavg",
     "/proc/stat",
     "/proc/meminfo",
@@ -46,6 +49,7 @@ const FILES: [&str; 9] = [
     "/proc/pressure/io",
     "/proc/diskstats",
     "/proc/net/dev",
+    ARC_STATISTICS,
 ];
 
 impl Proc {
@@ -94,6 +98,7 @@ impl Texts {
             io,
             &mut self.diskstats,
             &mut self.net_dev,
+            &mut self.arc,
         ]
     }
 }
@@ -102,7 +107,7 @@ impl Texts {
 pub struct Reading {
     pub load: Option<f64>,
     pub cpu: Option<CpuTimes>,
-    /// Kibibytes.
+    /// Kibibytes, with what the cache of ZFS gives back.
     pub memory_available: Option<u64>,
     pub swap_used: Option<u64>,
     /// Since boot.
@@ -124,7 +129,8 @@ impl Reading {
             load: figures::load(&texts.loadavg),
             // The first line is that of all cores.
             cpu: texts.stat.lines().next().and_then(|line| Some(CpuTimes::parse_all(line).ok()?.first()?.1)),
-            memory_available: kibibytes("MemAvailable"),
+            memory_available: kibibytes("MemAvailable")
+                .map(|available| available.saturating_add(figures::cache_of_zfs(&texts.arc) / 1024)),
             swap_used: swap.map(|(total, free)| total.saturating_sub(free)),
             oom_kills: counter(&texts.vmstat, "oom_kill"),
             pressure: texts.pressure.each_ref().map(|text| ["some", "full"].map(|kind| pressure(text, kind))),
@@ -158,6 +164,7 @@ pub mod testing {
                 "Inter-|\n face |bytes\n    lo: 9 0 0 0 0 0 0 0 9 0 0 0 0 0 0 0\n  eth0: {work} 0 0 0 0 0 0 0 {} 0 0 0 0 0 0 0\n",
                 work / 2
             ),
+            arc: String::new(),
         }
     }
 }
@@ -177,6 +184,13 @@ mod tests {
         assert_eq!(reading.pressure, [[Some(1.5), Some(0.0)]; 3]);
         assert_eq!(reading.disks.len(), 3);
         assert_eq!(reading.interfaces, [("eth0".to_owned(), [4000, 2000])]);
+    }
+
+    #[test]
+    fn the_cache_of_zfs_counts_as_available_memory() {
+        let arc = "size 4 4096000\nc_min 4 2048000\n".to_owned();
+        let reading = Reading::of(&Texts { arc, ..testing::texts(4000) }, Vec::new());
+        assert_eq!(reading.memory_available, Some(6000));
     }
 
     #[test]
