@@ -10,6 +10,7 @@ mod anonymize;
 mod archive;
 mod canary;
 mod cli;
+mod clock_and_timers;
 mod conformance;
 mod ctl;
 mod data_directory;
