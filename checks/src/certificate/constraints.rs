@@ -33,7 +33,9 @@ pub fn faults(path: &[&Certificate]) -> Vec<Fault> {
             add(Verdict::Warn, format!("has a critical extension that many clients do not know ({oid})"));
         }
         let Some(signed) = at.checked_sub(1).and_then(|below| path.get(below)) else { continue };
-        if !parsed.is_ca() && !(is_root && parsed.version() == X509Version::V1) {
+        // Roots of version 1 have no way to say so.
+        let may_sign = parsed.is_ca() || is_root && parsed.version() == X509Version::V1;
+        if !may_sign {
             let severity = if is_root { Verdict::Warn } else { Verdict::Fail };
             add(
                 severity,

@@ -46,17 +46,15 @@ pub struct Chain {
 pub fn best(set: &[Certificate], now: i64) -> Chain {
     let mut signatures = Signatures { set, known: BTreeMap::new() };
     let paths = signatures.paths();
-    let mut judged: Vec<(Option<(usize, usize)>, Vec<Fault>, &Vec<usize>)> = Vec::new();
-    for path in &paths {
-        let broken = path.last().and_then(|&last| Some((last, signatures.wrong_issuer(last)?)));
-        judged.push((broken, faults(set, path, now), path));
-    }
-    let best = judged.into_iter().min_by_key(|(broken, faults, path)| {
+    let cost = |signatures: &mut Signatures, path: &[usize]| {
+        let faults = faults(set, path, now);
+        let broken = path.last().and_then(|&last| signatures.wrong_issuer(last));
         let worst = faults.iter().map(|fault| fault.severity).max();
         (broken.map(|_| Verdict::Fail).max(worst), !path.is_sorted(), faults.len())
-    });
-    let (broken, faults, path) = best
-        .map_or_else(|| (None, Vec::new(), vec![0]), |(broken, faults, path)| (broken, faults, path.clone()));
+    };
+    let path = paths.iter().min_by_key(|path| cost(&mut signatures, path)).cloned().unwrap_or_default();
+    let broken = path.last().and_then(|&last| Some((last, signatures.wrong_issuer(last)?)));
+    let faults = faults(set, &path, now);
     let links = path.windows(2).filter_map(|pair| Some((*pair.first()?, *pair.get(1)?)));
     let unchecked = links
         .filter_map(|(own, issuer)| match signatures.of(own, issuer) {
