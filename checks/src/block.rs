@@ -10,35 +10,65 @@ use crate::proc::Mount;
 pub struct Disk {
     /// As in /proc/diskstats: `sda`, `nvme0n1`, `dm-0`, `cciss/c0d0`.
     pub name: String,
+    /// What the device mapper calls it: `vg-data`.
+    pub mapped: Option<String>,
     /// `major:minor` of the disk and of its partitions.
     numbers: Vec<String>,
     /// Names of its partitions.
     partitions: Vec<String>,
+    /// Names of the disks and partitions that a stack is made of.
+    slaves: Vec<String>,
 }
 
 /// Numbers of whole disks.
 pub const DISKS: &str = "/sys/block/*/dev";
 /// Numbers of partitions.
 pub const PARTITIONS: &str = "/sys/block/*/*/dev";
+/// What a stack is made of.
+pub const SLAVES: &str = "/sys/block/*/slaves/*/dev";
+/// Names that the device mapper gives.
+pub const MAPPED: &str = "/sys/block/*/dm/name";
+/// Sectors of a disk: none in a drive without a medium.
+pub const SIZES: &str = "/sys/block/*/size";
+/// Whether a disk is a drive whose medium can be taken out.
+pub const REMOVABLE: &str = "/sys/block/*/removable";
 
 /// Loop devices show another disk's work again; RAM disks, floppies and optical drives store no data.
 const NEVER: [&str; 5] = ["loop", "ram", "zram", "fd", "sr"];
+/// Disks whose size is none when they do not answer, which is a fault and not an empty drive.
+const FIXED: [&str; 5] = ["sd", "hd", "nvme", "vd", "xvd"];
+/// Stacks on stacks that are followed down: RAID, encryption, LVM, cache and thin pool make six.
+const DEPTH: usize = 8;
 
 impl Disk {
-    /// Every disk that can store data, sorted by name; asks for [`DISKS`] and [`PARTITIONS`].
+    /// Every disk that can store data, sorted by name; asks for [`DISKS`], [`PARTITIONS`], [`SLAVES`], [`MAPPED`],
+    /// [`SIZES`] and [`REMOVABLE`].
     pub fn all(host: &Host) -> Result<Vec<Disk>> {
+        let empty = empty_drives(host);
+        let mapped = host.read_all(MAPPED).unwrap_or_default();
         let mut disks: Vec<Disk> = Vec::new();
         for file in host.read_all(DISKS)? {
-            let Some(name) = name_in(&file.path).filter(|name| stores_data(name)) else { continue };
-            disks.push(Disk { name, numbers: vec![file.text.trim().to_owned()], partitions: Vec::new() });
+            let is_one = |name: &String| stores_data(name) && !empty.contains(name);
+            let Some(name) = name_in(&file.path).filter(is_one) else { continue };
+            let numbers = vec![file.text.trim().to_owned()];
+            let mut disk = Disk { name, mapped: None, numbers, partitions: Vec::new(), slaves: Vec::new() };
+            disk.mapped = disk.value(&mapped).map(str::to_owned);
+            disks.push(disk);
         }
+        let part = |path: &str, at: usize| path.split('/').nth(at).map(|name| name.replace('!', "/"));
         for file in host.read_all(PARTITIONS)? {
             let Some(disk) = disks.iter_mut().find(|disk| name_in(&file.path).as_ref() == Some(&disk.name))
             else {
                 continue;
             };
             disk.numbers.push(file.text.trim().to_owned());
-            disk.partitions.extend(file.path.split('/').nth(4).map(|name| name.replace('!', "/")));
+            disk.partitions.extend(part(&file.path, 4));
+        }
+        for file in host.read_all(SLAVES).unwrap_or_default() {
+            if let Some(disk) = disks.iter_mut().find(|disk| name_in(&file.path).as_ref() == Some(&disk.name))
+            {
+                disk.slaves.extend(part(&file.path, 5));
+            }
         }
         disks.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(disks)
@@ -47,10 +77,70 @@ impl Disk {
     /// The disk that `mount` lies on. Btrfs hides the number behind one of its own: then the name decides.
     pub fn holding<'a>(disks: &'a [Disk], mount: &Mount) -> Option<&'a Disk> {
         let by_number = disks.iter().find(|disk| disk.numbers.contains(&mount.device));
-        by_number.or_else(|| {
-            let name = mount.source.strip_prefix("/dev/")?;
-            disks.iter().find(|disk| disk.name == name || disk.partitions.iter().any(|part| part == name))
-        })
+        by_number.or_else(|| Disk::named(disks, mount.source.strip_prefix("/dev/")?))
+    }
+
+    /// The disk of this name, or that has a partition of it: `sda1`, `dm-0`, `mapper/vg-data`, `253:4`.
+    pub fn named<'a>(disks: &'a [Disk], name: &str) -> Option<&'a Disk> {
+        let is_named = |disk: &&Disk| {
+            disk.name == name
+                || disk.partitions.iter().any(|part| part == name)
+                || disk.numbers.iter().any(|number| number == name)
+                || name.strip_prefix("mapper/").is_some_and(|name| disk.mapped.as_deref() == Some(name))
+        };
+        disks.iter().find(is_named)
+    }
+
+    /// Whether it is made of other disks, whose work it shows again.
+    pub fn is_stack(&self) -> bool {
+        !self.slaves.is_empty()
+    }
+
+    /// Every name that it or a part of it goes by.
+    pub fn names(&self) -> Vec<String> {
+        let mapped = self.mapped.iter().map(|name| format!("mapper/{name}"));
+        let own = [self.name.clone()].into_iter().chain(self.numbers.iter().cloned());
+        own.chain(self.partitions.iter().cloned()).chain(mapped).collect()
+    }
+
+    /// Names of itself and of every disk below it, and those that the device mapper gives.
+    pub fn stack(&self, disks: &[Disk]) -> Vec<String> {
+        let mut found: Vec<&Disk> = vec![self];
+        for _ in 0..DEPTH {
+            let below: Vec<&Disk> = found
+                .iter()
+                .flat_map(|disk| &disk.slaves)
+                .filter_map(|name| Disk::named(disks, name))
+                .collect();
+            found.extend(below);
+            found.sort_by(|one, other| one.name.cmp(&other.name));
+            found.dedup();
+        }
+        let names = |disk: &Disk| {
+            let mapped = disk.mapped.iter().map(|name| format!("mapper/{name}"));
+            [disk.name.clone()].into_iter().chain(mapped).collect::<Vec<_>>()
+        };
+        found.into_iter().flat_map(names).collect()
+    }
+
+    /// The disks at the bottom of a stack; a disk that is none is its own.
+    pub fn bottoms<'a>(&'a self, disks: &'a [Disk]) -> Vec<&'a Disk> {
+        let mut found: Vec<&Disk> = Vec::new();
+        let mut layer = vec![self];
+        for _ in 0..DEPTH {
+            let mut below = Vec::new();
+            for disk in layer {
+                let slaves: Vec<&Disk> =
+                    disk.slaves.iter().filter_map(|name| Disk::named(disks, name)).collect();
+                if slaves.is_empty() && !found.contains(&disk) {
+                    found.push(disk);
+                }
+                below.extend(slaves);
+            }
+            layer = below;
+        }
+        found.sort_by(|one, other| one.name.cmp(&other.name));
+        found
     }
 
     /// The value that `files`, read by a pattern below /sys/block, hold for this disk.
@@ -90,36 +180,55 @@ fn name_in(path: &str) -> Option<String> {
     Some(path.strip_prefix("/sys/block/")?.split('/').next()?.replace('!', "/"))
 }
 
-/// The device that a line of the kernel log blames.
-pub fn device_in_error(text: &str) -> Option<String> {
-    let after = |begin: &str| {
-        let rest = &text[text.find(begin)? + begin.len()..];
-        let name = rest.split([',', ' ', ')', ':']).next()?;
-        (!name.is_empty() && stores_data(name)).then(|| name.to_owned())
+/// Drives that have no medium in them, and network block devices that are not connected.
+fn empty_drives(host: &Host) -> Vec<String> {
+    let removable = host.read_all(REMOVABLE).unwrap_or_default();
+    let is_removable = |name: &str| {
+        removable.iter().any(|file| name_in(&file.path).as_deref() == Some(name) && file.text.trim() == "1")
     };
-    let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    if has(&["I/O error, dev ", "medium error, dev ", "target error, dev ", "timeout error, dev "]) {
-        return after("error, dev ");
+    let is_empty = |file: &FileText| {
+        let name = name_in(&file.path).filter(|_| file.text.trim() == "0")?;
+        let is_fixed = FIXED.iter().any(|kind| name.starts_with(kind)) && !is_removable(&name);
+        (!is_fixed).then_some(name)
+    };
+    host.read_all(SIZES).unwrap_or_default().iter().filter_map(is_empty).collect()
+}
+
+/// Drives about which the kernel may complain without a fault: there is no medium in them.
+pub struct EmptyDrives {
+    names: Vec<String>,
+    /// The ATA ports that optical drives are plugged into: `ata2`.
+    ports: Vec<String>,
+}
+
+/// Where an optical drive is plugged in.
+pub const OPTICAL: &str = "/sys/block/sr*";
+/// Optical drives that are asked for their port: more are not built into a host.
+const OPTICAL_DRIVES: u32 = 4;
+
+impl EmptyDrives {
+    /// Asks for [`SIZES`], [`REMOVABLE`] and [`OPTICAL`].
+    pub fn of(host: &Host) -> EmptyDrives {
+        let links = (0..OPTICAL_DRIVES).map_while(|at| host.link(&format!("/sys/block/sr{at}")).ok());
+        let port = |link: String| {
+            let is_port = |part: &&str| crate::storage_errors::is_numbered(part, "ata");
+            link.split('/').find(is_port).map(str::to_owned)
+        };
+        EmptyDrives { names: empty_drives(host), ports: links.filter_map(port).collect() }
     }
-    if has(&["Buffer I/O error on dev"]) {
-        return after("on device ").or_else(|| after("on dev "));
+
+    /// Whether `device`, as the kernel's log names it (`fd0`, `sdc`, `ata2.00`), is one.
+    pub fn has(&self, device: &str) -> bool {
+        let is_drive = ["fd", "sr"].iter().any(|kind| crate::storage_errors::is_numbered(device, kind));
+        let port = device.split('.').next().unwrap_or_default();
+        is_drive || self.names.iter().any(|name| name == device) || self.ports.iter().any(|one| one == port)
     }
-    if has(&["EXT4-fs error (device ", "BTRFS error (device ", "BTRFS critical (device "]) {
-        return after("(device ");
-    }
-    if text.starts_with("XFS (") && has(&["orruption", "I/O error", "hutting down"]) {
-        return after("XFS (");
-    }
-    if text.starts_with("nvme nvme") && has(&["timeout", "controller is down", "Removing after"]) {
-        return after("nvme ");
-    }
-    None
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::Recorded;
+    use crate::host::{Data, Recorded, Request};
 
     #[test]
     fn a_partition_and_a_btrfs_lead_to_their_disk_and_a_loop_device_is_none() {
@@ -165,12 +274,48 @@ mod tests {
     }
 
     #[test]
-    fn filesystem_and_controller_lines_name_their_device() {
-        let device = |text| device_in_error(text).unwrap_or_default();
-        assert_eq!(device("EXT4-fs error (device dm-0): ext4_lookup:1"), "dm-0");
-        assert_eq!(device("XFS (sdb1): Corruption detected. Unmount and run xfs_repair"), "sdb1");
-        assert_eq!(device("XFS (sdb1): Mounting V5 Filesystem"), "");
-        assert_eq!(device("nvme nvme0: I/O 12 QID 3 timeout, aborting"), "nvme0");
-        assert_eq!(device("I/O error, dev "), "");
+    fn a_stack_leads_to_the_disks_at_its_bottom() {
+        let host = Recorded::complete()
+            .file("/sys/block/sda/dev", "8:0\n")
+            .file("/sys/block/sda/sda1/dev", "8:1\n")
+            .file("/sys/block/sdb/dev", "8:16\n")
+            .file("/sys/block/md0/dev", "9:0\n")
+            .file("/sys/block/md0/slaves/sda1/dev", "8:1\n")
+            .file("/sys/block/md0/slaves/sdb/dev", "8:16\n")
+            .file("/sys/block/dm-0/dev", "254:0\n")
+            .file("/sys/block/dm-0/dm/name", "vg-data\n")
+            .file("/sys/block/dm-0/slaves/md0/dev", "9:0\n")
+            .host();
+        let disks = Disk::all(&host).unwrap();
+        let mount = &Mount::parse_all("1 0 0:40 / / rw - btrfs /dev/mapper/vg-data rw\n")[0];
+        let disk = Disk::holding(&disks, mount).unwrap();
+        assert_eq!((disk.name.as_str(), disk.is_stack()), ("dm-0", true));
+        let names: Vec<&str> = disk.bottoms(&disks).into_iter().map(|disk| disk.name.as_str()).collect();
+        assert_eq!(names, ["sda", "sdb"]);
+    }
+
+    #[test]
+    fn a_card_reader_without_a_card_is_no_disk_and_a_disk_that_lost_its_size_is() {
+        let host = Recorded::complete()
+            .file("/sys/block/sda/dev", "8:0\n")
+            .file("/sys/block/sda/size", "0\n")
+            .file("/sys/block/sda/removable", "0\n")
+            .file("/sys/block/sdb/dev", "8:16\n")
+            .file("/sys/block/sdb/size", "0\n")
+            .file("/sys/block/sdb/removable", "1\n")
+            .file("/sys/block/nbd0/dev", "43:0\n")
+            .file("/sys/block/nbd0/size", "0\n")
+            .with(
+                Request::Link { path: "/sys/block/sr0".to_owned() },
+                Data::Link { target: "../devices/pci0000:00/0000:00:1f.2/ata2/host1/block/sr0".to_owned() },
+            )
+            .host();
+        let names: Vec<String> = Disk::all(&host).unwrap().into_iter().map(|disk| disk.name).collect();
+        assert_eq!(names, ["sda"]);
+        let empty = EmptyDrives::of(&host);
+        assert_eq!(
+            ["sdb", "fd0", "sr1", "ata2.00", "sda", "ata1.00", "fdisk"].map(|name| empty.has(name)),
+            [true, true, true, true, false, false, false]
+        );
     }
 }

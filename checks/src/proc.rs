@@ -150,18 +150,6 @@ impl Mount {
         mounts.iter().filter(|mount| above(&mount.point)).max_by_key(|mount| mount.point.len())
     }
 
-    /// The first storage mount of each device: bind mounts and the many views of a container show the same
-    /// filesystem again.
-    pub fn one_for_each_filesystem(mounts: &[Mount]) -> Vec<&Mount> {
-        let mut kept: Vec<&Mount> = Vec::new();
-        for mount in mounts.iter().filter(|mount| mount.is_storage()) {
-            if !kept.iter().any(|other| other.device == mount.device) {
-                kept.push(mount);
-            }
-        }
-        kept
-    }
-
     /// Whether one of the options of the mount or of its filesystem is `name`.
     pub fn has_option(&self, name: &str) -> bool {
         [&self.options, &self.super_options]
@@ -179,39 +167,6 @@ impl Mount {
     pub fn is_read_only_view(&self) -> bool {
         let has = |options: &str| options.split(',').any(|option| option == "ro");
         has(&self.options) && !has(&self.super_options)
-    }
-
-    /// Whether it stores data: neither a view of the kernel nor a read-only image, which is always full.
-    pub fn is_storage(&self) -> bool {
-        const NEVER: [&str; 26] = [
-            "autofs",
-            "binfmt_misc",
-            "bpf",
-            "cgroup",
-            "cgroup2",
-            "configfs",
-            "debugfs",
-            "devpts",
-            "devtmpfs",
-            "efivarfs",
-            "erofs",
-            "fuse.lxcfs",
-            "fusectl",
-            "hugetlbfs",
-            "iso9660",
-            "mqueue",
-            "nsfs",
-            "proc",
-            "pstore",
-            "ramfs",
-            "rpc_pipefs",
-            "securityfs",
-            "selinuxfs",
-            "squashfs",
-            "sysfs",
-            "tracefs",
-        ];
-        !NEVER.contains(&self.filesystem.as_str())
     }
 }
 

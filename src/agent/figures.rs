@@ -87,48 +87,6 @@ pub fn interfaces(net_dev: &str) -> Vec<(String, [u64; 2])> {
     net_dev.lines().filter_map(of).collect()
 }
 
-/// Filesystems with storage of this host behind them: asking them cannot wait for another host.
-const LOCAL: [&str; 12] =
-    ["ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "jfs", "bcachefs", "overlay", "vfat", "reiserfs"];
-
-/// Where local filesystems are mounted, each once, from /proc/self/mountinfo (proc_pid_mountinfo(5)).
-pub fn local_mounts(mountinfo: &str) -> Vec<String> {
-    let mut devices = Vec::new();
-    let mut mounts = Vec::new();
-    for line in mountinfo.lines() {
-        let Some((before, after)) = line.split_once(" - ") else { continue };
-        let fields: Vec<&str> = before.split(' ').collect();
-        let (Some(device), Some(place)) = (fields.get(2), fields.get(4)) else { continue };
-        let kind = after.split(' ').next().unwrap_or_default();
-        // Bind mounts show the same device again: the first one stands for all.
-        if LOCAL.contains(&kind) && !devices.contains(device) {
-            devices.push(*device);
-            mounts.push(unescaped(place));
-        }
-    }
-    mounts
-}
-
-/// `\040` for a space and the like.
-fn unescaped(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let code = after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
-        match code.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) if *first == b'\\' => {
-                bytes.push(byte);
-                rest = &after[3..];
-            }
-            _ => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
 /// The proportional share of memory, from /proc/self/smaps_rollup, in bytes.
 pub fn proportional(smaps_rollup: &str) -> Option<u64> {
     let line = smaps_rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
@@ -166,16 +124,5 @@ mod tests {
         let net_dev = "Inter-|   Receive\n face |bytes\n    lo: 500 1 0 0 0 0 0 0 500 1 0 0 0 0 0 0\n  \
                        eth0: 1000 2 0 0 0 0 0 0 70 3 0 0 0 0 0 0\n  eth1:5 2 0 0 0 0 0 0 7 3 0 0 0 0 0 0\n";
         assert_eq!(traffic(net_dev), Some(Traffic { received: 1005, sent: 77 }));
-    }
-
-    #[test]
-    fn local_filesystems_are_told_once_and_network_ones_never() {
-        let mountinfo = "22 1 259:2 / / rw shared:1 - ext4 /dev/nvme0n1p2 rw\n\
-                         23 22 0:21 / /proc rw - proc proc rw\n\
-                         24 22 259:3 / /var/lib/iggy\\040data rw - xfs /dev/nvme1n1 rw\n\
-                         25 22 259:3 /x /srv/bind rw - xfs /dev/nvme1n1 rw\n\
-                         26 22 0:50 / /mnt/share rw - nfs4 host:/share rw\n\
-                         torn line\n";
-        assert_eq!(local_mounts(mountinfo), ["/", "/var/lib/iggy data"]);
     }
 }

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::sys::statvfs::statvfs;
+use nix::sys::statvfs::{FsFlags, statvfs};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
-use warden_checks::proc::ProcessStat;
+use warden_checks::filesystems::{Kind, measure};
+use warden_checks::host::Space;
+use warden_checks::proc::{Mount, ProcessStat};
 
-use super::figures;
 use crate::config::DBUS_LIMIT;
 use crate::config::units::Units;
 use crate::protocol::{Disk, Runtime};
@@ -186,22 +187,41 @@ fn process(pid: u32) -> Option<ProcessStat> {
 }
 
 fn filesystems() -> Vec<Disk> {
-    let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let mut disks: Vec<Disk> = figures::local_mounts(&mountinfo)
+    local_filesystems(&std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default(), space)
+}
+
+/// Those on storage of this host, by the rules of the checks: asking them waits for no other host and no process.
+fn local_filesystems(mountinfo: &str, ask: impl FnMut(&str) -> Option<Space>) -> Vec<Disk> {
+    let mounts = Mount::parse_all(mountinfo);
+    let is_local = |kind| matches!(kind, Kind::Disk | Kind::Layers);
+    let mut ask = ask;
+    let (measured, _) = measure(&mounts, None, is_local, |point| ask(point).ok_or(()));
+    let mut disks: Vec<Disk> = measured
         .into_iter()
-        .filter_map(|mount| {
-            let answer = statvfs(mount.as_str()).ok()?;
-            let block = answer.fragment_size();
-            let total_bytes = answer.blocks().checked_mul(block).filter(|total| *total > 0)?;
-            let available_bytes = answer.blocks_available().checked_mul(block)?;
-            let mount = mount.chars().take(MOUNT_LIMIT).collect();
-            Some(Disk { mount, total_bytes, available_bytes })
+        .filter(|filesystem| filesystem.space.size > 0)
+        .map(|filesystem| Disk {
+            mount: filesystem.mount.point.chars().take(MOUNT_LIMIT).collect(),
+            total_bytes: filesystem.space.size,
+            available_bytes: filesystem.space.available,
         })
         .collect();
     let free = |disk: &Disk| u128::from(disk.available_bytes) * 1_000_000 / u128::from(disk.total_bytes);
     disks.sort_by_key(|disk| (free(disk), disk.mount.clone()));
     disks.truncate(DISKS);
     disks
+}
+
+fn space(point: &str) -> Option<Space> {
+    let answer = statvfs(point).ok()?;
+    let bytes = |blocks: u64| blocks.checked_mul(answer.fragment_size());
+    Some(Space {
+        size: bytes(answer.blocks())?,
+        free: bytes(answer.blocks_free())?,
+        available: bytes(answer.blocks_available())?,
+        inodes: answer.files(),
+        inodes_free: answer.files_free(),
+        read_only: answer.flags().contains(FsFlags::ST_RDONLY),
+    })
 }
 
 #[cfg(test)]
@@ -251,6 +271,28 @@ mod tests {
         let at = readings.filesystems.lock().await.told.as_ref().unwrap().0;
         readings.filesystems(Duration::from_secs(3600)).await;
         assert_eq!(readings.filesystems.lock().await.told.as_ref().unwrap().0, at);
+    }
+
+    #[test]
+    fn local_filesystems_are_told_once_and_network_ones_are_never_asked() {
+        let mountinfo = "22 1 259:2 / / rw shared:1 - ext4 /dev/nvme0n1p2 rw\n\
+                         23 22 0:21 / /proc rw - proc proc rw\n\
+                         24 22 259:3 / /var/lib/iggy\\040data rw - xfs /dev/nvme1n1 rw\n\
+                         25 22 259:3 /x /srv/bind rw - xfs /dev/nvme1n1 rw\n\
+                         26 22 0:50 / /mnt/share rw - nfs4 host:/share rw\n\
+                         27 22 0:51 / /mnt/new rw - newnetfs host:/share rw\n\
+                         28 22 0:52 / /snap/core/1 ro - fuse.snapfuse snapfuse ro,user_id=0,allow_other\n\
+                         29 22 0:60 / /merged rw - overlay overlay rw,lowerdir=/l,upperdir=/docker/diff,workdir=/w\n\
+                         torn line\n";
+        let mut asked = Vec::new();
+        let disks = local_filesystems(mountinfo, |point| {
+            asked.push(point.to_owned());
+            let (size, free) = (100, if point == "/" { 40 } else { 10 });
+            Some(Space { size, free, available: free, inodes: 1, inodes_free: 1, read_only: false })
+        });
+        assert_eq!(asked, ["/", "/var/lib/iggy data"]);
+        let told: Vec<_> = disks.iter().map(|disk| (disk.mount.as_str(), disk.available_bytes)).collect();
+        assert_eq!(told, [("/var/lib/iggy data", 10), ("/", 40)]);
     }
 
     #[tokio::test]

@@ -3,11 +3,21 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::block::{DISKS, Disk, PARTITIONS, device_in_error};
-use crate::host::{Host, IfAny};
-use crate::redundancy::{Copies, Fault, arrays, drbd_devices, drbd_resources};
+use crate::block::{
+    DISKS, Disk, EmptyDrives, MAPPED, MOUNTS_OF_PROCESS, OPTICAL, PARTITIONS, REMOVABLE, SIZES, SLAVES,
+};
+use crate::disk_roles::Roles;
+use crate::host::{Host, LogLine};
+use crate::redundancy::{
+    BCACHE, BTRFS_DEVICES, BTRFS_ERRORS, BTRFS_MISSING, CONTROLLERS, Copies, MAPPED_UUIDS, POOL_STATES,
+    Redundancy, counted_errors,
+};
+use crate::shape;
 use crate::smart::Health;
-use crate::{Advice, Area, Check, Evidence, Finding, Read, Result, Table, Value, Verdict, quantity};
+use crate::storage_errors::{StorageError, log_window, storage_errors};
+use crate::{
+    Advice, Area, Check, Evidence, Finding, Read, Result, Table, Value, Verdict, quantity, redundancy,
+};
 
 pub const CHECK: Check = Check {
     id: "disk-health",
@@ -21,18 +31,41 @@ pub const CHECK: Check = Check {
         Read::Path(PARTITIONS),
         Read::Path("/sys/block/*/device/state"),
         Read::Path("/sys/fs/ext4/*/errors_count"),
-        Read::Path("/sys/fs/btrfs/*/devinfo/*/error_stats"),
+        Read::Path("/sys/fs/ext4/*/last_error_time"),
+        Read::Path(SLAVES),
+        Read::Path(MAPPED),
+        Read::Path(MAPPED_UUIDS),
+        Read::Path(SIZES),
+        Read::Path(REMOVABLE),
+        Read::Path(OPTICAL),
+        Read::Path(BTRFS_ERRORS),
+        Read::Path(BTRFS_MISSING),
+        Read::Path(BTRFS_DEVICES),
+        Read::Path(POOL_STATES),
+        Read::Path(BCACHE),
+        Read::Path(CONTROLLERS),
         Read::Path("/proc/mdstat"),
         Read::Path("/proc/drbd"),
+        Read::Path("/proc/swaps"),
+        Read::Path("/proc/self/mountinfo"),
+        Read::Path(MOUNTS_OF_PROCESS),
+        Read::Iggy,
         Read::Command("drbdsetup-status"),
+        Read::Command("zpool-status"),
+        Read::Command("dmsetup-status"),
+        Read::Command("storcli"),
+        Read::Command("megacli"),
+        Read::Command("ssacli"),
+        Read::Command("arcconf"),
         Read::Command("smartctl"),
         Read::Command("nvme-smart-log"),
         Read::KernelLog,
     ],
     thresholds: &[
         "fails when a disk says it is failing, is offline, or has sectors it cannot read",
-        "fails when the kernel logged an I/O error, or an array (RAID, DRBD) lost a copy",
+        "fails when the kernel logged an I/O error, or a set of copies (RAID, DRBD, ZFS, LVM, btrfs) lost one or is full",
         "warns on any media error, replaced sector or recorded filesystem error, and while an array rebuilds",
+        "warns at most about the counters of a disk that holds neither Iggy's data nor the system",
         "warns when an NVMe disk has used 100 % of its life, notes 90 %",
     ],
     advice: "Copy the data while it can be read, then replace the disk.",
@@ -46,14 +79,21 @@ const DISKS_ASKED: usize = 40;
 
 fn run(host: &Host) -> Result<Finding> {
     let disks = Disk::all(host)?;
+    let roles = Roles::of(host, &disks);
     let mut finding = Finding::new("");
-    let mut states = Table::new("Redundancy", ["name", "state"]);
-    let sets = copies(host, &mut finding)?;
-    for one in &sets {
-        judge_copies(&mut finding, &mut states, one);
-    }
-    if disks.is_empty() && sets.is_empty() {
+    let mut states = Table::new("Redundancy", ["name", "state", "holds"]);
+    let copies = redundancy::ask(host, &roles.mounts);
+    if disks.is_empty() && copies.sets.is_empty() && copies.unknown.is_empty() {
         return Ok(Finding::skip("there is no disk here"));
+    }
+    for one in &copies.sets {
+        judge_copies(&mut finding, &mut states, one, &roles);
+    }
+    for unknown in &copies.unknown {
+        let text = format!("whether the copies of {} are whole is not known: {}", unknown.what, unknown.why);
+        let is_data = roles.is_data_on(&unknown.mounted_as);
+        let severity = if is_data { Verdict::Warn } else { Verdict::Note };
+        finding.problem(severity, text, unknown.advice.clone());
     }
 
     for file in host.read_all("/sys/block/*/device/state")? {
@@ -61,29 +101,17 @@ fn run(host: &Host) -> Result<Finding> {
         if ["offline", "transport-offline", "blocked", "dead"].contains(&state) {
             let command = "dmesg --level=emerg,alert,crit,err | tail -n 50";
             finding.fail(
-                format!("the kernel says that {name} is {state}"),
+                format!("the kernel says that {} is {state}", roles.named(name)),
                 Advice::run("Check cable and controller, then the disk.", command),
             );
         }
     }
-    judge_filesystems(host, &mut finding)?;
-    let table = ask_disks(host, &disks, &mut finding);
-    judge_kernel_log(host, &mut finding);
+    judge_filesystems(host, &mut finding, &roles)?;
+    let table = ask_disks(host, &disks, &mut finding, &roles);
+    let log_lines = judge_kernel_log(host, &mut finding, &roles);
 
-    let asked = table.rows.len();
-    finding.summary = match finding.problems.iter().filter(|problem| problem.severity > Verdict::Note).count()
-    {
-        0 => format!(
-            "no fault is known of {}; {asked} told their health",
-            quantity::count(disks.len() as u64, "disk", "disks")
-        ),
-        faults => format!(
-            "{} on {}",
-            quantity::count(faults as u64, "fault", "faults"),
-            quantity::count(disks.len() as u64, "disk", "disks")
-        ),
-    };
-    if asked > 0 {
+    finding.summary = summary(&finding, &disks, &table, &copies, log_lines);
+    if !table.rows.is_empty() {
         finding.show(Evidence::Table(table));
     }
     if !states.rows.is_empty() {
@@ -92,72 +120,80 @@ fn run(host: &Host) -> Result<Finding> {
     Ok(finding)
 }
 
-fn copies(host: &Host, finding: &mut Finding) -> Result<Vec<Copies>> {
-    let mut found = arrays(&host.read("/proc/mdstat").if_any()?.unwrap_or_default());
-    let Some(drbd) = host.read("/proc/drbd").if_any()? else { return Ok(found) };
-    found.extend(drbd_devices(&drbd));
-    // DRBD 9 tells its resources only to its tool.
-    if drbd.starts_with("version: 9") {
-        let said = host.run("drbdsetup-status").map(|output| drbd_resources(&output.stdout));
-        match said {
-            Ok(Some(resources)) => found.extend(resources),
-            Ok(None) => finding.note(
-                "the state of DRBD could not be read",
-                Advice::run("Run Warden as root.", "drbdsetup status"),
-            ),
-            Err(error) => finding.note(
-                format!("the state of DRBD could not be read: {error}"),
-                Advice::run("Run Warden as root.", "drbdsetup status"),
-            ),
-        }
+/// What was found, and in what: that nothing is known to be at fault is worth what was looked at.
+fn summary(
+    finding: &Finding,
+    disks: &[Disk],
+    table: &Table,
+    copies: &Redundancy,
+    log_lines: Option<usize>,
+) -> String {
+    let faults = finding.problems.iter().filter(|problem| problem.severity > Verdict::Note).count();
+    let bottoms = disks.iter().filter(|disk| !disk.is_stack()).count();
+    let on = quantity::count(bottoms as u64, "disk", "disks");
+    if faults > 0 {
+        return format!("{} on {on}", quantity::count(faults as u64, "fault", "faults"));
     }
-    Ok(found)
+    let mut looked: Vec<String> = Vec::new();
+    if let Some(lines) = log_lines {
+        looked.push(format!("{} of the kernel", quantity::count(lines as u64, "line", "lines")));
+    }
+    if !table.rows.is_empty() {
+        looked.push(format!(
+            "the health that {} told",
+            quantity::count(table.rows.len() as u64, "disk", "disks")
+        ));
+    }
+    if !copies.sets.is_empty() {
+        looked.push(quantity::count(copies.sets.len() as u64, "set of copies", "sets of copies"));
+    }
+    match looked.is_empty() {
+        true => format!("nothing could be asked of {on}"),
+        false => format!("no fault of {on} in {}", looked.join(", ")),
+    }
 }
 
-fn judge_copies(finding: &mut Finding, table: &mut Table, one: &Copies) {
-    let cells = [Value::Code(one.name.clone()), one.state.clone().into()];
-    let (severity, what) = match one.fault {
-        None => return table.row(cells),
-        Some(Fault::Broken) => (Verdict::Fail, "has no good copy here"),
-        Some(Fault::Degraded) => (Verdict::Fail, "is degraded"),
-        Some(Fault::Recovering) => (Verdict::Warn, "is being made whole again"),
-    };
-    table.marked_row(severity, cells);
-    let command = match one.name.strip_prefix("DRBD ") {
-        Some(_) => "drbdadm status".to_owned(),
-        None => format!("mdadm --detail /dev/{}", one.name),
-    };
+fn judge_copies(finding: &mut Finding, table: &mut Table, one: &Copies, roles: &Roles) {
+    let is_data = roles.is_data_on(&one.mounted_as);
+    let holds = if is_data { "Iggy's data".into() } else { Value::Nothing };
+    let cells = [Value::Code(one.name.clone()), one.state.clone().into(), holds];
+    let Some(fault) = one.fault else { return table.row(cells) };
+    table.marked_row(fault.severity(), cells);
+    let whose = if is_data { ", which holds Iggy's data," } else { "" };
     finding.problem(
-        severity,
-        format!("{} {what}: {}", one.name, one.state),
-        Advice::run("Replace or reconnect the missing copy and let it rebuild.", command),
+        fault.severity(),
+        format!("{}{whose} {}: {}", one.name, fault.words(), one.state),
+        Advice::run(fault.advice(), one.command.clone()),
     );
 }
 
-fn judge_filesystems(host: &Host, finding: &mut Finding) -> Result<()> {
+fn judge_filesystems(host: &Host, finding: &mut Finding, roles: &Roles) -> Result<()> {
+    let times = host.read_all("/sys/fs/ext4/*/last_error_time").unwrap_or_default();
     for file in host.read_all("/sys/fs/ext4/*/errors_count")? {
         let (device, errors) = (file.path.split('/').nth(4).unwrap_or_default(), file.text.trim());
         if errors.parse().is_ok_and(|errors: u64| errors > 0) {
-            let text = format!("ext4 on {device} has recorded {errors} errors since it was last checked");
-            finding.warn(
-                text,
-                Advice::run("Stop Iggy, unmount, check and mount again.", format!("e2fsck -f /dev/{device}")),
+            let is_same = |time: &&crate::host::FileText| time.path.split('/').nth(4) == Some(device);
+            let last = times.iter().find(is_same).and_then(|time| time.text.trim().parse::<i64>().ok());
+            let when = last.filter(|&at| at > 0).map(|at| format!(", the last at {}", quantity::time(at)));
+            let text = format!(
+                "ext4 on {} has recorded {errors} errors since it was last checked{}",
+                roles.named(device),
+                when.unwrap_or_default()
             );
+            let advice = "Stop what writes to it, unmount it, check it and mount it again.";
+            finding.warn(text, Advice::run(advice, format!("e2fsck -f /dev/{device}")));
         }
     }
-    let mut errors: BTreeMap<String, u64> = BTreeMap::new();
-    for file in host.read_all("/sys/fs/btrfs/*/devinfo/*/error_stats")? {
-        let counts =
-            file.text.lines().filter_map(|line| line.split_ascii_whitespace().nth(1)?.parse::<u64>().ok());
-        let sum = errors.entry(file.path.split('/').nth(4).unwrap_or_default().to_owned()).or_default();
-        *sum = counts.fold(*sum, u64::saturating_add);
-    }
+    let errors = counted_errors(&host.read_all(BTRFS_ERRORS).unwrap_or_default());
     for (filesystem, count) in errors.into_iter().filter(|(_, count)| *count > 0) {
-        let text = format!("the btrfs {filesystem} has counted {count} errors of its devices");
+        let whose = if roles.is_data_on(&filesystem) { ", which holds Iggy's data," } else { "" };
+        let text = format!(
+            "the btrfs {filesystem}{whose} has counted {count} errors of its devices since the count was last reset"
+        );
         finding.warn(
             text,
             Advice::run(
-                "See which device, then scrub.",
+                "See which device, then scrub; reset the count (`-z`) when it is mended.",
                 format!("btrfs device stats /dev/disk/by-uuid/{filesystem}"),
             ),
         );
@@ -165,7 +201,7 @@ fn judge_filesystems(host: &Host, finding: &mut Finding) -> Result<()> {
     Ok(())
 }
 
-fn ask_disks(host: &Host, disks: &[Disk], finding: &mut Finding) -> Table {
+fn ask_disks(host: &Host, disks: &[Disk], finding: &mut Finding, roles: &Roles) -> Table {
     let columns = [
         "disk",
         "own verdict",
@@ -194,7 +230,11 @@ fn ask_disks(host: &Host, disks: &[Disk], finding: &mut Finding) -> Table {
                 continue;
             }
         };
-        let problems = health.problems();
+        let mut problems = health.problems();
+        if !roles.matters(&disk.name) && health.passed != Some(false) {
+            // Its counters cost Iggy nothing.
+            problems.iter_mut().for_each(|(severity, _)| *severity = (*severity).min(Verdict::Warn));
+        }
         let cells = [
             Value::Code(disk.name.clone()),
             health.passed.map(|passed| if passed { "passed" } else { "failing" }).into(),
@@ -211,7 +251,7 @@ fn ask_disks(host: &Host, disks: &[Disk], finding: &mut Finding) -> Table {
         }
         for (severity, text) in problems {
             let advice = Advice::run(CHECK.advice, format!("smartctl --all /dev/{}", disk.name));
-            finding.problem(severity, format!("{} {text}", disk.name), advice);
+            finding.problem(severity, format!("{} {text}", roles.named(&disk.name)), advice);
         }
     }
     for (reason, names) in silent {
@@ -244,9 +284,10 @@ fn ask(host: &Host, name: &str) -> Result<Health, String> {
     }
 }
 
-fn judge_kernel_log(host: &Host, finding: &mut Finding) {
-    let log = match host.kernel_log() {
-        Ok(log) => log,
+/// Judges the lines that blame a disk; how many lines there were, `None` when the log was not read.
+fn judge_kernel_log(host: &Host, finding: &mut Finding, roles: &Roles) -> Option<usize> {
+    let (log, clock) = match host.kernel_log().and_then(|log| Ok((log, host.clock()?))) {
+        Ok(read) => read,
         Err(error) => {
             let advice = Advice::run(
                 "Run Warden as root, or let its user read the kernel log.",
@@ -256,26 +297,33 @@ fn judge_kernel_log(host: &Host, finding: &mut Finding) {
                 format!("the kernel log was not read, so I/O errors in it are not known: {error}"),
                 advice,
             );
-            return;
+            return None;
         }
     };
-    let since = host.settings().ok().zip(host.clock().ok()).map(|(settings, clock)| {
-        clock.unix_us.saturating_sub(
-            i64::try_from(settings.since_seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000),
-        )
-    });
-    let mut seen: BTreeMap<String, (u64, String)> = BTreeMap::new();
-    for line in log.lines.iter().filter(|line| line.at_us.zip(since).is_none_or(|(at, since)| at >= since)) {
-        if let Some(device) = device_in_error(&line.text) {
-            let (count, last) = seen.entry(device).or_default();
-            (*count, *last) = (*count + 1, line.text.clone());
-        }
+    let lines: Vec<&LogLine> = shape::newest(&log, clock, log_window(host)).collect();
+    let empty = EmptyDrives::of(host);
+    let mut seen: BTreeMap<(String, &str), (u64, StorageError, &str)> = BTreeMap::new();
+    for (line, error) in lines.iter().zip(storage_errors(&lines, |device| empty.has(device))) {
+        let Some(error) = error else { continue };
+        let key = (error.device.clone(), error.what);
+        let (count, worst, last) = seen.entry(key).or_insert_with(|| (0, error.clone(), ""));
+        (*count, *last) = (*count + 1, &line.text);
+        worst.severity = worst.severity.max(error.severity);
     }
-    for (device, (count, last)) in seen {
-        let lines = quantity::count(count, "I/O error", "I/O errors");
-        let advice = Advice::run(CHECK.advice, format!("journalctl -k --grep '{device}' | tail -n 50"));
-        finding.fail(format!("the kernel logged {lines} of {device}, the last: {last}"), advice);
+    for ((device, what), (count, error, last)) in seen {
+        let times = if count == 1 { String::new() } else { format!(" {count} times") };
+        let of = if device.is_empty() { String::new() } else { format!(" of {}", roles.named(&device)) };
+        let article = if what.starts_with(['a', 'e', 'i', 'o', 'u', 'I']) { "an" } else { "a" };
+        let advice =
+            if error.severity == Verdict::Fail { CHECK.advice } else { "Watch whether it comes again." };
+        let command = match device.as_str() {
+            "" => "journalctl -k -p err | tail -n 50".to_owned(),
+            device => format!("journalctl -k --grep '{device}' | tail -n 50"),
+        };
+        let text = format!("the kernel logged {article} {what}{of}{times}, the last: {last}");
+        finding.problem(error.severity, text, Advice::run(advice, command));
     }
+    Some(lines.len())
 }
 
 #[cfg(test)]
@@ -324,7 +372,7 @@ mod tests {
         let finding = run(&healthy().host()).unwrap();
         assert_eq!(
             (finding.verdict(), finding.summary.as_str()),
-            (Verdict::Pass, "no fault is known of 1 disk; 1 told their health")
+            (Verdict::Pass, "no fault of 1 disk in 0 lines of the kernel, the health that 1 disk told")
         );
     }
 
@@ -334,7 +382,7 @@ mod tests {
         assert_eq!(problems(failing), one(Verdict::Fail, "sda says that it is failing"));
         let nvme = healthy().file("/sys/block/nvme0n1/dev", "259:0\n");
         let nvme = command(nvme, "nvme-smart-log", "/dev/nvme0n1", r#"{"media_errors":3}"#);
-        assert_eq!(problems(nvme), one(Verdict::Warn, "nvme0n1 has 3 media errors"));
+        assert_eq!(problems(nvme), one(Verdict::Warn, "nvme0n1 has 3 media errors since it was made"));
     }
 
     #[test]
@@ -357,8 +405,8 @@ mod tests {
         assert_eq!(
             problems(kernel(healthy(), &lines)),
             [
-                (Verdict::Fail, format!("the kernel logged 1 I/O error of sda, the last: {}", lines[3].1)),
-                (Verdict::Fail, format!("the kernel logged 1 I/O error of sda1, the last: {}", lines[2].1)),
+                (Verdict::Fail, format!("the kernel logged an I/O error of sda, the last: {}", lines[3].1)),
+                (Verdict::Fail, format!("the kernel logged an I/O error of sda1, the last: {}", lines[2].1)),
             ]
         );
     }
@@ -366,14 +414,23 @@ mod tests {
     #[test]
     fn arrays_filesystems_and_offline_disks_are_judged() {
         let degraded = healthy().file("/proc/mdstat", "md0 : active raid1 sda1[0]\n  1 blocks [2/1] [U_]\n");
-        assert_eq!(problems(degraded), one(Verdict::Fail, "md0 is degraded: active raid1 [2/1]"));
+        assert_eq!(
+            problems(degraded),
+            one(Verdict::Fail, "md0 is degraded, a copy is missing: active raid1 [2/1]")
+        );
         let counted = healthy().file("/sys/fs/ext4/sda1/errors_count", "4\n");
         assert_eq!(
             problems(counted),
             one(Verdict::Warn, "ext4 on sda1 has recorded 4 errors since it was last checked")
         );
         let stats = healthy().file("/sys/fs/btrfs/u1/devinfo/1/error_stats", "write_errs 2\nread_errs 1\n");
-        assert_eq!(problems(stats), one(Verdict::Warn, "the btrfs u1 has counted 3 errors of its devices"));
+        assert_eq!(
+            problems(stats),
+            one(
+                Verdict::Warn,
+                "the btrfs u1 has counted 3 errors of its devices since the count was last reset"
+            )
+        );
         let offline = healthy().file("/sys/block/sda/device/state", "offline\n");
         assert_eq!(problems(offline), one(Verdict::Fail, "the kernel says that sda is offline"));
         let drbd = healthy().file("/proc/drbd", "version: 9.1.4 (api:2/proto:110-121)\n");
@@ -381,7 +438,7 @@ mod tests {
             problems(drbd),
             one(
                 Verdict::Note,
-                "the state of DRBD could not be read: command drbdsetup-status: does not exist"
+                "whether the copies of DRBD are whole is not known: command drbdsetup-status: does not exist"
             )
         );
     }

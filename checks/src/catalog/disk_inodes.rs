@@ -1,6 +1,7 @@
 //! disk-inodes: are there inodes left on every filesystem that stores data.
 
-use crate::block::{MOUNTS_OF_PROCESS, data_mount};
+use crate::block::MOUNTS_OF_PROCESS;
+use crate::filesystems::{Filesystem, data_mount, measure_host};
 use crate::host::Host;
 use crate::iggy::{self, DataDirectory};
 use crate::proc::Mount;
@@ -24,6 +25,9 @@ pub const CHECK: Check = Check {
 
 const WARN_PERCENT: f64 = 85.0;
 const FAIL_PERCENT: f64 = 95.0;
+/// Filesystems whose number of inodes follows from the free space, which disk-space judges (zfs-statvfs counts one for
+/// each free block).
+const AS_NEEDED: [&str; 3] = ["zfs", "btrfs", "bcachefs"];
 /// Bars that a chart carries, the fullest first: more cannot be read.
 const CHART_POINTS: usize = 64;
 
@@ -33,26 +37,23 @@ fn run(host: &Host) -> Result<Finding> {
 
 fn examine(host: &Host, data: Option<DataDirectory>) -> Result<Finding> {
     let mounts = Mount::parse_all(&host.read("/proc/self/mountinfo")?);
-    let data_device = data.and_then(|data| Some(data_mount(host, &data, &mounts).ok()??.device));
+    let data_mount = data_mount(host, data.as_ref(), &mounts).ok().flatten();
+    let (filesystems, unmeasured) = measure_host(host, &mounts, data.as_ref().zip(data_mount.as_ref()));
     let mut finding = Finding::new("");
     let mut table = Table::new("Filesystems", ["mounted on", "type", "inodes", "free", "used", "holds"]);
     let mut measured: Vec<(f64, &str, u64)> = Vec::new();
 
-    for mount in Mount::one_for_each_filesystem(&mounts) {
-        let space = match host.space(&mount.point) {
-            Ok(space) => space,
-            Err(error) => {
-                let advice = Advice::text(
-                    "Run Warden as a user who may enter the mount point, or unmount a dead mount.",
-                );
-                finding.warn(format!("the inodes of {} could not be counted: {error}", mount.point), advice);
-                continue;
-            }
-        };
-        let holds_data = data_device.as_ref() == Some(&mount.device);
+    for one in unmeasured {
+        let severity = if one.is_fault() { Verdict::Warn } else { Verdict::Note };
+        let advice =
+            Advice::text("Run Warden as a user who may enter the mount point, or unmount a dead mount.");
+        let text = format!("the inodes of {} could not be counted: {}", one.mount.point, one.error);
+        finding.problem(severity, text, advice);
+    }
+    for Filesystem { mount, space, holds_data } in filesystems {
         let holds = if holds_data { "Iggy's data".into() } else { Value::Nothing };
         let (point, kind) = (Value::Code(mount.point.clone()), Value::from(mount.filesystem.as_str()));
-        if space.inodes == 0 {
+        if space.inodes == 0 || AS_NEEDED.contains(&mount.filesystem.as_str()) {
             table.row([point, kind, "made as needed".into(), Value::Nothing, Value::Nothing, holds]);
             continue;
         }

@@ -1,7 +1,10 @@
 //! disk-mounts: does the data directory lie on a filesystem that keeps it, mounted as it should be.
 
-use crate::block::{MOUNTS_OF_PROCESS, data_mount};
-use crate::host::{Host, IfAny};
+use crate::block::{
+    DISKS, Disk, MAPPED, MOUNTS_OF_PROCESS, PARTITIONS, REMOVABLE, SIZES, SLAVES, data_mount,
+};
+use crate::filesystems::{Kind, distinct};
+use crate::host::{Cause, Host, IfAny};
 use crate::iggy::{self, DataDirectory};
 use crate::proc::{Mount, unescape};
 use crate::{
@@ -20,11 +23,19 @@ pub const CHECK: Check = Check {
         Read::Path(MOUNTS_OF_THE_HOST),
         Read::Path("/etc/fstab"),
         Read::Path(MOUNTS_OF_PROCESS),
+        Read::Path(RECORDED_ERRORS),
+        Read::Path(DISKS),
+        Read::Path(PARTITIONS),
+        Read::Path(SLAVES),
+        Read::Path(MAPPED),
+        Read::Path(SIZES),
+        Read::Path(REMOVABLE),
+        Read::Space,
         Read::Iggy,
     ],
     thresholds: &[
         "fails when the data directory is in memory (tmpfs) or read-only",
-        "fails when a filesystem went read-only after an error",
+        "fails when a filesystem went read-only or shut down after an error, or the data's ext4 has recorded errors",
         "warns when the data directory is on an overlay or a network filesystem",
         "notes a data filesystem without noatime, absent from fstab, or mounted with nofail",
     ],
@@ -37,22 +48,12 @@ pub const CHECK: Check = Check {
 /// agent is such a service. Only root and CAP_SYS_PTRACE may read this.
 const MOUNTS_OF_THE_HOST: &str = "/proc/1/mountinfo";
 
-const MEMORY: [&str; 2] = ["tmpfs", "ramfs"];
-const LAYERED: [&str; 4] = ["overlay", "aufs", "fuse.fuse-overlayfs", "unionfs"];
-const NETWORK: [&str; 12] = [
-    "nfs",
-    "nfs4",
-    "cifs",
-    "smb3",
-    "9p",
-    "ceph",
-    "fuse.ceph",
-    "fuse.glusterfs",
-    "fuse.s3fs",
-    "fuse.sshfs",
-    "lustre",
-    "afs",
-];
+/// What a filesystem shows that has stopped after an error or was shut down: it takes no write, whatever `rw` or `ro`
+/// stands beside it. Source: _ext4_show_options() of fs/ext4/super.c, Linux 6.14.
+const STOPPED: [&str; 2] = ["emergency_ro", "shutdown"];
+
+/// Errors that ext4 keeps in its superblock until it is checked (Documentation/ABI/testing/sysfs-fs-ext4).
+const RECORDED_ERRORS: &str = "/sys/fs/ext4/*/errors_count";
 
 fn run(host: &Host) -> Result<Finding> {
     examine(host, iggy::data_directory(host))
@@ -78,6 +79,7 @@ fn examine(host: &Host, data: Option<DataDirectory>) -> Result<Finding> {
     finding.summary = match (&data, holding) {
         (_, Some((data, mount))) => {
             judge_data(&mut finding, &data.path, mount, &fstab, unsure.is_some());
+            judge_errors(host, &mut finding, data, mount);
             let Mount { filesystem, source, options, .. } = mount;
             format!("{} is on {filesystem} ({source}), mounted at {} with {options}", data.path, mount.point)
         }
@@ -100,7 +102,7 @@ fn examine(host: &Host, data: Option<DataDirectory>) -> Result<Finding> {
 
     let mut table =
         Table::new("Mounted", ["mounted on", "type", "source", "options", "filesystem options", "holds"]);
-    for mount in Mount::one_for_each_filesystem(&mounts) {
+    for mount in distinct(&mounts) {
         let holds_data = holding.is_some_and(|(_, data)| data.device == mount.device);
         let cells = [
             Value::Code(mount.point.clone()),
@@ -110,16 +112,20 @@ fn examine(host: &Host, data: Option<DataDirectory>) -> Result<Finding> {
             Value::Code(mount.super_options.clone()),
             if holds_data { "Iggy's data".into() } else { Value::Nothing },
         ];
-        if !went_read_only(mount, &fstab) || unsure.is_some() && mount.is_read_only_view() {
-            table.row(cells);
-            continue;
-        }
+        let is_unsure = unsure.is_some() && mount.is_read_only_view();
+        let what = match stopped(mount) {
+            Some(option) => format!("has stopped after an error ({option})"),
+            None if went_read_only(mount, &fstab) && !is_unsure => {
+                "was mounted to be written and is now read-only".to_owned()
+            }
+            None => {
+                table.row(cells);
+                continue;
+            }
+        };
         table.marked_row(Verdict::Fail, cells);
         if !holds_data {
-            let text = format!(
-                "{} ({}) was mounted to be written and is now read-only",
-                mount.point, mount.filesystem
-            );
+            let text = format!("{} ({}) {what}", mount.point, mount.filesystem);
             finding.fail(text, after_an_error(mount));
         }
     }
@@ -152,26 +158,32 @@ fn lift_confinement(host: &Host, mounts: &mut [Mount]) -> Option<Error> {
 
 fn judge_data(finding: &mut Finding, path: &str, mount: &Mount, fstab: &Fstab, unsure: bool) {
     let Mount { filesystem, point, .. } = mount;
-    if MEMORY.contains(&filesystem.as_str()) {
+    let kind = mount.kind();
+    if kind == Kind::Memory {
         let text = format!("{path} is on {filesystem}: every message is lost at the next boot");
         finding.fail(text, Advice::text("Stop Iggy and move its data directory to a filesystem on a disk."));
-    } else if LAYERED.contains(&filesystem.as_str()) {
+    } else if kind == Kind::Layers {
         let text = format!(
             "{path} is on {filesystem}: messages go when the container does, and each write is slower"
         );
         finding.warn(text, Advice::text("Mount a volume or a directory of the host at the data directory."));
-    } else if NETWORK.contains(&filesystem.as_str()) {
+    } else if kind == Kind::Network {
         let text = format!("{path} is on {filesystem}, over the network: a stall there stalls whole shards");
         finding
             .warn(text, Advice::text("Move the data directory to a local disk or an attached block volume."));
     }
-    if mount.is_read_only() && !(unsure && mount.is_read_only_view()) {
+    if let Some(option) = stopped(mount) {
+        let text = format!(
+            "{path} is on {point}, which has stopped after an error ({option}): Iggy can store nothing"
+        );
+        finding.fail(text, after_an_error(mount));
+    } else if mount.is_read_only() && !(unsure && mount.is_read_only_view()) {
         finding.fail(
             format!("{path} is on {point}, which is read-only: Iggy can store nothing"),
             after_an_error(mount),
         );
     }
-    let on_disk = ![&MEMORY[..], &LAYERED, &NETWORK].concat().contains(&filesystem.as_str());
+    let on_disk = matches!(kind, Kind::Disk | Kind::Process);
     if on_disk && !mount.has_option("noatime") {
         let text =
             format!("{point} is mounted without noatime: reading a segment may also write its access time");
@@ -199,11 +211,47 @@ fn judge_data(finding: &mut Finding, path: &str, mount: &Mount, fstab: &Fstab, u
     }
 }
 
+/// The option that says that the filesystem takes no write any more.
+fn stopped(mount: &Mount) -> Option<&'static str> {
+    STOPPED.into_iter().find(|option| mount.has_option(option))
+}
+
+/// Errors of the filesystem itself, which its options do not show: those that ext4 has recorded, and that it cannot be
+/// asked for its size.
+fn judge_errors(host: &Host, finding: &mut Finding, data: &DataDirectory, mount: &Mount) {
+    if let Err(Error::Host(failure)) = host.space(&data.path)
+        && let Cause::Other(cause) = failure.cause
+    {
+        let text =
+            format!("{} is on {}, which cannot be asked for its size: {cause}", data.path, mount.point);
+        finding.fail(text, after_an_error(mount));
+    }
+    if mount.filesystem != "ext4" {
+        return;
+    }
+    let source = mount.source.strip_prefix("/dev/").unwrap_or(&mount.source);
+    let disks = Disk::all(host).unwrap_or_default();
+    let disk = Disk::named(&disks, source).map(|disk| disk.name.as_str());
+    // sysfs knows a volume of the device mapper as dm-0.
+    let device = if source.starts_with("mapper/") { disk } else { Some(source) };
+    for file in host.read_all(RECORDED_ERRORS).unwrap_or_default() {
+        let is_data = device.is_some() && file.path.split('/').nth(4) == device;
+        let errors: u64 = file.text.trim().parse().unwrap_or(0);
+        if is_data && errors > 0 {
+            let text = format!(
+                "{} is on {}, whose ext4 has recorded {errors} errors since it was last checked",
+                data.path, mount.point
+            );
+            finding.fail(text, after_an_error(mount));
+        }
+    }
+}
+
 /// A filesystem that stops after an error turns its superblock read-only and leaves the mount as it was; one
 /// that was remounted by hand contradicts fstab.
 fn went_read_only(mount: &Mount, fstab: &Fstab) -> bool {
     let has = |options: &str, name: &str| options.split(',').any(|option| option == name);
-    let stopped = has(&mount.options, "rw") && (mount.has_option("ro") || mount.has_option("emergency_ro"));
+    let stopped = has(&mount.options, "rw") && mount.has_option("ro");
     let planned_to_write = fstab.options(&mount.point).is_some_and(|options| !has(options, "ro"));
     stopped || mount.is_read_only() && planned_to_write
 }
@@ -240,7 +288,7 @@ impl Fstab {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::Recorded;
+    use crate::host::{Recorded, Request};
 
     const DATA: &str = "/var/lib/iggy";
     const FSTAB: &str =
@@ -282,6 +330,54 @@ mod tests {
     fn a_data_filesystem_that_stopped_after_an_error_fails_once() {
         let finding = on("rw,noatime - ext4 /dev/vdb ro,errors=remount-ro", FSTAB);
         let text = "/var/lib/iggy is on /var/lib/iggy, which is read-only: Iggy can store nothing";
+        assert_eq!(problems(&finding), [(Verdict::Fail, text)]);
+    }
+
+    #[test]
+    fn a_filesystem_that_says_it_stopped_fails_whatever_its_other_options() {
+        for mount in [
+            "rw,noatime - ext4 /dev/vdb rw,errors=remount-ro,emergency_ro",
+            "ro,noatime - ext4 /dev/vdb ro,emergency_ro",
+            "rw,noatime - ext4 /dev/vdb rw,shutdown",
+            "rw,noatime - xfs /dev/vdb rw,attr2,shutdown",
+        ] {
+            for fstab in [FSTAB, "UUID=2 /var/lib/iggy xfs ro,noatime 0 2\n"] {
+                let finding = on(mount, fstab);
+                assert_eq!(
+                    (finding.verdict(), finding.problems.len()),
+                    (Verdict::Fail, 1),
+                    "{mount} {fstab}"
+                );
+                assert!(finding.problems[0].text.contains("has stopped after an error ("), "{mount}");
+            }
+        }
+    }
+
+    #[test]
+    fn recorded_errors_and_a_filesystem_that_answers_with_an_error_fail() {
+        let with = |mount: &str, host: Recorded| {
+            let mounts = format!("22 1 254:16 / {DATA} {mount}\n");
+            let host = host.file("/proc/self/mountinfo", &mounts).file("/etc/fstab", FSTAB).host();
+            examine(&host, Some(DataDirectory { path: DATA.to_owned(), found_by: "test".to_owned() }))
+                .unwrap()
+        };
+        let counted = |device: &str, count: &str| {
+            let host = Recorded::complete()
+                .file("/sys/block/dm-0/dev", "254:0\n")
+                .file("/sys/block/dm-0/dm/name", "vg-data\n")
+                .file("/sys/fs/ext4/dm-0/errors_count", count)
+                .file("/sys/fs/ext4/vdc/errors_count", "9\n");
+            with(&format!("rw,noatime - ext4 /dev/{device} rw"), host).verdict()
+        };
+        assert_eq!(counted("mapper/vg-data", "2\n"), Verdict::Fail);
+        assert_eq!(counted("mapper/vg-data", "0\n"), Verdict::Pass);
+        assert_eq!(counted("vdb", "2\n"), Verdict::Pass);
+        let dead = Recorded::complete().without(
+            Request::Space { path: DATA.to_owned() },
+            Cause::Other("Input/output error (os error 5)".to_owned()),
+        );
+        let finding = with("rw,noatime - xfs /dev/vdb rw", dead);
+        let text = "/var/lib/iggy is on /var/lib/iggy, which cannot be asked for its size: Input/output error (os error 5)";
         assert_eq!(problems(&finding), [(Verdict::Fail, text)]);
     }
 

@@ -1,6 +1,7 @@
 //! disk-space: is there room on every filesystem that stores data.
 
-use crate::block::{MOUNTS_OF_PROCESS, data_mount};
+use crate::block::MOUNTS_OF_PROCESS;
+use crate::filesystems::{Filesystem, data_mount, measure_host};
 use crate::host::{Host, Space};
 use crate::iggy;
 use crate::proc::Mount;
@@ -28,25 +29,17 @@ const FAIL_PERCENT: f64 = 95.0;
 
 fn run(host: &Host) -> Result<Finding> {
     let mounts = Mount::parse_all(&host.read("/proc/self/mountinfo")?);
-    let data_mount =
-        iggy::data_directory(host).and_then(|data| data_mount(host, &data, &mounts).ok().flatten());
+    let data = iggy::data_directory(host);
+    let data_mount = data_mount(host, data.as_ref(), &mounts).ok().flatten();
     let mut finding = Finding::new("");
     let mut table = Table::new("Filesystems", ["mounted on", "type", "size", "available", "used", "holds"]);
     let mut chart = Series::bars("How full", Unit::Percent, ["used"]);
     (chart.top, chart.limit) = (Some(100.0), Some(WARN_PERCENT));
     let mut fullest: Option<(f64, String, u64)> = None;
-    let mut unseen = Vec::new();
+    let (measured, unmeasured) = measure_host(host, &mounts, data.as_ref().zip(data_mount.as_ref()));
 
-    for mount in Mount::one_for_each_filesystem(&mounts) {
-        let space = match host.space(&mount.point) {
-            Ok(space) => space,
-            Err(error) => {
-                unseen.push((mount.point.clone(), error.to_string()));
-                continue;
-            }
-        };
+    for Filesystem { mount, space, holds_data } in measured {
         let Some(used) = used_percent(&space) else { continue };
-        let holds_data = data_mount.as_ref().is_some_and(|data| data.device == mount.device);
         let severity = judge(used);
         let cells = [
             Value::Code(mount.point.clone()),
@@ -73,17 +66,22 @@ fn run(host: &Host) -> Result<Finding> {
         }
     }
 
-    for (point, error) in unseen {
+    for one in unmeasured {
+        let severity = if one.is_fault() { Verdict::Warn } else { Verdict::Note };
         let advice =
             Advice::text("Run Warden as a user who may enter the mount point, or unmount a dead mount.");
-        finding.warn(format!("{point} could not be measured: {error}"), advice);
+        finding.problem(
+            severity,
+            format!("{} could not be measured: {}", one.mount.point, one.error),
+            advice,
+        );
     }
     let Some((used, point, available)) = fullest else {
-        return Ok(if finding.problems.is_empty() {
-            Finding::skip("no filesystem here stores data")
-        } else {
-            finding
-        });
+        if finding.problems.is_empty() {
+            return Ok(Finding::skip("no filesystem here stores data"));
+        }
+        finding.summary = "no filesystem could be measured".to_owned();
+        return Ok(finding);
     };
     finding.summary =
         format!("the fullest filesystem, {point}, is {used:.0} % used ({} available)", bytes(available));

@@ -1,6 +1,7 @@
 //! disk-write-cache: is what fsync says on the disk really on the disk.
 
 use crate::block::{DISKS, Disk, MOUNTS_OF_PROCESS, PARTITIONS, data_mount};
+use crate::filesystems::distinct;
 use crate::host::Host;
 use crate::iggy::{self, DataDirectory};
 use crate::proc::Mount;
@@ -100,7 +101,7 @@ fn examine(host: &Host, data: Option<DataDirectory>) -> Result<Finding> {
         );
         finding.note(text, Advice::text(advice));
     }
-    for mount in Mount::one_for_each_filesystem(&mounts) {
+    for mount in distinct(&mounts) {
         let Some(option) = NO_BARRIERS.iter().find(|option| mount.has_option(option)) else { continue };
         let (severity, whose) = match &data_mount {
             Some(data) if data.device == mount.device => (Verdict::Warn, ", which holds Iggy's data,"),

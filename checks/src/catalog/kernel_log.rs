@@ -1,7 +1,10 @@
 //! kernel-log: what the kernel complained about in the last 24 hours.
 
+use crate::block::{EmptyDrives, OPTICAL, REMOVABLE, SIZES};
+use crate::hardware_errors::{Class, hardware_errors};
 use crate::host::{Host, Level, LogLine};
 use crate::shape::{self, Group};
+use crate::storage_errors::{log_window, storage_errors};
 use crate::{
     Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Value, Verdict, quantity,
 };
@@ -12,18 +15,33 @@ pub const CHECK: Check = Check {
     title: "What did the kernel complain about?",
     why: "A dying disk, failing memory, a stuck task or a flapping link shows in the kernel's log before anything \
           else does. Iggy itself sees only slow or failed writes and may log nothing at all.",
-    reads: &[Read::KernelLog],
+    reads: &[
+        Read::KernelLog,
+        Read::Path(SIZES),
+        Read::Path(REMOVABLE),
+        Read::Path(OPTICAL),
+        Read::Path(UNCORRECTED),
+        Read::Path(CORRECTED),
+    ],
     thresholds: &[
-        "fails on an oops, a lockup, a hardware error or a disk error in the last 24 h",
+        "fails on an oops, a lockup, an uncorrected hardware error or a disk error in the last 24 h",
         "warns on a hung task, a kernel warning, a full kernel table, a crash of Iggy, or 3 lost links in 24 h",
-        "notes fewer lost links, crashes of other programs, and a log too long to be read whole",
+        "warns on 10 corrected errors of memory or processor in 24 h, 100 of a PCIe link, and one of unknown kind",
+        "notes fewer of them, fewer lost links, crashes of other programs, and a log too long to be read whole",
     ],
     advice: "Read the lines before and after each complaint, and mend what they name.",
     deadline: DEADLINE,
     run,
 };
 
-const WINDOW_SECONDS: i64 = 86_400;
+/// What the memory controllers have counted since their drivers were loaded
+/// (Documentation/ABI/testing/sysfs-devices-edac).
+const UNCORRECTED: &str = "/sys/devices/system/edac/mc/*/ue_count";
+const CORRECTED: &str = "/sys/devices/system/edac/mc/*/ce_count";
+/// Corrected errors in a day from which a memory module should be watched: mcelog(8) takes a page out of use at as many.
+const WARN_CORRECTED: u64 = 10;
+/// A link that sends again so often is badly seated or has a bad cable.
+const WARN_CORRECTED_LINK: u64 = 100;
 /// One or two lost links are a maintained switch; three in a day are a bad cable or port.
 const WARN_LOST_LINKS: u64 = 3;
 
@@ -36,6 +54,9 @@ struct Sign {
     severity: fn(&[&LogLine]) -> Verdict,
     advice: &'static str,
 }
+
+/// The signs that a kernel itself has failed: the first of [`SIGNS`].
+const KERNEL_FAILED: usize = 2;
 
 /// In this order; a line is counted for the first that it matches.
 const SIGNS: &[Sign] = &[
@@ -68,36 +89,6 @@ const SIGNS: &[Sign] = &[
         },
         severity: |_| Verdict::Fail,
         advice: "On a virtual machine look for stolen CPU time first, then for a driver named in the stack below the line.",
-    },
-    Sign {
-        one: "hardware error",
-        many: "hardware errors",
-        matches: |text| {
-            holds(
-                text,
-                &["[Hardware Error]", "Machine Check Exception", "Uncorrected error", "severity=Uncorrected"],
-            ) || text.contains("EDAC") && holds(text, &[" CE ", " UE "])
-        },
-        severity: |_| Verdict::Fail,
-        advice: "Move the load away and have the memory, CPU or PCIe device that is named replaced.",
-    },
-    Sign {
-        one: "disk or filesystem error",
-        many: "disk or filesystem errors",
-        matches: |text| {
-            let filesystem = holds(text, &["XFS (", "BTRFS", "EXT4-fs", "EXT2-fs", "F2FS-fs"])
-                && holds(text, &["error (", "orruption", "hutdown", "hutting down", "shut down"]);
-            let controller =
-                text.contains("nvme") && holds(text, &["timeout, ", "controller is down", "Abort status"]);
-            filesystem
-                || controller
-                || holds(
-                    text,
-                    &["I/O error", "medium error", "Remounting filesystem read-only", "failed command:"],
-                )
-        },
-        severity: |_| Verdict::Fail,
-        advice: "Check the health of the device that is named and the cabling; restore or move the data before a repair.",
     },
     Sign {
         one: "hung task",
@@ -136,7 +127,9 @@ const SIGNS: &[Sign] = &[
         many: "lost links",
         matches: |text| {
             let text = text.to_ascii_lowercase();
-            holds(&text, &["link is down", "link down", "carrier lost", "lost carrier"])
+            // An ATA port without a disk says `SATA link down` at each boot.
+            !text.starts_with("ata")
+                && holds(&text, &["link is down", "link down", "carrier lost", "lost carrier"])
         },
         severity: |lines| if lines.len() as u64 >= WARN_LOST_LINKS { Verdict::Warn } else { Verdict::Note },
         advice: "Check the cable, the switch port and the interface's driver.",
@@ -156,60 +149,190 @@ fn holds(text: &str, needles: &[&str]) -> bool {
     needles.iter().any(|needle| text.contains(needle))
 }
 
+/// Lines that tell of the same kind of trouble.
+struct Trouble<'a> {
+    lines: Vec<&'a LogLine>,
+    /// How often it happened: an event can write several lines.
+    count: u64,
+    one: &'static str,
+    many: &'static str,
+    severity: Verdict,
+    advice: &'static str,
+}
+
 fn run(host: &Host) -> Result<Finding> {
     let log = host.kernel_log()?;
     let clock = host.clock()?;
-    let lines: Vec<&LogLine> = shape::newest(&log, clock, WINDOW_SECONDS).collect();
-    let mut of_sign: Vec<Vec<&LogLine>> = SIGNS.iter().map(|_| Vec::new()).collect();
-    let mut others = Vec::new();
-    for line in &lines {
-        match SIGNS.iter().position(|sign| (sign.matches)(&line.text)) {
-            Some(index) => of_sign[index].push(line),
-            None => others.push(*line),
-        }
-    }
+    let window = log_window(host);
+    let lines: Vec<&LogLine> = shape::newest(&log, clock, window).collect();
+    let (troubles, mut others) = troubles(host, &lines);
+    let over = over(window);
 
     let mut finding = Finding::new("");
     let mut counted = Vec::new();
-    for (sign, lines) in SIGNS.iter().zip(&of_sign).filter(|(_, lines)| !lines.is_empty()) {
-        let severity = (sign.severity)(lines);
-        let groups = shape::group(lines.iter().copied());
-        let count = quantity::count(lines.len() as u64, sign.one, sign.many);
-        let command = "journalctl -k -o short-iso --since=-24h".to_owned();
-        finding.problem(severity, sentence(&count, &groups), Advice::run(sign.advice, command));
-        finding.show(Evidence::Table(shape::table(sign.many, &groups, |_| Some(severity))));
+    for trouble in &troubles {
+        let groups = shape::group(trouble.lines.iter().copied());
+        let count = quantity::count(trouble.count, trouble.one, trouble.many);
+        let command = format!("journalctl -k -o short-iso --since=-{window}s");
+        finding.problem(
+            trouble.severity,
+            sentence(&count, &over, &groups),
+            Advice::run(trouble.advice, command),
+        );
+        finding.show(Evidence::Table(shape::table(trouble.many, &groups, |_| Some(trouble.severity))));
         counted.push(count);
     }
     let total = quantity::count(lines.len() as u64, "line", "lines");
     finding.summary = if counted.is_empty() {
-        format!("nothing bad in the {total} that the kernel logged in 24 h")
+        format!("nothing bad in the {total} that the kernel logged in {over}")
     } else {
-        format!("{} in the {total} that the kernel logged in 24 h", counted.join(", "))
+        format!("{} in the {total} that the kernel logged in {over}", counted.join(", "))
     };
-    note_what_was_cut(&mut finding, &log, &lines, clock.seconds());
+    note_what_was_cut(&mut finding, &log, &lines, clock.seconds(), window);
     others.retain(|line| line.level >= Some(Level::Warn));
     if !others.is_empty() {
         let groups = shape::group(others.iter().copied());
         finding.show(Evidence::Table(shape::table("Other warnings and errors", &groups, |_| None)));
     }
-    let read = Fields::new("Read")
+    let mut read = Fields::new("Read")
         .row("source", log.source.as_str())
-        .row("lines in 24 h", lines.len())
+        .row("lines", lines.len())
         .row("older lines cut", log.cut);
+    for (name, pattern) in
+        [("corrected memory errors", CORRECTED), ("uncorrected memory errors", UNCORRECTED)]
+    {
+        if let Some(count) = memory_errors(host, pattern) {
+            read = read.row(format!("{name} counted since boot"), count);
+        }
+    }
     finding.show(Evidence::Fields(read));
     Ok(finding)
 }
 
-fn sentence(count: &str, groups: &[Group]) -> String {
+/// What the memory controllers count together; `None` without one that tells.
+fn memory_errors(host: &Host, pattern: &str) -> Option<u64> {
+    let files = host.read_all(pattern).ok().filter(|files| !files.is_empty())?;
+    Some(files.iter().filter_map(|file| file.text.trim().parse::<u64>().ok()).sum())
+}
+
+/// The troubles in the order of their weight, and the lines that tell of none.
+fn troubles<'a>(host: &Host, lines: &[&'a LogLine]) -> (Vec<Trouble<'a>>, Vec<&'a LogLine>) {
+    let mut signs: Vec<Vec<&LogLine>> = SIGNS.iter().map(|_| Vec::new()).collect();
+    let hardware = hardware_errors(lines);
+    let empty = EmptyDrives::of(host);
+    let storage = storage_errors(lines, |device| empty.has(device));
+    let mut storage_lines = (Vec::new(), Verdict::Pass);
+    let mut others = Vec::new();
+    for ((line, hardware), storage) in lines.iter().zip(&hardware.lines).zip(storage) {
+        let sign = SIGNS.iter().position(|sign| (sign.matches)(&line.text));
+        match (sign, hardware, storage) {
+            (Some(at), ..) if at < KERNEL_FAILED => signs[at].push(*line),
+            (_, Some(_), _) => {}
+            (_, None, Some(error)) => {
+                storage_lines.0.push(*line);
+                storage_lines.1 = storage_lines.1.max(error.severity);
+            }
+            (Some(at), None, None) => signs[at].push(*line),
+            (None, None, None) => others.push(*line),
+        }
+    }
+    let of_class = |class: Class| {
+        let is_of = |(_, of): &(&&'a LogLine, &Option<Class>)| **of == Some(class);
+        lines.iter().zip(&hardware.lines).filter(is_of).map(|(line, _)| *line).collect::<Vec<_>>()
+    };
+    let mut unclear = hardware.unclear;
+    let mut corrected = hardware.corrected;
+    // `Machine check events logged` alone is a corrected error where the controllers have counted no other.
+    let counts = [CORRECTED, UNCORRECTED].map(|pattern| memory_errors(host, pattern));
+    if hardware.uncorrected == 0 && matches!(counts, [Some(1..), Some(0)]) {
+        corrected += std::mem::take(&mut unclear);
+    }
+    let at_least = |count: u64, limit: u64| if count >= limit { Verdict::Warn } else { Verdict::Note };
+    let mut found = Vec::new();
+    let mut add = |lines: Vec<&'a LogLine>, count: u64, names: [&'static str; 2], severity, advice| {
+        if count > 0 {
+            found.push(Trouble { lines, count, one: names[0], many: names[1], severity, advice });
+        }
+    };
+    let of_signs = |range: std::ops::Range<usize>, add: &mut dyn FnMut(Vec<&'a LogLine>, &Sign)| {
+        for at in range {
+            add(signs[at].clone(), &SIGNS[at]);
+        }
+    };
+    of_signs(0..KERNEL_FAILED, &mut |lines, sign| {
+        let (count, severity) = (lines.len() as u64, (sign.severity)(&lines));
+        add(lines, count, [sign.one, sign.many], severity, sign.advice);
+    });
+    add(
+        of_class(Class::Uncorrected),
+        hardware.uncorrected,
+        ["uncorrected hardware error", "uncorrected hardware errors"],
+        Verdict::Fail,
+        "Move the load away and have the memory, CPU or PCIe device that is named replaced.",
+    );
+    add(
+        of_class(Class::Unclear),
+        unclear,
+        [
+            "hardware error of a kind that the log does not say",
+            "hardware errors of kinds that the log does not say",
+        ],
+        Verdict::Warn,
+        "Ask what the machine check was: `ras-mc-ctl --errors` (rasdaemon) or `mcelog --client`, and the event log of the BMC (`ipmitool sel list`).",
+    );
+    let of_corrected = [Class::Corrected].into_iter().chain((unclear == 0).then_some(Class::Unclear));
+    add(
+        of_corrected.flat_map(of_class).collect(),
+        corrected,
+        ["corrected hardware error", "corrected hardware errors"],
+        at_least(corrected, WARN_CORRECTED),
+        "Nothing was lost. One needs no action; ten in a day, or more each day, mean that the module that is named should be replaced at the next maintenance.",
+    );
+    add(
+        of_class(Class::CorrectedLink),
+        hardware.corrected_link,
+        ["corrected error of a PCIe link", "corrected errors of PCIe links"],
+        at_least(hardware.corrected_link, WARN_CORRECTED_LINK),
+        "Nothing was lost: the link sent again. Many of them mean a badly seated card, a bad riser or power saving (pcie_aspm) that it does not bear.",
+    );
+    let (storage, severity) = storage_lines;
+    let count = storage.len() as u64;
+    add(
+        storage,
+        count,
+        ["disk or filesystem error", "disk or filesystem errors"],
+        severity,
+        "See disk-health for the device that is named and whose it is; restore or move the data before a repair.",
+    );
+    of_signs(KERNEL_FAILED..SIGNS.len(), &mut |lines, sign| {
+        let count = lines.len() as u64;
+        let severity = if lines.is_empty() { Verdict::Pass } else { (sign.severity)(&lines) };
+        add(lines, count, [sign.one, sign.many], severity, sign.advice);
+    });
+    (found, others)
+}
+
+/// `24 h`, as a day is called in the questions of this check.
+fn over(seconds: i64) -> String {
+    if seconds == 86_400 { "24 h".to_owned() } else { quantity::duration(seconds as f64) }
+}
+
+fn sentence(count: &str, over: &str, groups: &[Group]) -> String {
     let last = groups.iter().filter_map(|group| group.last_us).max();
     let newest = groups.iter().max_by_key(|group| group.last_us).map_or("", |group| group.newest.as_str());
     let when =
         last.map_or_else(String::new, |at| format!(", last at {}", Value::Time(at.div_euclid(1_000_000))));
-    format!("{count} in 24 h{when}: {newest}")
+    format!("{count} in {over}{when}: {newest}")
 }
 
-/// A log that was cut inside the 24 hours may have held more.
-fn note_what_was_cut(finding: &mut Finding, log: &crate::host::LogText, lines: &[&LogLine], now: i64) {
+/// A log that was cut inside the window may have held more.
+fn note_what_was_cut(
+    finding: &mut Finding,
+    log: &crate::host::LogText,
+    lines: &[&LogLine],
+    now: i64,
+    window: i64,
+) {
     if !log.cut || lines.len() < log.lines.len() {
         return;
     }
@@ -218,8 +341,15 @@ fn note_what_was_cut(finding: &mut Finding, log: &crate::host::LogText, lines: &
         quantity::duration(now.saturating_sub(at.div_euclid(1_000_000)).max(0) as f64)
     });
     finding.note(
-        format!("only the newest {} lines were read, which go back {back}, not 24 h", lines.len()),
-        Advice::run("Read the rest yourself.", "journalctl -k -o short-iso --since=-24h -p warning"),
+        format!(
+            "only the newest {} lines were read, which go back {back}, not {}",
+            lines.len(),
+            over(window)
+        ),
+        Advice::run(
+            "Read the rest yourself.",
+            format!("journalctl -k -o short-iso --since=-{window}s -p warning"),
+        ),
     );
 }
 
@@ -277,8 +407,13 @@ mod tests {
             ("Oops: 0002 [#1] SMP", "1 kernel oops"),
             ("watchdog: BUG: soft lockup - CPU#1 stuck for 22s! [kworker:7]", "1 lockup or stall"),
             ("rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:", "1 lockup or stall"),
-            ("mce: [Hardware Error]: Machine check events logged", "1 hardware error"),
-            ("EDAC MC0: 1 CE memory read error on CPU_SrcID#0", "1 hardware error"),
+            ("mce: [Hardware Error]: Machine check events logged", "1 hardware error of a kind that the log"),
+            ("EDAC MC0: 1 CE memory read error on CPU_SrcID#0", "1 corrected hardware error"),
+            ("EDAC MC0: 1 UE memory read error on CPU_SrcID#0", "1 uncorrected hardware error"),
+            (
+                "pcieport 0000:00:1c.5: AER: Corrected error received: id=00e5",
+                "1 corrected error of a PCIe link",
+            ),
             ("nvme nvme0: I/O 12 QID 3 timeout, aborting", "1 disk or filesystem error"),
             ("INFO: task shard-0:812 blocked for more than 120 seconds.", "1 hung task"),
             ("nf_conntrack: nf_conntrack: table full, dropping packet", "1 full kernel table"),
@@ -295,9 +430,41 @@ mod tests {
             "mce: CPU0 supports 32 MCE banks",
             "EDAC MC: Ver: 3.0.0",
             "EXT4-fs (vda): re-mounted. Opts: errors=remount-ro",
+            "nvme nvme0: Shutdown timeout set to 10 seconds",
+            "Buffer I/O error on dev fd0, logical block 0, async page read",
+            "ata3: SATA link down (SStatus 0 SControl 300)",
         ] {
             assert_eq!(finding(log(&[(10, harmless)])).verdict(), Verdict::Pass, "{harmless}");
         }
+    }
+
+    #[test]
+    fn one_corrected_memory_error_of_two_lines_is_a_note_and_ten_a_day_warn() {
+        let event = |ago| {
+            [
+                (ago, "mce: [Hardware Error]: Machine check events logged"),
+                (ago, "EDAC MC0: 1 CE memory read error on CPU_SrcID#0"),
+            ]
+        };
+        let one = finding(log(&event(10)));
+        assert_eq!((one.verdict(), one.problems.len()), (Verdict::Note, 1));
+        assert!(one.problems[0].text.starts_with("1 corrected hardware error in 24 h"), "{:?}", one.problems);
+        let ten: Vec<_> = (0..10).rev().flat_map(|at| event(at * 100)).collect();
+        assert_eq!(finding(log(&ten)).verdict(), Verdict::Warn);
+    }
+
+    #[test]
+    fn a_machine_check_of_unknown_kind_is_what_the_memory_controllers_counted() {
+        let lines = log(&[(10, "mce: [Hardware Error]: Machine check events logged")]);
+        let counted = |uncorrected: &str| {
+            let host = Recorded::complete()
+                .at(NOW, 90_000)
+                .file("/sys/devices/system/edac/mc/mc0/ce_count", "1\n")
+                .file("/sys/devices/system/edac/mc/mc0/ue_count", uncorrected);
+            run(&host.log(Request::KernelLog, lines.clone()).host()).unwrap()
+        };
+        assert_eq!((counted("0\n").verdict(), counted("1\n").verdict()), (Verdict::Note, Verdict::Warn));
+        assert!(counted("0\n").problems[0].text.starts_with("1 corrected hardware error"));
     }
 
     #[test]

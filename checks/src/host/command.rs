@@ -35,8 +35,12 @@ pub static COMMANDS: &[Command] = &[
         &["/usr/bin/apt-get"],
         &["--simulate", "-qq", "-oDebug::NoLocking=true", "dist-upgrade"],
     ),
+    // Queries of RAID controllers: none of the four writes its log file (`nolog`).
+    row("arcconf", &["/usr/sbin/arcconf", "/usr/Arcconf/arcconf"], &["getconfig", "1", "LD", "nologs"]),
     row("chronyc-tracking", &["/usr/bin/chronyc"], &["-c", "-n", "tracking"]),
     row("coredumpctl", &["/usr/bin/coredumpctl"], &["list", "--no-pager", "--json=short", "--since=-7d"]),
+    // Asks the kernel's device mapper and no disk.
+    row("dmsetup-status", &["/usr/sbin/dmsetup", "/sbin/dmsetup"], &["status", "--noflush"]),
     row(
         "dpkg-kernels",
         &["/usr/bin/dpkg-query"],
@@ -64,6 +68,11 @@ pub static COMMANDS: &[Command] = &[
     row("iptables-save", &["/usr/sbin/iptables-save", "/sbin/iptables-save"], &[]),
     row("journal-disk-usage", &["/usr/bin/journalctl"], &["--disk-usage", "--no-pager"]),
     row("journal-header", &["/usr/bin/journalctl"], &["--header", "--no-pager"]),
+    row(
+        "megacli",
+        &["/opt/MegaRAID/MegaCli/MegaCli64", "/usr/sbin/MegaCli64", "/usr/sbin/megacli"],
+        &["-LDInfo", "-Lall", "-aALL", "-NoLog"],
+    ),
     row("nft-ruleset", &["/usr/sbin/nft", "/sbin/nft"], &["-j", "list", "ruleset"]),
     row_with_argument("nvme-smart-log", &["/usr/sbin/nvme"], &["smart-log", "--output-format=json"]),
     row(
@@ -71,7 +80,28 @@ pub static COMMANDS: &[Command] = &[
         &["/usr/bin/rpm"],
         &["-qa", "--queryformat", "%{NAME} %{VERSION}-%{RELEASE} %{ARCH}\n", "*iggy*", "warden*", "kernel*"],
     ),
-    row_with_argument("smartctl", &["/usr/sbin/smartctl"], &["--json", "--health", "--attributes"]),
+    // A disk that sleeps is not woken for a question.
+    row_with_argument(
+        "smartctl",
+        &["/usr/sbin/smartctl"],
+        &["--json", "--nocheck=standby", "--health", "--attributes"],
+    ),
+    row(
+        "ssacli",
+        &["/usr/sbin/ssacli", "/usr/sbin/hpssacli", "/opt/smartstorageadmin/ssacli/bin/ssacli"],
+        &["ctrl", "all", "show", "config"],
+    ),
+    // The same program under the names of Broadcom and of Dell.
+    row(
+        "storcli",
+        &[
+            "/opt/MegaRAID/storcli/storcli64",
+            "/usr/sbin/storcli64",
+            "/opt/MegaRAID/perccli/perccli64",
+            "/usr/sbin/perccli64",
+        ],
+        &["/call", "show", "J", "nolog"],
+    ),
     // As root it goes by systemd's own socket, which is there without a bus, too.
     row(
         "systemctl-units",
@@ -81,6 +111,7 @@ pub static COMMANDS: &[Command] = &[
     row_with_argument("systemd-security", &["/usr/bin/systemd-analyze"], &["security", "--no-pager"]),
     row("tc-qdisc", &["/usr/sbin/tc", "/sbin/tc"], &["-j", "qdisc", "show"]),
     row("timedatectl", &["/usr/bin/timedatectl"], &["show"]),
+    row("zpool-status", &["/usr/sbin/zpool", "/sbin/zpool"], &["status"]),
 ];
 
 pub fn find(name: &str) -> Option<&'static Command> {
