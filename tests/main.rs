@@ -31,6 +31,7 @@ mod report;
 mod same_bytes;
 mod scale;
 mod snapshots;
+mod storage;
 mod supervisor;
 mod support;
 mod systemd;

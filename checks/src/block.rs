@@ -149,11 +149,30 @@ impl Disk {
         Some(file.text.trim())
     }
 
-    /// Whether the name is one that only hypervisors give out (virtio-blk, Xen).
-    pub fn is_virtual(&self) -> bool {
-        self.name.starts_with("vd") || self.name.starts_with("xvd")
+    /// Whether a hypervisor made it: by a name that only they give out (virtio-blk, Xen), or by its model, read from
+    /// [`MODELS`].
+    pub fn is_virtual(&self, models: &[FileText]) -> bool {
+        let model = self.value(models).unwrap_or_default();
+        self.name.starts_with("vd")
+            || self.name.starts_with("xvd")
+            || VIRTUAL_MODELS.iter().any(|part| model.contains(part))
     }
 }
+
+/// Models of disks, as they name themselves.
+pub const MODELS: &str = "/sys/block/*/device/model";
+
+/// Parts of the names that hypervisors and clouds give to the disks they make.
+const VIRTUAL_MODELS: [&str; 8] = [
+    "QEMU",
+    "VBOX",
+    "VMware",
+    "Virtual",
+    "PersistentDisk",
+    "Amazon Elastic Block Store",
+    "nvme_card-pd",
+    "MSFT NVMe Accelerator",
+];
 
 /// Mounts as a process in a container sees them.
 pub const MOUNTS_OF_PROCESS: &str = "/proc/[pid]/mountinfo";

@@ -25,6 +25,8 @@ pub struct Roles {
     roles: BTreeMap<String, Role>,
     /// Each device, with the disks below it.
     bottoms: BTreeMap<String, Vec<String>>,
+    /// What a person knows a volume of the device mapper by: `dm-4 (vg-pool)` for `253:4`.
+    labels: BTreeMap<String, String>,
     data: Option<Mount>,
     /// Names of everything that the data directory lies on: disks, stacks, the pool, the btrfs.
     below_data: Vec<String>,
@@ -39,6 +41,7 @@ impl Roles {
         let mut roles = Roles {
             roles: BTreeMap::new(),
             bottoms: bottoms(disks),
+            labels: labels(disks),
             below_data: data.as_ref().map(|mount| below(host, disks, mount)).unwrap_or_default(),
             data,
             mounts: Vec::new(),
@@ -80,8 +83,9 @@ impl Roles {
     }
 
     /// The device with what it is used for, as a part of a sentence.
-    pub fn named(&self, device: &str) -> String {
-        match self.role(device) {
+    pub fn named(&self, name: &str) -> String {
+        let device = self.labels.get(name).map_or(name, String::as_str);
+        match self.role(name) {
             Some(Role::Data) => format!("{device}, which holds Iggy's data,"),
             Some(Role::System) => format!("{device}, which holds /,"),
             Some(Role::Swap) => format!("{device}, which holds swap space,"),
@@ -106,6 +110,12 @@ impl Roles {
             && (self.below_data.iter().any(|below| below == name)
                 || self.data.as_ref().is_some_and(|mount| mount.source.strip_prefix("/dev/") == Some(name)))
     }
+}
+
+fn labels(disks: &[Disk]) -> BTreeMap<String, String> {
+    let label = |disk: &Disk| Some(format!("{} ({})", disk.name, disk.mapped.as_deref()?));
+    let names = |disk: &Disk| disk.names().into_iter().zip(std::iter::repeat(label(disk)));
+    disks.iter().flat_map(names).filter_map(|(name, label)| Some((name, label?))).collect()
 }
 
 /// The disks at the bottom, for every name that a disk or a partition goes by.
@@ -164,6 +174,8 @@ mod tests {
             .file("/sys/block/sdc/dev", "8:32\n")
             .file("/sys/block/sdc/sdc2/dev", "8:34\n")
             .file("/sys/block/sdd/dev", "8:48\n")
+            .file("/sys/block/dm-4/dev", "253:4\n")
+            .file("/sys/block/dm-4/dm/name", "vg-pool-tpool\n")
             .file("/sys/block/md0/dev", "9:0\n")
             .file("/sys/block/md0/slaves/sda/dev", "8:0\n")
             .host();
@@ -174,7 +186,7 @@ mod tests {
     #[test]
     fn a_disk_is_named_with_what_it_is_used_for() {
         let roles = roles("1 0 9:0 / / rw - ext4 /dev/md0 rw\n2 1 8:17 / /backup rw - xfs /dev/sdb1 rw\n");
-        let named = ["sda", "md0", "sdb", "sdb1", "sdc", "sdd"].map(|name| roles.named(name));
+        let named = ["sda", "md0", "sdb", "sdb1", "sdc", "sdd", "253:4"].map(|name| roles.named(name));
         let expected = [
             "sda, which holds /,",
             "md0, which holds /,",
@@ -182,6 +194,7 @@ mod tests {
             "sdb1, which holds /backup,",
             "sdc, which holds swap space,",
             "sdd",
+            "dm-4 (vg-pool-tpool)",
         ];
         assert_eq!(named, expected);
     }

@@ -43,7 +43,7 @@ const fn sign(holds: &'static [&'static str], named: Named, severity: Verdict, w
 const IO: &str = "I/O error";
 const FILESYSTEM: &str = "filesystem error";
 const ARRAY: &str = "array error";
-const POOL: &str = "thin pool without room";
+const POOL: &str = "lack of room";
 const LINK: &str = "unanswered command";
 /// What ends an earlier complaint about the same device.
 const OVER: &str = "over";
@@ -57,7 +57,7 @@ const SIGNS: &[Sign] = &[
     sign(&[" error, dev ", "(DISCARD)"], After("error, dev "), Note, "refused discard"),
     sign(&[" error, dev ", "(WRITE_ZEROES)"], After("error, dev "), Note, "refused zeroing"),
     sign(&[" error, dev ", "(SECURE_ERASE)"], After("error, dev "), Note, "refused discard"),
-    sign(&["space allocation error, dev "], After("error, dev "), Fail, "write without room"),
+    sign(&["space allocation error, dev "], After("error, dev "), Fail, POOL),
     sign(&[" error, dev "], After("error, dev "), Fail, IO),
     sign(&["Buffer I/O error on device "], After("on device "), Fail, IO),
     sign(&["Buffer I/O error on dev "], After("on dev "), Fail, IO),
@@ -164,8 +164,8 @@ const SIGNS: &[Sign] = &[
     sign(&["device-mapper: thin: ", "growing the data device"], After("thin: "), Pass, OVER),
     sign(&["device-mapper: thin: ", "switching pool to "], After("thin: "), Fail, POOL),
     sign(&["device-mapper: thin: ", "no free "], After("thin: "), Fail, POOL),
-    sign(&["device-mapper: thin: ", "metadata operation"], After("thin: "), Fail, "thin pool error"),
-    sign(&["device-mapper: thin: ", "low water mark"], After("thin: "), Warn, "thin pool that fills"),
+    sign(&["device-mapper: thin: ", "metadata operation"], After("thin: "), Fail, "metadata error"),
+    sign(&["device-mapper: thin: ", "low water mark"], After("thin: "), Warn, "low water mark"),
     sign(&["device-mapper: ", "Reinstating path "], After("ing path "), Pass, OVER),
     sign(&["device-mapper: ", "Failing path "], After("ing path "), Warn, "lost path"),
     sign(&["device-mapper: raid1: ", "fail"], Nowhere, Fail, ARRAY),
@@ -195,6 +195,29 @@ const SIGNS: &[Sign] = &[
 
 /// A day, when the run does not say how far back it reads logs.
 const WINDOW_SECONDS: i64 = 86_400;
+
+impl StorageError {
+    /// What to do about it.
+    pub fn advice(&self) -> &'static str {
+        match self.what {
+            POOL | "low water mark" => {
+                "Add space to the thin pool (lvextend) or remove snapshots: df does not show how full it is. Then check the filesystems on it."
+            }
+            "full snapshot" => "Remove the snapshot and make the next one larger.",
+            "lost path" => "Check the cable, the port and the switch of the path that failed.",
+            "silent server" => "Check that the server answers and the network to it.",
+            "refused discard" | "refused zeroing" => {
+                "No data was lost: the device does not take this command. Mount without discard, or ignore it."
+            }
+            "corrected error" => {
+                "No data was lost: a copy mended it. See the health of the disk, then scrub."
+            }
+            ARRAY => "Replace or reconnect the member that was lost and let the array rebuild.",
+            _ if self.severity == Fail => "Copy the data while it can be read, then replace the disk.",
+            _ => "Watch whether it comes again; check the cable and the health of the device.",
+        }
+    }
+}
 
 /// How many seconds back the kernel's log is judged.
 pub fn log_window(host: &Host) -> i64 {

@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+mod filesystems;
+
+use self::filesystems::judge_filesystems;
 use crate::block::{
     DISKS, Disk, EmptyDrives, MAPPED, MOUNTS_OF_PROCESS, OPTICAL, PARTITIONS, REMOVABLE, SIZES, SLAVES,
 };
@@ -10,7 +13,7 @@ use crate::disk_roles::Roles;
 use crate::host::{Host, LogLine};
 use crate::redundancy::{
     BCACHE, BTRFS_DEVICES, BTRFS_ERRORS, BTRFS_MISSING, CONTROLLERS, Copies, MAPPED_UUIDS, POOL_STATES,
-    Redundancy, counted_errors,
+    Redundancy,
 };
 use crate::shape;
 use crate::smart::Health;
@@ -167,40 +170,6 @@ fn judge_copies(finding: &mut Finding, table: &mut Table, one: &Copies, roles: &
     );
 }
 
-fn judge_filesystems(host: &Host, finding: &mut Finding, roles: &Roles) -> Result<()> {
-    let times = host.read_all("/sys/fs/ext4/*/last_error_time").unwrap_or_default();
-    for file in host.read_all("/sys/fs/ext4/*/errors_count")? {
-        let (device, errors) = (file.path.split('/').nth(4).unwrap_or_default(), file.text.trim());
-        if errors.parse().is_ok_and(|errors: u64| errors > 0) {
-            let is_same = |time: &&crate::host::FileText| time.path.split('/').nth(4) == Some(device);
-            let last = times.iter().find(is_same).and_then(|time| time.text.trim().parse::<i64>().ok());
-            let when = last.filter(|&at| at > 0).map(|at| format!(", the last at {}", quantity::time(at)));
-            let text = format!(
-                "ext4 on {} has recorded {errors} errors since it was last checked{}",
-                roles.named(device),
-                when.unwrap_or_default()
-            );
-            let advice = "Stop what writes to it, unmount it, check it and mount it again.";
-            finding.warn(text, Advice::run(advice, format!("e2fsck -f /dev/{device}")));
-        }
-    }
-    let errors = counted_errors(&host.read_all(BTRFS_ERRORS).unwrap_or_default());
-    for (filesystem, count) in errors.into_iter().filter(|(_, count)| *count > 0) {
-        let whose = if roles.is_data_on(&filesystem) { ", which holds Iggy's data," } else { "" };
-        let text = format!(
-            "the btrfs {filesystem}{whose} has counted {count} errors of its devices since the count was last reset"
-        );
-        finding.warn(
-            text,
-            Advice::run(
-                "See which device, then scrub; reset the count (`-z`) when it is mended.",
-                format!("btrfs device stats /dev/disk/by-uuid/{filesystem}"),
-            ),
-        );
-    }
-    Ok(())
-}
-
 fn ask_disks(host: &Host, disks: &[Disk], finding: &mut Finding, roles: &Roles) -> Table {
     let columns = [
         "disk",
@@ -314,14 +283,14 @@ fn judge_kernel_log(host: &Host, finding: &mut Finding, roles: &Roles) -> Option
         let times = if count == 1 { String::new() } else { format!(" {count} times") };
         let of = if device.is_empty() { String::new() } else { format!(" of {}", roles.named(&device)) };
         let article = if what.starts_with(['a', 'e', 'i', 'o', 'u', 'I']) { "an" } else { "a" };
-        let advice =
-            if error.severity == Verdict::Fail { CHECK.advice } else { "Watch whether it comes again." };
         let command = match device.as_str() {
             "" => "journalctl -k -p err | tail -n 50".to_owned(),
             device => format!("journalctl -k --grep '{device}' | tail -n 50"),
         };
-        let text = format!("the kernel logged {article} {what}{of}{times}, the last: {last}");
-        finding.problem(error.severity, text, Advice::run(advice, command));
+        let subject = format!("{what}{of}{times}");
+        let text =
+            format!("the kernel logged {article} {}, the last: {last}", subject.trim_end_matches(','));
+        finding.problem(error.severity, text, Advice::run(error.advice(), command));
     }
     Some(lines.len())
 }

@@ -1,6 +1,12 @@
 //! disk-latency: do the disks keep up with what is asked of them.
 
-use crate::block::{DISKS, Disk, MOUNTS_OF_PROCESS, PARTITIONS, data_mount, stores_data};
+mod slowness;
+
+use self::slowness::{Slowness, WARN_AWAIT_MS, WARN_BUSY_PERCENT, slowness, told_below};
+use crate::block::{
+    DISKS, Disk, MAPPED, MODELS, MOUNTS_OF_PROCESS, PARTITIONS, REMOVABLE, SIZES, SLAVES, data_mount,
+    stores_data,
+};
 use crate::diskstats::{Pace, Work};
 use crate::host::{Host, IfAny};
 use crate::iggy::{self, DataDirectory};
@@ -21,6 +27,11 @@ pub const CHECK: Check = Check {
         Read::Sample("/proc/diskstats"),
         Read::Path(DISKS),
         Read::Path(PARTITIONS),
+        Read::Path(SLAVES),
+        Read::Path(MAPPED),
+        Read::Path(SIZES),
+        Read::Path(REMOVABLE),
+        Read::Path(MODELS),
         Read::Path("/sys/block/*/queue/scheduler"),
         Read::Path("/sys/block/*/queue/rotational"),
         Read::Path("/sys/block/*/queue/nr_requests"),
@@ -41,13 +52,6 @@ pub const CHECK: Check = Check {
     run,
 };
 
-const WARN_AWAIT_MS: f64 = 20.0;
-const FAIL_AWAIT_MS: f64 = 100.0;
-/// Fewer requests than this say little: one that met a sleeping disk would decide the average.
-const REQUESTS_TO_JUDGE: u64 = 10;
-/// A disk that is only slow answers something within this time.
-const STUCK_FAIL_SECONDS: f64 = 1.0;
-const WARN_BUSY_PERCENT: f64 = 90.0;
 const WARN_PRESSURE_PERCENT: f64 = 20.0;
 /// Bars that a chart carries, the slowest first: more cannot be read.
 const CHART_POINTS: usize = 64;
@@ -62,6 +66,7 @@ fn examine(host: &Host, data: Option<DataDirectory>) -> Result<Finding> {
     let schedulers = host.read_all("/sys/block/*/queue/scheduler")?;
     let rotational = host.read_all("/sys/block/*/queue/rotational")?;
     let depths = host.read_all("/sys/block/*/queue/nr_requests")?;
+    let models = host.read_all(MODELS).unwrap_or_default();
     let data_mount = match &data {
         Some(data) => host
             .read("/proc/self/mountinfo")
@@ -69,6 +74,10 @@ fn examine(host: &Host, data: Option<DataDirectory>) -> Result<Finding> {
         None => iggy::hidden_data_directory(host).map_or(Ok(None), Err),
     };
     let data_disk = data_mount.as_ref().ok().and_then(|mount| Disk::holding(&disks, mount.as_ref()?));
+
+    // What holds the data is the stack of disks, and each disk below it.
+    let data_bottoms: Vec<&Disk> = data_disk.map(|disk| disk.bottoms(&disks)).unwrap_or_default();
+    let data_stack: Vec<String> = data_disk.map(|disk| disk.stack(&disks)).unwrap_or_default();
 
     let before = Work::parse_all(&first);
     let mut measured: Vec<(String, Pace)> = Vec::new();
@@ -83,6 +92,7 @@ fn examine(host: &Host, data: Option<DataDirectory>) -> Result<Finding> {
         return Ok(Finding::skip("no disk here has ever been used"));
     }
     measured.sort_by(|(_, one), (_, other)| other.await_ms.total_cmp(&one.await_ms));
+    let told = |name: &str| told_below(&disks, &measured, name, seconds);
 
     let mut finding = Finding::new("");
     let columns = [
@@ -108,10 +118,10 @@ fn examine(host: &Host, data: Option<DataDirectory>) -> Result<Finding> {
 
     for (name, pace) in &measured {
         let disk = disks.iter().find(|disk| disk.name == *name);
-        let holds_data = disk.is_some() && data_disk == disk;
+        let holds_data = data_stack.contains(name);
         let value = |files| disk.and_then(|disk| disk.value(files));
         let rotates = value(&rotational).map(|value| value == "1");
-        let severity = judge(&mut finding, name, pace, holds_data, seconds);
+        let severity = judge(&mut finding, name, pace, holds_data, seconds, &told(name));
         let cells = [
             Value::Code(name.clone()),
             pace.reads.into(),
@@ -135,8 +145,8 @@ fn examine(host: &Host, data: Option<DataDirectory>) -> Result<Finding> {
             waits.point(name, [pace.await_ms]);
             busy.point(name, [pace.busy]);
         }
-        if holds_data && rotates == Some(true) {
-            judge_rotation(&mut finding, name, disk.is_some_and(Disk::is_virtual));
+        if rotates == Some(true) && disk.is_some_and(|disk| data_bottoms.contains(&disk)) {
+            judge_rotation(&mut finding, name, disk.is_some_and(|disk| disk.is_virtual(&models)));
         }
     }
     if let Err(error) = &data_mount {
@@ -146,15 +156,20 @@ fn examine(host: &Host, data: Option<DataDirectory>) -> Result<Finding> {
         );
     }
 
-    let (slowest, pace) = &measured[0];
-    let busiest = measured.iter().map(|(_, pace)| pace.busy).fold(0.0, f64::max);
-    finding.summary = format!(
-        "the slowest of {}, {slowest}, took {} ms for a request over {}; the busiest was {} % busy",
-        quantity::count(measured.len() as u64, "disk", "disks"),
-        quantity::number(pace.await_ms),
-        quantity::duration(seconds),
-        quantity::number(busiest),
-    );
+    // A stack shows the work of its disks again: it is counted only where none of them is.
+    let is_bottom = |name: &str| !disks.iter().any(|disk| disk.name == name && disk.is_stack());
+    let bottoms: Vec<&(String, Pace)> = measured.iter().filter(|(name, _)| is_bottom(name)).collect();
+    let counted = if bottoms.is_empty() { measured.iter().collect() } else { bottoms };
+    if let Some((slowest, pace)) = counted.first() {
+        let busiest = counted.iter().map(|(_, pace)| pace.busy).fold(0.0, f64::max);
+        finding.summary = format!(
+            "the slowest of {}, {slowest}, took {} ms for a request over {}; the busiest was {} % busy",
+            quantity::count(counted.len() as u64, "disk", "disks"),
+            quantity::number(pace.await_ms),
+            quantity::duration(seconds),
+            quantity::number(busiest),
+        );
+    }
     finding.show(Evidence::Series(waits));
     finding.show(Evidence::Series(busy));
     finding.show(Evidence::Table(table));
@@ -164,37 +179,47 @@ fn examine(host: &Host, data: Option<DataDirectory>) -> Result<Finding> {
     Ok(finding)
 }
 
-fn judge(finding: &mut Finding, name: &str, pace: &Pace, holds_data: bool, seconds: f64) -> Option<Verdict> {
+fn judge(
+    finding: &mut Finding,
+    name: &str,
+    pace: &Pace,
+    holds_data: bool,
+    seconds: f64,
+    told: &[(Slowness, Verdict)],
+) -> Option<Verdict> {
     let whose = if holds_data { ", which holds Iggy's data," } else { "" };
     let over = quantity::duration(seconds);
-    let advice = || Advice::run(CHECK.advice, "pidstat -d 1 5");
     let mut worst = None;
-    if pace.stuck {
-        let severity = if seconds >= STUCK_FAIL_SECONDS { Verdict::Fail } else { Verdict::Warn };
-        let text = format!(
-            "{name}{whose} completed nothing in {over} while {} waited",
-            quantity::count(pace.in_flight, "request", "requests")
-        );
-        let advice = Advice::run(
-            "See what the kernel says of the disk; it may be gone or failing.",
-            "dmesg | tail -n 50",
-        );
-        finding.problem(severity, text, advice);
-        return Some(severity);
-    }
-    if pace.requests >= REQUESTS_TO_JUDGE && pace.await_ms > WARN_AWAIT_MS {
-        let severity = if pace.await_ms > FAIL_AWAIT_MS { Verdict::Fail } else { Verdict::Warn };
-        let took = quantity::number(pace.await_ms);
-        finding.problem(
-            severity,
-            format!("{name}{whose} took {took} ms for a request, averaged over {} in {over}", pace.requests),
-            advice(),
-        );
+    for (slowness, severity) in slowness(pace, seconds) {
         worst = worst.max(Some(severity));
-    }
-    if pace.busy > WARN_BUSY_PERCENT {
-        finding.warn(format!("{name}{whose} was busy {} % of {over}", quantity::number(pace.busy)), advice());
-        worst = worst.max(Some(Verdict::Warn));
+        if told.iter().any(|(other, as_bad)| *other == slowness && *as_bad >= severity) {
+            continue;
+        }
+        let (text, advice) = match slowness {
+            Slowness::Stuck => (
+                format!(
+                    "{name}{whose} completed nothing in {over} while {} waited",
+                    quantity::count(pace.in_flight, "request", "requests")
+                ),
+                Advice::run(
+                    "See what the kernel says of the disk; it may be gone or failing.",
+                    "dmesg | tail -n 50",
+                ),
+            ),
+            Slowness::Slow => (
+                format!(
+                    "{name}{whose} took {} ms for a request, averaged over {} in {over}",
+                    quantity::number(pace.await_ms),
+                    pace.requests
+                ),
+                Advice::run(CHECK.advice, "pidstat -d 1 5"),
+            ),
+            Slowness::Busy => (
+                format!("{name}{whose} was busy {} % of {over}", quantity::number(pace.busy)),
+                Advice::run(CHECK.advice, "pidstat -d 1 5"),
+            ),
+        };
+        finding.problem(severity, text, advice);
     }
     worst
 }
@@ -337,6 +362,33 @@ mod tests {
             texts(&finding),
             ["every task that had work waited for I/O during 25.5 % of the last 10 s"]
         );
+    }
+
+    #[test]
+    fn a_volume_on_a_slow_disk_is_told_once_and_the_disk_below_is_the_datas() {
+        let line = |number: u32, name: &str, requests: u64, ms: u64| {
+            format!("253 {number} {name} 10 0 80 5 {requests} 0 {} {ms} 0 {ms} 0 0 0 0 0 0 0\n", requests * 8)
+        };
+        let lines = |requests, ms| line(0, "dm-0", requests, ms) + &line(1, "sda", requests, ms);
+        let host = Recorded::complete()
+            .sample("/proc/diskstats", &lines(100, 100), &lines(120, 1100), 1.0)
+            .file("/sys/block/sda/dev", "8:0\n")
+            .file("/sys/block/sda/queue/rotational", "1\n")
+            .file("/sys/block/sda/device/model", "QEMU HARDDISK   \n")
+            .file("/sys/block/dm-0/dev", "253:0\n")
+            .file("/sys/block/dm-0/queue/rotational", "1\n")
+            .file("/sys/block/dm-0/slaves/sda/dev", "8:0\n")
+            .file("/proc/self/mountinfo", "22 20 253:0 / /var/lib/iggy rw - ext4 /dev/mapper/vg-data rw\n");
+        let finding = examined(host);
+        assert_eq!(
+            texts(&finding),
+            [
+                "sda, which holds Iggy's data, took 50 ms for a request, averaged over 20 in 1 s",
+                "sda, which holds Iggy's data, was busy 100 % of 1 s",
+                "sda, which holds Iggy's data, says it rotates; virtual disks often say so without",
+            ]
+        );
+        assert!(finding.summary.starts_with("the slowest of 1 disk, sda, took 50 ms"), "{}", finding.summary);
     }
 
     #[test]

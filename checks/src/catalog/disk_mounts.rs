@@ -1,12 +1,15 @@
 //! disk-mounts: does the data directory lie on a filesystem that keeps it, mounted as it should be.
 
+mod fstab;
+
+use self::fstab::Fstab;
 use crate::block::{
     DISKS, Disk, MAPPED, MOUNTS_OF_PROCESS, PARTITIONS, REMOVABLE, SIZES, SLAVES, data_mount,
 };
 use crate::filesystems::{Kind, distinct};
 use crate::host::{Cause, Host, IfAny};
 use crate::iggy::{self, DataDirectory};
-use crate::proc::{Mount, unescape};
+use crate::proc::Mount;
 use crate::{
     Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Table, Value, Verdict, quoted,
 };
@@ -261,28 +264,6 @@ fn after_an_error(mount: &Mount) -> Advice {
         "Find the error in the kernel log, check the filesystem while it is unmounted, then mount it again.",
         format!("dmesg --level=emerg,alert,crit,err | tail -n 50; findmnt {}", quoted(&mount.point)),
     )
-}
-
-/// Mount points of /etc/fstab with their options (fstab(5)).
-#[derive(Default)]
-struct Fstab {
-    rows: Vec<(String, String)>,
-}
-
-impl Fstab {
-    fn parse(text: &str) -> Fstab {
-        let rows = text.lines().filter(|line| !line.trim_start().starts_with('#')).filter_map(|line| {
-            let mut words = line.split_ascii_whitespace().skip(1);
-            let point = unescape(words.next()?);
-            let point = if point.len() > 1 { point.trim_end_matches('/').to_owned() } else { point };
-            Some((point, words.nth(1).unwrap_or("defaults").to_owned()))
-        });
-        Fstab { rows: rows.collect() }
-    }
-
-    fn options(&self, point: &str) -> Option<&str> {
-        self.rows.iter().find(|(other, _)| other == point).map(|(_, options)| options.as_str())
-    }
 }
 
 #[cfg(test)]

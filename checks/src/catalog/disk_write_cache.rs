@@ -1,6 +1,8 @@
 //! disk-write-cache: is what fsync says on the disk really on the disk.
 
-use crate::block::{DISKS, Disk, MOUNTS_OF_PROCESS, PARTITIONS, data_mount};
+use crate::block::{
+    DISKS, Disk, MAPPED, MODELS, MOUNTS_OF_PROCESS, PARTITIONS, REMOVABLE, SIZES, SLAVES, data_mount,
+};
 use crate::filesystems::distinct;
 use crate::host::Host;
 use crate::iggy::{self, DataDirectory};
@@ -17,6 +19,11 @@ pub const CHECK: Check = Check {
     reads: &[
         Read::Path(DISKS),
         Read::Path(PARTITIONS),
+        Read::Path(SLAVES),
+        Read::Path(MAPPED),
+        Read::Path(SIZES),
+        Read::Path(REMOVABLE),
+        Read::Path(MODELS),
         Read::Path("/sys/block/*/queue/write_cache"),
         Read::Path("/sys/block/*/queue/fua"),
         Read::Path("/sys/block/*/device/scsi_disk/*/cache_type"),
@@ -25,7 +32,8 @@ pub const CHECK: Check = Check {
         Read::Iggy,
     ],
     thresholds: &[
-        "warns when barriers are off on the data filesystem, or the kernel does not flush a disk that caches writes",
+        "warns when barriers are off on the data filesystem, or the kernel does not flush a data disk that caches writes",
+        "notes a disk that it does not flush and that holds no data of Iggy",
         "notes a data disk (any disk, when the data directory is not known) with a volatile write cache",
     ],
     advice: "Keep barriers on; use disks with power-loss protection where a power cut may not cost messages.",
@@ -48,16 +56,19 @@ fn examine(host: &Host, data: Option<DataDirectory>) -> Result<Finding> {
     let mounts = Mount::parse_all(&host.read("/proc/self/mountinfo")?);
     let data_mount = data.and_then(|data| data_mount(host, &data, &mounts).ok().flatten());
     let data_disk = data_mount.as_ref().and_then(|mount| Disk::holding(&disks, mount));
+    // The caches are those of the disks below a stack.
+    let data_bottoms: Vec<&Disk> = data_disk.map(|disk| disk.bottoms(&disks)).unwrap_or_default();
+    let models = host.read_all(MODELS).unwrap_or_default();
 
     let mut finding = Finding::new("");
     let mut table =
         Table::new("Disks", ["disk", "kernel treats it as", "disk says", "forced unit access", "holds"]);
     let (mut known, mut volatile) = (0, Vec::new());
-    for disk in &disks {
+    for disk in disks.iter().filter(|disk| !disk.is_stack()) {
         let Some(cache) = disk.value(&caches) else { continue };
         known += 1;
         let says = disk.value(&own);
-        let holds_data = data_disk == Some(disk);
+        let holds_data = data_bottoms.contains(&disk);
         let unflushed = cache == "write through" && says.is_some_and(|says| says.starts_with("write back"));
         let volatile_data = cache == "write back" && (holds_data || data_disk.is_none());
         let cells = [
@@ -68,15 +79,17 @@ fn examine(host: &Host, data: Option<DataDirectory>) -> Result<Finding> {
             if holds_data { "Iggy's data".into() } else { Value::Nothing },
         ];
         if unflushed {
-            table.marked_row(Verdict::Warn, cells);
+            let severity = if holds_data || data_disk.is_none() { Verdict::Warn } else { Verdict::Note };
+            table.marked_row(severity, cells);
+            let whose = if holds_data { ", which holds Iggy's data," } else { "" };
             let text = format!(
-                "{} caches writes (write back) and the kernel never flushes it (write through)",
+                "{}{whose} caches writes (write back) and the kernel never flushes it (write through)",
                 disk.name
             );
             let command =
                 format!("echo 'write back' > /sys/block/{}/queue/write_cache", disk.name.replace('/', "!"));
-            finding
-                .warn(text, Advice::run("Let the kernel flush it, unless its cache has a battery.", command));
+            let advice = "Let the kernel flush it, unless its cache has a battery.";
+            finding.problem(severity, text, Advice::run(advice, command));
         } else if volatile_data {
             table.marked_row(Verdict::Note, cells);
             volatile.push(disk);
@@ -90,7 +103,7 @@ fn examine(host: &Host, data: Option<DataDirectory>) -> Result<Finding> {
 
     if !volatile.is_empty() {
         let names: Vec<&str> = volatile.iter().map(|disk| disk.name.as_str()).collect();
-        let advice = if volatile.iter().all(|disk| disk.is_virtual()) {
+        let advice = if volatile.iter().all(|disk| disk.is_virtual(&models)) {
             "Nothing to do if the hypervisor honours flushes; ask whoever runs it whether it caches writes (cache=unsafe)."
         } else {
             "Flushes make this safe but slow; disks with power-loss protection report write through."
@@ -116,13 +129,17 @@ fn examine(host: &Host, data: Option<DataDirectory>) -> Result<Finding> {
             Advice::run(advice, format!("mount -o remount,barrier=1 {}", quoted(&mount.point))),
         );
     }
-    let which = match data_disk {
-        Some(disk) => {
-            format!("Iggy's data is on {} ({})", disk.name, disk.value(&caches).unwrap_or("unknown"))
+    let which = match &data_bottoms[..] {
+        [] => "the disk of Iggy's data is not known".to_owned(),
+        bottoms => {
+            let each = bottoms.iter().map(|disk| {
+                format!("{} ({})", disk.name, disk.value(&caches).unwrap_or("it does not say how it caches"))
+            });
+            format!("Iggy's data is on {}", each.collect::<Vec<_>>().join(", "))
         }
-        None => "the disk of Iggy's data is not known".to_owned(),
     };
-    let back = disks.iter().filter(|disk| disk.value(&caches) == Some("write back")).count();
+    let is_back = |disk: &&Disk| !disk.is_stack() && disk.value(&caches) == Some("write back");
+    let back = disks.iter().filter(is_back).count();
     finding.summary = format!("{which}; {back} of {known} disks cache writes");
     finding.show(Evidence::Table(table));
     Ok(finding)
@@ -170,7 +187,22 @@ mod tests {
         let path = "/sys/block/sda/device/scsi_disk/0:0:0:0/cache_type";
         let finding = examined(with("write through\n", "rw").file(path, "write back\n"));
         assert_eq!(finding.verdict(), Verdict::Warn);
-        let text = "sda caches writes (write back) and the kernel never flushes it (write through)";
+        let text = "sda, which holds Iggy's data, caches writes (write back) and the kernel never flushes it (write through)";
+        assert_eq!(finding.problems[0].text, text);
+    }
+
+    #[test]
+    fn the_cache_of_a_volume_is_that_of_the_disk_below_and_counts_once() {
+        let host = Recorded::complete()
+            .file("/proc/self/mountinfo", "22 20 253:0 / /var/lib/iggy rw - ext4 /dev/mapper/vg-data rw\n")
+            .file("/sys/block/sda/dev", "8:0\n")
+            .file("/sys/block/sda/queue/write_cache", "write back\n")
+            .file("/sys/block/dm-0/dev", "253:0\n")
+            .file("/sys/block/dm-0/queue/write_cache", "write back\n")
+            .file("/sys/block/dm-0/slaves/sda/dev", "8:0\n");
+        let finding = examined(host);
+        assert_eq!(finding.summary, "Iggy's data is on sda (write back); 1 of 1 disks cache writes");
+        let text = "sda caches writes in volatile memory: what is not flushed is lost in a power cut";
         assert_eq!(finding.problems[0].text, text);
     }
 
