@@ -126,6 +126,11 @@ fn bottoms(disks: &[Disk]) -> BTreeMap<String, Vec<String>> {
         for name in disk.names() {
             all.insert(name, below.clone());
         }
+        // The kernel's log names the controller `nvme0` of `nvme0n1`, too.
+        if let Some((controller, _)) = disk.name.rsplit_once('n').filter(|(name, _)| name.starts_with("nvme"))
+        {
+            all.entry(controller.to_owned()).or_insert_with(Vec::new).extend(below);
+        }
     }
     all
 }

@@ -105,14 +105,17 @@ impl Mount {
             // NTFS and exFAT by FUSE are `fuseblk` and lie on a disk.
             "fuse" => Kind::Process,
             _ if name.starts_with("fuse.") => Kind::Process,
-            // `host:/path` and `//host/share`, whatever the type is called.
-            _ if self.device.starts_with("0:")
-                && (self.source.contains(":/") || self.source.starts_with("//")) =>
-            {
-                Kind::Network
-            }
+            _ if self.is_of_another_host() => Kind::Network,
             _ => Kind::Disk,
         }
+    }
+
+    /// `host:/path` and `//host/share`, whatever the type is called; a set of devices has colons, too.
+    fn is_of_another_host(&self) -> bool {
+        let source = self.source.as_str();
+        self.device.starts_with("0:")
+            && !source.starts_with("/dev/")
+            && (source.contains(":/") || source.starts_with("//"))
     }
 
     /// Whether it stores data: neither a view of the kernel nor an image.
@@ -125,8 +128,9 @@ impl Mount {
     /// A FUSE filesystem without `allow_other` lets in nobody but the user who mounted it, not even root
     /// (mount.fuse3(8)).
     pub fn is_private(&self) -> bool {
-        let has = |name: &str| self.super_options.split(',').any(|option| option.starts_with(name));
-        self.filesystem.starts_with("fuse") && has("user_id=") && !self.has_option("allow_other")
+        let mut options = self.super_options.split(',');
+        let is_of_a_user = options.any(|option| option.starts_with("user_id=") && option != "user_id=0");
+        self.filesystem.starts_with("fuse") && is_of_a_user && !self.has_option("allow_other")
     }
 
     /// Where an overlay keeps what is written to it. One without is read-only.
@@ -355,6 +359,16 @@ mod tests {
         let container = "1 0 0:60 / / rw - overlay overlay rw,lowerdir=/l,upperdir=/var/lib/docker/overlay2/a/diff\n\
              2 1 8:1 / /var/lib/iggy rw - ext4 /dev/sda1 rw\n3 1 8:2 / /var/lib rw - ext4 /dev/sda2 rw\n";
         assert_eq!(points(container), ["/", "/var/lib/iggy", "/var/lib"]);
+    }
+
+    #[test]
+    fn what_comes_from_another_host_is_known_by_its_source() {
+        let kind = |text: &str| Mount::parse_all(&format!("1 0 {text} rw\n"))[0].kind();
+        assert_eq!(kind("0:50 / /mnt rw - newnetfs host:/share"), Kind::Network);
+        assert_eq!(kind("0:50 / /mnt rw - bcachefs /dev/sda:/dev/sdb"), Kind::Disk);
+        assert_eq!(kind("0:50 / /mnt rw - zfs tank/iggy"), Kind::Disk);
+        assert_eq!(kind("0:50 / /mnt rw - fuse.portal portal"), Kind::Process);
+        assert_eq!(kind("8:1 / /mnt rw - fuseblk /dev/sda1"), Kind::Disk);
     }
 
     #[test]

@@ -175,6 +175,7 @@ const SIGNS: &[Sign] = &[
     sign(&["device-mapper: integrity: ", "failed"], After("integrity: "), Fail, IO),
     sign(&["device-mapper: verity: ", "corrupted"], After("verity: "), Fail, IO),
     // Caches, copies over the network, controllers, network filesystems.
+    sign(&["bcache: register_bcache()"], Nowhere, Pass, "cache error"),
     sign(&["bcache: ", "recovering"], Nowhere, Warn, "cache error"),
     sign(&["bcache: ", "error"], Nowhere, Fail, "cache error"),
     sign(&["drbd", "Split-Brain detected"], After("drbd "), Fail, ARRAY),

@@ -150,10 +150,10 @@ fn summary(
     if !copies.sets.is_empty() {
         looked.push(quantity::count(copies.sets.len() as u64, "set of copies", "sets of copies"));
     }
-    match looked.is_empty() {
-        true => format!("nothing could be asked of {on}"),
-        false => format!("no fault of {on} in {}", looked.join(", ")),
+    if looked.is_empty() {
+        return format!("nothing could be asked of {on}");
     }
+    format!("no fault of {on} in {}", looked.join(", "))
 }
 
 fn judge_copies(finding: &mut Finding, table: &mut Table, one: &Copies, roles: &Roles) {
@@ -288,8 +288,7 @@ fn judge_kernel_log(host: &Host, finding: &mut Finding, roles: &Roles) -> Option
             device => format!("journalctl -k --grep '{device}' | tail -n 50"),
         };
         let subject = format!("{what}{of}{times}");
-        let text =
-            format!("the kernel logged {article} {}, the last: {last}", subject.trim_end_matches(','));
+        let text = format!("the kernel logged {article} {}, the last: {last}", subject.trim_end_matches(','));
         finding.problem(error.severity, text, Advice::run(error.advice(), command));
     }
     Some(lines.len())

@@ -79,12 +79,14 @@ fn raid(words: &[&str]) -> Option<Fault> {
     let [level, _, health, synced, ..] = words else { return None };
     let lost = health.matches(['D', '-']).count();
     let is_synced = synced.split_once('/').is_none_or(|(done, all)| done == all);
-    match () {
-        () if lost > 0 && level.starts_with("raid0") || lost == health.len() => Some(Fault::Broken),
-        () if lost > 0 => Some(Fault::Degraded),
-        () if health.contains('a') || !is_synced => Some(Fault::Recovering),
-        () => None,
+    let is_striped = level.starts_with("raid0");
+    if lost == health.len() || lost > 0 && is_striped {
+        return Some(Fault::Broken);
     }
+    if lost > 0 {
+        return Some(Fault::Degraded);
+    }
+    (health.contains('a') || !is_synced).then_some(Fault::Recovering)
 }
 
 /// `<devices> <device>… <synced>/<all> 1 <health> …`: any letter but `A` is a leg that failed.

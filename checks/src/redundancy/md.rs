@@ -55,7 +55,7 @@ fn array(name: &str, header: &str, body: &[&str]) -> Copies {
             .next()?;
         // `recovery = 12.6%`, `resync=PENDING`.
         let words = rest.split_ascii_whitespace().take(3).collect::<Vec<_>>();
-        let words = if words.get(1) == Some(&"=") { words.join(" ") } else { words.first()?.to_string() };
+        let words = if words.get(1) == Some(&"=") { words.join(" ") } else { (*words.first()?).to_owned() };
         Some((action, words))
     });
     if let Some((_, words)) = &action {
