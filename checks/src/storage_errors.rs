@@ -187,8 +187,8 @@ const SIGNS: &[Sign] = &[
     sign(&["aacraid: Host adapter is dead"], Nowhere, Fail, LINK),
     sign(&["mpt", "fault_state("], First, Fail, LINK),
     sign(&["nfs: server ", " OK"], After("nfs: server "), Pass, OVER),
-    sign(&["nfs: server ", "not responding"], After("nfs: server "), Warn, "silent server"),
-    sign(&["CIFS: ", "has not responded"], Nowhere, Warn, "silent server"),
+    sign(&["nfs: server ", "not responding"], After("nfs: server "), Warn, "missing answer"),
+    sign(&["CIFS: ", "has not responded"], Nowhere, Warn, "missing answer"),
     // Last, for drivers that are not known here.
     sign(&["Remounting filesystem read-only"], Nowhere, Fail, FILESYSTEM),
     sign(&["I/O error"], Nowhere, Warn, IO),
@@ -206,7 +206,7 @@ impl StorageError {
             }
             "full snapshot" => "Remove the snapshot and make the next one larger.",
             "lost path" => "Check the cable, the port and the switch of the path that failed.",
-            "silent server" => "Check that the server answers and the network to it.",
+            "missing answer" => "Check that the server answers and the network to it.",
             "refused discard" | "refused zeroing" => {
                 "No data was lost: the device does not take this command. Mount without discard, or ignore it."
             }
