@@ -14,14 +14,8 @@ fn texts(check: &CheckReport) -> Vec<&str> {
 }
 
 fn kernel_log(lines: &[&str]) -> Value {
-    let lines: Vec<Value> = (0..)
-        .zip(lines)
-        .map(|(at, text)| {
-            json!({"at_us": 1_795_260_000_000_000_i64 + at, "level": "error", "origin": "kernel", "text": text})
-        })
-        .collect();
-    json!({"request": {"ask": "kernel_log"},
-        "answer": {"is": "log", "lines": lines, "cut": false, "source": "journal, kernel messages"}})
+    let line = |(at, text): (i64, &&str)| json!({"at_us": 1_795_260_000_000_000_i64 + at, "level": "error", "origin": "kernel", "text": text});
+    (0..).zip(lines).map(line).collect()
 }
 
 fn space(path: &str, size: u64, free: u64) -> Value {
@@ -30,7 +24,8 @@ fn space(path: &str, size: u64, free: u64) -> Value {
 }
 
 fn logged(lines: &[&str]) -> [CheckReport; 2] {
-    let host = ChangedHost::of(BASE).answer("fact/kernel-log.json", &kernel_log(lines));
+    let host = ChangedHost::of(BASE)
+        .edit("fact/kernel-log.json", |answer| answer["answer"]["lines"] = kernel_log(lines));
     ["kernel-log", "disk-health"].map(|id| host.judge(id))
 }
 
@@ -94,4 +89,11 @@ fn both_readers_of_the_kernels_log_say_the_same_of_storage() {
         discard[0]
     );
     assert_eq!(texts(&checks[1]), [text]);
+}
+
+#[test]
+fn nothing_is_said_to_be_without_fault_that_was_not_looked_at() {
+    let host = ChangedHost::of(BASE).without(".host/fact/kernel-log.json");
+    let check = host.judge("disk-health");
+    assert_eq!((check.outcome, check.summary.as_str()), (Outcome::Note, "nothing could be asked of 2 disks"));
 }
