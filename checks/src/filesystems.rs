@@ -216,7 +216,7 @@ pub fn measure<'a, E>(
     let (mut measured, mut failed) = (Vec::new(), Vec::new());
     for mut group in groups(mounts) {
         let is_data = |mount: &&Mount| data.is_some_and(|data| data.device == mount.device);
-        let holds_data = group.iter().any(|mount| is_data(mount));
+        let holds_data = group.iter().any(is_data);
         // An overlay folded into a group lies on the kind of the first.
         if !group.first().is_some_and(|mount| wanted(mount.kind())) {
             continue;

@@ -7,12 +7,15 @@ use super::{Copies, Fault};
 /// The drivers of the hosts of the SCSI layer.
 pub const HOSTS: &str = "/sys/class/scsi_host/*/proc_name";
 
+/// What reads the text that a tool prints.
+type Reader = fn(&str) -> Vec<Copies>;
+
 /// A family of controllers and the commands that can ask one.
 pub struct Family {
     /// As in [`HOSTS`].
     drivers: &'static [&'static str],
     /// Rows of the command table, the best first, with the reader of what they print.
-    pub commands: &'static [(&'static str, fn(&str) -> Vec<Copies>)],
+    pub commands: &'static [(&'static str, Reader)],
     /// The tools, for a person.
     pub tools: &'static str,
 }
