@@ -15,3 +15,4 @@ pub mod supervisor;
 pub mod systemd;
 pub mod tasks;
 pub mod tls;
+pub mod user_view;

@@ -14,6 +14,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use nix::sys::stat::{Mode, SFlag, mknod};
 use warden::gentle;
 use warden::snapshot::archive::{self, INVENTORY, Inventory, Mask, Plan, Reason, Signs, Taking};
+use warden::user_view::Directory;
 use warden::snapshot::redact::Redactor;
 
 use crate::support::resident;
@@ -62,7 +63,7 @@ fn pack(root: &Path, budget: u64) -> (Inventory, Vec<u8>) {
 }
 
 fn plan(root: &Path, budget: u64, at: i64) -> Plan {
-    Plan::new(root, budget, at, Taking::default(), &Signs::default()).unwrap()
+    Plan::new(Directory::open(root).unwrap(), budget, at, Taking::default(), &Signs::default()).unwrap()
 }
 
 fn write(plan: Plan) -> (Inventory, Vec<u8>) {

@@ -125,7 +125,7 @@ pub enum Read {
 impl Read {
     /// Whether `request` is covered by this declaration.
     pub fn covers(&self, request: &Request) -> bool {
-        match (self, request) {
+        match (self, request.plain()) {
             (
                 Read::Path(pattern),
                 Request::File { path }

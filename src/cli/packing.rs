@@ -103,7 +103,8 @@ impl Arguments {
              one of them out"
         );
         if let Some(path) = &self.iggy_data {
-            return Ok(Some(Place { path: path.clone(), found_by: "--iggy-data".to_owned() }));
+            let found_by = "--iggy-data".to_owned();
+            return Ok(Some(Place { path: path.clone(), found_by, rights: None }));
         }
         let is_asked_for = self.include_iggy || self.inspect.is_some_and(|depth| depth != Depth::Off);
         if !is_asked_for || is_recorded {
@@ -112,7 +113,7 @@ impl Arguments {
         let found = watch
             .while_asking("where Iggy keeps its data", crate::snapshot::data_directory)?
             .context("no data directory of Iggy was found; name it with --iggy-data DIR")?;
-        Ok(Some(Place { path: PathBuf::from(found.path), found_by: found.found_by }))
+        Ok(Some(found))
     }
 
     /// For `--plan`: what is looked into and packed, where it was found, and how large it can get.
@@ -135,10 +136,10 @@ impl Arguments {
     }
 
     fn packed(&self, place: &Place, anonymous: bool, watch: &Watch) -> anyhow::Result<(String, u64)> {
-        let Place { path, found_by } = place;
+        let Place { path, found_by, .. } = place;
         let taking = taking(anonymous)?;
         let plan =
-            watch.while_reading(path, || Plan::new(path, self.iggy_budget, 0, taking, watch.signs()))?;
+            watch.while_reading(path, || Plan::new(place.open()?, self.iggy_budget, 0, taking, watch.signs()))?;
         let (taken, left_out) = plan.tallies();
         let text = format!(
             "{} (by {}): {} with {}; {} with {} would stay behind",
@@ -156,18 +157,19 @@ impl Arguments {
     pub fn write(
         &self,
         snapshot: &mut Snapshot,
-        data: &Path,
+        place: &Place,
         seal: &Seal,
         path: &Path,
         progress: &Progress,
         watch: &Watch,
     ) -> anyhow::Result<(u64, Inventory)> {
+        let data = &place.path;
         // The host is diagnosed; all that follows has time.
         gentle::step_back_as_session();
         let taking = taking(snapshot.anonymizer.is_some())?;
         let at = snapshot.clock.seconds();
         let plan =
-            watch.while_reading(data, || Plan::new(data, self.iggy_budget, at, taking, watch.signs()))?;
+            watch.while_reading(data, || Plan::new(place.open()?, self.iggy_budget, at, taking, watch.signs()))?;
         let folder = output::folder_of(path).to_owned();
         ensure!(
             archive::room(&folder).is_none_or(|room| room >= archive::LEAST_ROOM),
@@ -238,7 +240,7 @@ fn inspected(
             "every byte of each segment",
             watch
                 .while_reading(&place.path, || {
-                    Plan::new(&place.path, u64::MAX, 0, Taking::default(), watch.signs())
+                    Plan::new(place.open()?, u64::MAX, 0, Taking::default(), watch.signs())
                 })?
                 .tallies()
                 .0

@@ -182,7 +182,7 @@ fn diagnose(arguments: &Arguments, selection: Selection, watch: &Watch) -> anyho
     };
     let mut snapshot = collect(&order, &mut |event| progress.observe(event))?;
     progress.say("writing the report");
-    let packed = data.filter(|_| arguments.packing.wanted()).map(|data| (&arguments.packing, data.path));
+    let packed = data.filter(|_| arguments.packing.wanted()).map(|data| (&arguments.packing, data));
     let written = write(&mut snapshot, &seal, &destination, packed, &progress, watch);
     progress.finish();
     let written = written?;

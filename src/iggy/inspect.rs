@@ -35,12 +35,14 @@ pub struct Order<'a> {
     pub until: Option<Instant>,
     /// Files and folders that are looked at.
     pub entries: usize,
+    /// The directory at `path`, where it is open already.
+    pub folder: Option<&'a Directory>,
 }
 
 impl<'a> Order<'a> {
     /// Without a limit of time, and with the largest of all others.
     pub fn new(path: &'a Path, mode: Mode) -> Order<'a> {
-        Order { path, mode, until: None, entries: ENTRIES }
+        Order { path, mode, until: None, entries: ENTRIES, folder: None }
     }
 }
 
@@ -55,7 +57,11 @@ pub struct Progress {
 /// scan by false; what was found until then is returned.
 pub fn inspect(order: Order<'_>, observe: &(dyn Fn(Progress) -> bool + Sync)) -> anyhow::Result<Inspection> {
     let began = Instant::now();
-    let tree = Tree::open(order.path, Limits { entries: order.entries, until: order.until })?;
+    let limits = Limits { entries: order.entries, until: order.until };
+    let tree = match order.folder {
+        None => Tree::open(order.path, limits)?,
+        Some(folder) => Tree::of(folder.try_clone()?, limits),
+    };
     let mut layout = Layout::default();
     let listing = tree.list(&mut |entry| layout.add(&entry))?;
     let layout = layout.ready();

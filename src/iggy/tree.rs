@@ -6,12 +6,13 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
-use cap_std::ambient_authority;
-use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _};
+use cap_std::fs::Dir;
+use rustix::fs::OFlags;
 
 use super::archive::Archive;
 use super::window::Source;
 use crate::gentle::Gentle;
+use crate::user_view::Directory;
 
 /// Files and folders that are listed. A partition has five or more; a segment takes some 300 B until all is told.
 pub const ENTRIES: usize = 400_000;
@@ -74,7 +75,7 @@ pub struct Tree {
 }
 
 enum Root {
-    Folder(Dir),
+    Folder(Directory),
     Archive(Box<Archive>),
 }
 
@@ -84,12 +85,16 @@ impl Tree {
         let shown = path.display();
         let metadata = std::fs::metadata(path).with_context(|| format!("cannot open {shown}"))?;
         if metadata.is_dir() {
-            let folder = Dir::open_ambient_dir(path, ambient_authority())
-                .with_context(|| format!("cannot open {shown}"))?;
-            return Ok(Tree { root: Root::Folder(folder), limits });
+            let folder = Directory::open(path).with_context(|| format!("cannot open {shown}"))?;
+            return Ok(Tree::of(folder, limits));
         }
         ensure!(metadata.is_file(), "{shown} is neither a folder nor an archive");
         Ok(Tree { root: Root::Archive(Box::new(Archive::open(path)?)), limits })
+    }
+
+    /// A data directory that is open already.
+    pub const fn of(folder: Directory, limits: Limits) -> Tree {
+        Tree { root: Root::Folder(folder), limits }
     }
 
     /// An archive may have been made without some files; a folder is all there is.
@@ -101,7 +106,10 @@ impl Tree {
     pub fn list(&self, see: &mut dyn FnMut(Entry)) -> anyhow::Result<Listing> {
         let mut listing = Listing::default();
         match &self.root {
-            Root::Folder(root) => walk(root, Path::new(""), 0, self.limits, &mut listing, see),
+            Root::Folder(root) => {
+                root.may_list(root.dir())?;
+                walk(root, root.dir(), Path::new(""), 0, self.limits, &mut listing, see);
+            }
             Root::Archive(archive) => archive.list(self.limits, &mut listing, see)?,
         }
         listing.closed.sort_by(|(one, _), (other, _)| one.cmp(other));
@@ -123,10 +131,7 @@ impl Tree {
         match (&self.root, entry.member) {
             (Root::Folder(root), None) => {
                 // Not waiting for a writer, should it have become a fifo since it was listed.
-                let flags = (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits();
-                let mut options = OpenOptions::new();
-                options.read(true).custom_flags(i32::try_from(flags).unwrap_or_default());
-                let file = root.open_with(&entry.path, &options)?.into_std();
+                let file = root.open_file(Path::new(&entry.path), OFlags::empty())?;
                 let metadata = file.metadata()?;
                 if !metadata.is_file() {
                     return Err(io::Error::other("this is no ordinary file any more"));
@@ -156,6 +161,7 @@ impl Tree {
 }
 
 fn walk(
+    root: &Directory,
     folder: &Dir,
     prefix: &Path,
     depth: usize,
@@ -205,8 +211,8 @@ fn walk(
             listing.is_cut = true;
             continue;
         }
-        match entry.open_dir() {
-            Ok(folder) => walk(&folder, &path, depth + 1, limits, listing, see),
+        match entry.open_dir().and_then(|folder| root.may_list(&folder).map(|()| folder)) {
+            Ok(folder) => walk(root, &folder, &path, depth + 1, limits, listing, see),
             Err(error) => listing.closed.push((shown(&path), error)),
         }
     }

@@ -1,6 +1,5 @@
 //! Looks into Iggy's data directory for a report, within its limits and without being felt.
 
-use std::path::PathBuf;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -32,7 +31,7 @@ pub fn look(
     let shown = if is_recorded { IGGY.to_owned() } else { place.path.display().to_string() };
     let masked = |text: &str| redactor.redact(Shape::Plain, text).into_owned();
     let (shown, found_by) = (masked(&shown), masked(&place.found_by));
-    let mut told = match inspected(place.path, mode, began + limit(mode), observe) {
+    let mut told = match inspected(place, mode, began + limit(mode), observe) {
         Ok(inspection) => {
             let inspection = mask(inspection.shortened(), &shown, redactor);
             DataDirectory::inspected(shown, found_by, inspection)
@@ -68,25 +67,25 @@ fn place(order: &Order, kind: SourceKind, host: &Host) -> Option<Place> {
     match (kind, &order.recording) {
         (SourceKind::Live, _) => {
             let found = warden_checks::iggy::data_directory(host)?;
-            Some(Place { path: PathBuf::from(found.path), found_by: found.found_by })
+            Some(Place::of(found, host))
         }
         // What a recording says of its host's paths means nothing here.
         (SourceKind::Recording, None) => None,
         (SourceKind::Recording, Some(path)) => {
             let beside = path.join(IGGY);
             if beside.is_file() {
-                return Some(Place { path: beside, found_by: "the recording".to_owned() });
+                return Some(Place { path: beside, found_by: "the recording".to_owned(), rights: None });
             }
             let archive = open_archive(std::fs::File::open(path).ok()?).ok()?;
             archive.index_for_name(IGGY)?;
-            Some(Place { path: path.clone(), found_by: "the recording".to_owned() })
+            Some(Place { path: path.clone(), found_by: "the recording".to_owned(), rights: None })
         }
     }
 }
 
 /// In a thread of its own, which is left behind if the kernel does not give it back.
 fn inspected(
-    path: PathBuf,
+    place: Place,
     mode: Mode,
     until: Instant,
     observe: &mut dyn FnMut(Event),
@@ -100,12 +99,17 @@ fn inspected(
         if mode != Mode::None {
             gentle::step_back_as_session();
         }
-        let order = iggy::Order {
-            until: Some(until),
-            entries: config::INSPECT_ENTRIES,
-            ..iggy::Order::new(&path, mode)
+        let inspect = || {
+            let folder = if place.path.is_file() { None } else { Some(place.open()?) };
+            let order = iggy::Order {
+                until: Some(until),
+                entries: config::INSPECT_ENTRIES,
+                folder: folder.as_ref(),
+                ..iggy::Order::new(&place.path, mode)
+            };
+            iggy::inspect(order, &|progress| sender.send(Word::Progress(progress)).is_ok())
         };
-        let done = iggy::inspect(order, &|progress| sender.send(Word::Progress(progress)).is_ok());
+        let done = inspect();
         let _ = sender.send(Word::Done(done.map(Box::new)));
     };
     let named = std::thread::Builder::new().name(format!("{THREAD_PREFIX}{}", super::report::DATA_DIRECTORY));

@@ -23,12 +23,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use warden_checks::host::IfAny;
-use warden_checks::host::{Answer, Cause, Clock, Request, STATE_DIRECTORY, Settings, Source};
+use warden_checks::host::{Answer, Cause, Clock, Request, Rights, STATE_DIRECTORY, Settings, Source};
 use warden_checks::iggy::{self, DataDirectory};
 use warden_checks::{Check, Host, Read, proc};
 
 use crate::config;
 use crate::iggy::report::Mode;
+use crate::user_view::Directory;
 use host::live::{Live, Secret};
 use host::{Recording, folder};
 use redact::{Anonymizer, Known, Redactor};
@@ -64,6 +65,26 @@ pub struct Place {
     pub path: PathBuf,
     /// By what it was found.
     pub found_by: String,
+    /// With whose rights it is read; `None`: with those of the user that it belongs to.
+    pub rights: Option<Rights>,
+}
+
+impl Place {
+    /// The data directory that was found on `host`.
+    pub fn of(found: DataDirectory, host: &Host) -> Place {
+        let rights = host.named().rights(&found.path);
+        Place { path: PathBuf::from(found.path), found_by: found.found_by, rights }
+    }
+
+    /// Opens the directory, for all that is to be read in it.
+    pub fn open(&self) -> anyhow::Result<Directory> {
+        if let Some(rights) = &self.rights {
+            return host::live::named::directory(rights, &self.path);
+        }
+        Directory::of_owner(&self.path).with_context(|| {
+            format!("cannot open the data directory {}; is it there, and may you read it?", self.path.display())
+        })
+    }
 }
 
 /// A host, judged: the report and the evidence behind it, all of it masked.
@@ -184,10 +205,10 @@ fn source(order: &Order, checks: &[&Check]) -> anyhow::Result<(Arc<dyn Source>, 
 }
 
 /// Where Iggy keeps its data on this host, by the running server, its configuration or its usual place.
-pub fn data_directory() -> anyhow::Result<Option<DataDirectory>> {
+pub fn data_directory() -> anyhow::Result<Option<Place>> {
     let live = Live::new(settings(config::SINCE), None)?;
     let host = Host::new(Arc::new(live), Instant::now() + config::RUN_LIMIT);
-    Ok(iggy::data_directory(&host))
+    Ok(iggy::data_directory(&host).map(|found| Place::of(found, &host)))
 }
 
 /// When the certificates run out that Iggy's listeners on this host are configured with; those that can be read.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use toml::Value as TomlValue;
 
-use crate::host::{Cause, Failure, Host, Unit};
+use crate::host::{Cause, Failure, Host, IfAny, Unit};
 use crate::iggy::{self, Configuration, Runtime};
 use crate::quantity::{count, number};
 use crate::{
@@ -83,6 +83,9 @@ fn run(host: &Host) -> Result<Finding> {
     let Some(known) = known.filter(|_| is_running) else { return not_running(host) };
 
     let mut finding = Finding::new("");
+    if let Some(refused) = known.launch.as_ref().and_then(|launch| launch.refused.clone()) {
+        return Err(refused.into());
+    }
     if known.hidden(host).is_some() {
         let text = "the configuration of the runtime could not be read: a connector that should run and is not loaded goes unseen";
         finding
@@ -138,7 +141,16 @@ fn not_running(host: &Host) -> Result<Finding> {
 fn configured(host: &Host, known: &Configuration, finding: &mut Finding) -> BTreeMap<String, Configured> {
     let mut all = BTreeMap::new();
     let Some(directory) = known.path("connectors.config_dir") else { return all };
-    for file in host.read_all(&format!("{directory}/*.toml")).unwrap_or_default() {
+    let files = match host.read_all(&format!("{directory}/*.toml")).if_any() {
+        Ok(files) => files.unwrap_or_default(),
+        Err(error) => {
+            let advice = Advice::run("See who may read them.", format!("ls -l '{directory}'"));
+            let text = format!("a connector that should run and is not loaded goes unseen: {error}");
+            finding.note(text, advice);
+            return all;
+        }
+    };
+    for file in files {
         let table = match file.text.parse::<toml::Table>() {
             Ok(table) => table,
             Err(error) => {

@@ -31,6 +31,9 @@ fn run(host: &Host) -> Result<Finding> {
     let Some(known) = iggy::configuration(host, Runtime::Iggy) else {
         return Ok(Finding::skip("there is no Iggy server on this host"));
     };
+    if let Some(refused) = known.launch.as_ref().and_then(|launch| launch.refused.clone()) {
+        return Err(refused.into());
+    }
     let mut finding = Finding::new(summary(host, &known));
     judge_sight(host, &known, &mut finding);
     judge_files(host, &known, &mut finding);

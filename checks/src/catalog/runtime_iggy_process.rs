@@ -126,6 +126,7 @@ fn run(host: &Host) -> Result<Finding> {
         }
     }
     judge_neighbours(host, &mut finding, &pids);
+    note_strangers(host, &mut finding, &pids);
     if finding.summary.is_empty() {
         finding.summary = "the server went away while it was looked at".to_owned();
     }
@@ -226,6 +227,20 @@ fn judge_rings(host: &Host, finding: &mut Finding, pid: u32) {
         );
         finding
             .warn(format!("{count} of the io_uring completion queues of process {pid} overflowed"), advice);
+    }
+}
+
+/// A stranger's process counts as a server here, and nothing that it names is read anywhere.
+fn note_strangers(host: &Host, finding: &mut Finding, pids: &[u32]) {
+    for &pid in pids.iter().take(PROCESSES) {
+        let process = iggy::Process { runtime: Runtime::Iggy, pid };
+        if let Some(refused) = iggy::starter::refusal(host, &process) {
+            let advice = Advice::run(
+                "See who runs it; a server of your own runs as a unit, as root or as the user of the unit.",
+                format!("ps -o user,pid,args -p {pid}"),
+            );
+            finding.note(format!("nothing is read of {refused}"), advice);
+        }
     }
 }
 

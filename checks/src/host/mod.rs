@@ -4,6 +4,7 @@ mod answer;
 mod command;
 mod recorded;
 mod request;
+mod rights;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,6 +14,7 @@ pub use answer::*;
 pub use command::{COMMANDS, Command, find as find_command};
 pub use recorded::Recorded;
 pub use request::*;
+pub use rights::{NamedPaths, Rights};
 
 use crate::check::Error;
 
@@ -29,11 +31,12 @@ pub struct Host {
     deadline: Instant,
     asked: Arc<Mutex<Vec<Request>>>,
     known: Mutex<HashSet<Request>>,
+    named: NamedPaths,
 }
 
 impl Host {
     pub fn new(source: Arc<dyn Source>, deadline: Instant) -> Host {
-        Host { source, deadline, asked: Arc::default(), known: Mutex::default() }
+        Host { source, deadline, asked: Arc::default(), known: Mutex::default(), named: NamedPaths::default() }
     }
 
     /// What was asked so far, in order, shared with whoever holds the handle.
@@ -41,7 +44,18 @@ impl Host {
         Arc::clone(&self.asked)
     }
 
+    /// Notes that `path`, and all below it, was named by the holder of `rights`: it is asked for on their behalf.
+    pub fn name(&self, path: &str, rights: &Rights) {
+        self.named.add(path, rights);
+    }
+
+    /// The paths that were named so far, to be added to.
+    pub fn named(&self) -> NamedPaths {
+        self.named.clone()
+    }
+
     fn ask(&self, request: Request) -> Arc<Answer> {
+        let request = self.named.on_behalf(request);
         let answer = self.source.answer(&request, self.deadline);
         if self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(request.clone()) {
             self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(request);
@@ -112,7 +126,15 @@ impl Host {
     }
 
     pub fn link(&self, path: &str) -> Result<String> {
-        expect!(self, Request::Link { path: path.to_owned() }, Data::Link { target } => target.clone())
+        let target: Result<String> =
+            expect!(self, Request::Link { path: path.to_owned() }, Data::Link { target } => target.clone());
+        // Where a link leads is named by whoever named the link.
+        if let (Ok(target), Some(rights)) = (&target, self.named.rights(path)) {
+            let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
+            let is_absolute = target.starts_with('/');
+            self.name(&if is_absolute { target.clone() } else { format!("{directory}/{target}") }, &rights);
+        }
+        target
     }
 
     pub fn stat(&self, path: &str) -> Result<Stat> {

@@ -163,6 +163,8 @@ impl Default for Recorded {
 
 impl Source for Recorded {
     fn answer(&self, request: &Request, _deadline: Instant) -> Arc<Answer> {
+        // What was recorded was read with the rights that it was asked with.
+        let request = request.plain();
         if let Some(answer) = self.answers.get(request) {
             return Arc::clone(answer);
         }

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Rights;
+
 /// One question. Equal questions within a run are asked once and get one answer.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case")]
@@ -52,6 +54,8 @@ pub enum Request {
     Connect { address: String },
     /// SubjectPublicKeyInfo of the private key in a PEM file.
     PublicKey { path: String },
+    /// One of the above that names a path, asked for somebody else. A recording keeps it as the request itself.
+    OnBehalf { rights: Rights, request: Box<Request> },
 }
 
 /// 1 MiB: /proc and /sys files are far smaller, configuration files too.
@@ -95,6 +99,41 @@ impl Request {
             Request::Resolve { name } => ("resolve", name.clone()),
             Request::Connect { address } => ("connect", address.clone()),
             Request::PublicKey { path } => ("public-key", path.clone()),
+            Request::OnBehalf { request, .. } => request.key(),
+        }
+    }
+
+    /// What is asked, without for whom.
+    pub fn plain(&self) -> &Request {
+        if let Request::OnBehalf { request, .. } = self { request.plain() } else { self }
+    }
+
+    /// The path, or pattern of paths, that it names.
+    pub fn path(&self) -> Option<&str> {
+        match self.plain() {
+            Request::File { path }
+            | Request::Files { pattern: path }
+            | Request::Sample { pattern: path }
+            | Request::Tail { path }
+            | Request::List { path }
+            | Request::Link { path }
+            | Request::Stat { path }
+            | Request::Space { path }
+            | Request::PublicKey { path } => Some(path),
+            Request::Uname
+            | Request::Clock
+            | Request::Settings
+            | Request::Command { .. }
+            | Request::UnitList
+            | Request::Unit { .. }
+            | Request::Journal { .. }
+            | Request::KernelLog
+            | Request::Http { .. }
+            | Request::IggyApi { .. }
+            | Request::Tls { .. }
+            | Request::Resolve { .. }
+            | Request::Connect { .. }
+            | Request::OnBehalf { .. } => None,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use toml::{Table, Value};
 
 use super::{Launch, Runtime, current_configuration, data_directory, launches};
-use crate::host::{Cause, Host, IfAny};
+use crate::host::{Cause, Host, IfAny, NamedPaths, Rights};
 use crate::{Error, Result};
 
 /// A configuration file, and its content or why that cannot be told.
@@ -25,20 +25,33 @@ pub struct Configuration {
     pub current: Option<ConfigurationFile>,
     /// What it reads at its next start.
     pub file: Option<ConfigurationFile>,
+    /// Where the paths in it are noted with the rights that they are read with.
+    named: NamedPaths,
+    rights: Rights,
 }
 
 /// The configuration of `runtime`; `None` when there is no sign of it on this host.
 pub fn configuration(host: &Host, runtime: Runtime) -> Option<Configuration> {
     let launch = launches(host, runtime).into_iter().next();
-    let current = match runtime {
-        Runtime::Iggy => data_directory(host).and_then(|data| read(host, &current_configuration(&data.path))),
+    let data = match runtime {
+        Runtime::Iggy => data_directory(host),
         Runtime::Connectors => None,
     };
+    let current = data.as_ref().and_then(|data| read(host, &current_configuration(&data.path)));
     let file = launch.as_ref().and_then(|launch| configuration_file(host, runtime, launch));
-    (launch.is_some() || current.is_some()).then_some(Configuration { runtime, launch, current, file })
+    if launch.is_none() && current.is_none() {
+        return None;
+    }
+    // Without a launch all that is known is what the directory holds.
+    let of_data = || Rights::Owner { of: data.map(|data| data.path).unwrap_or_default() };
+    let rights = launch.as_ref().map_or_else(of_data, |launch| launch.rights.clone());
+    Some(Configuration { runtime, launch, current, file, named: host.named(), rights })
 }
 
 fn configuration_file(host: &Host, runtime: Runtime, launch: &Launch) -> Option<ConfigurationFile> {
+    if let Some(refused) = &launch.refused {
+        return Some(ConfigurationFile { path: launch.name.clone(), content: Err(refused.clone().into()) });
+    }
     let (variable, default) = match runtime {
         Runtime::Iggy => ("IGGY_CONFIG_PATH", "core/server/config.toml"),
         Runtime::Connectors => ("IGGY_CONNECTORS_CONFIG_PATH", "core/connectors/runtime/config.toml"),
@@ -121,6 +134,9 @@ impl Configuration {
 
     /// Why nothing that decides could be read: every value is then a guess at the default.
     pub fn hidden(&self, host: &Host) -> Option<Error> {
+        if let Some(refused) = self.launch.as_ref().and_then(|launch| launch.refused.clone()) {
+            return Some(refused.into());
+        }
         let pid = self.launch.as_ref()?.pid?;
         let mut written = [&self.current, &self.file].into_iter().flatten();
         if written.any(|file| file.content.is_ok()) {
@@ -141,13 +157,15 @@ impl Configuration {
         self.reachable(&self.text(key).filter(|path| !path.is_empty())?)
     }
 
-    /// A path as the runtime has it, as Warden can reach it.
+    /// A path as the runtime has it, as Warden can reach it. It is read with the rights of the runtime from then on.
     pub fn reachable(&self, path: &str) -> Option<String> {
         let path = match &self.launch {
             Some(launch) => launch.absolute(path)?,
             None => Some(path.to_owned()).filter(|path| path.starts_with('/'))?,
         };
-        Some(format!("{}{path}", self.root()))
+        let path = format!("{}{path}", self.root());
+        self.named.add(&path, &self.rights);
+        Some(path)
     }
 
     /// What stands before the paths of a runtime in a container: `/proc/PID/root`.

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Runtime, processes};
-use crate::host::Host;
+use super::{Process, Runtime, processes, starter};
+use crate::host::{Failure, Host, Rights};
+use crate::proc::ProcessStat;
 
 /// What decides, before any configuration file, where a runtime looks for things.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,16 +16,46 @@ pub struct Launch {
     /// Values that may be secret come masked.
     pub environment: BTreeMap<String, String>,
     pub directory: Option<String>,
+    /// With whose rights the paths are read that it names.
+    pub rights: Rights,
+    /// Why nothing is read that it names.
+    pub refused: Option<Failure>,
 }
 
-/// Every running process of `runtime`; the unit, when nothing runs.
+/// Every running process of `runtime` that systemd, root or another trusted user started; the unit, when none runs.
+/// Where there is no unit either, those that are refused: anybody can call a program like a runtime.
 pub fn launches(host: &Host, runtime: Runtime) -> Vec<Launch> {
-    let running: Vec<Launch> = processes(host)
-        .into_iter()
-        .filter(|process| process.runtime == runtime)
-        .map(|process| of_process(host, process.pid))
-        .collect();
-    if running.is_empty() { of_unit(host, runtime).into_iter().collect() } else { running }
+    let of_runtime = processes(host).into_iter().filter(|process| process.runtime == runtime);
+    let (mut trusted, mut refused) = (Vec::new(), Vec::new());
+    for process in of_runtime {
+        match starter::refusal(host, &process) {
+            None => trusted.push(of_process(host, process.pid)),
+            Some(failure) => refused.push(of_refused(&process, failure)),
+        }
+    }
+    if trusted.is_empty() {
+        trusted.extend(of_unit(host, runtime));
+    }
+    if trusted.is_empty() { refused } else { trusted }
+}
+
+fn of_refused(process: &Process, failure: Failure) -> Launch {
+    Launch {
+        pid: Some(process.pid),
+        name: format!("process {}", process.pid),
+        environment: BTreeMap::new(),
+        directory: None,
+        rights: Rights::Process { pid: process.pid, started: 0 },
+        refused: Some(failure),
+    }
+}
+
+/// When a process began, in clock ticks since boot; 0, which no process but the first has, when it is gone.
+fn started(host: &Host, pid: u32) -> u64 {
+    let path = format!("/proc/{pid}/stat");
+    let all = host.read_all("/proc/[pid]/stat").unwrap_or_default();
+    let stat = all.iter().find(|file| file.path == path).and_then(|file| ProcessStat::parse(&file.text));
+    stat.map_or(0, |stat| stat.start_ticks)
 }
 
 fn of_process(host: &Host, pid: u32) -> Launch {
@@ -34,6 +65,8 @@ fn of_process(host: &Host, pid: u32) -> Launch {
         name: format!("process {pid}"),
         environment: environment.split('\0').filter_map(variable).collect(),
         directory: host.link(&format!("/proc/{pid}/cwd")).ok(),
+        rights: Rights::Process { pid, started: started(host, pid) },
+        refused: None,
     }
 }
 
@@ -48,6 +81,8 @@ fn of_unit(host: &Host, runtime: Runtime) -> Option<Launch> {
         name: name.to_owned(),
         environment: unit.list("Environment").into_iter().filter_map(variable).collect(),
         directory: Some(directory.filter(|path| path.starts_with('/')).unwrap_or("/").to_owned()),
+        rights: Rights::User { name: unit.text("User").unwrap_or("root").to_owned() },
+        refused: None,
     })
 }
 
@@ -77,18 +112,33 @@ impl Launch {
     }
 
     /// A directory or file of the runtime as Warden can reach it: in a container the same path is another file,
-    /// and the right one is below /proc/PID/root.
+    /// and the right one is below /proc/PID/root. It is read with the rights of the runtime from then on.
     pub fn seen_from_here(&self, host: &Host, path: &str) -> String {
-        let through_process = self.pid.map(|pid| format!("/proc/{pid}/root{path}"));
+        let Some(pid) = self.pid else {
+            host.name(path, &self.rights);
+            return path.to_owned();
+        };
+        let other = format!("/proc/{pid}/root{path}");
+        host.name(path, &self.rights);
+        host.name(&other, &self.rights);
         let is_there = |path: &str| match path.ends_with(".toml") {
             true => host.stat(path).is_ok(),
             false => super::is_data_directory(host, path),
         };
-        match through_process {
-            Some(other) if !is_there(path) && is_there(&other) => other,
-            _ => path.to_owned(),
+        match has_own_root(host, pid) {
+            Some(true) => other,
+            Some(false) => path.to_owned(),
+            // Recordings did not always tell.
+            None if !is_there(path) && is_there(&other) => other,
+            None => path.to_owned(),
         }
     }
+}
+
+/// Whether the root directory of a process is another one than that of this host; `None` when it may not be seen.
+fn has_own_root(host: &Host, pid: u32) -> Option<bool> {
+    let (here, there) = (host.stat("/").ok()?, host.stat(&format!("/proc/{pid}/root/.")).ok()?);
+    Some((here.device, here.inode) != (there.device, there.inode))
 }
 
 #[cfg(test)]
@@ -102,6 +152,8 @@ mod tests {
             name: String::new(),
             environment: BTreeMap::new(),
             directory: Some("/srv/iggy".to_owned()),
+            rights: Rights::User { name: "iggy".to_owned() },
+            refused: None,
         };
         let absolute = |launch: &Launch, path: &str| launch.absolute(path);
         assert_eq!(absolute(&launch, "local_data").as_deref(), Some("/srv/iggy/local_data"));

@@ -1,6 +1,6 @@
 //! What the runtimes log: their line format, and where the lines are.
 
-use super::{Configuration, Runtime, configuration, data_directory};
+use super::{Configuration, Runtime, configuration, data_directory, launches};
 use crate::host::{Cause, Failure, Host, IfAny, Level, LogLine, LogText};
 use crate::{Error, Finding, Result};
 
@@ -123,6 +123,8 @@ pub fn said(host: &Host, runtime: Runtime) -> Result<Option<Said>> {
             Err(error) => said.unread.push(error),
         }
     }
+    let refused = launches(host, runtime).into_iter().find_map(|launch| launch.refused);
+    said.unread.extend(refused.map(Error::from));
     let unit = runtime.unit(&host.settings()?).to_owned();
     said.read_journal(host, &unit);
     Ok(said.if_any())

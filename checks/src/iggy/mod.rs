@@ -5,21 +5,28 @@ mod configuration;
 pub mod data;
 mod launch;
 pub mod log;
+pub(crate) mod starter;
 
 pub use configuration::{
     Configuration, ConfigurationFile, Listener, configuration, hidden_configuration, listeners,
 };
 pub use launch::{Launch, launches};
 
-use crate::host::{Host, IfAny, Settings};
+use crate::host::{Host, IfAny, Rights, Settings};
 use crate::proc::ProcessStat;
 use crate::{Error, Read};
 
 /// What looking for Iggy may ask of the host; [`Read::Iggy`] stands for all of it. Files are limited by their
-/// names: anybody can start a process called `iggy-server` whose environment points at any path.
+/// names, and read with the rights of the process that named them ([`Rights`]): anybody can start a process called
+/// `iggy-server` whose environment points at any path.
 pub const READS: &[Read] = &[
     Read::Units,
+    Read::Path("/"),
+    Read::Path("/etc/passwd"),
+    Read::Path("/proc/[pid]/root/."),
     Read::Path("/proc/[pid]/stat"),
+    Read::Path("/proc/[pid]/status"),
+    Read::Path("/proc/[pid]/cgroup"),
     Read::Path("/proc/[pid]/environ"),
     Read::Path("/proc/[pid]/cwd"),
     Read::Path("/proc/[pid]/fd"),
@@ -112,7 +119,11 @@ pub fn data_directory(host: &Host) -> Option<DataDirectory> {
     let by_open_file = || launches.iter().find_map(|launch| of_open_file(host, launch));
     let by_configuration = || launches.iter().find_map(|launch| of_configuration(host, launch));
     by_open_file().or_else(by_configuration).or_else(|| {
-        let path = WELL_KNOWN.into_iter().find(|path| is_data_directory(host, path))?;
+        let owned = |path: &&str| {
+            host.name(path, &Rights::Owner { of: (*path).to_owned() });
+            is_data_directory(host, path)
+        };
+        let path = WELL_KNOWN.into_iter().find(owned)?;
         Some(DataDirectory { path: path.to_owned(), found_by: "its usual place".to_owned() })
     })
 }
@@ -120,6 +131,9 @@ pub fn data_directory(host: &Host) -> Option<DataDirectory> {
 /// Why nobody can say that there is no data directory when [`data_directory`] found none: what would tell may
 /// not be seen.
 pub fn hidden_data_directory(host: &Host) -> Option<Error> {
+    if let Some(refused) = launches(host, Runtime::Iggy).into_iter().find_map(|launch| launch.refused) {
+        return Some(refused.into());
+    }
     let servers = processes(host).into_iter().filter(|process| process.runtime == Runtime::Iggy);
     let environments = servers.map(|process| host.read(&format!("/proc/{}/environ", process.pid)).err());
     let places = WELL_KNOWN.iter().map(|path| host.stat(&format!("{path}/streams")).err());
@@ -127,7 +141,7 @@ pub fn hidden_data_directory(host: &Host) -> Option<Error> {
 }
 
 fn of_open_file(host: &Host, launch: &Launch) -> Option<DataDirectory> {
-    let pid = launch.pid?;
+    let pid = launch.pid.filter(|_| launch.refused.is_none())?;
     let path = open_data_directory(host, pid)?;
     Some(DataDirectory {
         path: launch.seen_from_here(host, &path),
@@ -153,6 +167,9 @@ pub fn first_descriptors(host: &Host, pid: u32) -> Vec<(u32, String)> {
 }
 
 fn of_configuration(host: &Host, launch: &Launch) -> Option<DataDirectory> {
+    if launch.refused.is_some() {
+        return None;
+    }
     let (value, found_by) = configuration::configured_path(host, launch)?;
     let path = launch.seen_from_here(host, &launch.absolute(&value)?);
     // A process creates its directory; that of a unit which never ran may not be there.

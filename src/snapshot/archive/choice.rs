@@ -77,6 +77,7 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
+    use crate::user_view::Directory;
 
     fn tree(files: &[(&str, usize, u64)]) -> (tempfile::TempDir, Tree) {
         let folder = tempfile::tempdir().unwrap();
@@ -87,7 +88,7 @@ mod tests {
             let file = std::fs::File::options().write(true).open(&path).unwrap();
             file.set_modified(UNIX_EPOCH + Duration::from_secs(*modified)).unwrap();
         }
-        let tree = Tree::walk(folder.path(), &Signs::default()).unwrap();
+        let tree = Tree::walk(Directory::open(folder.path()).unwrap(), &Signs::default()).unwrap();
         (folder, tree)
     }
 

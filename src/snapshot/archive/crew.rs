@@ -8,14 +8,14 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, Scope};
 
-use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
-use nix::fcntl::OFlag;
+use rustix::fs::OFlags;
 
 use super::deflate::{BLOCK_BYTES, Packer};
 use super::mask::{DOCUMENT_BYTES, Mask, is_text};
 use super::tree::{Reason, reason_of};
 use crate::gentle;
 use crate::snapshot::redact::Shape;
+use crate::user_view::Directory;
 
 /// One for each of two cores: what is left of the host is Iggy's.
 pub const WORKERS: usize = 2;
@@ -67,7 +67,7 @@ impl Crew {
     /// Starts the workers; they end when the crew is dropped.
     pub fn start<'scope, 'env>(
         scope: &'scope Scope<'scope, 'env>,
-        root: &'env Dir,
+        root: &'env Directory,
         mask: Mask<'env>,
     ) -> io::Result<Crew> {
         let (jobs, waiting) = channel::<Order>();
@@ -127,13 +127,12 @@ impl Crew {
 }
 
 /// Opens a regular file for reading, and nothing else: not a link, and not a fifo that would block.
-pub fn open(root: &Dir, path: &std::path::Path) -> Result<(File, u64), Reason> {
-    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_NOFOLLOW;
-    let open = |flags: OFlag| root.open_with(path, OpenOptions::new().read(true).custom_flags(flags.bits()));
+pub fn open(root: &Directory, path: &std::path::Path) -> Result<(File, u64), Reason> {
     // Reading should not be seen in access times; only the owner and root may ask for that.
-    let opened = open(flags | OFlag::O_NOATIME)
-        .or_else(|error| if is_denied(&error) { open(flags) } else { Err(error) });
-    let file = opened.map_err(|error| reason_of(&error))?.into_std();
+    let opened = root
+        .open_file(path, OFlags::NOATIME)
+        .or_else(|error| if is_denied(&error) { root.open_file(path, OFlags::empty()) } else { Err(error) });
+    let file = opened.map_err(|error| reason_of(&error))?;
     let metadata = file.metadata().map_err(|error| reason_of(&error))?;
     if !metadata.is_file() {
         return Err(Reason::Unreadable);
@@ -146,7 +145,7 @@ fn is_denied(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::PermissionDenied
 }
 
-fn make(order: Order, root: &Dir, mask: Mask<'_>, packer: &mut Packer) -> Made {
+fn make(order: Order, root: &Directory, mask: Mask<'_>, packer: &mut Packer) -> Made {
     let Order { job, mut plain, packed, .. } = order;
     let read = match job {
         Job::Block { file, offset, length } => {

@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context;
-use cap_std::fs::Dir;
 
 use super::crew::{WORKERS, open};
 use super::mask::{DOCUMENT_BYTES, LOOKED_AT, Mask, Pieces, is_text, masking};
 use super::{Plan, names};
 use crate::gentle::{self, Gentle};
 use crate::snapshot::redact::Shape;
+use crate::user_view::Directory;
 
 /// A plan whose texts have been read once: a secret that is told by its neighbours in one place is known in all others,
 /// also in those before it, and in all that is written beside.
@@ -68,7 +68,7 @@ impl Plan {
 }
 
 fn learn_from(
-    root: &Dir,
+    root: &Directory,
     path: &Path,
     (shape, in_pieces): (Shape, bool),
     listed: u64,

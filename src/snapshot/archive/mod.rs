@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::{Context, anyhow, ensure};
 
 use crate::gentle;
+use crate::user_view::Directory;
 use content::Content;
 pub use inventory::{Inventory, LeftOut, MEMBER as INVENTORY, Tally};
 pub use learn::Learned;
@@ -79,10 +80,8 @@ pub struct Plan {
 impl Plan {
     /// Looks at everything below `root` and chooses what `budget` bytes have room for. `at` is the time that the
     /// archive says it was made, in Unix seconds.
-    pub fn new(root: &Path, budget: u64, at: i64, taking: Taking, signs: &Signs) -> anyhow::Result<Plan> {
-        let mut tree = Tree::walk(root, signs).with_context(|| {
-            format!("cannot open the data directory {}; is it there, and may you read it?", root.display())
-        })?;
+    pub fn new(root: Directory, budget: u64, at: i64, taking: Taking, signs: &Signs) -> anyhow::Result<Plan> {
+        let mut tree = Tree::walk(root, signs).context("the data directory cannot be listed")?;
         for entry in &mut tree.entries {
             // An empty file gives nothing away, and that it is empty tells the generation of the data.
             let may_stay = entry.size > 0 && entry.left_out.is_none();

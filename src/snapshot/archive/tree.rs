@@ -10,6 +10,7 @@ use cap_std::fs::{Dir, FileTypeExt, MetadataExt};
 use super::Signs;
 use super::content::{Content, content};
 use super::names::{folded, portable, told_apart};
+use crate::user_view::Directory;
 
 /// Entries that are listed: 250,000 take 20 MB. Iggy has two files a segment and a few a partition.
 pub const ENTRIES: usize = 250_000;
@@ -96,7 +97,7 @@ struct Folder {
 }
 
 pub struct Tree {
-    pub root: Dir,
+    pub root: Directory,
     /// In the order of the walk: folder by folder, each sorted by name.
     pub entries: Vec<Entry>,
     folders: Vec<Folder>,
@@ -109,22 +110,16 @@ pub struct Tree {
 const ROOT: u32 = 0;
 
 impl Tree {
-    /// Walks everything below `path`. What cannot be seen is listed with the reason; only a `path` that cannot be
-    /// opened at all is an error.
-    pub fn walk(path: &std::path::Path, signs: &Signs) -> std::io::Result<Tree> {
-        let root = Dir::open_ambient_dir(path, cap_std::ambient_authority())?;
+    /// Walks everything below `root`. What cannot be seen is listed with the reason.
+    pub fn walk(root: Directory, signs: &Signs) -> std::io::Result<Tree> {
+        let top = root.dir().try_clone()?;
+        root.may_list(&top)?;
         let name = Name { at: 0, length: 0, portable_length: 0 };
         let folders = vec![Folder { above: ROOT, name }];
-        let mut tree = Tree {
-            root: root.try_clone()?,
-            entries: Vec::new(),
-            folders,
-            names: Vec::new(),
-            beyond: 0,
-            signs: signs.clone(),
-        };
-        let metadata = root.dir_metadata()?;
-        tree.folder(&root, ROOT, &mut vec![(metadata.dev(), metadata.ino())]);
+        let mut tree =
+            Tree { root, entries: Vec::new(), folders, names: Vec::new(), beyond: 0, signs: signs.clone() };
+        let metadata = top.dir_metadata()?;
+        tree.folder(&top, ROOT, &mut vec![(metadata.dev(), metadata.ino())]);
         tree.entries.shrink_to_fit();
         Ok(tree)
     }
@@ -262,7 +257,10 @@ impl Tree {
     }
 
     fn below(&mut self, dir: &Dir, raw: &std::path::Path, mut entry: Entry, above: &mut Vec<(u64, u64)>) {
-        let opened = dir.open_dir(raw).and_then(|dir| dir.dir_metadata().map(|metadata| (dir, metadata)));
+        let opened = dir.open_dir(raw).and_then(|dir| {
+            self.root.may_list(&dir)?;
+            dir.dir_metadata().map(|metadata| (dir, metadata))
+        });
         let (dir, metadata) = match opened {
             Ok(opened) => opened,
             Err(error) => {

@@ -17,7 +17,7 @@ const COMPLETE: &str = ".host/complete";
 pub fn write(answers: &[(Request, Arc<Answer>)]) -> anyhow::Result<BTreeMap<String, String>> {
     let mut files = BTreeMap::new();
     let mut absent = Vec::new();
-    for (request, answer) in answers {
+    for (request, answer) in plain(answers) {
         match (request, &**answer) {
             (Request::File { path }, Ok(Data::Text(Content { text, cut_from: None }))) => {
                 files.insert(encode(path), text.clone());
@@ -37,6 +37,19 @@ pub fn write(answers: &[(Request, Arc<Answer>)]) -> anyhow::Result<BTreeMap<Stri
         files.insert(ABSENT.to_owned(), absent.join("\n") + "\n");
     }
     Ok(files)
+}
+
+/// The answers by what was asked, whoever it was asked for: a recording gives back what was read, and to all. Of two
+/// answers to one question the one that says more is kept.
+fn plain(answers: &[(Request, Arc<Answer>)]) -> BTreeMap<&Request, &Arc<Answer>> {
+    let mut plain: BTreeMap<&Request, &Arc<Answer>> = BTreeMap::new();
+    for (request, answer) in answers {
+        let kept = plain.entry(request.plain()).or_insert(answer);
+        if kept.is_err() && answer.is_ok() {
+            *kept = answer;
+        }
+    }
+    plain
 }
 
 fn add(request: &Request, told: Told, files: &mut BTreeMap<String, String>) -> anyhow::Result<()> {
@@ -69,7 +82,7 @@ fn spread(found: &[FileText], left_out: u64, files: &mut BTreeMap<String, String
 
 /// Where the recording keeps the answer to `request`, relative to its root.
 pub fn place(request: &Request, answer: &Answer) -> String {
-    match (request, answer) {
+    match (request.plain(), answer) {
         (Request::File { path }, Ok(Data::Text(Content { cut_from: None, .. }))) => encode(path),
         _ => record_place(request),
     }

@@ -137,7 +137,7 @@ fn mask_failure(redactor: &Redactor, failure: &Failure) -> Failure {
 }
 
 fn path_of(request: &Request) -> Option<&str> {
-    if let Request::File { path } | Request::Tail { path } = request { Some(path) } else { None }
+    if let Request::File { path } | Request::Tail { path } = request.plain() { Some(path) } else { None }
 }
 
 #[cfg(test)]

@@ -136,6 +136,7 @@ fn timed_out(request: &Request) -> Arc<Answer> {
 
 fn patience(request: &Request) -> Duration {
     match request {
+        Request::OnBehalf { request, .. } => patience(request),
         Request::File { .. }
         | Request::Files { .. }
         | Request::Tail { .. }

@@ -1,10 +1,9 @@
 //! What Iggy's API tells when the run was given an access token: its numbers, and whether every shard answers.
 
 use super::{Listener, SLOW_MILLIS};
-use crate::host::{Cause, Failure, Host, HttpAnswer, IfAny};
+use crate::host::{Cause, Failure, Host, HttpAnswer};
 use crate::iggy::api::Statistics;
-use crate::iggy::{Process, Runtime, processes};
-use crate::proc::field;
+use crate::iggy::{Process, Runtime, processes, starter};
 use crate::quantity::{duration, number};
 use crate::{Advice, Error, Evidence, Fields, Finding, Result, Value};
 
@@ -13,7 +12,7 @@ use crate::{Advice, Error, Evidence, Fields, Finding, Result, Value};
 const DEAD_SHARD_MILLIS: f64 = 2500.0;
 
 pub fn judge(host: &Host, process: &Process, listener: &Listener, finding: &mut Finding) -> Result<()> {
-    if !is_trusted(host, process)? || has_strangers(host)? {
+    if starter::refusal(host, process).is_some() || has_strangers(host) {
         return Ok(());
     }
     let scheme = if listener.tls { "https" } else { "http" };
@@ -45,27 +44,11 @@ pub fn judge(host: &Host, process: &Process, listener: &Listener, finding: &mut 
     Ok(())
 }
 
-/// A token is shown only to the unit's own process, or to one that root or the asking user started: anybody
-/// can call a program `iggy-server` and let it listen.
-fn is_trusted(host: &Host, process: &Process) -> Result<bool> {
-    let settings = host.settings()?;
-    let unit = host.unit(Runtime::Iggy.unit(&settings)).ok();
-    if unit.and_then(|unit| unit.number("MainPID")) == Some(u64::from(process.pid)) {
-        return Ok(true);
-    }
-    let status = host.read(&format!("/proc/{}/status", process.pid)).if_any()?.unwrap_or_default();
-    let user = field(&status, "Uid").and_then(|uids| uids.split_whitespace().next()?.parse::<u32>().ok());
-    Ok(user.is_some_and(|user| user == 0 || user == settings.effective_uid))
-}
-
+/// A token is shown only to a process that is trusted: anybody can call a program `iggy-server` and let it listen.
 /// Where the data directory is told by what some process holds open, a stranger's could name the listener.
-fn has_strangers(host: &Host) -> Result<bool> {
-    for process in processes(host).iter().filter(|process| process.runtime == Runtime::Iggy) {
-        if !is_trusted(host, process)? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+fn has_strangers(host: &Host) -> bool {
+    let mut servers = processes(host).into_iter().filter(|process| process.runtime == Runtime::Iggy);
+    servers.any(|process| starter::refusal(host, &process).is_some())
 }
 
 fn refused(status: u16) -> Advice {
@@ -222,7 +205,6 @@ mod tests {
     #[test]
     fn a_strangers_process_is_not_shown_the_token() {
         let stranger = with_token().file("/proc/70/status", "Uid:\t1001\t1001\t1001\t1001\n");
-        let host = stranger.host();
-        assert!(!is_trusted(&host, &Process { runtime: Runtime::Iggy, pid: 70 }).unwrap());
+        assert_eq!(judged(stranger), Finding::new(""));
     }
 }

@@ -13,7 +13,11 @@ use warden_checks::host::{
 };
 
 pub fn read(path: &str) -> Result<Content, Cause> {
-    let (file, metadata) = open(Path::new(path))?;
+    read_open(open(Path::new(path))?.0)
+}
+
+pub(super) fn read_open(file: File) -> Result<Content, Cause> {
+    let metadata = file.metadata().map_err(cause_of)?;
     let (bytes, more) = read_up_to(file, FILE_BYTES)?;
     let cut_from = more.then(|| metadata.len().max(FILE_BYTES + 1));
     Ok(Content { text: lossy(bytes), cut_from })
@@ -21,8 +25,11 @@ pub fn read(path: &str) -> Result<Content, Cause> {
 
 /// The newest lines: whole ones only, unless one line alone is longer than the limit.
 pub fn tail(path: &str) -> Result<Content, Cause> {
-    let (mut file, metadata) = open(Path::new(path))?;
-    let size = metadata.len();
+    tail_open(open(Path::new(path))?.0)
+}
+
+pub(super) fn tail_open(mut file: File) -> Result<Content, Cause> {
+    let size = file.metadata().map_err(cause_of)?.len();
     let from = size.saturating_sub(LOG_BYTES);
     file.seek(SeekFrom::Start(from)).map_err(cause_of)?;
     let (bytes, _) = read_up_to(file, LOG_BYTES)?;
@@ -106,8 +113,11 @@ pub fn link(path: &str) -> Result<Data, Cause> {
 }
 
 pub fn stat(path: &str) -> Result<Stat, Cause> {
-    let metadata = std::fs::symlink_metadata(path).map_err(cause_of)?;
-    Ok(Stat {
+    std::fs::symlink_metadata(path).map(|metadata| stat_of(&metadata)).map_err(cause_of)
+}
+
+pub(super) fn stat_of(metadata: &Metadata) -> Stat {
+    Stat {
         kind: kind_of(metadata.file_type()),
         mode: metadata.mode() & 0o7777,
         uid: metadata.uid(),
@@ -117,11 +127,15 @@ pub fn stat(path: &str) -> Result<Stat, Cause> {
         modified: metadata.mtime(),
         device: metadata.dev(),
         inode: metadata.ino(),
-    })
+    }
 }
 
 pub fn space(path: &str) -> Result<Space, Cause> {
-    let stats = nix::sys::statvfs::statvfs(path).map_err(|error| cause_of(error.into()))?;
+    space_of(nix::sys::statvfs::statvfs(path))
+}
+
+pub(super) fn space_of(stats: nix::Result<nix::sys::statvfs::Statvfs>) -> Result<Space, Cause> {
+    let stats = stats.map_err(|error| cause_of(error.into()))?;
     let unit = stats.fragment_size();
     Ok(Space {
         size: stats.blocks().saturating_mul(unit),

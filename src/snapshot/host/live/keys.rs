@@ -11,7 +11,10 @@ use super::files::{open, read_up_to};
 use crate::sha256::hex;
 
 pub fn public_half(path: &str) -> Result<Data, Cause> {
-    let (file, _) = open(Path::new(path))?;
+    public_half_of(open(Path::new(path))?.0)
+}
+
+pub(super) fn public_half_of(file: std::fs::File) -> Result<Data, Cause> {
     let (pem, _) = read_up_to(file, FILE_BYTES)?;
     let no_key = |_| Cause::Other(NO_PRIVATE_KEY.to_owned());
     let der = PrivateKeyDer::from_pem_slice(&pem).map_err(no_key)?;

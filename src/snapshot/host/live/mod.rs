@@ -5,6 +5,7 @@ mod files;
 pub mod journal;
 mod kernel_log;
 mod keys;
+pub mod named;
 mod network;
 mod secret;
 mod tls;
@@ -22,6 +23,7 @@ use crate::config;
 use crate::kernel;
 use crate::systemd;
 
+use named::Access;
 pub use secret::Secret;
 
 pub struct Live {
@@ -62,7 +64,14 @@ impl Live {
     }
 
     fn read(&self, request: &Request, deadline: Instant) -> Result<Data, Cause> {
+        if let Access::Of(view, path) = named::access(request, &self.settings)? {
+            return named::answer(&view, &path, request);
+        }
         match request {
+            Request::OnBehalf { rights, request } => {
+                let (view, path) = named::view(rights, request.path().unwrap_or_default())?;
+                named::answer(&view, &path, request)
+            }
             Request::File { path } => files::read(path).map(Data::Text),
             Request::Files { pattern } => {
                 let (files, left_out) = files::read_matching(pattern);
@@ -166,7 +175,17 @@ fn cause_of(error: systemd::Error) -> Cause {
 
 impl Source for Live {
     fn answer(&self, request: &Request, deadline: Instant) -> Arc<Answer> {
-        Arc::new(self.read(request, deadline).map_err(|cause| Failure { what: request.to_string(), cause }))
+        Arc::new(self.read(request, deadline).map_err(|cause| Failure { what: what(request, &cause), cause }))
+    }
+}
+
+/// A person who may read everything wonders at a refusal: whose rights it was read with tells.
+fn what(request: &Request, cause: &Cause) -> String {
+    match (request, cause) {
+        (Request::OnBehalf { rights, .. }, Cause::Denied | Cause::Other(_)) => {
+            format!("{request}, read with the rights of {rights}")
+        }
+        _ => request.to_string(),
     }
 }
 
