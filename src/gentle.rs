@@ -1,11 +1,13 @@
 //! Reads beside a running Iggy without being felt: last in line for the disk and the cores, and with no trace in the
 //! page cache.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, IoSliceMut, Read};
 use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
-use std::time::Duration;
+use std::sync::Once;
+use std::time::{Duration, Instant};
 
 use nix::unistd::{getpid, getsid, setsid};
 use rustix::fs::{Advice, fadvise};
@@ -23,6 +25,8 @@ const SESSION_PAUSE: Duration = Duration::from_millis(100);
 /// Bytes of the smallest page there is.
 const PAGE: u64 = 4096;
 
+mod pace;
+
 /// Puts the calling thread, and those that it starts, behind all others: the disk only when nobody else wants it, the
 /// cores likewise. A kernel or sandbox that does not let us only makes it less gentle.
 pub fn step_back() {
@@ -31,15 +35,25 @@ pub fn step_back() {
 }
 
 /// The same for this whole process and its children, for good. Between sessions the niceness of threads does not count,
-/// only that of sessions; so it needs one of its own ([`own_session`]), and nothing happens in somebody else's.
+/// only that of sessions; so it needs one of its own ([`own_session`]), and nothing happens in somebody else's. Where
+/// that leaves less than a floor ([`pace::FLOOR`]), a thread of its own moves it up as far as needed.
 pub fn step_back_as_session() {
+    static KEPT: Once = Once::new();
     step_back();
     // In a container it can have begun outside, and has the number 0 then: rustix takes that for impossible.
-    if getsid(None) != Ok(getpid()) {
-        return;
+    let is_own = getsid(None) == Ok(getpid());
+    if is_own {
+        set_session_niceness(NICE);
     }
+    KEPT.call_once(|| {
+        // Without it, it is only slower.
+        let _ = std::thread::Builder::new().name("pace".to_owned()).spawn(move || pace::keep(is_own));
+    });
+}
+
+fn set_session_niceness(nice: i32) {
     for _ in 0..SESSION_TRIES {
-        match std::fs::write(SESSION, NICE.to_string()) {
+        match std::fs::write(SESSION, nice.to_string()) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(SESSION_PAUSE),
             // A kernel without sessions in its scheduler has nothing to be told.
             _ => return,
@@ -52,10 +66,25 @@ pub fn own_session() {
     let _ = setsid();
 }
 
-/// Lets go of the core if somebody else waits for it. The kernel itself looks only every few milliseconds, which is
-/// longer than Iggy needs to answer: what computes for long asks every some 50 µs.
+/// Lets go of the core if somebody else waits for it, once in a turn ([`pace::Level`]). The kernel itself looks only every
+/// few milliseconds, which is longer than Iggy needs to answer: what computes for long asks this often. On a host that is
+/// all taken, who lets go waits a millisecond and more for the next turn, and so must have used the one before.
 pub fn make_way() {
-    std::thread::yield_now();
+    thread_local! {
+        static LET_GO: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+    }
+    // Of the time on a core: who was off it has just come.
+    let now = computed();
+    if now.saturating_sub(LET_GO.get()) >= pace::level().turn {
+        std::thread::yield_now();
+        LET_GO.set(now);
+    }
+}
+
+/// Time that the calling thread has been on a core. Where the kernel does not say, time passes.
+fn computed() -> Duration {
+    let clock = nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID;
+    nix::time::clock_gettime(clock).map_or(Duration::MAX, Duration::from)
 }
 
 /// How long threads of this process, without the calling one and those that have ended, have computed or have waited for
@@ -66,14 +95,22 @@ pub fn at_work() -> Duration {
     let others = threads.flatten().filter(|thread| thread.file_name() != own.as_str());
     others
         .filter_map(|thread| scheduled(&std::fs::read_to_string(thread.path().join("schedstat")).ok()?))
+        .map(|(computed, waited)| computed + waited)
         .sum()
 }
 
+/// How long threads of this process that still run have waited for a core.
+fn waited() -> Duration {
+    let Ok(threads) = std::fs::read_dir("/proc/self/task") else { return Duration::ZERO };
+    let schedstat = |thread: std::fs::DirEntry| std::fs::read_to_string(thread.path().join("schedstat")).ok();
+    threads.flatten().filter_map(|thread| scheduled(&schedstat(thread)?)).map(|(_, waited)| waited).sum()
+}
+
 /// Time on a core and time waiting for one (the kernel's Documentation/scheduler/sched-stats.rst), of one thread.
-fn scheduled(schedstat: &str) -> Option<Duration> {
+fn scheduled(schedstat: &str) -> Option<(Duration, Duration)> {
     let mut nanoseconds = schedstat.split_ascii_whitespace().map(str::parse::<u64>);
-    let (computed, waited) = (nanoseconds.next()?.ok()?, nanoseconds.next()?.ok()?);
-    Some(Duration::from_nanos(computed.saturating_add(waited)))
+    let mut next = || Some(Duration::from_nanos(nanoseconds.next()?.ok()?));
+    Some((next()?, next()?))
 }
 
 /// Each read asks for all it wants: what the kernel would read ahead could not be told from what was there before.
@@ -97,6 +134,7 @@ pub fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize>
     };
     // The question alone may have begun to bring in the rest: it was not there before.
     let mut filled = warm;
+    let began = (filled < buffer.len()).then(Instant::now);
     while filled < buffer.len() {
         match file.read_at(&mut buffer[filled..], offset + filled as u64) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -105,6 +143,11 @@ pub fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize>
                 read => filled += read,
             },
         }
+    }
+    pace::done(filled as u64);
+    // At the end of a file nothing was waited for.
+    if let Some(began) = began.filter(|_| filled > warm) {
+        pace::at_disk(began.elapsed());
     }
     // The kernel keeps a page of which only a part is named: at the end of a file, the last.
     let (from, to) = (offset + warm as u64, (offset + filled as u64).next_multiple_of(PAGE));
@@ -178,7 +221,8 @@ mod tests {
 
     #[test]
     fn time_on_a_core_and_time_before_it_is_work() {
-        assert_eq!(scheduled("116754 2539667 2\n"), Some(Duration::from_nanos(116_754 + 2_539_667)));
+        let expected = (Duration::from_nanos(116_754), Duration::from_nanos(2_539_667));
+        assert_eq!(scheduled("116754 2539667 2\n"), Some(expected));
         for torn in ["", "1", "1 x 3", "18446744073709551616 1 1"] {
             assert_eq!(scheduled(torn), None, "{torn}");
         }

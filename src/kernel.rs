@@ -19,11 +19,18 @@ const NOBODY_KEEPS_IT_US: i64 = 16_000_000;
 /// The disk only when nobody else wants it, for the calling thread and those that it starts. A kernel or sandbox that
 /// does not let us leaves it as it was.
 pub fn idle_disk() {
-    const WHO_PROCESS: i32 = 1;
     const THIS_THREAD: i32 = 0;
+    disk_class(THIS_THREAD, true);
+}
+
+/// The same for the thread `number` of this process, or, if it is not to be `idle`, behind all others that are in line.
+pub fn disk_class(number: i32, idle: bool) {
+    const WHO_PROCESS: i32 = 1;
     const CLASS_IDLE: i32 = 3 << 13;
-    // SAFETY: it takes three numbers and no pointer, and only the calling thread is changed.
-    unsafe { libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, THIS_THREAD, CLASS_IDLE) };
+    const LAST_IN_LINE: i32 = (2 << 13) | 7;
+    let class = if idle { CLASS_IDLE } else { LAST_IN_LINE };
+    // SAFETY: it takes three numbers and no pointer, and only that thread is changed.
+    unsafe { libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, number, class) };
 }
 
 /// Has the kernel begin to write these bytes of the file to their disk, and does not wait for it: who syncs later has

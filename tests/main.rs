@@ -21,6 +21,7 @@ mod hangs;
 mod hosts;
 mod inspect;
 mod link;
+mod named_paths;
 mod objects;
 mod packages;
 mod packed;

@@ -267,7 +267,7 @@ fn write(
     snapshot: &mut Snapshot,
     seal: &Seal,
     destination: &Destination,
-    packed: Option<(&packing::Arguments, PathBuf)>,
+    packed: Option<(&packing::Arguments, crate::snapshot::Place)>,
     progress: &Progress,
     watch: &Watch,
 ) -> anyhow::Result<Option<Written>> {

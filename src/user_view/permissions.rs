@@ -145,7 +145,7 @@ fn acl(place: BorrowedFd<'_>) -> io::Result<Option<Vec<AclEntry>>> {
     let mut bytes = vec![0; ACL_BYTES];
     // A mere place has no attributes of its own to ask for; the link in /proc leads to the file that is open.
     let path = format!("/proc/self/fd/{}", place.as_raw_fd());
-    match rustix::fs::getxattr(path, ACL, &mut bytes) {
+    match rustix::fs::getxattr(path, ACL, &mut bytes[..]) {
         Ok(length) => parse(bytes.get(..length).unwrap_or_default())
             .map(Some)
             .ok_or_else(|| io::Error::other("has an access control list that is not understood")),

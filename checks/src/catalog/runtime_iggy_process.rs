@@ -284,7 +284,7 @@ mod tests {
     use crate::iggy::tests::{directory, link, running, settings, stat_line};
     use serde_json::json;
 
-    const STATUS: &str = "Uid:\t997\t997\t997\t997\nVmHWM:\t80000 kB\nVmRSS:\t72236 kB\nVmSwap:\t0 kB\n";
+    const STATUS: &str = "Uid:\t0\t0\t0\t0\nVmHWM:\t80000 kB\nVmRSS:\t72236 kB\nVmSwap:\t0 kB\n";
 
     fn sampled(recorded: Recorded, pids: &[u32], state: char) -> Recorded {
         let file = |pid: &u32| Sample {

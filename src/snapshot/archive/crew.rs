@@ -27,8 +27,14 @@ pub enum Job {
     Block { file: Arc<File>, offset: u64, length: usize },
     /// Lines that the redactor has been through.
     Lines(Vec<u8>),
-    /// A small file: opened, read, masked if it is to be, and packed in one go.
-    Whole { path: PathBuf, shape: Option<Shape> },
+    /// Small files: each opened, read, masked if it is to be, and packed in one go.
+    Batch(Vec<Small>),
+}
+
+/// A file that is taken in one go.
+pub struct Small {
+    pub path: PathBuf,
+    pub shape: Option<Shape>,
 }
 
 /// A packed piece.
@@ -51,7 +57,8 @@ struct Order {
     packed: Vec<u8>,
 }
 
-pub type Made = Result<Piece, Reason>;
+/// One for each file of a batch, and one for each other job.
+pub type Made = Vec<Result<Piece, Reason>>;
 
 /// Hands jobs out and takes the results back in the order of the jobs.
 pub struct Crew {
@@ -67,7 +74,7 @@ impl Crew {
     /// Starts the workers; they end when the crew is dropped.
     pub fn start<'scope, 'env>(
         scope: &'scope Scope<'scope, 'env>,
-        root: &'env Directory,
+        root: &Directory,
         mask: Mask<'env>,
     ) -> io::Result<Crew> {
         let (jobs, waiting) = channel::<Order>();
@@ -75,13 +82,15 @@ impl Crew {
         let waiting = Arc::new(Mutex::new(waiting));
         for number in 0..WORKERS {
             let (waiting, report) = (Arc::clone(&waiting), report.clone());
+            // Each has the folder at hand that it opened last.
+            let root = root.try_clone()?;
             let work = move || {
                 let mut packer = Packer::new();
                 loop {
                     let job = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
                     let Ok(order) = job else { return };
                     let number = order.number;
-                    if report.send((number, make(order, root, mask, &mut packer))).is_err() {
+                    if report.send((number, make(order, &root, mask, &mut packer))).is_err() {
                         return;
                     }
                 }
@@ -103,7 +112,7 @@ impl Crew {
         self.next_job += 1;
     }
 
-    /// The result of the oldest job that has not been taken.
+    /// The results of the oldest job that has not been taken; none when a worker has panicked.
     pub fn take(&mut self) -> Made {
         let wanted = self.next_made;
         self.next_made += 1;
@@ -113,15 +122,16 @@ impl Crew {
             }
             match self.made.recv() {
                 Ok((ticket, made)) => self.early.insert(ticket, made),
-                Err(_) => return Err(Reason::Unreadable),
+                Err(_) => return Vec::new(),
             };
         }
     }
 
     /// Gives the memory of a piece back.
     pub fn done_with(&mut self, piece: Piece) {
-        self.spare.push(piece.plain);
-        self.spare.push(piece.packed);
+        // What is small is soon there again, and would keep out what is not.
+        let worth_keeping = |memory: &Vec<u8>| memory.capacity() >= BLOCK_BYTES / 2;
+        self.spare.extend([piece.plain, piece.packed].into_iter().filter(worth_keeping));
         self.spare.truncate(2 * UNDER_WAY);
     }
 }
@@ -147,36 +157,55 @@ fn is_denied(error: &io::Error) -> bool {
 
 fn make(order: Order, root: &Directory, mask: Mask<'_>, packer: &mut Packer) -> Made {
     let Order { job, mut plain, packed, .. } = order;
-    let read = match job {
+    match job {
         Job::Block { file, offset, length } => {
             plain.resize(length, 0);
-            let read = gentle::read_at(&file, &mut plain, offset).map_err(|error| reason_of(&error))?;
-            plain.truncate(read);
-            read
+            let read = gentle::read_at(&file, &mut plain, offset).map_err(|error| reason_of(&error));
+            let pack = |read: usize| {
+                plain.truncate(read);
+                pack(packer, plain, packed, read as u64)
+            };
+            vec![read.map(pack)]
         }
         Job::Lines(text) => {
             plain = mask.finish(&String::from_utf8_lossy(&text)).into_bytes();
-            text.len()
+            vec![Ok(pack(packer, plain, packed, text.len() as u64))]
         }
-        Job::Whole { path, shape } => {
-            let (file, size) = open(root, &path)?;
-            let limit = if shape.is_some() { DOCUMENT_BYTES } else { BLOCK_BYTES as u64 };
-            if size > limit && shape.is_some() {
-                return Err(Reason::TooLarge);
+        Job::Batch(files) => {
+            let mut memory = Some((plain, packed));
+            let mut made = Vec::with_capacity(files.len());
+            for file in &files {
+                let (plain, packed) = memory.take().unwrap_or_default();
+                made.push(whole(file, root, mask, packer, plain, packed));
             }
-            // What has grown since it was listed is read as far as it was then possible to hold it.
-            plain.resize(size.min(limit) as usize, 0);
-            let read = gentle::read_at(&file, &mut plain, 0).map_err(|error| reason_of(&error))?;
-            plain.truncate(read);
-            if let Some(shape) = shape {
-                if !is_text(&plain) {
-                    return Err(Reason::Unknown);
-                }
-                plain = mask.document(shape, &plain);
-            }
-            read
+            made
         }
-    };
+    }
+}
+
+fn whole(
+    file: &Small,
+    root: &Directory,
+    mask: Mask<'_>,
+    packer: &mut Packer,
+    mut plain: Vec<u8>,
+    packed: Vec<u8>,
+) -> Result<Piece, Reason> {
+    let (opened, size) = open(root, &file.path)?;
+    let limit = if file.shape.is_some() { DOCUMENT_BYTES } else { BLOCK_BYTES as u64 };
+    if size > limit && file.shape.is_some() {
+        return Err(Reason::TooLarge);
+    }
+    // What has grown since it was listed is read as far as it was then possible to hold it.
+    plain.resize(size.min(limit) as usize, 0);
+    let read = gentle::read_at(&opened, &mut plain, 0).map_err(|error| reason_of(&error))?;
+    plain.truncate(read);
+    if let Some(shape) = file.shape {
+        if !is_text(&plain) {
+            return Err(Reason::Unknown);
+        }
+        plain = mask.document(shape, &plain);
+    }
     Ok(pack(packer, plain, packed, read as u64))
 }
 

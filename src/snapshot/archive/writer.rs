@@ -1,6 +1,7 @@
 //! Puts the archive together: gives pieces of files to the workers and writes what comes back, in order.
 
 mod labels;
+mod small;
 mod tell;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -15,6 +16,7 @@ use super::Plan;
 use super::container::Container;
 use super::content::Content;
 use super::crew::{Crew, Job, Piece, hole, open};
+use small::Batch;
 use super::deflate::{BLOCK_BYTES, END, stored};
 use super::inventory::{Change, Inventory};
 use super::learn::beginning;
@@ -40,7 +42,7 @@ const ORDER: [Content; 7] = [
 
 /// What is written next; those with a piece wait for a worker.
 enum Step {
-    Whole(u32),
+    Batch(Vec<u32>),
     Begin {
         id: u32,
         size: u64,
@@ -75,6 +77,8 @@ pub struct Writer<'a, W: Write> {
     room: &'a mut (dyn FnMut() -> Option<u64> + Send),
     observe: &'a mut (dyn FnMut(u64) + Send),
     steps: VecDeque<Step>,
+    /// Small files that have not been given to a worker yet.
+    batch: Batch,
     open: Option<Open>,
     hole: Option<Piece>,
     /// Labels that are not the path: a secret was in it.
@@ -103,6 +107,7 @@ impl<'a, W: Write> Writer<'a, W> {
             room,
             observe,
             steps: VecDeque::new(),
+            batch: Batch::default(),
             open: None,
             hole: None,
             masked_labels: BTreeMap::new(),
@@ -137,6 +142,7 @@ impl<'a, W: Write> Writer<'a, W> {
                 })?;
             }
         }
+        self.give_batch()?;
         while !self.steps.is_empty() {
             self.step()?;
         }
@@ -159,9 +165,10 @@ impl<'a, W: Write> Writer<'a, W> {
         let small = if masking.is_some() { DOCUMENT_BYTES } else { BLOCK_BYTES as u64 };
         let path = self.plan.tree.path(entry);
         if !in_pieces || entry.size <= small {
-            let job = Job::Whole { path, shape: masking.map(|(shape, _)| shape) };
-            return self.give(job, Step::Whole(id));
+            return self.small(id, entry.size, path, masking.map(|(shape, _)| shape));
         }
+        // In the order of the entries, whatever their size.
+        self.give_batch()?;
         let (file, size) = match open(&self.plan.tree.root, &path) {
             Ok(opened) => opened,
             Err(reason) => {
@@ -241,10 +248,7 @@ impl<'a, W: Write> Writer<'a, W> {
     fn step(&mut self) -> anyhow::Result<()> {
         match self.steps.pop_front() {
             None => {}
-            Some(Step::Whole(id)) => match self.crew.take() {
-                Ok(piece) => self.whole(id, piece)?,
-                Err(reason) => self.plan.tree.entries[id as usize].left_out = Some(reason),
-            },
+            Some(Step::Batch(ids)) => self.batch_made(&ids)?,
             Some(Step::Begin { id, size }) => {
                 let label = self.label(id);
                 self.container.begin(id, &label, size)?;
@@ -269,7 +273,7 @@ impl<'a, W: Write> Writer<'a, W> {
     }
 
     fn piece(&mut self, length: Option<u64>) -> anyhow::Result<()> {
-        match self.crew.take() {
+        match self.crew.take().pop().unwrap_or(Err(Reason::Unreadable)) {
             Ok(piece) => {
                 self.append(&piece)?;
                 if let Some(open) = &mut self.open
@@ -324,26 +328,6 @@ impl<'a, W: Write> Writer<'a, W> {
             let path = self.label(open.id).name;
             self.inventory.change(path, how);
         }
-        Ok(())
-    }
-
-    fn whole(&mut self, id: u32, piece: Piece) -> anyhow::Result<()> {
-        let label = self.label(id);
-        let known = (piece.size, piece.crc);
-        let pays = piece.is_packed && piece.packed.len() + END.len() < piece.plain.len();
-        match pays {
-            true => self.container.whole(id, &label, true, known, &[&piece.packed, &END])?,
-            false => self.container.whole(id, &label, false, known, &[&piece.plain])?,
-        }
-        self.count(id, piece.size);
-        let listed = self.entry(id).size;
-        if piece.read != listed {
-            let how = if piece.read < listed { Change::Shrank } else { Change::Grew };
-            self.inventory.change(label.name, how);
-        }
-        self.read += piece.read;
-        (self.observe)(self.read);
-        self.crew.done_with(piece);
         Ok(())
     }
 
