@@ -42,10 +42,11 @@ pub fn step_back_as_session() {
     step_back();
     // In a container it can have begun outside, and has the number 0 then: rustix takes that for impossible.
     let is_own = getsid(None) == Ok(getpid());
-    if is_own {
-        set_session_niceness(NICE);
-    }
+    // From then on the floor decides on it.
     KEPT.call_once(|| {
+        if is_own {
+            set_session_niceness(NICE);
+        }
         // Without it, it is only slower.
         let _ = std::thread::Builder::new().name("pace".to_owned()).spawn(move || pace::keep(is_own));
     });

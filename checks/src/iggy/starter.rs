@@ -91,9 +91,10 @@ fn is_in_container(host: &Host, pid: u32) -> bool {
 mod tests {
     use serde_json::json;
 
-    use super::super::tests::{running, settings};
+    use super::super::tests::{directory, running, settings};
+    use super::super::{data_directory, hidden_configuration, hidden_data_directory, listeners};
     use super::*;
-    use crate::host::Recorded;
+    use crate::host::{Recorded, Request, Rights};
 
     const SERVER: Process = Process { runtime: Runtime::Iggy, pid: 70 };
 
@@ -103,6 +104,51 @@ mod tests {
 
     fn is_refused(recorded: Recorded) -> bool {
         refusal(&recorded.host(), &SERVER).is_some()
+    }
+
+    /// A server whose environment names a configuration, which names a certificate.
+    fn naming(user: &str) -> Host {
+        let recorded = started_by(user)
+            .file("/proc/70/environ", "IGGY_CONFIG_PATH=/x/a.toml\0IGGY_PATH=/d\0")
+            .file("/x/a.toml", "[http.tls]\nenabled = true\ncert_file = \"/x/a.pem\"\n")
+            .file("/x/a.pem", "");
+        directory(recorded, "/d/streams").host()
+    }
+
+    fn is_asked(host: &Host, wanted: &Request) -> bool {
+        host.asked().lock().unwrap().contains(wanted)
+    }
+
+    #[test]
+    fn what_a_process_names_is_asked_for_with_its_rights_at_every_step() {
+        let host = naming("0\t0\t0\t0");
+        let certificate = listeners(&host).into_iter().find_map(|one| one.certificate).unwrap();
+        host.read(&certificate).unwrap();
+        host.stat(&format!("{}/streams", data_directory(&host).unwrap().path)).unwrap();
+        let of_process = |request| Request::OnBehalf {
+            rights: Rights::Process { pid: 70, started: 4567 },
+            request: Box::new(request),
+        };
+        for request in [
+            Request::File { path: "/x/a.toml".to_owned() },
+            Request::File { path: "/x/a.pem".to_owned() },
+            Request::Stat { path: "/d/streams".to_owned() },
+        ] {
+            assert!(!is_asked(&host, &request), "{request}");
+            assert!(is_asked(&host, &of_process(request)));
+        }
+    }
+
+    #[test]
+    fn nothing_of_a_strangers_process_is_followed_and_nobody_takes_that_for_nothing() {
+        let host = naming("1001\t1001\t1001\t1001");
+        assert_eq!(data_directory(&host), None);
+        assert!(hidden_data_directory(&host).is_some() && hidden_configuration(&host).is_some());
+        assert!(listeners(&host).iter().all(|listener| listener.certificate.is_none()));
+        let asked = host.asked();
+        let asked = asked.lock().unwrap();
+        let named = |request: &Request| request.path().is_some_and(|path| path.starts_with("/x") || path.starts_with("/d"));
+        assert!(!asked.iter().any(named), "{asked:?}");
     }
 
     #[test]
