@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 
 use measure::{Cost, measure, median};
 use warden::snapshot::archive::{self, Mask, Plan, Signs, Taking};
-use warden::user_view::Directory;
 use warden::snapshot::redact::Redactor;
+use warden::user_view::Directory;
 
 const ROUNDS: usize = 3;
 /// Of each ten segments.
@@ -93,7 +93,14 @@ fn run(command: &[String], out: &str) -> Option<Run> {
 }
 
 fn pack(tree: &Path, out: &Path) {
-    let plan = Plan::new(Directory::open(tree).expect("the tree"), u64::MAX, 0, Taking::default(), &Signs::default()).expect("a plan");
+    let plan = Plan::new(
+        Directory::open(tree).expect("the tree"),
+        u64::MAX,
+        0,
+        Taking::default(),
+        &Signs::default(),
+    )
+    .expect("a plan");
     let redactor = Redactor::new([7; 32]);
     let mask = Mask::new(&redactor);
     let learned = plan.learn(mask).expect("its texts are read");

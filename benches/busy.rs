@@ -44,14 +44,22 @@ fn main() {
     .map(str::to_owned)
     .into();
     let peer: Vec<String> = ["zip", "-q", "-r", &path("peer.zip"), &path("data")].map(str::to_owned).into();
-    println!("{files} files of 8 bytes, medians of {ROUNDS} alternating runs; seconds of wall and of CPU time");
+    println!(
+        "{files} files of 8 bytes, medians of {ROUNDS} alternating runs; seconds of wall and of CPU time"
+    );
     let calm = rounds(&own, &peer, folder.path());
     let spinners = Spinners::start();
     let busy = rounds(&own, &peer, folder.path());
     drop(spinners);
     for (name, (own, peer)) in [("cores free", calm), ("cores taken", busy)] {
-        println!("{name:<12} warden {:>6.1} s ({:.2} s)   zip -r {:>6.1} s ({:.2} s)   ratio {:.1}",
-            own.0, own.1, peer.0, peer.1, own.0 / peer.0);
+        println!(
+            "{name:<12} warden {:>6.1} s ({:.2} s)   zip -r {:>6.1} s ({:.2} s)   ratio {:.1}",
+            own.0,
+            own.1,
+            peer.0,
+            peer.1,
+            own.0 / peer.0
+        );
     }
 }
 

@@ -32,7 +32,8 @@ impl Site {
         let folder = tempfile::tempdir().unwrap();
         std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
         let site = Site { folder };
-        for name in ["private", "private/streams", "open", "open/data", "open/data/streams", "open/data/logs"] {
+        for name in ["private", "private/streams", "open", "open/data", "open/data/streams", "open/data/logs"]
+        {
             std::fs::create_dir(site.path(name)).unwrap();
         }
         std::fs::create_dir_all(site.path("open/data/runtime")).unwrap();
@@ -106,7 +107,8 @@ impl Hostile {
     /// Puts it where only a container engine of root can put a process; `false` where control groups are not to be
     /// changed.
     fn enter_container(&mut self) -> bool {
-        let roots = ["/sys/fs/cgroup", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup/pids", "/sys/fs/cgroup/unified"];
+        let roots =
+            ["/sys/fs/cgroup", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup/pids", "/sys/fs/cgroup/unified"];
         for root in roots {
             let group = Path::new(root).join(format!("docker-{}.scope", self.child.id()));
             let entered = std::fs::create_dir(&group)
@@ -153,7 +155,14 @@ fn a_process_is_shown_only_what_its_user_may_read() {
     let hostile = site.start("iggy-server", &[]);
     let view = hostile.view();
     let denied = Err(std::io::ErrorKind::PermissionDenied);
-    for name in ["link.toml", "relative.toml", "folder/a.toml", "shadow.toml", "hard.toml", "cwd/../../private/a.toml"] {
+    for name in [
+        "link.toml",
+        "relative.toml",
+        "folder/a.toml",
+        "shadow.toml",
+        "hard.toml",
+        "cwd/../../private/a.toml",
+    ] {
         assert_eq!(seen(&view, &site.path("open").join(name)), denied, "{name}");
     }
     assert_eq!(seen(&view, &private), denied);
@@ -207,7 +216,11 @@ fn renaming_between_the_question_and_the_open_gains_nothing() {
         });
         let answers: Vec<_> = (0..3000).map(|_| seen(&view, &raced)).collect();
         ended.store(true, Ordering::Relaxed);
-        assert!(answers.iter().all(|answer| answer.as_ref().is_ok_and(|text| text.contains(OPEN)) || answer.is_err()));
+        assert!(
+            answers
+                .iter()
+                .all(|answer| answer.as_ref().is_ok_and(|text| text.contains(OPEN)) || answer.is_err())
+        );
         assert!(answers.iter().flatten().all(|text| !text.contains(HIDDEN)));
     });
 }
@@ -290,9 +303,7 @@ fn references(site: &Site) -> Vec<(&'static str, &'static str, Vec<(&'static str
     site.link("open/data/runtime/current_config.toml", site.path("private/a.toml"));
     site.link("open/data/logs/iggy-server.log", site.path("private/iggy-server.log"));
     let path = |name: &str| site.path(&format!("open/{name}")).to_str().unwrap().to_owned();
-    let tls = |key: &'static str| {
-        vec![("IGGY_HTTP_TLS_ENABLED", "true".to_owned()), (key, path("link.pem"))]
-    };
+    let tls = |key: &'static str| vec![("IGGY_HTTP_TLS_ENABLED", "true".to_owned()), (key, path("link.pem"))];
     vec![
         ("configuration file", "iggy-server", vec![("IGGY_CONFIG_PATH", path("link.toml"))]),
         ("its folder", "iggy-server", vec![("IGGY_CONFIG_PATH", path("folder/a.toml"))]),

@@ -138,8 +138,8 @@ impl Arguments {
     fn packed(&self, place: &Place, anonymous: bool, watch: &Watch) -> anyhow::Result<(String, u64)> {
         let Place { path, found_by, .. } = place;
         let taking = taking(anonymous)?;
-        let plan =
-            watch.while_reading(path, || Plan::new(place.open()?, self.iggy_budget, 0, taking, watch.signs()))?;
+        let plan = watch
+            .while_reading(path, || Plan::new(place.open()?, self.iggy_budget, 0, taking, watch.signs()))?;
         let (taken, left_out) = plan.tallies();
         let text = format!(
             "{} (by {}): {} with {}; {} with {} would stay behind",
@@ -168,8 +168,8 @@ impl Arguments {
         gentle::step_back_as_session();
         let taking = taking(snapshot.anonymizer.is_some())?;
         let at = snapshot.clock.seconds();
-        let plan =
-            watch.while_reading(data, || Plan::new(place.open()?, self.iggy_budget, at, taking, watch.signs()))?;
+        let plan = watch
+            .while_reading(data, || Plan::new(place.open()?, self.iggy_budget, at, taking, watch.signs()))?;
         let folder = output::folder_of(path).to_owned();
         ensure!(
             archive::room(&folder).is_none_or(|room| room >= archive::LEAST_ROOM),

@@ -15,8 +15,8 @@ use super::segment::{self, Depth, Job};
 use super::tree::{ENTRIES, Limits, Tree};
 use super::worst::Problems;
 use super::{metadata, partitions};
-use crate::user_view::Directory;
 use crate::gentle;
+use crate::user_view::Directory;
 
 /// Threads that hash. Two keep a disk busy; the host has other things to do with the rest.
 const THREADS: usize = 2;

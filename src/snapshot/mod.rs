@@ -82,7 +82,10 @@ impl Place {
             return host::live::named::directory(rights, &self.path);
         }
         Directory::of_owner(&self.path).with_context(|| {
-            format!("cannot open the data directory {}; is it there, and may you read it?", self.path.display())
+            format!(
+                "cannot open the data directory {}; is it there, and may you read it?",
+                self.path.display()
+            )
         })
     }
 }

@@ -61,12 +61,14 @@ impl UserView {
     pub fn of_process(pid: u32, started: Option<u64>, anchor: Anchor) -> io::Result<UserView> {
         // Its directory in /proc goes stale with the process: another one with the same number is not behind it.
         let process = place(rustix::fs::CWD, &PathBuf::from(format!("/proc/{pid}")))?;
-        let text = |name: &str| io::read_to_string(File::from(rustix::fs::openat(
-            &process,
-            name,
-            OFlags::RDONLY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )?));
+        let text = |name: &str| {
+            io::read_to_string(File::from(rustix::fs::openat(
+                &process,
+                name,
+                OFlags::RDONLY | OFlags::CLOEXEC,
+                Mode::empty(),
+            )?))
+        };
         let stat = text("stat")?;
         let began = warden_checks::proc::ProcessStat::parse(&stat).map(|stat| stat.start_ticks);
         if started.is_some() && began != started {
@@ -74,9 +76,8 @@ impl UserView {
         }
         let own_users = std::fs::read_link("/proc/self/ns/user").ok();
         let its_users = rustix::fs::readlinkat(&process, "ns/user", Vec::new()).ok();
-        let shares_users = own_users.is_some_and(|own| {
-            its_users.is_some_and(|its| its.as_bytes() == own.as_os_str().as_bytes())
-        });
+        let shares_users = own_users
+            .is_some_and(|own| its_users.is_some_and(|its| its.as_bytes() == own.as_os_str().as_bytes()));
         let permissions = Permissions::of_process(&text("status")?, shares_users)
             .ok_or_else(|| io::Error::other("its user cannot be told"))?;
         // A link of the kernel's, to be followed: it leads where the process itself is.

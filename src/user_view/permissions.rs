@@ -70,10 +70,8 @@ impl Permissions {
         groups.push(*gids.first()?);
         let capabilities = u64::from_str_radix(field(status, "CapEff")?, 16).ok()?;
         let has = |bit: u32| capabilities >> bit & 1 == 1;
-        let overrides = shares_users
-            && real == 0
-            && of_files == 0
-            && (has(CAP_DAC_OVERRIDE) || has(CAP_DAC_READ_SEARCH));
+        let overrides =
+            shares_users && real == 0 && of_files == 0 && (has(CAP_DAC_OVERRIDE) || has(CAP_DAC_READ_SEARCH));
         let users = if real == of_files { vec![real] } else { vec![real, of_files] };
         Some(Permissions { users, groups, overrides })
     }
@@ -160,20 +158,22 @@ fn parse(acl: &[u8]) -> Option<Vec<AclEntry>> {
     if u32::from_le_bytes(*version) != ACL_VERSION || !rest.is_empty() {
         return None;
     }
-    entries.iter().map(|&[tag_low, tag_high, low, high, a, b, c, d]| {
-        let tag = match u16::from_le_bytes([tag_low, tag_high]) {
-            0x01 => Tag::Owner,
-            0x02 => Tag::User,
-            0x04 => Tag::OwningGroup,
-            0x08 => Tag::Group,
-            0x10 => Tag::Mask,
-            0x20 => Tag::Other,
-            _ => return None,
-        };
-        let permissions = u16::from_le_bytes([low, high]).into();
-        Some(AclEntry { tag, permissions, id: u32::from_le_bytes([a, b, c, d]) })
-    })
-    .collect()
+    entries
+        .iter()
+        .map(|&[tag_low, tag_high, low, high, a, b, c, d]| {
+            let tag = match u16::from_le_bytes([tag_low, tag_high]) {
+                0x01 => Tag::Owner,
+                0x02 => Tag::User,
+                0x04 => Tag::OwningGroup,
+                0x08 => Tag::Group,
+                0x10 => Tag::Mask,
+                0x20 => Tag::Other,
+                _ => return None,
+            };
+            let permissions = u16::from_le_bytes([low, high]).into();
+            Some(AclEntry { tag, permissions, id: u32::from_le_bytes([a, b, c, d]) })
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -222,7 +222,8 @@ mod tests {
         }
     }
 
-    const STATUS: &str = "Name:\tiggy-server\nUid:\t0\t0\t0\t0\nGid:\t5\t6\t6\t6\nGroups:\t7 8 \nCapEff:\t0000000000000006\n";
+    const STATUS: &str =
+        "Name:\tiggy-server\nUid:\t0\t0\t0\t0\nGid:\t5\t6\t6\t6\nGroups:\t7 8 \nCapEff:\t0000000000000006\n";
 
     #[test]
     fn root_overrides_only_with_the_capability_in_our_namespace() {

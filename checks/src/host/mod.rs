@@ -36,7 +36,13 @@ pub struct Host {
 
 impl Host {
     pub fn new(source: Arc<dyn Source>, deadline: Instant) -> Host {
-        Host { source, deadline, asked: Arc::default(), known: Mutex::default(), named: NamedPaths::default() }
+        Host {
+            source,
+            deadline,
+            asked: Arc::default(),
+            known: Mutex::default(),
+            named: NamedPaths::default(),
+        }
     }
 
     /// What was asked so far, in order, shared with whoever holds the handle.

@@ -8,16 +8,8 @@ use crate::proc::field;
 
 /// Directories that only container engines of root make in the control group tree. Below `user.slice` the tree belongs
 /// to a user, who can give any name.
-const CONTAINERS: [&str; 8] = [
-    "docker",
-    "docker-",
-    "libpod-",
-    "libpod_parent",
-    "cri-containerd-",
-    "crio-",
-    "kubepods",
-    "lxc.payload",
-];
+const CONTAINERS: [&str; 8] =
+    ["docker", "docker-", "libpod-", "libpod_parent", "cri-containerd-", "crio-", "kubepods", "lxc.payload"];
 
 /// Returns why nothing is read that `process` names; `None` when it is trusted.
 pub fn refusal(host: &Host, process: &Process) -> Option<Failure> {
@@ -28,7 +20,8 @@ pub fn refusal(host: &Host, process: &Process) -> Option<Failure> {
     if units.iter().any(|unit| unit.number("MainPID") == Some(u64::from(pid))) {
         return None;
     }
-    let refused = |why: String| Failure { what: format!("what process {pid} names"), cause: Cause::Other(why) };
+    let refused =
+        |why: String| Failure { what: format!("what process {pid} names"), cause: Cause::Other(why) };
     let status = match host.read(&format!("/proc/{pid}/status")) {
         Ok(status) => status,
         // It has ended, or the recording is of a time when this was not asked: what it named cannot be read anyway.
@@ -81,7 +74,9 @@ fn is_in_container(host: &Host, pid: u32) -> bool {
     let paths = || text.lines().filter_map(|line| line.splitn(3, ':').nth(2));
     let of_user = |part: &str| part == "user.slice" || part.starts_with("user@");
     let of_container = |part: &str| {
-        CONTAINERS.iter().any(|name| part == *name || (name.len() > 6 || name.ends_with('-')) && part.starts_with(name))
+        CONTAINERS
+            .iter()
+            .any(|name| part == *name || (name.len() > 6 || name.ends_with('-')) && part.starts_with(name))
     };
     paths().flat_map(|path| path.split('/')).any(of_container)
         && !paths().flat_map(|path| path.split('/')).any(of_user)
@@ -147,7 +142,9 @@ mod tests {
         assert!(listeners(&host).iter().all(|listener| listener.certificate.is_none()));
         let asked = host.asked();
         let asked = asked.lock().unwrap();
-        let named = |request: &Request| request.path().is_some_and(|path| path.starts_with("/x") || path.starts_with("/d"));
+        let named = |request: &Request| {
+            request.path().is_some_and(|path| path.starts_with("/x") || path.starts_with("/d"))
+        };
         assert!(!asked.iter().any(named), "{asked:?}");
     }
 
@@ -164,7 +161,10 @@ mod tests {
     #[test]
     fn a_program_with_the_rights_of_root_is_still_its_callers() {
         assert!(is_refused(started_by("1001\t0\t0\t0")));
-        assert!(!is_refused(started_by("0\t997\t997\t997")), "one that gave its rights up was started by root");
+        assert!(
+            !is_refused(started_by("0\t997\t997\t997")),
+            "one that gave its rights up was started by root"
+        );
     }
 
     #[test]
@@ -173,7 +173,8 @@ mod tests {
         assert!(!is_refused(running(70)), "a recording that does not tell");
         let main = started_by("1001\t1001\t1001\t1001").unit("iggy.service", json!({ "MainPID": 70 }));
         assert!(!is_refused(main));
-        let by_number = started_by("997\t997\t997\t997").unit("iggy.service", json!({ "MainPID": 9, "UID": 997 }));
+        let by_number =
+            started_by("997\t997\t997\t997").unit("iggy.service", json!({ "MainPID": 9, "UID": 997 }));
         assert!(!is_refused(by_number));
         let by_name = started_by("997\t997\t997\t997")
             .unit("iggy.service", json!({ "MainPID": 0, "User": "iggy" }))
@@ -187,7 +188,9 @@ mod tests {
     #[test]
     fn containers_of_root_are_trusted_and_those_that_a_user_can_make_are_not() {
         let of = |cgroup: &str| {
-            is_refused(started_by("1001\t1001\t1001\t1001").file("/proc/70/cgroup", &format!("0::{cgroup}\n")))
+            is_refused(
+                started_by("1001\t1001\t1001\t1001").file("/proc/70/cgroup", &format!("0::{cgroup}\n")),
+            )
         };
         assert!(!of("/system.slice/docker-3f9a.scope"));
         assert!(!of("/docker/3f9a"));

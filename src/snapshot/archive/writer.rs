@@ -16,7 +16,6 @@ use super::Plan;
 use super::container::Container;
 use super::content::Content;
 use super::crew::{Crew, Job, Piece, hole, open};
-use small::Batch;
 use super::deflate::{BLOCK_BYTES, END, stored};
 use super::inventory::{Change, Inventory};
 use super::learn::beginning;
@@ -24,6 +23,7 @@ use super::mask::{DOCUMENT_BYTES, Mask, Pieces, is_text, masking};
 use super::tree::{Entry, Reason};
 use crate::gentle::Gentle;
 use crate::snapshot::redact::Shape;
+use small::Batch;
 
 /// How often the free space is looked at: nobody fills a disk by this much unseen.
 const SPACE_EVERY: u64 = 16 << 20;

@@ -143,7 +143,7 @@ pub fn answer(view: &UserView, path: &Path, request: &Request) -> Result<Data, C
         Request::File { .. } => files::read_open(open(view, path)?).map(Data::Text),
         Request::Tail { .. } => files::tail_open(open(view, path)?).map(Data::Text),
         Request::PublicKey { .. } => keys::public_half_of(open(view, path)?),
-        Request::Files { .. } => matching(view, path),
+        Request::Files { pattern } => matching(view, path, Path::new(pattern)),
         Request::List { .. } => {
             let directory = view.open_directory(path).map_err(files::cause_of)?;
             files::list(&format!("/proc/self/fd/{}", directory.as_raw_fd()))
@@ -185,14 +185,17 @@ fn open(view: &UserView, path: &Path) -> Result<std::fs::File, Cause> {
 
 /// Every file that matches a pattern whose last component alone has a `*`. One that may not be read is an error: what
 /// is missing of a configuration would pass for what is not configured.
-fn matching(view: &UserView, pattern: &Path) -> Result<Data, Cause> {
-    let (Some(directory), Some(wanted)) = (pattern.parent(), pattern.file_name().and_then(|name| name.to_str()))
+fn matching(view: &UserView, pattern: &Path, asked: &Path) -> Result<Data, Cause> {
+    let (Some(directory), Some(wanted)) =
+        (pattern.parent(), pattern.file_name().and_then(|name| name.to_str()))
     else {
         return Err(Cause::Other("names no file".to_owned()));
     };
     let listed = view.open_directory(directory).map_err(files::cause_of)?;
     let listed = files::list(&format!("/proc/self/fd/{}", listed.as_raw_fd()))?;
-    let Data::Entries { entries, .. } = listed else { return Err(Cause::Other("cannot be listed".to_owned())) };
+    let Data::Entries { entries, .. } = listed else {
+        return Err(Cause::Other("cannot be listed".to_owned()));
+    };
     let (mut files, mut bytes, mut left_out) = (Vec::new(), 0, 0);
     for entry in entries.into_iter().filter(|entry| component_matches(wanted, &entry.name)) {
         if bytes >= FILES_BYTES || files.len() >= FILES_COUNT {
@@ -207,7 +210,9 @@ fn matching(view: &UserView, pattern: &Path) -> Result<Data, Cause> {
         };
         let (content, _) = files::read_up_to(file, FILE_BYTES)?;
         bytes += content.len() as u64;
-        files.push(FileText { path: path.to_string_lossy().into_owned(), text: files::lossy(content) });
+        // By the name that it was asked for: of a process in a container that is longer.
+        let path = asked.with_file_name(&entry.name).to_string_lossy().into_owned();
+        files.push(FileText { path, text: files::lossy(content) });
     }
     Ok(Data::Files { files, left_out })
 }
