@@ -262,10 +262,11 @@ fn content(path: &Path) -> String {
     let mut archive = zip::ZipArchive::new(File::open(path).unwrap()).unwrap();
     for index in 0..archive.len() {
         let mut member = archive.by_index(index).unwrap();
-        text += &format!("\n== {}\n", member.name());
+        let name = member.name().unwrap().into_owned();
+        text += &format!("\n== {name}\n");
         let mut bytes = Vec::new();
         member.read_to_end(&mut bytes).unwrap();
-        if member.name().ends_with(".zip") {
+        if name.ends_with(".zip") {
             let inner = tempfile::NamedTempFile::new().unwrap();
             std::fs::write(inner.path(), &bytes).unwrap();
             text += &content(inner.path());
