@@ -127,7 +127,13 @@ impl UserView {
                     }
                 }
                 _ if left.is_empty() => return Ok(found),
-                _ => return Err(Errno::NOTDIR.into()),
+                FileType::RegularFile
+                | FileType::Symlink
+                | FileType::Fifo
+                | FileType::Socket
+                | FileType::CharacterDevice
+                | FileType::BlockDevice
+                | FileType::Unknown => return Err(Errno::NOTDIR.into()),
             }
         }
         Ok(above.pop().unwrap_or(root))
@@ -180,8 +186,7 @@ impl Anchor {
 
 impl Found {
     fn new(place: OwnedFd) -> io::Result<Found> {
-        #[expect(clippy::unnecessary_cast, reason = "its type differs between architectures")]
-        let kind = rustix::fs::fstatfs(&place)?.f_type as i64;
+        let kind = rustix::fs::fstatfs(&place)?.f_type;
         if kind == PROC_SUPER_MAGIC {
             return Err(io::Error::other("is not followed into /proc"));
         }

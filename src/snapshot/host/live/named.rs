@@ -94,10 +94,7 @@ fn of_process(path: &str) -> Option<(u32, Anchor, &str)> {
 fn is_link_of_kernel(path: &str) -> bool {
     let parts: Vec<&str> = path.split('/').skip(3).collect();
     let parts = if parts.first() == Some(&"task") { parts.get(2..).unwrap_or_default() } else { &parts[..] };
-    match parts {
-        ["fd" | "map_files", _, ..] | ["exe" | "cwd" | "root", ..] => true,
-        _ => false,
-    }
+    matches!(parts, ["fd" | "map_files", _, ..] | ["exe" | "cwd" | "root", ..])
 }
 
 /// The filesystem as the holder of `rights` sees it, and `path` in it.
