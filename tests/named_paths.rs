@@ -346,11 +346,20 @@ fn what_a_trusted_process_names_and_may_read_is_read() {
     let Some(site) = Site::new() else { return };
     let path = site.path("open/own.toml");
     let mut hostile = site.start("iggy-server", &[("IGGY_CONFIG_PATH", path.to_str().unwrap())]);
-    let named = format!("== host{}\n", path.display());
-    assert!(!bundle(&site, &[]).contains(&named), "a stranger's is not even asked for");
-    if hostile.enter_container() {
-        assert!(bundle(&site, &[]).contains(&named));
+    assert!(!bundle(&site, &[]).contains(OPEN), "a stranger's is not even asked for");
+    // Of several servers one is judged.
+    if !has_other_servers(hostile.child.id()) && hostile.enter_container() {
+        assert!(bundle(&site, &[]).contains(OPEN));
     }
+}
+
+/// Other tests start theirs as well, and the machine may have its own.
+fn has_other_servers(own: u32) -> bool {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let mut others = processes.filter(|process| process.file_name() != own.to_string().as_str());
+    others.any(|process| {
+        std::fs::read_to_string(process.path().join("comm")).is_ok_and(|name| name.starts_with("iggy-server"))
+    })
 }
 
 #[test]
