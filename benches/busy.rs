@@ -68,7 +68,16 @@ fn rounds(own: &[String], peer: &[String], folder: &Path) -> ((f64, f64), (f64, 
     let mut runs: [Vec<Cost>; 2] = Default::default();
     for _ in 0..ROUNDS {
         for (command, runs) in [own, peer].into_iter().zip(&mut runs) {
-            runs.extend(measure(command));
+            let cost = measure(command);
+            if let Some(cost) = cost {
+                println!(
+                    "{:<12} {:>6.1} s, {:.1} MiB",
+                    command[0].rsplit('/').next().unwrap_or_default(),
+                    cost.wall,
+                    cost.peak_mib
+                );
+            }
+            runs.extend(cost);
             for name in ["own.zip", "peer.zip"] {
                 let _ = std::fs::remove_file(folder.join(name));
             }

@@ -293,8 +293,11 @@ fn bundle(site: &Site, arguments: &[&str]) -> String {
     content(&out)
 }
 
-/// Every kind of reference that is followed: the program, and what its environment names.
-fn references(site: &Site) -> Vec<(&'static str, &'static str, Vec<(&'static str, String)>)> {
+/// What it is, the program, and its environment.
+type Reference = (&'static str, &'static str, Vec<(&'static str, String)>);
+
+/// Every kind of reference that is followed.
+fn references(site: &Site) -> Vec<Reference> {
     site.link("open/link.toml", site.path("private/a.toml"));
     site.link("open/self.toml", "/proc/self/environ");
     site.link("open/folder", site.path("private"));
