@@ -34,7 +34,7 @@ pub fn read_match<'a>(test: &Json, set: impl Fn(&str) -> Option<&'a Json>) -> Ve
             return tests;
         }
     };
-    if keys.iter().any(|key| *key == Key::Constant(Value::Any)) {
+    if keys.contains(&Key::Constant(Value::Any)) {
         tests.push(Test::Never);
         return tests;
     }
