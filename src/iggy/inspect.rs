@@ -14,7 +14,7 @@ use super::report::{Generation, Inspection, Mode, Scan, Segment, VERSION, Verdic
 use super::segment::{self, Depth, Job};
 use super::tree::{ENTRIES, Limits, Tree};
 use super::worst::Problems;
-use super::{metadata, partitions};
+use super::{metadata, partitions, recovery};
 use crate::gentle;
 use crate::user_view::Directory;
 
@@ -78,10 +78,7 @@ pub fn inspect(order: Order<'_>, observe: &(dyn Fn(Progress) -> bool + Sync)) ->
     let generation = metadata::generation(&layout);
     let mut problems = Problems::default();
     metadata::of_layout(&layout, &listing, generation, tree.is_archive(), &mut problems);
-    let superblocks =
-        ["metadata/superblock.a", "metadata/superblock.b"].map(|path| layout.metadata.get(path));
-    let superblock = metadata::superblock(&tree, "metadata", superblocks, &mut problems);
-    let journal = metadata::journal(&tree, &layout, &mut problems);
+    let recovered = recovery::look(&tree, &layout, generation, &mut problems);
 
     let jobs = jobs(&layout, generation);
     let mut seen = look_into(&tree, &jobs, order.mode, problems, observe);
@@ -91,12 +88,16 @@ pub fn inspect(order: Order<'_>, observe: &(dyn Fn(Progress) -> bool + Sync)) ->
         by_partition.entry(jobs[number].key).or_default().push(segment);
     }
     let Seen { mut problems, mut scan, .. } = seen;
-    let streams = partitions::assemble(
+    let mut streams = partitions::assemble(
         &tree,
         &layout,
         |key| by_partition.remove(&key).unwrap_or_default(),
         &mut problems,
     );
+    if let Some(catalog) = &recovered.catalog {
+        partitions::name(&mut streams, catalog);
+        recovery::compare(&tree, &layout, catalog, &mut problems);
+    }
     scan.was_cancelled |= listing.is_late || tree.limits.is_late();
     scan.seconds = Some(began.elapsed().as_secs_f64());
     let totals = partitions::totals(&layout, &streams);
@@ -110,8 +111,10 @@ pub fn inspect(order: Order<'_>, observe: &(dyn Fn(Progress) -> bool + Sync)) ->
         problems_left_out,
         totals,
         scan,
-        superblock,
-        journal,
+        superblock: recovered.superblock,
+        journal: recovered.journal,
+        checkpoint: recovered.checkpoint,
+        unchecked: recovered.unchecked,
         streams,
         partitions_left_out: 0,
     })

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_64;
 
 use super::bytes::{u32_at, u64_at, u128_at};
+use super::catalog::LONGEST_HEAD;
 use super::window::{BLOCK, Source, Window};
 
 /// Bytes of an entry before its body.
@@ -23,6 +24,8 @@ const VIEW: usize = 52;
 const COMMAND: usize = 60;
 const PARENT: usize = 144;
 const OPERATION_NUMBER: usize = 176;
+const OPERATION: usize = 208;
+const USER: usize = 224;
 /// The only command that is ever in a journal.
 const PREPARE: u8 = 6;
 
@@ -32,7 +35,19 @@ pub struct Journal {
     pub entries: u64,
     /// The highest operation number.
     pub last_operation: Option<u64>,
+    /// The lowest one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_operation: Option<u64>,
     pub end: End,
+}
+
+/// An operation of the journal, whole and sealed.
+pub struct Operation<'b> {
+    pub number: u64,
+    pub kind: u8,
+    pub user: u32,
+    /// Its beginning: at most [`LONGEST_HEAD`] bytes.
+    pub body: &'b [u8],
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +64,8 @@ pub enum End {
 struct Entry {
     size: u64,
     operation: u64,
+    kind: u8,
+    user: u32,
     checksum: u128,
     parent: u128,
     body: u128,
@@ -70,6 +87,8 @@ impl Entry {
         Some(Entry {
             size,
             operation: u64_at(bytes, OPERATION_NUMBER),
+            kind: bytes[OPERATION],
+            user: u32_at(bytes, USER),
             checksum,
             parent: u128_at(bytes, PARENT),
             body: u128_at(bytes, CHECKSUM_BODY),
@@ -78,8 +97,8 @@ impl Entry {
     }
 }
 
-/// Reads the journal of `size` bytes from `source`, which stands at its beginning.
-pub fn read<S: Source>(source: S, size: u64) -> io::Result<Journal> {
+/// Reads the journal of `size` bytes from `source`, which stands at its beginning, and shows every operation in it.
+pub fn read<S: Source>(source: S, size: u64, see: &mut dyn FnMut(Operation<'_>)) -> io::Result<Journal> {
     let mut window = Window::new(source, 0, size);
     let mut journal = Journal { bytes: size, ..Journal::default() };
     let mut previous: Option<(u64, u128)> = None;
@@ -103,7 +122,11 @@ pub fn read<S: Source>(source: S, size: u64) -> io::Result<Journal> {
             operation.checked_add(1) != Some(entry.operation) || checksum == 0 || entry.parent == checksum
         });
         window.consume(HEADER);
-        let body = window.hash(0, entry.size - HEADER as u64)?;
+        let length = entry.size - HEADER as u64;
+        let at_hand = window.fill(LONGEST_HEAD)?;
+        let head = usize::try_from(length).unwrap_or(LONGEST_HEAD).min(LONGEST_HEAD).min(at_hand);
+        let head = window.data()[..head].to_vec();
+        let body = window.hash(0, length)?;
         let body_holds = entry.body == 0 || body.map(u128::from) == Some(entry.body);
         let why = match (entry.seal_holds, chains, body_holds) {
             (true, true, true) => None,
@@ -122,6 +145,9 @@ pub fn read<S: Source>(source: S, size: u64) -> io::Result<Journal> {
         previous = Some((entry.operation, entry.checksum));
         journal.entries += 1;
         journal.last_operation = journal.last_operation.max(Some(entry.operation));
+        journal.first_operation =
+            Some(journal.first_operation.map_or(entry.operation, |first| first.min(entry.operation)));
+        see(Operation { number: entry.operation, kind: entry.kind, user: entry.user, body: &head });
     }
 }
 

@@ -23,6 +23,8 @@ pub struct Layout {
     /// What no server puts there.
     pub unknown: Vec<String>,
     pub other_bytes: u64,
+    /// Files that are not looked into, by what they are: how many, and their bytes.
+    pub unchecked: BTreeMap<&'static str, (u64, u64)>,
     /// Whether there is anything of Iggy's at all.
     pub is_ours: bool,
 }
@@ -96,6 +98,11 @@ impl Layout {
             self.odd.push((entry.path.clone(), entry.kind));
             return;
         }
+        if let Some(what) = unchecked(&parts).filter(|_| entry.kind == Kind::File) {
+            let (files, bytes) = self.unchecked.entry(what).or_default();
+            *files += 1;
+            *bytes += entry.bytes;
+        }
         if let Some(name) = METADATA.into_iter().find(|&name| name == entry.path) {
             self.metadata.insert(name, entry.clone());
         }
@@ -140,6 +147,43 @@ impl Layout {
     }
 }
 
+/// What a file is that is not held against anything.
+fn unchecked(parts: &[&str]) -> Option<&'static str> {
+    Some(match parts {
+        ["logs", ..] => "the server's logs",
+        ["runtime", ..] => "the running configuration",
+        ["state", "info"] => "the version in state/info",
+        ["state", "tokens"] => "revoked tokens",
+        ["state", "log"] | ["metadata", "journal.wal" | "snapshot.bin" | "superblock.a" | "superblock.b"] => {
+            return None;
+        }
+        ["metadata", ..] | ["state", ..] => "other files of the metadata",
+        ["backup", ..] => "backups",
+        ["streams", _, "topics", _, "partitions", partition, rest @ ..] => match rest {
+            _ if partition.contains(".fenced.") => "segments moved aside",
+            ["purge.gen"] => "purge marks",
+            [folder, _, ..] if folder.starts_with("prepares-") => "prepared operations",
+            [.., name] if name.ends_with(".staging") => "remains of transfers",
+            ["offsets", "consumers" | "groups", _] => return None,
+            [name] if superblock::FILES.contains(name) => return None,
+            [name] if segment_name(name).is_some() => return None,
+            _ => UNKNOWN,
+        },
+        _ => UNKNOWN,
+    })
+}
+
+/// What no server puts there, or this does not know.
+const UNKNOWN: &str = "other files";
+
+/// First offset and ending, as `00000000000000001600` and `log`.
+fn segment_name(name: &str) -> Option<(u64, &str)> {
+    let (stem, ending) = name.split_once('.')?;
+    let digits = stem.len() == DIGITS && stem.bytes().all(|byte| byte.is_ascii_digit());
+    let start = stem.parse().ok().filter(|_| digits)?;
+    matches!(ending, "log" | "index").then_some((start, ending))
+}
+
 #[derive(PartialEq)]
 enum Found {
     Known,
@@ -162,14 +206,9 @@ impl Partition {
                 self.superblock[usize::from(*name == superblock::FILES[1])] = Some(entry.clone());
             }
             [name] => {
-                let (stem, ending) = name.split_once('.')?;
-                let digits = stem.len() == DIGITS && stem.bytes().all(|byte| byte.is_ascii_digit());
-                let start = stem.parse().ok().filter(|_| digits)?;
-                let file = match ending {
-                    "log" => &mut self.segments.entry(start).or_default().log,
-                    "index" => &mut self.segments.entry(start).or_default().index,
-                    _ => return None,
-                };
+                let (start, ending) = segment_name(name)?;
+                let segment = self.segments.entry(start).or_default();
+                let file = if ending == "log" { &mut segment.log } else { &mut segment.index };
                 let Entry { bytes, modified, member, .. } = *entry;
                 *file = Some(Extent { bytes, modified, member });
             }

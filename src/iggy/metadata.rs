@@ -1,17 +1,26 @@
 //! Looks at what holds the partitions together: which server wrote it, the superblocks, the journal, and what does
 //! not belong here.
 
-use super::journal::{self, End, Journal};
+use super::advice::METADATA_FROM_A_COPY;
+use super::journal::{End, Journal};
 use super::layout::{Layout, Partition};
 use super::report::{Generation, Problem, Severity, Slot, Superblock};
-use super::superblock::{self, FILES, LONGEST};
+use super::superblock::{self, FILES, LONGEST, State};
 use super::tree::{Entry, Kind, Listing, Tree};
 use super::worst::Problems;
 
 const FENCED: &str = "Keep it until the partition is sound again: it is the only copy of what the server refused. Find \
                       out from the server's log why it was refused.";
-const REFUSES: &str = "The server refuses to start on it. Copy the data directory aside and bring the metadata back \
-                       from a backup or a replica.";
+const ASIDE: &str = "The server exits at its start on it (SuperblockUnreadable). Copy first, to a disk with room: `cp -a --reflink=auto \
+                     metadata PLACE/`. Of a server without a cluster, then move the damaged slot out of metadata/ (both, if both \
+                     are damaged): it starts with all streams and messages, and its next checkpoint writes the slot anew. \
+                     Given up is what tells a snapshot that is too old from the right one. In a cluster, bring it back from a \
+                     backup or let the other replicas rebuild the node.";
+const FROM_A_COPY: &str = "The server starts, and leaves this partition out: its messages are there, and not served. Copy the partition \
+                           first (`cp -a --reflink=auto`); then put the file back from a backup, or ask. No other remedy \
+                           was tried.";
+const TORN: &str = "Copy first, before the server is started: `cp -a --reflink=auto metadata PLACE/`. Where a copy of the file is whole, \
+                    put it back. Else start the server and hold its streams, topics and users against what should be there.";
 
 /// By what the metadata says, else by the folder's other signs.
 pub fn generation(layout: &Layout) -> Generation {
@@ -30,46 +39,78 @@ pub fn generation(layout: &Layout) -> Generation {
     }
 }
 
-/// Two files of which the newer counts.
+/// Whose superblock it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner<'p> {
+    /// The server's: it does not start on a damaged one.
+    Server,
+    /// Of the partition in this folder: the server leaves the partition out.
+    Partition(&'p str),
+}
+
+impl Owner<'_> {
+    const fn folder(&self) -> &str {
+        match self {
+            Owner::Server => "metadata",
+            Owner::Partition(folder) => folder,
+        }
+    }
+
+    const fn advice(self) -> &'static str {
+        match self {
+            Owner::Server => ASIDE,
+            Owner::Partition(_) => FROM_A_COPY,
+        }
+    }
+}
+
+/// Two files of which the newer counts; and what it says.
 pub fn superblock(
     tree: &Tree,
-    folder: &str,
+    owner: Owner<'_>,
     entries: [Option<&Entry>; 2],
     problems: &mut Problems,
-) -> Option<Superblock> {
-    entries.iter().any(Option::is_some).then(|| {
-        let mut sequences = [None; 2];
-        for ((entry, name), sequence) in entries.into_iter().zip(FILES).zip(&mut sequences) {
-            let Some(entry) = entry else { continue };
-            let file = format!("{folder}/{name}");
-            let slot = match tree.beginning(entry, LONGEST + 1) {
-                Ok((bytes, _)) => superblock::Slot::read(&bytes),
-                Err(error) => {
-                    problems.unreadable(&file, &error);
-                    continue;
-                }
-            };
-            match slot {
-                superblock::Slot::Valid { sequence: found } => *sequence = Some(found),
+) -> (Option<Superblock>, Option<State>) {
+    let mut slots = [None; 2];
+    for ((entry, name), slot) in entries.into_iter().zip(FILES).zip(&mut slots) {
+        let Some(entry) = entry else { continue };
+        let file = format!("{}/{name}", owner.folder());
+        let mut damaged = |text: &str| {
+            let advice = owner.advice();
+            problems.push(Problem::new(Severity::Damage, "damaged-superblock", &file, text, advice));
+        };
+        match tree.beginning(entry, LONGEST + 1) {
+            Err(error) => problems.unreadable(&file, &error),
+            Ok((bytes, _)) => match superblock::Slot::read(&bytes) {
+                superblock::Slot::Valid { sequence, state } => *slot = Some((sequence, state)),
                 superblock::Slot::Absent => {}
-                superblock::Slot::Corrupt => {
-                    let text = "it does not fit its checksum";
-                    problems.push(Problem::new(Severity::Damage, "damaged-superblock", file, text, REFUSES));
+                superblock::Slot::Corrupt => damaged("it does not fit its checksum"),
+                superblock::Slot::Undecodable { .. } => {
+                    damaged("its checksum holds, and what it says cannot be");
                 }
                 superblock::Slot::Foreign { version } => {
                     let text = format!("it is of version {version}, written by a newer server");
                     let advice = "Start the server that wrote it, not an older one.";
                     problems.push(Problem::new(Severity::Warning, "foreign-superblock", file, text, advice));
                 }
-            }
+            },
         }
-        let newest = match sequences {
-            [None, None] => None,
-            [a, b] if a >= b => Some(Slot::A),
-            _ => Some(Slot::B),
-        };
-        Superblock { a: sequences[0], b: sequences[1], newest }
-    })
+    }
+    let [a, b] = slots;
+    let sequence = |slot: Option<(u64, State)>| slot.map(|(sequence, _)| sequence);
+    let newest = match (sequence(a), sequence(b)) {
+        (None, None) => None,
+        (a, b) if a >= b => Some(Slot::A),
+        _ => Some(Slot::B),
+    };
+    let state = match newest {
+        Some(Slot::A) => a,
+        Some(Slot::B) => b,
+        None => None,
+    };
+    let has_any = entries.iter().any(Option::is_some);
+    let told = has_any.then(|| Superblock { a: sequence(a), b: sequence(b), newest });
+    (told, state.map(|(_, state)| state))
 }
 
 pub fn of_partition(
@@ -79,32 +120,33 @@ pub fn of_partition(
     problems: &mut Problems,
 ) -> Option<Superblock> {
     let [a, b] = &partition.superblock;
-    superblock(tree, folder, [a.as_ref(), b.as_ref()], problems)
+    superblock(tree, Owner::Partition(folder), [a.as_ref(), b.as_ref()], problems).0
 }
 
-pub fn journal(tree: &Tree, layout: &Layout, problems: &mut Problems) -> Option<Journal> {
-    let entry = layout.metadata.get("metadata/journal.wal")?;
-    let journal = match tree.read(entry, |source, size| journal::read(source, size)) {
-        Ok(journal) => journal,
-        Err(error) => {
-            problems.unreadable(&entry.path, &error);
-            return None;
-        }
-    };
+pub fn journal_end(journal: &Journal, path: &str, problems: &mut Problems) {
     match &journal.end {
         End::Whole => {}
         End::Torn { position, bytes } => {
-            let text = format!("its last {bytes} bytes from byte {position} on are no whole entry");
-            let advice =
-                "Nothing to do: a running server is writing it, and after a crash the server drops it.";
-            problems.push(Problem::new(Severity::Note, "torn-journal", &entry.path, text, advice));
+            let text = format!(
+                "its last {bytes} bytes from byte {position} on are no whole entry: an operation is cut off. Where a crash \
+                 interrupted its writing it was never acknowledged; where the file was cut otherwise it was, and is undone \
+                 (a stream that was deleted comes back). A 0.9 server starts and cuts it off for good"
+            );
+            problems.push(Problem::new(Severity::Damage, "torn-journal", path, text, TORN));
         }
         End::Damaged { position, why } => {
-            let text = format!("{why}, at byte {position}, with entries behind it");
-            problems.push(Problem::new(Severity::Damage, "damaged-journal", &entry.path, text, REFUSES));
+            let text = format!(
+                "{why}, at byte {position}, with entries behind it: a 0.9 server exits at its start (\"WAL corruption\")"
+            );
+            problems.push(Problem::new(
+                Severity::Damage,
+                "damaged-journal",
+                path,
+                text,
+                METADATA_FROM_A_COPY,
+            ));
         }
     }
-    Some(journal)
 }
 
 /// What the names alone tell.

@@ -1,5 +1,6 @@
 //! Puts what was found in the segments together, partition by partition.
 
+use super::catalog::Catalog;
 use super::layout::{self, Layout, Partition as Files};
 use super::metadata;
 use super::offsets::{RECORD, Stored};
@@ -16,8 +17,8 @@ pub fn assemble(
 ) -> Vec<Stream> {
     let mut streams: Vec<Stream> = Vec::new();
     for (&id, topics) in &layout.topics {
-        let topics = topics.keys().map(|&id| Topic { id, partitions: Vec::new() }).collect();
-        streams.push(Stream { id, topics });
+        let topics = topics.keys().map(|&id| Topic { id, ..Topic::default() }).collect();
+        streams.push(Stream { id, topics, ..Stream::default() });
     }
     for (&key, files) in &layout.partitions {
         let partition = partition(tree, key, files, segments(key), problems);
@@ -28,6 +29,17 @@ pub fn assemble(
         }
     }
     streams
+}
+
+/// Names what the metadata knows.
+pub fn name(streams: &mut [Stream], catalog: &Catalog) {
+    for stream in streams {
+        let Some(known) = catalog.streams.get(&stream.id) else { continue };
+        stream.name.clone_from(&known.name);
+        for topic in &mut stream.topics {
+            topic.name = known.topics.get(&topic.id).and_then(|known| known.name.clone());
+        }
+    }
 }
 
 fn partition(

@@ -1,32 +1,22 @@
 //! Says what is wrong with a segment, and what to do about it.
 
+use std::borrow::Cow;
 use std::io;
 
 use warden_checks::quantity::{bytes, count};
 
+use super::advice::{ASK, NOTHING, Place, SCAN_FIRST};
+use super::boot::Fate;
 use super::index::{Entry, Wrong};
 use super::report::{Problem, Severity};
 use super::scan::{End, Fault, Scanned, What};
 use super::segment::{Job, Looked, path};
 use super::tree::Tree;
 
-// What a server does with each of these was seen on 0.9.0-edge.5.
-const REPLACE: &str = "Copy the data directory aside before the server is restarted: one that cannot follow the batches \
-                       of a segment moves the whole partition aside and goes on with an empty one. Then bring the \
-                       segment back from a backup or a replica. Without either, these messages are lost, and consumers \
-                       must be moved past them.";
-const REFUSED: &str = "Do not restart the server: it would move the whole partition aside (P.fenced.N) and go on with an \
-                       empty one. Copy the data directory aside, and bring the segment back from a backup or a replica.";
-const EMPTY_INDEX: &str = "The server refuses to start on it. Keep a copy and empty it (`truncate -s 0 FILE`): a 0.9 server \
-                           then walks the log instead.";
-const NEW_INDEX: &str = "The server refuses to start without it. Put an empty file there that belongs to the server's user: \
-                         a 0.9 server then walks the log instead.";
-const OLD_INDEX: &str = "The server may refuse to start, or find no messages. Copy the data directory aside, and bring the \
-                         index back from a backup.";
 const DISK: &str = "Look at the disk first (`warden snapshot --only disk`, `dmesg`): damage like this comes from it. \
-                    Then bring the segment back from a backup or a replica.";
-const LEFTOVER: &str = "Nothing to do: the server removes it at its next start.";
-const NOTHING: &str = "Nothing to do.";
+                    Copy what can still be read (`cp -a --reflink=auto`) to another disk; then bring the file back from \
+                    a backup or a replica.";
+const LEFTOVER: &str = "Nothing to do: a 0.9 server removes it at its next start.";
 
 impl Problem {
     pub fn new(
@@ -34,7 +24,7 @@ impl Problem {
         kind: &'static str,
         file: impl Into<String>,
         text: impl Into<String>,
-        advice: &'static str,
+        advice: impl Into<Cow<'static, str>>,
     ) -> Problem {
         let (kind, advice) = (kind.into(), advice.into());
         Problem { severity, kind, file: file.into(), text: text.into(), advice, at: None }
@@ -46,27 +36,35 @@ impl Problem {
 }
 
 /// What the words about a segment depend on.
+#[derive(Clone)]
 pub struct About {
     log: String,
     index: String,
-    start: u64,
-    next: Option<u64>,
+    place: Place,
     is_archive: bool,
-    is_old: bool,
 }
 
 impl About {
     pub fn new(tree: &Tree, job: &Job<'_>) -> About {
-        let is_archive = tree.is_archive();
-        About {
-            log: path(job, "log"),
-            index: path(job, "index"),
-            start: job.start,
-            next: job.next,
-            is_archive,
-            is_old: job.is_old,
-        }
+        let place = Place { key: job.key, start: job.start, next: job.next, is_old: job.is_old };
+        About { log: path(job, "log"), index: path(job, "index"), place, is_archive: tree.is_archive() }
     }
+
+    /// Whether the format turned out to be another than the metadata says.
+    pub fn of_format(&self, is_old: bool) -> About {
+        let mut about = self.clone();
+        about.place.is_old = is_old;
+        about
+    }
+}
+
+/// What is known of a log when its index is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogState {
+    /// Every byte was held against its checksums, and it meets the next segment.
+    Whole,
+    Damaged,
+    NotScanned,
 }
 
 fn add(
@@ -75,7 +73,7 @@ fn add(
     kind: &'static str,
     file: &str,
     text: String,
-    advice: &'static str,
+    advice: impl Into<Cow<'static, str>>,
 ) {
     looked.problems.push(Problem::new(severity, kind, file, text, advice));
 }
@@ -83,6 +81,9 @@ fn add(
 /// What the presence and the sizes of the two files tell.
 pub fn of_files(about: &About, looked: &mut Looked) {
     let absent = if about.is_archive { Severity::Note } else { Severity::Warning };
+    let place = &about.place;
+    let has_entries = looked.segment.index_bytes >= Some(super::index::SPARSE as u64);
+    let fate = if has_entries { Fate::Refuses } else { Fate::Fences };
     match (looked.segment.log_bytes, looked.segment.index_bytes) {
         (None, _) if about.is_archive => {
             let text = "the archive has the index and not the log".to_owned();
@@ -90,32 +91,61 @@ pub fn of_files(about: &About, looked: &mut Looked) {
         }
         (None, _) => {
             let text = "there is no log beside this index".to_owned();
-            add(looked, absent, "index-without-log", &about.index, text, LEFTOVER);
+            let advice = if place.is_old { format!("{} {ASK}", place.copy()) } else { LEFTOVER.to_owned() };
+            add(looked, absent, "index-without-log", &about.index, text, advice);
         }
-        (Some(0), _) if about.next.is_some() => {
+        (Some(0), _) if place.next.is_some() => {
             let text = "the log is empty, and a later segment exists".to_owned();
-            add(looked, Severity::Damage, "empty-segment", &about.log, text, REFUSED);
+            add(looked, Severity::Damage, "empty-segment", &about.log, text, place.of_log(fate));
         }
-        (Some(0), Some(1..)) => {
+        (Some(0), Some(1..)) if has_entries || place.is_old => {
             let text = "the log is empty, and its index is not".to_owned();
-            let advice = if about.is_old { OLD_INDEX } else { EMPTY_INDEX };
+            let advice = place.of_index(&about.index, false);
             add(looked, Severity::Damage, "index-behind-log", &about.index, text, advice);
         }
         (Some(log @ 1..), None) if about.is_archive => {
             let text = format!("the archive has no index for this log of {}", bytes(log));
             add(looked, absent, "index-left-out", &about.log, text, NOTHING);
         }
-        (Some(log @ 1..), Some(0)) if !about.is_old => {
-            let text = format!("the index for this log of {} is empty", bytes(log));
-            let advice = "Nothing to do: the server walks the log instead, which takes longer.";
-            add(looked, Severity::Warning, "empty-index", &about.index, text, advice);
-        }
-        (Some(log @ 1..), None | Some(0)) => {
-            let text = format!("no index leads to this log of {}", bytes(log));
-            let advice = if about.is_old { OLD_INDEX } else { NEW_INDEX };
-            add(looked, Severity::Damage, "log-without-index", &about.log, text, advice);
-        }
         _ => {}
+    }
+}
+
+/// A log whose index is empty or absent, when the log was looked into.
+pub fn of_absent_index(about: &About, log: LogState, looked: &mut Looked) {
+    let size = bytes(looked.segment.log_bytes.unwrap_or(0));
+    let is_absent = looked.segment.index_bytes.is_none();
+    if about.is_archive || (!is_absent && looked.segment.index_bytes != Some(0)) {
+        return;
+    }
+    let place = &about.place;
+    if place.is_old || is_absent {
+        let text = format!("no index leads to this log of {size}");
+        let advice = by_log(about, log, is_absent);
+        add(looked, Severity::Damage, "log-without-index", &about.log, text, advice);
+        return;
+    }
+    let text = format!("the index for this log of {size} is empty");
+    let advice = match log {
+        LogState::Whole => {
+            "Nothing to do: a 0.9 server follows the log instead, which takes longer.".to_owned()
+        }
+        // What becomes of the partition is told with the damage of the log.
+        LogState::Damaged | LogState::NotScanned => by_log(about, log, false),
+    };
+    add(looked, Severity::Warning, "empty-index", &about.index, text, advice);
+}
+
+/// Whether an index can be made anew depends on the log.
+fn by_log(about: &About, log: LogState, is_absent: bool) -> String {
+    let place = &about.place;
+    match log {
+        LogState::Whole => place.of_index(&about.index, is_absent),
+        LogState::NotScanned => format!("{} {SCAN_FIRST}", place.copy()),
+        LogState::Damaged => format!(
+            "{} The log is damaged too: do not empty the index, and begin with what is said of the log.",
+            place.copy()
+        ),
     }
 }
 
@@ -127,7 +157,7 @@ pub fn of_index_size(about: &About, size: u64, entry: u64, looked: &mut Looked) 
     }
 }
 
-pub fn of_index(about: &About, wrong: Wrong, looked: &mut Looked) {
+pub fn of_index(about: &About, wrong: Wrong, state: LogState, looked: &mut Looked) {
     let log = looked.segment.log_bytes.unwrap_or(0);
     let (kind, text) = match wrong {
         Wrong::Order(entry) => {
@@ -137,7 +167,7 @@ pub fn of_index(about: &About, wrong: Wrong, looked: &mut Looked) {
             "index-start",
             format!(
                 "entry {entry} of the index does not lead to offset {} at the log's first byte",
-                about.start
+                about.place.start
             ),
         ),
         Wrong::Behind(entry) => (
@@ -149,38 +179,39 @@ pub fn of_index(about: &About, wrong: Wrong, looked: &mut Looked) {
             format!("entry {entry} of the index leads to where no batch with its offset begins"),
         ),
     };
-    let advice = if about.is_old { OLD_INDEX } else { EMPTY_INDEX };
-    add(looked, Severity::Damage, kind, &about.index, text, advice);
+    add(looked, Severity::Damage, kind, &about.index, text, by_log(about, state, false));
 }
 
 /// What the checksums told. `to_the_end` when the end of the log was among what was looked at.
-pub fn of_scan(about: &About, found: &Scanned, to_the_end: bool, looked: &mut Looked) {
+pub fn of_scan(about: &About, found: &Scanned, to_the_end: bool, fate: Fate, looked: &mut Looked) {
+    let (place, next) = (&about.place, about.place.next);
     for fault in &found.faults {
+        let advice = place.of_log(fate);
         let mut problem =
-            Problem::new(Severity::Damage, kind(fault.what), &about.log, sentence(fault), advice(fault.what));
+            Problem::new(Severity::Damage, kind(fault.what), &about.log, sentence(fault), advice);
         problem.at = Some(fault.clone());
         looked.problems.push(problem);
     }
     if found.faults_left_out > 0 {
         let text = format!("{} more, further on", count(found.faults_left_out, "damage", "damages"));
-        add(looked, Severity::Damage, "more-damage", &about.log, text, REPLACE);
+        add(looked, Severity::Damage, "more-damage", &about.log, text, place.of_log(fate));
     }
     match found.end {
         End::Lost { at, bytes: lost } => {
             let text = format!("nothing can be read from byte {at} to the end ({})", bytes(lost));
-            add(looked, Severity::Damage, "unreadable-rest", &about.log, text, REPLACE);
+            add(looked, Severity::Damage, "unreadable-rest", &about.log, text, place.of_log(fate));
         }
-        End::Torn { at, bytes: torn } if to_the_end && about.next.is_some() => {
+        End::Torn { at, bytes: torn } if to_the_end && next.is_some() => {
             let text = format!(
                 "the log ends in the middle of a batch, {} behind byte {at}, and a later segment exists",
                 bytes(torn)
             );
-            add(looked, Severity::Damage, "torn-segment", &about.log, text, REFUSED);
+            add(looked, Severity::Damage, "torn-segment", &about.log, text, place.of_log(fate));
         }
         End::Torn { at, bytes: torn } if to_the_end => {
             let text = format!("the last {} from byte {at} on are no whole batch yet", bytes(torn));
-            let advice = "Nothing to do: a running server is writing it. After a crash, the server drops it at its \
-                          next start.";
+            let advice = "Nothing to do where a running server is writing it, or where it crashed: it drops what is no \
+                          whole batch at its next start. If the file was cut by something else, copy it before that.";
             add(looked, Severity::Note, "torn-tail", &about.log, text, advice);
         }
         End::Whole | End::Zeros { .. } | End::Torn { .. } | End::Cancelled => {}
@@ -188,7 +219,7 @@ pub fn of_scan(about: &About, found: &Scanned, to_the_end: bool, looked: &mut Lo
 }
 
 /// What only both together can tell: whether index, log and next segment meet.
-pub fn of_end(about: &About, entries: &[Entry], looked: &mut Looked) {
+pub fn of_end(about: &About, entries: &[Entry], fate: Fate, state: LogState, looked: &mut Looked) {
     let Some(size) = looked.segment.log_bytes else { return };
     let whole = size - looked.segment.torn_bytes.min(size) - looked.segment.preallocated_bytes.min(size);
     if let Some(last) = entries.last()
@@ -199,10 +230,10 @@ pub fn of_end(about: &About, entries: &[Entry], looked: &mut Looked) {
             "the last entry of the index leads to byte {}, and the last whole batch ends at {whole}",
             last.position
         );
-        add(looked, Severity::Damage, "index-behind-log", &about.index, text, EMPTY_INDEX);
+        add(looked, Severity::Damage, "index-behind-log", &about.index, text, by_log(about, state, false));
     }
     let damaged = looked.problems.iter().any(Problem::is_damage);
-    if let (Some(end), Some(next), false) = (looked.segment.next_offset, about.next, damaged)
+    if let (Some(end), Some(next), false) = (looked.segment.next_offset, about.place.next, damaged)
         && end != next
     {
         let what = if end < next {
@@ -212,7 +243,7 @@ pub fn of_end(about: &About, entries: &[Entry], looked: &mut Looked) {
         };
         let text = format!("it ends before offset {end} and the next segment begins at {next}: {what}");
         let severity = if about.is_archive { Severity::Warning } else { Severity::Damage };
-        add(looked, severity, "gap", &about.log, text, REFUSED);
+        add(looked, severity, "gap", &about.log, text, about.place.of_log(fate));
     }
 }
 
@@ -241,13 +272,6 @@ const fn kind(what: What) -> &'static str {
         What::Zeros => "zeros",
         What::Offset => "offset-jump",
         What::Partition => "foreign-batch",
-    }
-}
-
-const fn advice(what: What) -> &'static str {
-    match what {
-        What::Message | What::BatchHeader | What::Layout | What::NoBatch | What::Zeros => REPLACE,
-        What::Offset | What::Partition => REFUSED,
     }
 }
 

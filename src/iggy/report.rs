@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::checkpoint::Checkpoint;
 pub use super::journal::{End as JournalEnd, Journal};
 pub use super::scan::{Fault, What};
 
@@ -26,10 +27,25 @@ pub struct Inspection {
     /// Of the metadata; null where there is none.
     pub superblock: Option<Superblock>,
     pub journal: Option<Journal>,
+    /// The snapshot of the metadata; absent where there is none that can be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<Checkpoint>,
+    /// Files that nothing is held against, by what they are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unchecked: Vec<Unchecked>,
     pub streams: Vec<Stream>,
     /// Partitions that are not told, to keep it small: sound ones, and those behind the limit.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub partitions_left_out: u64,
+}
+
+/// Files of one kind that were listed and not looked into.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unchecked {
+    /// `the server's logs`.
+    pub what: Cow<'static, str>,
+    pub files: u64,
+    pub bytes: u64,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
@@ -181,12 +197,17 @@ impl Slot {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stream {
     pub id: u64,
+    /// By the metadata, where that tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     pub topics: Vec<Topic>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Topic {
     pub id: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     pub partitions: Vec<Partition>,
 }
 

@@ -3,19 +3,16 @@
 use std::io;
 
 use super::batch;
-use super::index::{self, Dense, Wrong};
+use super::boot::{self, Fate, Walk};
+use super::index::{self, Wrong};
+use super::index_check::{dense, sparse};
 use super::layout::{self, Segment as Files};
 use super::message;
-use super::problems::{self, About};
+use super::problems::{self, About, LogState};
 use super::report::{Mode, Problem, Segment};
 use super::scan::{self, End, Scanned, Stretch};
 use super::tree::{Entry, Tree};
-use super::window::BLOCK;
 
-/// Entries of an index that are held against the headers they lead to; where only the structure is asked for, few:
-/// each is a read of its own.
-const ENTRIES_CHECKED: usize = 64;
-const ENTRIES_CHECKED_LEAST: usize = 4;
 /// Bytes of one stretch of a sample.
 const STRETCH: u64 = 1 << 20;
 /// Bytes at the front of a log by which its format is told.
@@ -104,7 +101,7 @@ impl Both {
 }
 
 impl Looked {
-    fn unreadable(&mut self, file: &str, error: &io::Error) {
+    pub fn unreadable(&mut self, file: &str, error: &io::Error) {
         self.was_cancelled |= error.kind() == io::ErrorKind::TimedOut;
         self.problems.extend(problems::unreadable(file, error));
     }
@@ -123,16 +120,17 @@ fn look_inside(
 ) -> io::Result<()> {
     let (beginning, _) = tree.beginning(log, BEGINNING)?;
     let is_old = is_old(&beginning, job);
+    let about = &about.of_format(is_old);
     // The index first: what a server adds meanwhile then only makes the log longer than the index knows.
     let mut written = 0;
-    let entries = match index {
-        Some(index) if index.bytes > 0 && is_old => {
-            written = dense(tree, index, log, about, looked);
-            Vec::new()
+    let (mut entries, mut wrong) = (Vec::new(), None);
+    if let Some(index) = index.filter(|index| index.bytes > 0) {
+        if is_old {
+            (written, wrong) = dense(tree, index, log, about, looked);
+        } else {
+            (entries, wrong) = sparse(tree, job, index, log, about, depth, looked);
         }
-        Some(index) if index.bytes > 0 => sparse(tree, job, index, log, about, depth, looked),
-        Some(_) | None => Vec::new(),
-    };
+    }
     let size = tree.read(log, |_, size| Ok(size))?;
     looked.segment.log_bytes = Some(size);
     let whole = Stretch {
@@ -144,6 +142,10 @@ fn look_inside(
         written,
         next_segment: job.next,
     };
+    // Whether an index can be made anew is told by all of the log alone.
+    let asks_for_all =
+        (wrong.is_some() || index.is_none()) && depth.mode == Mode::Sampled && !tree.is_archive();
+    let depth = if asks_for_all { Depth { mode: Mode::Full, ..depth } } else { depth };
     let plan = plan(&entries, whole, depth, tree.is_archive());
     let mut found = Scanned::default();
     for stretch in &plan {
@@ -153,17 +155,67 @@ fn look_inside(
         }
     }
     let is_whole = plan.last().is_some_and(|last| last.until >= size);
+    let is_all = is_whole && plan.len() == 1 && plan[0].from == 0 && found.end != End::Cancelled;
     looked.segment.verified_bytes = found.bytes;
     looked.batches = found.batches;
     looked.messages = found.messages;
     looked.was_cancelled = found.end == End::Cancelled;
     take(&found, is_whole, looked);
-    problems::of_scan(about, &found, is_whole, looked);
-    if !is_old && looked.segment.next_offset.is_none() && !tree.is_archive() {
-        walk_tail(tree, job, about, log, &entries, looked)?;
+    let state = log_state(&found, is_all, job, looked);
+    let fate = if is_old { Fate::Unknown } else { fate(tree, job, log, index, &found, is_all, looked)? };
+    if let Some(wrong) = wrong
+        && !is_the_log(wrong, &found)
+    {
+        problems::of_index(about, wrong, state, looked);
     }
-    problems::of_end(about, &entries, looked);
+    problems::of_scan(about, &found, is_whole, fate, looked);
+    problems::of_absent_index(about, state, looked);
+    if !is_old && looked.segment.next_offset.is_none() && !tree.is_archive() {
+        walk_tail(tree, job, about, log, &entries, fate, looked)?;
+    }
+    problems::of_end(about, &entries, fate, state, looked);
     Ok(())
+}
+
+fn log_state(found: &Scanned, is_all: bool, job: &Job<'_>, looked: &Looked) -> LogState {
+    let is_torn = matches!(found.end, End::Torn { .. } | End::Lost { .. });
+    let meets = job.next.is_none_or(|next| looked.segment.next_offset == Some(next));
+    match () {
+        () if !found.faults.is_empty() || (is_torn && job.next.is_some()) => LogState::Damaged,
+        () if matches!(found.end, End::Lost { .. }) || (is_all && !meets) => LogState::Damaged,
+        () if is_all => LogState::Whole,
+        () => LogState::NotScanned,
+    }
+}
+
+/// An entry that leads astray where the log is damaged says nothing against the index.
+fn is_the_log(wrong: Wrong, found: &Scanned) -> bool {
+    matches!(wrong, Wrong::Astray(_)) && !found.faults.is_empty()
+}
+
+fn fate(
+    tree: &Tree,
+    job: &Job<'_>,
+    log: &Entry,
+    index: Option<&Entry>,
+    found: &Scanned,
+    is_all: bool,
+    looked: &Looked,
+) -> io::Result<Fate> {
+    // What lies far behind in an archive would cost all that is before it.
+    if tree.is_archive() && !is_all {
+        return Ok(Fate::Unknown);
+    }
+    let by_index = boot::by_index(tree, index, log)?;
+    let walk: Walk = match by_index {
+        Some(walk) => walk,
+        None if is_all => boot::by_log(found, job.start),
+        None => return Ok(Fate::Unknown),
+    };
+    let segment = &looked.segment;
+    let behind = segment.preallocated_bytes + if found.faults.is_empty() { segment.torn_bytes } else { 0 };
+    let whole = segment.log_bytes.unwrap_or(0).saturating_sub(behind);
+    Ok(boot::fate(walk, job.next, if is_all { whole } else { 0 }))
 }
 
 fn is_old(beginning: &[u8], job: &Job<'_>) -> bool {
@@ -253,6 +305,7 @@ fn walk_tail(
     about: &About,
     log: &Entry,
     entries: &[index::Entry],
+    fate: Fate,
     looked: &mut Looked,
 ) -> io::Result<()> {
     let from = entries.last().map_or(0, |entry| entry.position);
@@ -268,103 +321,9 @@ fn walk_tail(
         let first_at = looked.segment.first_at.or(entries.first().map(|entry| entry.timestamp));
         take(&found, true, looked);
         looked.segment.first_at = first_at.or(looked.segment.first_at);
-        problems::of_scan(about, &found, true, looked);
+        problems::of_scan(about, &found, true, fate, looked);
         Ok(())
     })
-}
-
-fn sparse(
-    tree: &Tree,
-    job: &Job<'_>,
-    file: &Entry,
-    log: &Entry,
-    about: &About,
-    depth: Depth,
-    looked: &mut Looked,
-) -> Vec<index::Entry> {
-    let (bytes, size) = match tree.beginning(file, index::MOST_SPARSE) {
-        Ok(read) => read,
-        Err(error) => {
-            looked.unreadable(&file.path, &error);
-            return Vec::new();
-        }
-    };
-    looked.segment.index_entries = Some(size / index::SPARSE as u64);
-    problems::of_index_size(about, size, index::SPARSE as u64, looked);
-    // A server may have written to both since they were listed; the log grows first.
-    let log_bytes = tree.read(log, |_, size| Ok(size)).unwrap_or(log.bytes);
-    let entries = index::sparse(&bytes);
-    let checked = if depth.mode == Mode::None { ENTRIES_CHECKED_LEAST } else { ENTRIES_CHECKED };
-    let wrong = index::judge_sparse(&entries, job.start, log_bytes)
-        .or_else(|| if tree.is_archive() { None } else { astray(tree, log, &entries, checked) });
-    if let Some(wrong) = wrong {
-        problems::of_index(about, wrong, looked);
-        // An index that is wrong is no guide to where batches begin.
-        return Vec::new();
-    }
-    entries
-}
-
-/// The first of some entries, evenly spread, that does not lead to a batch with its offset.
-fn astray(tree: &Tree, log: &Entry, entries: &[index::Entry], checked: usize) -> Option<Wrong> {
-    let step = entries.len().div_ceil(checked).max(1);
-    let chosen = entries.iter().enumerate().step_by(step).chain(entries.iter().enumerate().next_back());
-    for (number, entry) in chosen {
-        let header = tree.read(log, |source, _| {
-            source.skip(entry.position)?;
-            let mut bytes = [0; batch::HEADER];
-            let mut filled = 0;
-            while filled < bytes.len() {
-                match source.read(&mut bytes[filled..])? {
-                    0 => return Ok(None),
-                    read => filled += read,
-                }
-            }
-            Ok(Some(batch::Header::read(&bytes)))
-        });
-        match header {
-            Ok(Some(header)) if header.base_offset != entry.offset => {
-                return Some(Wrong::Astray(number as u64));
-            }
-            Ok(_) | Err(_) => {}
-        }
-    }
-    None
-}
-
-/// Where the last message ends, by an index that can be believed.
-fn dense(tree: &Tree, file: &Entry, log: &Entry, about: &About, looked: &mut Looked) -> u64 {
-    let checked = tree.read(file, |source, size| {
-        let mut dense = Dense::default();
-        let mut buffer = vec![0; BLOCK];
-        let mut held = 0;
-        loop {
-            let read = source.read(&mut buffer[held..])?;
-            if read == 0 {
-                return Ok((dense, size));
-            }
-            held += read;
-            let whole = held - held % index::DENSE;
-            dense.add(&buffer[..whole], log.bytes);
-            buffer.copy_within(whole..held, 0);
-            held -= whole;
-        }
-    });
-    match checked {
-        Ok((dense, size)) => {
-            looked.segment.index_entries = Some(dense.entries);
-            problems::of_index_size(about, size, index::DENSE as u64, looked);
-            if let Some(wrong) = dense.wrong {
-                problems::of_index(about, wrong, looked);
-                return 0;
-            }
-            dense.end
-        }
-        Err(error) => {
-            looked.unreadable(&file.path, &error);
-            0
-        }
-    }
 }
 
 pub fn path(job: &Job<'_>, ending: &str) -> String {

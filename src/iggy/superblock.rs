@@ -4,7 +4,7 @@
 
 use twox_hash::XxHash3_64;
 
-use super::bytes::{u32_at, u64_at};
+use super::bytes::{u32_at, u64_at, u128_at};
 
 pub const FILES: [&str; 2] = ["superblock.a", "superblock.b"];
 /// `KLBS` in the file.
@@ -17,15 +17,48 @@ const MOST_PAYLOAD: usize = 4096;
 /// Bytes of the longest record.
 pub const LONGEST: usize = HEADER + MOST_PAYLOAD + CHECKSUM;
 
+/// What a superblock says of the metadata beside it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// Servers of the cluster; 1 where there is none.
+    pub replicas: u8,
+    /// The highest operation that was surely acknowledged.
+    pub acknowledged: u64,
+    /// The snapshot that belongs to it: its last operation, and its checksum. Both 0 before there is one.
+    pub checkpoint: u64,
+    pub checkpoint_checksum: u128,
+}
+
+impl State {
+    /// From `core/consensus/src/vsr_state.rs`. An older record lacks the last field, which is not looked at.
+    fn read(payload: &[u8]) -> Option<State> {
+        let (view, log_view) = match payload.len() {
+            58 | 66 => (u32_at(payload, 18), u32_at(payload, 22)),
+            _ => return None,
+        };
+        (log_view <= view).then(|| State {
+            replicas: payload[17],
+            acknowledged: u64_at(payload, 26),
+            checkpoint: u64_at(payload, 34),
+            checkpoint_checksum: u128_at(payload, 42),
+        })
+    }
+}
+
 /// One of the two files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Slot {
     Absent,
     Valid {
         sequence: u64,
+        state: State,
     },
     /// The server refuses to start: the lost sequence may have been the newer.
     Corrupt,
+    /// Its checksum holds, and what it says cannot be.
+    Undecodable {
+        sequence: u64,
+    },
     /// Written by a version that this reader does not know.
     Foreign {
         version: u16,
@@ -51,7 +84,9 @@ impl Slot {
         if XxHash3_64::oneshot(&bytes[..end]) != u64_at(bytes, end) {
             return Slot::Corrupt;
         }
-        Slot::Valid { sequence: u64_at(bytes, 8) }
+        let sequence = u64_at(bytes, 8);
+        State::read(&bytes[HEADER..end])
+            .map_or(Slot::Undecodable { sequence }, |state| Slot::Valid { sequence, state })
     }
 }
 
@@ -59,17 +94,25 @@ impl Slot {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_record_is_valid_until_one_bit_of_it_changes() {
+    fn record(payload: &[u8]) -> Vec<u8> {
         let mut record = MAGIC.to_le_bytes().to_vec();
         record.extend([1, 0, 0, 0]);
         record.extend(7u64.to_le_bytes());
         record.extend(0u64.to_le_bytes());
-        record.extend(3u32.to_le_bytes());
-        record.extend(b"abc");
+        record.extend((payload.len() as u32).to_le_bytes());
+        record.extend(payload);
         let checksum = XxHash3_64::oneshot(&record);
         record.extend(checksum.to_le_bytes());
-        assert_eq!(Slot::read(&record), Slot::Valid { sequence: 7 });
+        record
+    }
+
+    #[test]
+    fn a_record_is_valid_until_one_bit_of_it_changes() {
+        let mut payload = [0; 66];
+        (payload[17], payload[26], payload[34], payload[42]) = (1, 9, 8, 5);
+        let record = record(&payload);
+        let state = State { replicas: 1, acknowledged: 9, checkpoint: 8, checkpoint_checksum: 5 };
+        assert_eq!(Slot::read(&record), Slot::Valid { sequence: 7, state });
         assert_eq!(Slot::read(&[]), Slot::Absent);
         for bit in 0..record.len() * 8 {
             let mut damaged = record.clone();
@@ -81,5 +124,14 @@ mod tests {
         for length in 1..record.len() {
             assert_eq!(Slot::read(&record[..length]), Slot::Corrupt, "{length} bytes");
         }
+    }
+
+    #[test]
+    fn a_sealed_record_that_cannot_be_is_told_from_one_that_can() {
+        assert_eq!(Slot::read(&record(b"abc")), Slot::Undecodable { sequence: 7 });
+        assert!(matches!(Slot::read(&record(&[0; 58])), Slot::Valid { .. }), "of an older server");
+        let mut payload = [0; 66];
+        payload[22] = 1;
+        assert_eq!(Slot::read(&record(&payload)), Slot::Undecodable { sequence: 7 });
     }
 }
