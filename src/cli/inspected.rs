@@ -4,7 +4,7 @@ use warden_checks::quantity::{bytes, count, number, time};
 
 use super::terminal::{Painter, Style, harmless};
 use crate::iggy::report::{
-    Inspection, Mode, Offset, Partition, Problem, Scan, Segment, Severity, Totals, Verdict,
+    Inspection, Mode, Offset, Partition, Problem, Scan, Segment, Severity, Totals, Unchecked, Verdict,
 };
 
 /// Problems shown; all stand in the JSON.
@@ -29,9 +29,9 @@ pub fn text(inspection: &Inspection, paint: Painter) -> String {
     lines.push(String::new());
     let mut shown = 0;
     for stream in &inspection.streams {
-        lines.push(format!("stream {}", stream.id));
+        lines.push(format!("stream {}{}", stream.id, named(stream.name.as_deref())));
         for topic in &stream.topics {
-            lines.push(format!("  topic {}", topic.id));
+            lines.push(format!("  topic {}{}", topic.id, named(topic.name.as_deref())));
             for partition in &topic.partitions {
                 shown += 1;
                 if shown <= PARTITIONS {
@@ -66,11 +66,26 @@ fn headline(inspection: &Inspection, paint: Painter) -> Vec<String> {
     .collect();
     let counts = if counts.is_empty() { String::new() } else { format!(": {}", counts.join(", ")) };
     let path = paint.paint(Style::Bold, &harmless(&inspection.path));
-    vec![
+    let mut lines = vec![
         format!("{path} is {verdict}{counts}"),
         format!("written by {}, {}", inspection.generation.name(), content(&inspection.totals)),
         verified(&inspection.scan),
-    ]
+    ];
+    lines.extend(unchecked(&inspection.unchecked));
+    lines
+}
+
+/// `  "orders"`; a name may hold anything.
+fn named(name: Option<&str>) -> String {
+    name.map_or_else(String::new, |name| format!("  \"{}\"", harmless(name)))
+}
+
+fn unchecked(kinds: &[Unchecked]) -> Option<String> {
+    let told = |kind: &Unchecked| {
+        format!("{} ({}, {})", kind.what, count(kind.files, "file", "files"), bytes(kind.bytes))
+    };
+    let all: Vec<String> = kinds.iter().map(told).collect();
+    (!all.is_empty()).then(|| format!("not checked: {}", all.join(", ")))
 }
 
 fn content(totals: &Totals) -> String {
@@ -122,7 +137,7 @@ fn told(problem: &Problem, paint: Painter) -> Vec<String> {
     vec![
         format!("{word}  {}", paint.paint(Style::Bold, &harmless(&problem.file))),
         format!("          {}", harmless(&problem.text)),
-        paint.paint(Style::Dim, &format!("          {}", problem.advice)),
+        paint.paint(Style::Dim, &format!("          {}", harmless(&problem.advice))),
     ]
 }
 

@@ -126,8 +126,12 @@ fn jobs(layout: &Layout, generation: Generation) -> Vec<Job<'_>> {
     for (&key, partition) in &layout.partitions {
         for (&start, files) in &partition.segments {
             let mut later = partition.segments.range(start.saturating_add(1)..);
-            let next = later.find(|(_, files)| files.log.is_some()).map(|(&start, _)| start);
-            jobs.push(Job { key, start, next, files, is_old });
+            let following = later.find(|(_, files)| files.log.is_some());
+            let next = following.map(|(&start, _)| start);
+            let is_last = later.all(|(_, files)| files.log.is_none());
+            let next_is_empty =
+                is_last && following.is_some_and(|(_, files)| files.log.is_some_and(|log| log.bytes == 0));
+            jobs.push(Job { key, start, next, next_is_empty, files, is_old });
         }
     }
     jobs

@@ -22,6 +22,8 @@ pub struct Layout {
     pub odd: Vec<(String, Kind)>,
     /// What no server puts there.
     pub unknown: Vec<String>,
+    /// What a server takes for a segment by its name, and no server names so: it does not start on it.
+    pub stray: Vec<String>,
     pub other_bytes: u64,
     /// Files that are not looked into, by what they are: how many, and their bytes.
     pub unchecked: BTreeMap<&'static str, (u64, u64)>,
@@ -83,6 +85,7 @@ impl Layout {
     pub fn ready(mut self) -> Layout {
         self.odd.sort_by(|(one, _), (other, _)| one.cmp(other));
         self.unknown.sort_unstable();
+        self.stray.sort_unstable();
         self.staging.sort_unstable();
         for partition in self.partitions.values_mut() {
             partition.consumers.sort_by(|one, other| one.path.cmp(&other.path));
@@ -95,7 +98,11 @@ impl Layout {
         let parts: Vec<&str> = entry.path.split('/').collect();
         self.is_ours |= matches!(parts[0], "streams" | "metadata" | "state");
         if matches!(entry.kind, Kind::Link | Kind::Special) {
-            self.odd.push((entry.path.clone(), entry.kind));
+            if is_taken_for_a_segment(&parts) {
+                self.stray.push(entry.path.clone());
+            } else {
+                self.odd.push((entry.path.clone(), entry.kind));
+            }
             return;
         }
         if let Some(what) = unchecked(&parts).filter(|_| entry.kind == Kind::File) {
@@ -112,7 +119,9 @@ impl Layout {
         };
         if !known && entry.kind == Kind::File {
             self.other_bytes += entry.bytes;
-            if parts[0] == "streams" {
+            if is_taken_for_a_segment(&parts) {
+                self.stray.push(entry.path.clone());
+            } else if parts[0] == "streams" {
                 self.unknown.push(entry.path.clone());
             }
         }
@@ -144,6 +153,17 @@ impl Layout {
             self.staging.push(entry.path.clone());
         }
         is_staging.is_some()
+    }
+}
+
+/// Whether a 0.9 server takes what lies there for the log of a segment: a number and `.log`, however it is written.
+fn is_taken_for_a_segment(parts: &[&str]) -> bool {
+    match parts {
+        ["streams", _, "topics", _, "partitions", partition, name] => {
+            partition.parse::<u64>().is_ok()
+                && name.strip_suffix(".log").is_some_and(|stem| stem.parse::<u64>().is_ok())
+        }
+        _ => false,
     }
 }
 

@@ -1,7 +1,9 @@
 //! Looks at what holds the partitions together: which server wrote it, the superblocks, the journal, and what does
 //! not belong here.
 
-use super::advice::METADATA_FROM_A_COPY;
+use std::borrow::Cow;
+
+use super::advice::{METADATA_FROM_A_COPY, WHOLE_COPY};
 use super::journal::{End, Journal};
 use super::layout::{Layout, Partition};
 use super::report::{Generation, Problem, Severity, Slot, Superblock};
@@ -9,8 +11,11 @@ use super::superblock::{self, FILES, LONGEST, State};
 use super::tree::{Entry, Kind, Listing, Tree};
 use super::worst::Problems;
 
-const FENCED: &str = "Keep it until the partition is sound again: it is the only copy of what the server refused. Find \
-                      out from the server's log why it was refused.";
+const FENCED: &str = "Copy it first, to a disk with room (`cp -a --reflink=auto`): it is the only copy of what the server refused, and nothing \
+                      in it was looked into here. To bring it back, stop the server, move the segments that the partition has \
+                      now out to PLACE, move these files back, and put what broke the chain (an index that was emptied, a log \
+                      that was cut) back from a backup: all that is whole is served again. Messages taken since then stay \
+                      in PLACE. Without what broke it, leave it as it is.";
 const ASIDE: &str = "The server exits at its start on it (SuperblockUnreadable). Copy first, to a disk with room: `cp -a --reflink=auto \
                      metadata PLACE/`. Of a server without a cluster, then move the damaged slot out of metadata/ (both, if both \
                      are damaged): it starts with all streams and messages, and its next checkpoint writes the slot anew. \
@@ -21,6 +26,11 @@ const FROM_A_COPY: &str = "The server starts, and leaves this partition out: its
                            was tried.";
 const TORN: &str = "Copy first, before the server is started: `cp -a --reflink=auto metadata PLACE/`. Where a copy of the file is whole, \
                     put it back. Else start the server and hold its streams, topics and users against what should be there.";
+
+/// For a shell: a name may hold anything.
+fn quoted(path: &str) -> String {
+    format!("'{}'", path.replace('\'', "'\\''"))
+}
 
 /// By what the metadata says, else by the folder's other signs.
 pub fn generation(layout: &Layout) -> Generation {
@@ -157,25 +167,30 @@ pub fn of_layout(
     is_archive: bool,
     problems: &mut Problems,
 ) {
-    let mut add = |severity, kind, file: &str, text: String, advice| {
+    let mut add = |severity, kind, file: &str, text: String, advice: Cow<'static, str>| {
         problems.push(Problem::new(severity, kind, file, text, advice));
     };
     match generation {
         Generation::Mixed => {
-            let advice = "Copy the directory aside, and start the version that wrote the streams: a 0.9 server sees \
-                          nothing of the data of 0.8, and says nothing.";
+            let advice = format!(
+                "{WHOLE_COPY} Then start the version that wrote the streams: a 0.9 server sees nothing of the data of 0.8 and says \
+                 nothing, and the first topic created there writes over the old one's files."
+            );
             add(
                 Severity::Damage,
                 "mixed-generations",
                 "metadata",
                 "the metadata of 0.8 and of 0.9 lie side by side".to_owned(),
-                advice,
+                advice.into(),
             );
         }
         Generation::Unknown if !layout.topics.is_empty() && !is_archive => {
-            let advice = "Bring state/ or metadata/ back from a backup: without it the server does not know the streams.";
+            let advice = format!(
+                "{WHOLE_COPY} Then put state/ or metadata/ back from a backup: a server without it starts with no streams, and the \
+                 first topic created writes over the old one's files."
+            );
             let text = "there are streams, and neither state/log nor metadata/".to_owned();
-            add(Severity::Damage, "no-metadata", "streams", text, advice);
+            add(Severity::Damage, "no-metadata", "streams", text, advice.into());
         }
         Generation::Old | Generation::Edge | Generation::New | Generation::Unknown => {}
     }
@@ -183,12 +198,12 @@ pub fn of_layout(
         let bytes = warden_checks::quantity::bytes(*bytes);
         let files = warden_checks::quantity::count(*files, "file", "files");
         let text = format!("the server moved damaged segments aside: {files} with {bytes}");
-        add(Severity::Damage, "fenced-partition", folder, text, FENCED);
+        add(Severity::Damage, "fenced-partition", folder, text, FENCED.into());
     }
     if let Some(first) = layout.staging.first() {
         let text = format!("{} files of a transfer between replicas were left", layout.staging.len());
         let advice = "Nothing to do: the server removes them at its next start.";
-        add(Severity::Note, "staging", first, text, advice);
+        add(Severity::Note, "staging", first, text, advice.into());
     }
     for (path, kind) in &layout.odd {
         let what = if *kind == Kind::Link { "a link" } else { "a fifo, socket or device" };
@@ -198,18 +213,28 @@ pub fn of_layout(
             "no-file",
             path,
             format!("this is {what}, where only files and folders belong"),
-            advice,
+            advice.into(),
         );
     }
     for path in &layout.unknown {
-        let advice = "Find out who put it there. The server takes no notice of it, or stumbles over it.";
+        let advice = "Find out who put it there. A 0.9 server takes no notice of it.";
         add(
             Severity::Warning,
             "unknown-file",
             path,
             "no server writes a file of this name".to_owned(),
-            advice,
+            advice.into(),
         );
+    }
+    for path in &layout.stray {
+        let text = "a 0.9 server takes this for a segment by its name, finds no index beside it and exits at its start \
+                    (\"Cannot read file\")"
+            .to_owned();
+        let advice = format!(
+            "Find out who put it there, and move it out of the partition: `mv {} PLACE/`. That keeps every message.",
+            quoted(path)
+        );
+        add(Severity::Damage, "stray-segment", path, text, advice.into());
     }
     for (path, error) in &listing.closed {
         problems.unreadable(path, error);

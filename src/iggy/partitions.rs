@@ -109,7 +109,7 @@ fn offset(tree: &Tree, entry: &Entry, next_offset: Option<u64>, problems: &mut P
             if let Some(next) = next_offset.filter(|&next| offset >= next) {
                 let text = format!("it says offset {offset} was read, and the log ends before {next}");
                 let advice = "Nothing to do while the server runs: the newest messages are in its memory. Of a stopped \
-                              one, messages are missing.";
+                              one, messages are missing, and the server sets the offset back to the last one there is.";
                 add(Severity::Note, "offset-behind-log", text, advice);
             }
         }

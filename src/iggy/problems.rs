@@ -5,7 +5,7 @@ use std::io;
 
 use warden_checks::quantity::{bytes, count};
 
-use super::advice::{ASK, NOTHING, Place, SCAN_FIRST};
+use super::advice::{NOTHING, Place};
 use super::boot::Fate;
 use super::index::{Entry, Wrong};
 use super::report::{Problem, Severity};
@@ -46,7 +46,8 @@ pub struct About {
 
 impl About {
     pub fn new(tree: &Tree, job: &Job<'_>) -> About {
-        let place = Place { key: job.key, start: job.start, next: job.next, is_old: job.is_old };
+        let Job { key, start, next, next_is_empty, is_old, .. } = *job;
+        let place = Place { key, start, next, next_is_empty, is_old };
         About { log: path(job, "log"), index: path(job, "index"), place, is_archive: tree.is_archive() }
     }
 
@@ -91,17 +92,23 @@ pub fn of_files(about: &About, looked: &mut Looked) {
         }
         (None, _) => {
             let text = "there is no log beside this index".to_owned();
-            let advice = if place.is_old { format!("{} {ASK}", place.copy()) } else { LEFTOVER.to_owned() };
+            let advice = if place.is_old { place.ask() } else { LEFTOVER.to_owned() };
             add(looked, absent, "index-without-log", &about.index, text, advice);
         }
         (Some(0), _) if place.next.is_some() => {
             let text = "the log is empty, and a later segment exists".to_owned();
-            add(looked, Severity::Damage, "empty-segment", &about.log, text, place.of_log(fate));
+            let advice = place.of_log(&about.index, fate, None);
+            add(looked, Severity::Damage, "empty-segment", &about.log, text, advice);
         }
         (Some(0), Some(1..)) if has_entries || place.is_old => {
             let text = "the log is empty, and its index is not".to_owned();
-            let advice = place.of_index(&about.index, false);
+            let advice = place.of_short_log(&about.index, None);
             add(looked, Severity::Damage, "index-behind-log", &about.index, text, advice);
+        }
+        (Some(0), None) if !place.is_old && !about.is_archive => {
+            let text = "the log is empty, and has no index".to_owned();
+            let advice = place.of_empty_pair(&about.index, &about.log);
+            add(looked, Severity::Damage, "log-without-index", &about.log, text, advice);
         }
         (Some(log @ 1..), None) if about.is_archive => {
             let text = format!("the archive has no index for this log of {}", bytes(log));
@@ -118,10 +125,13 @@ pub fn of_absent_index(about: &About, log: LogState, looked: &mut Looked) {
     if about.is_archive || (!is_absent && looked.segment.index_bytes != Some(0)) {
         return;
     }
-    let place = &about.place;
+    let place = about.place;
+    let advice = match log {
+        LogState::Whole => place.of_index(&about.index, is_absent),
+        LogState::Damaged | LogState::NotScanned => place.not_now(),
+    };
     if place.is_old || is_absent {
         let text = format!("no index leads to this log of {size}");
-        let advice = by_log(about, log, is_absent);
         add(looked, Severity::Damage, "log-without-index", &about.log, text, advice);
         return;
     }
@@ -131,21 +141,22 @@ pub fn of_absent_index(about: &About, log: LogState, looked: &mut Looked) {
             "Nothing to do: a 0.9 server follows the log instead, which takes longer.".to_owned()
         }
         // What becomes of the partition is told with the damage of the log.
-        LogState::Damaged | LogState::NotScanned => by_log(about, log, false),
+        LogState::Damaged | LogState::NotScanned => advice,
     };
     add(looked, Severity::Warning, "empty-index", &about.index, text, advice);
 }
 
-/// Whether an index can be made anew depends on the log.
-fn by_log(about: &About, log: LogState, is_absent: bool) -> String {
-    let place = &about.place;
+/// What helps against an index that does not fit its log.
+fn misfit(about: &About, wrong: Option<Wrong>, log: LogState, fate: Fate, looked: &Looked) -> String {
+    let place = about.place;
+    let is_behind = matches!(wrong, None | Some(Wrong::Behind(_)));
     match log {
-        LogState::Whole => place.of_index(&about.index, is_absent),
-        LogState::NotScanned => format!("{} {SCAN_FIRST}", place.copy()),
-        LogState::Damaged => format!(
-            "{} The log is damaged too: do not empty the index, and begin with what is said of the log.",
-            place.copy()
-        ),
+        LogState::Whole if is_behind && place.next.is_none() => {
+            place.of_short_log(&about.index, looked.segment.next_offset)
+        }
+        LogState::Whole => place.of_index(&about.index, false),
+        LogState::NotScanned => place.not_now(),
+        LogState::Damaged => place.of_log(&about.index, fate, None),
     }
 }
 
@@ -157,7 +168,7 @@ pub fn of_index_size(about: &About, size: u64, entry: u64, looked: &mut Looked) 
     }
 }
 
-pub fn of_index(about: &About, wrong: Wrong, state: LogState, looked: &mut Looked) {
+pub fn of_index(about: &About, wrong: Wrong, state: LogState, fate: Fate, looked: &mut Looked) {
     let log = looked.segment.log_bytes.unwrap_or(0);
     let (kind, text) = match wrong {
         Wrong::Order(entry) => {
@@ -179,14 +190,27 @@ pub fn of_index(about: &About, wrong: Wrong, state: LogState, looked: &mut Looke
             format!("entry {entry} of the index leads to where no batch with its offset begins"),
         ),
     };
-    add(looked, Severity::Damage, kind, &about.index, text, by_log(about, state, false));
+    let advice = misfit(about, Some(wrong), state, fate, looked);
+    add(looked, Severity::Damage, kind, &about.index, text, advice);
 }
 
 /// What the checksums told. `to_the_end` when the end of the log was among what was looked at.
-pub fn of_scan(about: &About, found: &Scanned, to_the_end: bool, fate: Fate, looked: &mut Looked) {
-    let (place, next) = (&about.place, about.place.next);
+pub fn of_scan(
+    about: &About,
+    found: &Scanned,
+    entries: &[Entry],
+    to_the_end: bool,
+    fate: Fate,
+    looked: &mut Looked,
+) {
+    let (place, next) = (about.place, about.place.next);
+    // A poll follows the log from the entry before an offset, and ends at damage.
+    let again = |position: u64| {
+        let later = entries.iter().find(|entry| entry.position > position);
+        later.map(|entry| entry.offset).or(next)
+    };
     for fault in &found.faults {
-        let advice = place.of_log(fate);
+        let advice = place.of_log(&about.index, fate, again(fault.position));
         let mut problem =
             Problem::new(Severity::Damage, kind(fault.what), &about.log, sentence(fault), advice);
         problem.at = Some(fault.clone());
@@ -194,24 +218,46 @@ pub fn of_scan(about: &About, found: &Scanned, to_the_end: bool, fate: Fate, loo
     }
     if found.faults_left_out > 0 {
         let text = format!("{} more, further on", count(found.faults_left_out, "damage", "damages"));
-        add(looked, Severity::Damage, "more-damage", &about.log, text, place.of_log(fate));
+        add(
+            looked,
+            Severity::Damage,
+            "more-damage",
+            &about.log,
+            text,
+            place.of_log(&about.index, fate, next),
+        );
     }
     match found.end {
         End::Lost { at, bytes: lost } => {
             let text = format!("nothing can be read from byte {at} to the end ({})", bytes(lost));
-            add(looked, Severity::Damage, "unreadable-rest", &about.log, text, place.of_log(fate));
+            add(
+                looked,
+                Severity::Damage,
+                "unreadable-rest",
+                &about.log,
+                text,
+                place.of_log(&about.index, fate, next),
+            );
         }
         End::Torn { at, bytes: torn } if to_the_end && next.is_some() => {
             let text = format!(
                 "the log ends in the middle of a batch, {} behind byte {at}, and a later segment exists",
                 bytes(torn)
             );
-            add(looked, Severity::Damage, "torn-segment", &about.log, text, place.of_log(fate));
+            add(
+                looked,
+                Severity::Damage,
+                "torn-segment",
+                &about.log,
+                text,
+                place.of_log(&about.index, fate, next),
+            );
         }
         End::Torn { at, bytes: torn } if to_the_end => {
             let text = format!("the last {} from byte {at} on are no whole batch yet", bytes(torn));
-            let advice = "Nothing to do where a running server is writing it, or where it crashed: it drops what is no \
-                          whole batch at its next start. If the file was cut by something else, copy it before that.";
+            let advice = "Nothing to do where a running server is writing it. Of a stopped one, copy the file before the \
+                          next start (`cp -a --reflink=auto`): the server writes over what is no whole batch. After \
+                          a crash nothing else is left of it; if the file was cut, put it back from a backup.";
             add(looked, Severity::Note, "torn-tail", &about.log, text, advice);
         }
         End::Whole | End::Zeros { .. } | End::Torn { .. } | End::Cancelled => {}
@@ -230,7 +276,8 @@ pub fn of_end(about: &About, entries: &[Entry], fate: Fate, state: LogState, loo
             "the last entry of the index leads to byte {}, and the last whole batch ends at {whole}",
             last.position
         );
-        add(looked, Severity::Damage, "index-behind-log", &about.index, text, by_log(about, state, false));
+        let advice = misfit(about, None, state, fate, looked);
+        add(looked, Severity::Damage, "index-behind-log", &about.index, text, advice);
     }
     let damaged = looked.problems.iter().any(Problem::is_damage);
     if let (Some(end), Some(next), false) = (looked.segment.next_offset, about.place.next, damaged)
@@ -243,7 +290,7 @@ pub fn of_end(about: &About, entries: &[Entry], fate: Fate, state: LogState, loo
         };
         let text = format!("it ends before offset {end} and the next segment begins at {next}: {what}");
         let severity = if about.is_archive { Severity::Warning } else { Severity::Damage };
-        add(looked, severity, "gap", &about.log, text, about.place.of_log(fate));
+        add(looked, severity, "gap", &about.log, text, about.place.of_log(&about.index, fate, next));
     }
 }
 

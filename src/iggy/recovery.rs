@@ -76,8 +76,10 @@ fn new(
         }
         return;
     };
-    let is_whole = judge_operations(&followed, state, recovered.checkpoint.as_ref(), tree, problems);
-    let is_followed = base.is_some() && is_whole && followed.journal.end == End::Whole;
+    // Without the snapshot that belongs to it, nothing tells where it should begin.
+    let is_whole =
+        base.is_some() && judge_operations(&followed, state, recovered.checkpoint.as_ref(), tree, problems);
+    let is_followed = is_whole && followed.journal.end == End::Whole;
     recovered.journal = Some(followed.journal);
     recovered.catalog = followed.catalog.filter(|_| is_followed);
 }

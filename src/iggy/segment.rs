@@ -24,6 +24,8 @@ pub struct Job<'a> {
     pub start: u64,
     /// First offset of the next segment; the last segment of a partition is the one being written.
     pub next: Option<u64>,
+    /// Whether that one is the last, and its log is empty.
+    pub next_is_empty: bool,
     pub files: &'a Files,
     /// By the metadata; the log itself is asked first.
     pub is_old: bool,
@@ -166,9 +168,9 @@ fn look_inside(
     if let Some(wrong) = wrong
         && !is_the_log(wrong, &found)
     {
-        problems::of_index(about, wrong, state, looked);
+        problems::of_index(about, wrong, state, fate, looked);
     }
-    problems::of_scan(about, &found, is_whole, fate, looked);
+    problems::of_scan(about, &found, &entries, is_whole, fate, looked);
     problems::of_absent_index(about, state, looked);
     if !is_old && looked.segment.next_offset.is_none() && !tree.is_archive() {
         walk_tail(tree, job, about, log, &entries, fate, looked)?;
@@ -321,7 +323,7 @@ fn walk_tail(
         let first_at = looked.segment.first_at.or(entries.first().map(|entry| entry.timestamp));
         take(&found, true, looked);
         looked.segment.first_at = first_at.or(looked.segment.first_at);
-        problems::of_scan(about, &found, true, fate, looked);
+        problems::of_scan(about, &found, entries, true, fate, looked);
         Ok(())
     })
 }

@@ -71,25 +71,60 @@ pub fn offset_record(offset: u64) -> Vec<u8> {
     record
 }
 
+/// Of a server without a cluster and before its first snapshot.
 pub fn superblock(sequence: u64) -> Vec<u8> {
+    superblock_of(sequence, 0, 0, 0)
+}
+
+/// One that says which operation was acknowledged, and which snapshot belongs to it.
+pub fn superblock_of(sequence: u64, acknowledged: u64, checkpoint: u64, checksum: u128) -> Vec<u8> {
+    let mut state = [0; 66];
+    state[17] = 1;
+    state[26..34].copy_from_slice(&acknowledged.to_le_bytes());
+    state[34..42].copy_from_slice(&checkpoint.to_le_bytes());
+    state[42..58].copy_from_slice(&checksum.to_le_bytes());
     let mut record = b"KLBS\x01\0\0\0".to_vec();
     record.extend(sequence.to_le_bytes());
     record.extend([0; 8]);
     record.extend(66u32.to_le_bytes());
-    record.extend([7; 66]);
+    record.extend(state);
     let checksum = XxHash3_64::oneshot(&record);
     record.extend(checksum.to_le_bytes());
     record
 }
 
-/// A journal of `count` entries, each sealed and chained to the one before.
+/// A journal of `count` entries, each sealed and chained to the one before. They create the stream 1 and the topic 2 of
+/// [`PARTITION`], and then users, of which nothing may be shown.
 pub fn journal(count: u64) -> Vec<u8> {
+    let bodies: Vec<(u8, Vec<u8>)> =
+        (1..=count).map(|operation| (141, format!("the body of entry {operation}").into_bytes())).collect();
+    journal_of(&bodies)
+}
+
+/// What creates the streams 0 and 1 and, in the latter, the topics 0 to 2.
+pub fn creations() -> Vec<(u8, Vec<u8>)> {
+    let stream = |name: &str| (128, [&[name.len() as u8], name.as_bytes()].concat());
+    let topic = |name: &str| {
+        let request = [&b"\x01\x04\x01\0\0\0\x01\0\0\0"[..], &[name.len() as u8], name.as_bytes()].concat();
+        let length = (request.len() as u32).to_le_bytes();
+        (64, [&length[..], &request, &[0; 8]].concat())
+    };
+    vec![stream("first"), stream("orders"), topic("a"), topic("b"), topic("created")]
+}
+
+/// A journal of these operations.
+pub fn journal_of(operations: &[(u8, Vec<u8>)]) -> Vec<u8> {
+    journal_from(1, operations)
+}
+
+/// A journal whose first operation has this number.
+pub fn journal_from(first: u64, operations: &[(u8, Vec<u8>)]) -> Vec<u8> {
     let mut journal = Vec::new();
     let mut parent = 0u128;
-    for operation in 1..=count {
-        let body = format!("the body of entry {operation}").into_bytes();
+    for (operation, (kind, body)) in (first..).zip(operations) {
         let mut header = vec![0; 256];
-        header[16..32].copy_from_slice(&u128::from(XxHash3_64::oneshot(&body)).to_le_bytes());
+        header[16..32].copy_from_slice(&u128::from(XxHash3_64::oneshot(body)).to_le_bytes());
+        header[208] = *kind;
         header[48..52].copy_from_slice(&(256 + body.len() as u32).to_le_bytes());
         header[60] = 6;
         header[144..160].copy_from_slice(&parent.to_le_bytes());

@@ -1,6 +1,7 @@
 //! Where Iggy is on this host: its processes, its data directory, its configuration.
 
 pub mod api;
+pub mod boot_refusals;
 mod configuration;
 pub mod data;
 mod launch;
