@@ -1,11 +1,14 @@
 //! `warden inspect`: what is damaged is found and located, and nothing of a message comes out.
 
 mod damage;
+mod metadata;
+mod remedies;
 mod structure;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Output;
+use std::time::Duration;
 
 use serde_json::Value;
 use warden::iggy::report::{Generation, Inspection, Mode, Problem, Verdict};
@@ -18,8 +21,9 @@ const BATCH: usize = 256 + 2 * (48 + PAYLOAD.len());
 /// A message of 0.8.
 const MESSAGE: usize = 64 + PAYLOAD.len();
 
+/// Nobody writes to what is made here.
 fn full(path: &Path) -> Inspection {
-    inspect(Order::new(path, Mode::Full), &|_| true).unwrap()
+    inspect(Order { settle: Duration::ZERO, ..Order::new(path, Mode::Full) }, &|_| true).unwrap()
 }
 
 fn warden(arguments: &[&str], path: &Path) -> Output {
@@ -52,7 +56,7 @@ fn a_sound_directory_is_told_as_it_is() {
     assert_eq!((&told["version"], &told["verdict"]), (&1.into(), &"sound".into()));
     assert_eq!((&told["generation"], &told["problems"]), (&"0.9-edge".into(), &Value::Array(vec![])));
     assert_eq!(told["superblock"], serde_json::json!({"a": 5, "b": 6, "newest": "b"}));
-    assert_eq!((&told["journal"]["entries"], &told["journal"]["last_operation"]), (&3.into(), &3.into()));
+    assert_eq!((&told["journal"]["entries"], &told["journal"]["last_operation"]), (&8.into(), &8.into()));
     assert_eq!((&told["totals"]["messages"], &told["totals"]["segments"]), (&14.into(), &2.into()));
     assert_eq!(told["scan"]["verified_bytes"], 7 * BATCH);
     assert_eq!(
@@ -69,9 +73,12 @@ fn a_sound_directory_is_told_as_it_is() {
     );
 
     let text = String::from_utf8(warden(&["--scan", "full"], directory.path()).stdout).unwrap();
-    for line in
-        ["is sound\n", "written by 0.9-edge, 1 stream, 1 topic", "consumer 9  has read up to 4, 9 to go"]
-    {
+    for line in [
+        "is sound\n",
+        "written by 0.9-edge, 1 stream, 1 topic",
+        "stream 1  \"orders\"\n  topic 2  \"created\"\n",
+        "consumer 9  has read up to 4, 9 to go",
+    ] {
         assert!(text.contains(line), "{line}\n{text}");
     }
 }

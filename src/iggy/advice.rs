@@ -5,8 +5,11 @@ use super::boot::Fate;
 use super::layout;
 
 /// What a sentence about one segment needs to know.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Place {
+    /// Its two files, below the data directory.
+    pub log: String,
+    pub index: String,
     /// Stream, topic, partition.
     pub key: (u64, u64, u64),
     pub start: u64,
@@ -21,7 +24,6 @@ pub const NOTHING: &str = "Nothing to do.";
 pub const METADATA_FROM_A_COPY: &str = "Copy first, to a disk with room: `cp -a --reflink=auto metadata PLACE/`. Then put the file back from a backup or \
      a copy of the same state; no other remedy is known. Do not start the server on a directory without it, and delete \
      nothing: it starts with what it can read, and a topic created anew writes over the files of an old one.";
-/// Of an index that may have been cut together with its log.
 const RESTORE: &str = "With the server stopped, put the segment's files back from a backup: that keeps all.";
 const ASK: &str =
     "Then put the files back from a backup, or ask before anything else is done; change and delete nothing.";
@@ -34,7 +36,7 @@ pub const WHOLE_COPY: &str =
 
 impl Place {
     /// The copy with which everything begins.
-    fn copy(self) -> String {
+    fn copy(&self) -> String {
         let (stream, topic, partition) = self.key;
         format!(
             "Copy the partition first, to a disk with room: `cp -a --reflink=auto {} PLACE/`.",
@@ -42,40 +44,55 @@ impl Place {
         )
     }
 
-    /// For damage within the log, or a log that does not meet the next one. `served_again` is the offset from which on
-    /// the server serves again.
-    pub fn of_log(self, index: &str, fate: Fate, served_again: Option<u64>) -> String {
+    /// For damage within the log that begins at `position`, or a log that does not meet the next one. `served_again` is
+    /// the offset from which on the server serves again.
+    pub fn of_log(&self, fate: Fate, position: u64, served_again: Option<u64>) -> String {
         let copy = self.copy();
         if self.is_old {
             return format!("{copy} {ASK}");
         }
-        match fate {
-            Fate::Serves => {
-                let again = served_again.map_or_else(
-                    || "up to the newest message that there is now".to_owned(),
-                    |offset| format!("up to offset {}", offset.saturating_sub(1)),
-                );
+        match (fate, self.next) {
+            (Fate::Unknown, _) => format!("{copy} {SCAN_FIRST}"),
+            (_, None) => self.of_last(fate, position),
+            (Fate::Serves | Fate::Cuts { .. }, Some(next)) => {
+                let again = served_again.unwrap_or(next).saturating_sub(1);
                 format!(
                     "{copy} Then leave the files as they are: a 0.9 server starts on them, and a poll returns nothing from the damaged \
-                     batch on {again}; store that offset for the consumers that wait there, and they go on behind it. Do not \
-                     empty the index, and delete nothing: the server would move the whole partition aside. Only this \
-                     segment's files from a backup, put back with the server stopped, bring the messages back."
+                     batch on up to offset {again}; store that offset for the consumers that wait there, and they go on behind \
+                     it. Do not empty the index, and delete nothing: the server would move the whole partition aside. Only \
+                     this segment's files from a backup, put back with the server stopped, bring the messages back."
                 )
             }
-            Fate::Refuses | Fate::Fences => {
-                format!("{} {copy} {}", self.at_start(fate), self.without_it(index))
+            (Fate::Refuses | Fate::Fences, Some(next)) => {
+                format!("{} {copy} {}", at_start(fate), self.without_it(next))
             }
-            Fate::Cuts { position } => format!(
-                "{copy} At its next start a 0.9 server takes the log to end at byte {position} and writes new messages \
-                 over what is behind: that is given up, and stays in the copy. What is before is kept. {RESTORE}"
-            ),
-            Fate::Unknown => format!("{copy} {SCAN_FIRST}"),
         }
     }
 
-    /// For an index that is wrong, or none, beside a log that is whole.
-    pub fn of_index(self, index: &str, is_absent: bool) -> String {
+    /// For the last segment: what the server takes after damage goes behind it, and is not found again.
+    pub fn of_last(&self, fate: Fate, position: u64) -> String {
         let copy = self.copy();
+        if self.is_old {
+            return format!("{copy} {ASK}");
+        }
+        let start = match fate {
+            Fate::Refuses | Fate::Fences => at_start(fate),
+            Fate::Serves | Fate::Cuts { .. } | Fate::Unknown => {
+                "A 0.9 server starts on it, and what it takes from then on is written behind the damage and not found after \
+                 the next start: do this before it is started, or stop its producers."
+            }
+        };
+        format!(
+            "{start} {copy} {RESTORE} Without one, cut the log before the damage and empty its index, with the server stopped \
+             (`truncate -s {position} {}` and `truncate -s 0 {}`): that keeps every message before the damage, and new ones \
+             are served. What is behind it is given up, and stays in the copy; its offsets are given out anew.",
+            self.log, self.index
+        )
+    }
+
+    /// For an index that is wrong, or none, beside a log that is whole.
+    pub fn of_index(&self, is_absent: bool) -> String {
+        let (copy, index) = (self.copy(), &self.index);
         if self.is_old {
             return format!("{copy} {ASK}");
         }
@@ -93,72 +110,53 @@ impl Place {
         )
     }
 
-    /// For an index that leads further than the last log of a partition goes.
-    pub fn of_short_log(self, index: &str, end: Option<u64>) -> String {
-        let copy = self.copy();
-        if self.is_old {
-            return format!("{copy} {ASK}");
-        }
-        let end = end.unwrap_or(self.start);
-        format!(
-            "A 0.9 server exits at its next start on it (\"message/index divergence\"). {copy} {RESTORE} Without one, empty the index \
-             (`truncate -s 0 {index}`) with the server stopped: it starts, keeps the messages before offset {end} and \
-             gives that offset out anew. What the log was cut off by, if it was, is given up."
-        )
-    }
-
     /// Where the log is not known, or damaged as well.
-    pub fn not_now(self) -> String {
+    pub fn not_now(&self) -> String {
         let copy = self.copy();
         if self.is_old { format!("{copy} {ASK}") } else { format!("{copy} {SCAN_FIRST}") }
     }
 
-    /// For an index without a log, in 0.8.
-    pub fn ask(self) -> String {
+    /// Where nothing was tried.
+    pub fn ask(&self) -> String {
         format!("{} {ASK}", self.copy())
     }
 
     /// For a last log that is empty and has no index.
-    pub fn of_empty_pair(self, index: &str, log: &str) -> String {
+    pub fn of_empty_pair(&self) -> String {
+        let Place { log, index, start, .. } = self;
         format!(
-            "A 0.9 server exits at its next start on it (\"Cannot read file\"). {} Where the segment before ends right before offset {}, \
+            "A 0.9 server exits at its next start on it (\"Cannot read file\"). {} Where the segment before ends right before offset {start}, \
              put an empty index there that belongs to the server's user (`install -o USER -g GROUP -m 644 /dev/null {index}`); \
              else move the empty log out of the partition (`mv {log} PLACE/`). Both keep every message.",
             self.copy(),
-            self.start
         )
     }
 
-    /// What happens at the next start where it is not served.
-    const fn at_start(self, fate: Fate) -> &'static str {
-        match fate {
-            Fate::Refuses => "A 0.9 server exits at its next start on it (\"message/index divergence\").",
-            Fate::Fences => {
-                "Do not restart the server yet: it would move the whole partition aside (P.fenced.N) and go on with an empty one, \
-                 from offset 0."
-            }
-            Fate::Serves | Fate::Cuts { .. } | Fate::Unknown => "",
-        }
-    }
-
-    /// How to go on with a segment that cannot be used, or is not there.
-    fn without_it(self, index: &str) -> String {
-        match self.next {
-            Some(next) if self.next_is_empty => format!(
+    /// How to go on with a segment that cannot be used, or is not there, before the one at `next`.
+    fn without_it(&self, next: u64) -> String {
+        if self.next_is_empty {
+            return format!(
                 "With the server stopped, move the empty segment {next:020}, .log and .index, out of the partition to PLACE: that \
                  keeps every message there is."
-            ),
-            Some(next) => format!(
-                "{RESTORE} Without one, move (never delete) this segment and the older ones of the partition, .log and .index, \
-                 to PLACE: a 0.9 server then starts and serves the partition from offset {next} on; the messages before \
-                 it are given up, and stay in PLACE. Consumers that are further behind must be given offset {} first.",
-                next.saturating_sub(1)
-            ),
-            None => format!(
-                "{RESTORE} Without one, empty the index (`truncate -s 0 {index}`) with the server stopped: it starts, keeps the messages \
-                 before the first damage in this log and writes new ones over the rest, which is given up and stays in the \
-                 copy."
-            ),
+            );
         }
+        format!(
+            "{RESTORE} Without one, move (never delete) this segment and the older ones of the partition, .log and .index, \
+             to PLACE: a 0.9 server then starts and serves the partition from offset {next} on; the messages before \
+             it are given up, and stay in PLACE. Consumers that are further behind must be given offset {} first.",
+            next.saturating_sub(1)
+        )
+    }
+}
+
+/// What happens at the next start where a segment is not served.
+const fn at_start(fate: Fate) -> &'static str {
+    match fate {
+        Fate::Refuses => "A 0.9 server exits at its next start on it (\"message/index divergence\").",
+        Fate::Fences => {
+            "Do not restart the server yet: it would move the whole partition aside (P.fenced.N) and go on with an empty one, \
+             from offset 0."
+        }
+        Fate::Serves | Fate::Cuts { .. } | Fate::Unknown => "",
     }
 }

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
 use super::layout::Layout;
+use super::problems::Torn;
 use super::report::{Generation, Inspection, Mode, Scan, Segment, VERSION, Verdict};
 use super::segment::{self, Depth, Job};
 use super::tree::{ENTRIES, Limits, Tree};
@@ -24,6 +25,8 @@ const THREADS: usize = 2;
 pub const SAMPLE: u64 = 1 << 30;
 /// Bytes a sample takes of one segment at least. Where that is too much for all, some segments get none.
 const SAMPLE_LEAST: u64 = 1 << 20;
+/// A write to a log takes a few milliseconds, on a busy disk some more.
+const SETTLE: Duration = Duration::from_millis(500);
 /// Bytes between two words on how far it is.
 const PROGRESS_EVERY: u64 = 4 << 20;
 
@@ -38,12 +41,14 @@ pub struct Order<'a> {
     pub entries: usize,
     /// The directory at `path`, where it is open already.
     pub folder: Option<&'a Directory>,
+    /// After so long, an end of a file that is no whole entry is being written by nobody.
+    pub settle: Duration,
 }
 
 impl<'a> Order<'a> {
     /// Without a limit of time, and with the largest of all others.
     pub fn new(path: &'a Path, mode: Mode) -> Order<'a> {
-        Order { path, mode, until: None, entries: ENTRIES, folder: None }
+        Order { path, mode, until: None, entries: ENTRIES, folder: None, settle: SETTLE }
     }
 }
 
@@ -78,10 +83,11 @@ pub fn inspect(order: Order<'_>, observe: &(dyn Fn(Progress) -> bool + Sync)) ->
     let generation = metadata::generation(&layout);
     let mut problems = Problems::default();
     metadata::of_layout(&layout, &listing, generation, tree.is_archive(), &mut problems);
-    let recovered = recovery::look(&tree, &layout, generation, &mut problems);
+    let recovered = recovery::look(&tree, &layout, generation, order.settle, &mut problems);
 
     let jobs = jobs(&layout, generation);
     let mut seen = look_into(&tree, &jobs, order.mode, problems, observe);
+    settle(&tree, &jobs, order.settle, &mut seen);
     let segments = std::mem::take(&mut seen.segments);
     let mut by_partition: BTreeMap<_, Vec<Segment>> = BTreeMap::new();
     for (number, segment) in segments {
@@ -142,7 +148,25 @@ struct Seen {
     /// By the number of the job.
     segments: BTreeMap<usize, Segment>,
     problems: Problems,
+    torn: Vec<(usize, Torn)>,
     scan: Scan,
+}
+
+/// Tells ends that are being written from those that were left so: the latter do not grow.
+fn settle(tree: &Tree, jobs: &[Job<'_>], wait: Duration, seen: &mut Seen) {
+    let torn = std::mem::take(&mut seen.torn);
+    if !torn.is_empty() && !tree.is_archive() {
+        std::thread::sleep(wait);
+    }
+    for (number, torn) in torn {
+        let log = jobs[number].files.log.map(|log| log.at(torn.log().to_owned()));
+        let size = log.and_then(|log| tree.read(&log, |_, size| Ok(size)).ok());
+        let is_left = !tree.is_archive() && size == Some(torn.size);
+        seen.problems.push(torn.problem(is_left));
+        if let Some(segment) = seen.segments.get_mut(&number).filter(|_| is_left) {
+            segment.damages += 1;
+        }
+    }
 }
 
 /// Looks into all segments; those being written come first, for a crash shows there.
@@ -159,7 +183,7 @@ fn look_into(
     order.sort_by_key(|&number| jobs[number].next.is_some());
     let (next, done, stopped) = (AtomicUsize::new(0), AtomicU64::new(0), AtomicBool::new(false));
     let scan = Scan { mode, ..Scan::default() };
-    let seen = Mutex::new(Seen { segments: BTreeMap::new(), problems, scan });
+    let seen = Mutex::new(Seen { segments: BTreeMap::new(), problems, torn: Vec::new(), scan });
     let is_over = || stopped.load(Ordering::Relaxed) || tree.limits.is_late();
     let tell = |bytes: u64| {
         let done = done.fetch_add(bytes, Ordering::Relaxed) + bytes;
@@ -188,6 +212,7 @@ fn look_into(
                     seen.scan.add(&looked);
                     seen.segments.insert(number, looked.segment);
                     seen.problems.extend(looked.problems);
+                    seen.torn.extend(looked.torn.map(|torn| (number, torn)));
                 }
                 None => {
                     let segment = segment::listed(job);

@@ -38,8 +38,6 @@ impl Problem {
 /// What the words about a segment depend on.
 #[derive(Clone)]
 pub struct About {
-    log: String,
-    index: String,
     place: Place,
     is_archive: bool,
 }
@@ -47,8 +45,9 @@ pub struct About {
 impl About {
     pub fn new(tree: &Tree, job: &Job<'_>) -> About {
         let Job { key, start, next, next_is_empty, is_old, .. } = *job;
-        let place = Place { key, start, next, next_is_empty, is_old };
-        About { log: path(job, "log"), index: path(job, "index"), place, is_archive: tree.is_archive() }
+        let (log, index) = (path(job, "log"), path(job, "index"));
+        let place = Place { log, index, key, start, next, next_is_empty, is_old };
+        About { place, is_archive: tree.is_archive() }
     }
 
     /// Whether the format turned out to be another than the metadata says.
@@ -88,31 +87,31 @@ pub fn of_files(about: &About, looked: &mut Looked) {
     match (looked.segment.log_bytes, looked.segment.index_bytes) {
         (None, _) if about.is_archive => {
             let text = "the archive has the index and not the log".to_owned();
-            add(looked, absent, "log-left-out", &about.index, text, NOTHING);
+            add(looked, absent, "log-left-out", &about.place.index, text, NOTHING);
         }
         (None, _) => {
             let text = "there is no log beside this index".to_owned();
             let advice = if place.is_old { place.ask() } else { LEFTOVER.to_owned() };
-            add(looked, absent, "index-without-log", &about.index, text, advice);
+            add(looked, absent, "index-without-log", &about.place.index, text, advice);
         }
         (Some(0), _) if place.next.is_some() => {
             let text = "the log is empty, and a later segment exists".to_owned();
-            let advice = place.of_log(&about.index, fate, None);
-            add(looked, Severity::Damage, "empty-segment", &about.log, text, advice);
+            let advice = place.of_log(fate, 0, None);
+            add(looked, Severity::Damage, "empty-segment", &about.place.log, text, advice);
         }
         (Some(0), Some(1..)) if has_entries || place.is_old => {
             let text = "the log is empty, and its index is not".to_owned();
-            let advice = place.of_short_log(&about.index, None);
-            add(looked, Severity::Damage, "index-behind-log", &about.index, text, advice);
+            let advice = place.of_last(fate, 0);
+            add(looked, Severity::Damage, "index-behind-log", &about.place.index, text, advice);
         }
         (Some(0), None) if !place.is_old && !about.is_archive => {
             let text = "the log is empty, and has no index".to_owned();
-            let advice = place.of_empty_pair(&about.index, &about.log);
-            add(looked, Severity::Damage, "log-without-index", &about.log, text, advice);
+            let advice = place.of_empty_pair();
+            add(looked, Severity::Damage, "log-without-index", &about.place.log, text, advice);
         }
         (Some(log @ 1..), None) if about.is_archive => {
             let text = format!("the archive has no index for this log of {}", bytes(log));
-            add(looked, absent, "index-left-out", &about.log, text, NOTHING);
+            add(looked, absent, "index-left-out", &about.place.log, text, NOTHING);
         }
         _ => {}
     }
@@ -125,14 +124,14 @@ pub fn of_absent_index(about: &About, log: LogState, looked: &mut Looked) {
     if about.is_archive || (!is_absent && looked.segment.index_bytes != Some(0)) {
         return;
     }
-    let place = about.place;
+    let place = &about.place;
     let advice = match log {
-        LogState::Whole => place.of_index(&about.index, is_absent),
+        LogState::Whole => place.of_index(is_absent),
         LogState::Damaged | LogState::NotScanned => place.not_now(),
     };
     if place.is_old || is_absent {
         let text = format!("no index leads to this log of {size}");
-        add(looked, Severity::Damage, "log-without-index", &about.log, text, advice);
+        add(looked, Severity::Damage, "log-without-index", &about.place.log, text, advice);
         return;
     }
     let text = format!("the index for this log of {size} is empty");
@@ -143,28 +142,33 @@ pub fn of_absent_index(about: &About, log: LogState, looked: &mut Looked) {
         // What becomes of the partition is told with the damage of the log.
         LogState::Damaged | LogState::NotScanned => advice,
     };
-    add(looked, Severity::Warning, "empty-index", &about.index, text, advice);
+    add(looked, Severity::Warning, "empty-index", &about.place.index, text, advice);
 }
 
 /// What helps against an index that does not fit its log.
 fn misfit(about: &About, wrong: Option<Wrong>, log: LogState, fate: Fate, looked: &Looked) -> String {
-    let place = about.place;
+    let place = &about.place;
     let is_behind = matches!(wrong, None | Some(Wrong::Behind(_)));
     match log {
-        LogState::Whole if is_behind && place.next.is_none() => {
-            place.of_short_log(&about.index, looked.segment.next_offset)
-        }
-        LogState::Whole => place.of_index(&about.index, false),
+        // The index may be wrong, or the log cut: what helps is the same, and it must not be said to keep all.
+        LogState::Whole if is_behind && place.next.is_none() => place.of_last(fate, whole(looked)),
+        LogState::Whole => place.of_index(false),
         LogState::NotScanned => place.not_now(),
-        LogState::Damaged => place.of_log(&about.index, fate, None),
+        LogState::Damaged => place.of_log(fate, whole(looked), None),
     }
+}
+
+/// Where the last whole batch ends.
+fn whole(looked: &Looked) -> u64 {
+    let segment = &looked.segment;
+    segment.log_bytes.unwrap_or(0).saturating_sub(segment.torn_bytes + segment.preallocated_bytes)
 }
 
 pub fn of_index_size(about: &About, size: u64, entry: u64, looked: &mut Looked) {
     if !size.is_multiple_of(entry) {
         let text = format!("the index ends within an entry: {size} bytes are no multiple of {entry}");
         let advice = "Nothing to do if the server is writing to it. Else compare its end with the log.";
-        add(looked, Severity::Warning, "torn-index", &about.index, text, advice);
+        add(looked, Severity::Warning, "torn-index", &about.place.index, text, advice);
     }
 }
 
@@ -191,7 +195,7 @@ pub fn of_index(about: &About, wrong: Wrong, state: LogState, fate: Fate, looked
         ),
     };
     let advice = misfit(about, Some(wrong), state, fate, looked);
-    add(looked, Severity::Damage, kind, &about.index, text, advice);
+    add(looked, Severity::Damage, kind, &about.place.index, text, advice);
 }
 
 /// What the checksums told. `to_the_end` when the end of the log was among what was looked at.
@@ -203,29 +207,23 @@ pub fn of_scan(
     fate: Fate,
     looked: &mut Looked,
 ) {
-    let (place, next) = (about.place, about.place.next);
+    let (place, next) = (&about.place, about.place.next);
     // A poll follows the log from the entry before an offset, and ends at damage.
     let again = |position: u64| {
         let later = entries.iter().find(|entry| entry.position > position);
         later.map(|entry| entry.offset).or(next)
     };
+    let first = found.faults.first().map_or(0, |fault| fault.position);
     for fault in &found.faults {
-        let advice = place.of_log(&about.index, fate, again(fault.position));
+        let advice = place.of_log(fate, first, again(fault.position));
         let mut problem =
-            Problem::new(Severity::Damage, kind(fault.what), &about.log, sentence(fault), advice);
+            Problem::new(Severity::Damage, kind(fault.what), &about.place.log, sentence(fault), advice);
         problem.at = Some(fault.clone());
         looked.problems.push(problem);
     }
     if found.faults_left_out > 0 {
         let text = format!("{} more, further on", count(found.faults_left_out, "damage", "damages"));
-        add(
-            looked,
-            Severity::Damage,
-            "more-damage",
-            &about.log,
-            text,
-            place.of_log(&about.index, fate, next),
-        );
+        add(looked, Severity::Damage, "more-damage", &about.place.log, text, place.of_log(fate, first, next));
     }
     match found.end {
         End::Lost { at, bytes: lost } => {
@@ -234,9 +232,9 @@ pub fn of_scan(
                 looked,
                 Severity::Damage,
                 "unreadable-rest",
-                &about.log,
+                &about.place.log,
                 text,
-                place.of_log(&about.index, fate, next),
+                place.of_log(fate, found.faults.first().map_or(at, |fault| fault.position), next),
             );
         }
         End::Torn { at, bytes: torn } if to_the_end && next.is_some() => {
@@ -248,19 +246,46 @@ pub fn of_scan(
                 looked,
                 Severity::Damage,
                 "torn-segment",
-                &about.log,
+                &about.place.log,
                 text,
-                place.of_log(&about.index, fate, next),
+                place.of_log(fate, at, next),
             );
         }
         End::Torn { at, bytes: torn } if to_the_end => {
-            let text = format!("the last {} from byte {at} on are no whole batch yet", bytes(torn));
-            let advice = "Nothing to do where a running server is writing it. Of a stopped one, copy the file before the \
-                          next start (`cp -a --reflink=auto`): the server writes over what is no whole batch. After \
-                          a crash nothing else is left of it; if the file was cut, put it back from a backup.";
-            add(looked, Severity::Note, "torn-tail", &about.log, text, advice);
+            let size = looked.segment.log_bytes.unwrap_or(0);
+            looked.torn = Some(Torn { place: place.clone(), at, bytes: torn, size });
         }
         End::Whole | End::Zeros { .. } | End::Torn { .. } | End::Cancelled => {}
+    }
+}
+
+/// The end of the last log of a partition, which is no whole batch.
+pub struct Torn {
+    place: Place,
+    at: u64,
+    bytes: u64,
+    /// Of the log when it was looked at.
+    pub size: u64,
+}
+
+impl Torn {
+    pub fn log(&self) -> &str {
+        &self.place.log
+    }
+
+    /// Where somebody is writing it, or nobody can tell, it is no damage.
+    pub fn problem(&self, is_left: bool) -> Problem {
+        let Torn { place, at, .. } = self;
+        let text = format!("the last {} from byte {at} on are no whole batch", bytes(self.bytes));
+        let (severity, advice) = match is_left {
+            true => (Severity::Damage, place.of_last(Fate::Cuts { position: *at }, *at)),
+            false => {
+                let advice = "Nothing to do while a server is writing it. Inspect the directory again when it is stopped, and \
+                              before it is started: what a server takes behind such an end is not found again.";
+                (Severity::Note, advice.to_owned())
+            }
+        };
+        Problem::new(severity, "torn-tail", &place.log, text, advice)
     }
 }
 
@@ -277,7 +302,7 @@ pub fn of_end(about: &About, entries: &[Entry], fate: Fate, state: LogState, loo
             last.position
         );
         let advice = misfit(about, None, state, fate, looked);
-        add(looked, Severity::Damage, "index-behind-log", &about.index, text, advice);
+        add(looked, Severity::Damage, "index-behind-log", &about.place.index, text, advice);
     }
     let damaged = looked.problems.iter().any(Problem::is_damage);
     if let (Some(end), Some(next), false) = (looked.segment.next_offset, about.place.next, damaged)
@@ -290,7 +315,7 @@ pub fn of_end(about: &About, entries: &[Entry], fate: Fate, state: LogState, loo
         };
         let text = format!("it ends before offset {end} and the next segment begins at {next}: {what}");
         let severity = if about.is_archive { Severity::Warning } else { Severity::Damage };
-        add(looked, severity, "gap", &about.log, text, about.place.of_log(&about.index, fate, next));
+        add(looked, severity, "gap", &about.place.log, text, about.place.of_log(fate, whole(looked), None));
     }
 }
 

@@ -19,8 +19,6 @@ use super::superblock::State;
 use super::tree::Tree;
 use super::worst::Problems;
 
-/// An entry that is being written is whole soon after.
-const SETTLE: Duration = Duration::from_millis(250);
 /// Numbers of operations that are held against each other; a journal of the usual size has a thousand.
 const OPERATIONS: usize = 1 << 20;
 /// The user whose requests are never rejected for a missing right.
@@ -40,7 +38,13 @@ pub struct Recovered {
     pub unchecked: Vec<Unchecked>,
 }
 
-pub fn look(tree: &Tree, layout: &Layout, generation: Generation, problems: &mut Problems) -> Recovered {
+pub fn look(
+    tree: &Tree,
+    layout: &Layout,
+    generation: Generation,
+    settle: Duration,
+    problems: &mut Problems,
+) -> Recovered {
     let mut recovered = Recovered::default();
     for (&what, &(files, bytes)) in &layout.unchecked {
         recovered.unchecked.push(Unchecked { what: what.into(), files, bytes });
@@ -52,7 +56,7 @@ pub fn look(tree: &Tree, layout: &Layout, generation: Generation, problems: &mut
         old(tree, layout, &mut recovered, problems);
         return recovered;
     }
-    new(tree, layout, state, &mut recovered, problems);
+    new(tree, layout, state, settle, &mut recovered, problems);
     recovered
 }
 
@@ -60,6 +64,7 @@ fn new(
     tree: &Tree,
     layout: &Layout,
     state: Option<State>,
+    settle: Duration,
     recovered: &mut Recovered,
     problems: &mut Problems,
 ) {
@@ -68,7 +73,7 @@ fn new(
         return;
     }
     let base = snapshot(tree, layout, state, recovered, problems);
-    let Some(followed) = journal(tree, layout, base.as_ref(), problems) else {
+    let Some(followed) = journal(tree, layout, base.as_ref(), settle, problems) else {
         if !tree.is_archive() && !layout.metadata.contains_key(JOURNAL) {
             let text = "the journal of the metadata is missing: a 0.9 server makes a new one, and what was changed since \
                         the last snapshot is gone";
@@ -185,6 +190,7 @@ fn journal(
     tree: &Tree,
     layout: &Layout,
     base: Option<&(u64, Catalog)>,
+    settle: Duration,
     problems: &mut Problems,
 ) -> Option<Followed> {
     let entry = layout.metadata.get(JOURNAL)?;
@@ -210,7 +216,7 @@ fn journal(
     let mut followed: std::io::Result<Followed> = read();
     let is_torn = |followed: &Followed| followed.journal.end != End::Whole;
     if !tree.is_archive() && followed.as_ref().is_ok_and(is_torn) {
-        std::thread::sleep(SETTLE);
+        std::thread::sleep(settle);
         followed = read();
     }
     match followed {

@@ -8,7 +8,7 @@ use super::index::{self, Wrong};
 use super::index_check::{dense, sparse};
 use super::layout::{self, Segment as Files};
 use super::message;
-use super::problems::{self, About, LogState};
+use super::problems::{self, About, LogState, Torn};
 use super::report::{Mode, Problem, Segment};
 use super::scan::{self, End, Scanned, Stretch};
 use super::tree::{Entry, Tree};
@@ -43,6 +43,8 @@ pub struct Depth {
 pub struct Looked {
     pub segment: Segment,
     pub problems: Vec<Problem>,
+    /// An end that may be being written.
+    pub torn: Option<Torn>,
     pub batches: u64,
     pub messages: u64,
     pub was_cancelled: bool,
@@ -206,6 +208,10 @@ fn fate(
 ) -> io::Result<Fate> {
     // What lies far behind in an archive would cost all that is before it.
     if tree.is_archive() && !is_all {
+        return Ok(Fate::Unknown);
+    }
+    // Where to cut the last log depends on its first damage.
+    if job.next.is_none() && !found.faults.is_empty() && !is_all {
         return Ok(Fate::Unknown);
     }
     let by_index = boot::by_index(tree, index, log)?;

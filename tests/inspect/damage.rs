@@ -68,11 +68,12 @@ fn a_log_cut_anywhere_is_torn_there_and_never_a_panic() {
         let torn = seen
             .problems
             .iter()
-            .any(|problem| problem.kind == "torn-tail" && problem.severity == Severity::Note);
+            .any(|problem| problem.kind == "torn-tail" && problem.severity == Severity::Damage);
         assert_eq!(torn, rest != 0, "{length}: {:#?}", seen.problems);
         // The index leads to the third batch.
         let index_behind = length < 2 * BATCH + BATCH;
-        assert_eq!(seen.verdict == Verdict::Damaged, index_behind, "{length}: {:#?}", seen.problems);
+        let damaged = index_behind || torn;
+        assert_eq!(seen.verdict == Verdict::Damaged, damaged, "{length}: {:#?}", seen.problems);
         let segment = &seen.streams[0].topics[0].partitions[0].segments[1];
         assert_eq!(segment.torn_bytes, rest as u64, "{length}");
     }
@@ -83,15 +84,41 @@ fn a_log_cut_anywhere_is_torn_there_and_never_a_panic() {
 }
 
 #[test]
-fn the_torn_end_of_the_newest_segment_is_a_note_and_no_damage() {
+fn the_torn_end_of_the_newest_segment_is_damage_where_nobody_writes_it() {
     let directory = Directory::edge();
     let next = batch(3, 14, &[PAYLOAD]);
     for length in 1..next.len() {
         let add = |bytes: &mut Vec<u8>| bytes.extend(&next[..length]);
         let seen = directory.changed(&log(8), add, || full(directory.path()));
-        assert_eq!((only(&seen).kind.as_ref(), seen.verdict), ("torn-tail", Verdict::Sound), "{length}");
+        assert_eq!((only(&seen).kind.as_ref(), seen.verdict), ("torn-tail", Verdict::Damaged), "{length}");
         assert_eq!(seen.streams[0].topics[0].partitions[0].next_offset, Some(14));
     }
+}
+
+#[test]
+fn the_torn_end_of_a_log_that_grows_is_a_note() {
+    let directory = Directory::edge();
+    let path = directory.file(&log(8));
+    let add = |bytes: &[u8]| {
+        use std::io::Write;
+        std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(bytes).unwrap();
+    };
+    let next = batch(3, 14, &[PAYLOAD]);
+    add(&next[..100]);
+    // Progress is told after the log was looked into, and before its end is looked at again.
+    let seen = inspect(
+        Order { settle: std::time::Duration::ZERO, ..Order::new(directory.path(), Mode::Full) },
+        &|progress| {
+            if progress.done == progress.total
+                && std::fs::metadata(&path).unwrap().len() < (3 * BATCH + next.len()) as u64
+            {
+                add(&next[100..]);
+            }
+            true
+        },
+    );
+    let seen = seen.unwrap();
+    assert_eq!((only(&seen).kind.as_ref(), only(&seen).severity), ("torn-tail", Severity::Note));
 }
 
 #[test]
@@ -146,7 +173,7 @@ fn reading_goes_on_behind_damage_and_says_what_was_lost() {
     );
     assert_eq!((at.batch, at.offset, at.messages), (Some(1), Some(2), Some(2)));
     assert_eq!(seen.scan.verified_messages, 12, "the batches behind it were read");
-    assert!(problem.advice.starts_with("Copy the data directory aside before the server is restarted"));
+    assert!(problem.advice.starts_with("Copy the partition first"));
 }
 
 #[test]

@@ -104,11 +104,17 @@ fn superblocks_and_journal_are_held_against_their_checksums() {
     );
     assert_eq!(
         change("metadata/journal.wal", |bytes| bytes.extend([1; 14])),
-        (text("torn-journal"), Severity::Note, text("its last 14 bytes from byte 825 on are no whole entry"))
+        (
+            text("torn-journal"),
+            Severity::Damage,
+            text(
+                "its last 14 bytes from byte 2247 on are no whole entry: an operation is cut off. Where a crash interrupted its writing it was never acknowledged; where the file was cut otherwise it was, and is undone (a stream that was deleted comes back). A 0.9 server starts and cuts it off for good"
+            )
+        )
     );
     assert_eq!(
         change("metadata/journal.wal", |bytes| bytes[260] ^= 1).2,
-        "the body of an entry does not fit its checksum, at byte 0, with entries behind it"
+        "the body of an entry does not fit its checksum, at byte 0, with entries behind it: a 0.9 server exits at its start (\"WAL corruption\")"
     );
     assert_eq!(
         change("metadata/journal.wal", |bytes| bytes[48] ^= 0x80).1,

@@ -93,23 +93,69 @@ pub fn superblock_of(sequence: u64, acknowledged: u64, checkpoint: u64, checksum
     record
 }
 
-/// A journal of `count` entries, each sealed and chained to the one before. They create the stream 1 and the topic 2 of
-/// [`PARTITION`], and then users, of which nothing may be shown.
+/// A journal of `count` entries, each sealed and chained to the one before, that change no streams.
 pub fn journal(count: u64) -> Vec<u8> {
     let bodies: Vec<(u8, Vec<u8>)> =
         (1..=count).map(|operation| (141, format!("the body of entry {operation}").into_bytes())).collect();
     journal_of(&bodies)
 }
 
-/// What creates the streams 0 and 1 and, in the latter, the topics 0 to 2.
-pub fn creations() -> Vec<(u8, Vec<u8>)> {
-    let stream = |name: &str| (128, [&[name.len() as u8], name.as_bytes()].concat());
+/// What leaves the streams 0 and 1 and, in the latter, the topic 2; and then a user, of whom nothing may be shown.
+pub fn operations() -> Vec<(u8, Vec<u8>)> {
+    const STREAM: &[u8] = b"\x01\x04\x01\0\0\0";
+    let named = |name: &str| [&[name.len() as u8], name.as_bytes()].concat();
     let topic = |name: &str| {
-        let request = [&b"\x01\x04\x01\0\0\0\x01\0\0\0"[..], &[name.len() as u8], name.as_bytes()].concat();
-        let length = (request.len() as u32).to_le_bytes();
-        (64, [&length[..], &request, &[0; 8]].concat())
+        let request = [STREAM, b"\x01\0\0\0", &named(name)].concat();
+        (64, [&(request.len() as u32).to_le_bytes()[..], &request, &[0; 8]].concat())
     };
-    vec![stream("first"), stream("orders"), topic("a"), topic("b"), topic("created")]
+    let deleted = |number: u8| (134, [STREAM, &[1, 4, number, 0, 0, 0]].concat());
+    vec![
+        (128, named("first")),
+        (128, named("orders")),
+        topic("a"),
+        topic("b"),
+        topic("created"),
+        deleted(0),
+        deleted(1),
+        (141, b"the body of entry 8".to_vec()),
+    ]
+}
+
+/// A snapshot of what [`operations`] leaves, up to this operation.
+pub fn snapshot(operation: u8) -> Vec<u8> {
+    let mut snapshot = vec![0x97, 3, 5, operation, 0xc0, 0x92, 0x92];
+    snapshot.extend(b"\x92\x00\x96\x00\xa5first\x05\x93\0\0\0\x90\x80");
+    snapshot.extend(b"\x92\x01\x96\x01\xa6orders\x05\x93\0\0\0\x91");
+    snapshot.extend(b"\x92\x02\x9b\x02\xa7created\x05\0\0\0\x93\0\0\0\x90\x90\0\x80");
+    snapshot.extend(b"\x80\x07\xc0\x09");
+    let checksum = snapshot_checksum(&snapshot);
+    snapshot.extend(0x4953_4e50u32.to_le_bytes());
+    snapshot.extend(checksum.to_le_bytes());
+    snapshot
+}
+
+/// Of the bytes before the trailer.
+pub fn snapshot_checksum(payload: &[u8]) -> u128 {
+    u128::from(XxHash3_64::oneshot(payload))
+}
+
+/// The state log of 0.8: a user, the stream 1 and in it the topic 2.
+pub fn old_state() -> Vec<u8> {
+    let topic = [&b"\x02\0\0\0\x27\0\0\0\x01\x04\x01\0\0\0\x01\0\0\0"[..], &[0; 18], b"\x07created"].concat();
+    let commands: [(u32, &[u8]); 3] =
+        [(33, b"a user"), (202, b"\x01\0\0\0\x07\0\0\0\x06orders"), (302, &topic)];
+    let mut log = Vec::new();
+    for (index, (code, command)) in commands.iter().enumerate() {
+        let mut head = (index as u64).to_le_bytes().to_vec();
+        head.resize(44, 3);
+        let rest: Vec<u8> =
+            [0, *code, command.len() as u32].iter().flat_map(|one| one.to_le_bytes()).collect();
+        log.extend(&head);
+        log.extend(XxHash3_64::oneshot(&[&head[..], &rest, command].concat()).to_le_bytes());
+        log.extend(rest);
+        log.extend(*command);
+    }
+    log
 }
 
 /// A journal of these operations.
@@ -163,7 +209,7 @@ impl Directory {
     /// in the last, batches of two messages, an index entry for the first and third batch of each.
     pub fn edge() -> Directory {
         let directory = Directory::empty();
-        directory.write("metadata/journal.wal", &journal(3));
+        directory.write("metadata/journal.wal", &journal_of(&operations()));
         directory.write("metadata/superblock.a", &superblock(5));
         directory.write("metadata/superblock.b", &superblock(6));
         directory.write("state/log", b"");
@@ -187,7 +233,7 @@ impl Directory {
     /// As 0.8 leaves it: six messages in one segment.
     pub fn old() -> Directory {
         let directory = Directory::empty();
-        directory.write("state/log", b"made-up");
+        directory.write("state/log", &old_state());
         directory.write("state/info", b"made-up");
         let (mut log_bytes, mut index_bytes) = (Vec::new(), Vec::new());
         for offset in 0..6 {
