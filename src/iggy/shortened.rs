@@ -104,7 +104,13 @@ mod tests {
             scan: Scan::default(),
             superblock: None,
             journal: None,
-            streams: vec![Stream { id: 1, topics: vec![Topic { id: 1, partitions }, Topic::default()] }],
+            checkpoint: None,
+            unchecked: Vec::new(),
+            streams: vec![Stream {
+                id: 1,
+                topics: vec![Topic { id: 1, partitions, ..Topic::default() }, Topic::default()],
+                ..Stream::default()
+            }],
             partitions_left_out: 0,
         }
     }

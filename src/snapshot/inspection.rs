@@ -135,13 +135,18 @@ fn inspected(
     }
 }
 
-/// Names of files are the only text in it that is not ours.
+/// Names of files, streams and topics are the only text in it that is not ours.
 fn mask(mut inspection: Inspection, path: &str, redactor: &Redactor) -> Inspection {
     let mask = |text: &mut String| *text = redactor.redact(Shape::Plain, text).into_owned();
     inspection.path = path.to_owned();
     for problem in &mut inspection.problems {
         mask(&mut problem.file);
         mask(&mut problem.text);
+        mask(problem.advice.to_mut());
+    }
+    for stream in &mut inspection.streams {
+        stream.name.as_mut().map(mask);
+        stream.topics.iter_mut().filter_map(|topic| topic.name.as_mut()).for_each(mask);
     }
     let partitions = inspection
         .streams

@@ -31,7 +31,7 @@ pub const CHECK: Check = Check {
         "warns for an index of a broken size, an empty sealed segment, an index without its log, a gap between segments, and mixed owners",
         "notes data that every user may read, remains of a transfer, and a walk that ended at 2000 directories or 10000 files",
     ],
-    advice: "Stop the server, copy the data directory aside, and let `warden inspect` look into the segments.",
+    advice: "Copy the data directory first, to a disk with room (`cp -a --reflink=auto`), then let `warden inspect --scan full` look into it: it tells what helps. Empty, move and delete nothing before.",
     deadline: DEADLINE,
     run,
 };
@@ -95,15 +95,15 @@ fn judge_generation(finding: &mut Finding, generation: Generation, found: &Inven
     match generation {
         Generation::Both => {
             let advice = Advice::run(
-                "Stop the server, copy the directory aside, and start the version that wrote the data.",
-                format!("ls -l '{path}/state' '{path}/metadata'"),
+                "Copy the directory first, to a disk with room; then start the version that wrote the data. The first topic created by 0.9 writes over the files of 0.8.",
+                format!("cp -a --reflink=auto '{path}' PLACE/"),
             );
             finding.fail("the directory holds the metadata of 0.8 and of 0.9: a 0.9 server sees nothing of the data of 0.8", advice);
         }
         Generation::Unknown if found.streams > 0 => {
             let advice = Advice::run(
-                "Stop the server and bring back state/ or metadata/ from a backup.",
-                format!("ls -lR '{path}' | head -n 50"),
+                "Copy the directory first, to a disk with room; then put state/ or metadata/ back from a backup. A server without it starts with no streams, and the first topic created writes over the old one's files.",
+                format!("cp -a --reflink=auto '{path}' PLACE/"),
             );
             let streams = count(found.streams as u64, "stream directory", "stream directories");
             finding.fail(format!("there are {streams} and neither state/log nor metadata/journal.wal: the server does not know them"), advice);
@@ -199,8 +199,11 @@ fn report(finding: &mut Finding, kind: Kind, damages: &[Damage]) {
     let (one, many) = kind.names();
     let text = format!("{}: {} ({})", count(same.count() as u64 + 1, one, many), first.file, first.detail);
     let advice = Advice::run(
-        "Copy the partition aside before the next restart, then look into it with `warden inspect`.",
-        format!("ls -l '{}'", first.file.rsplit_once('/').map_or("/", |(directory, _)| directory)),
+        "Copy the partition before the next restart, to a disk with room; then `warden inspect --scan full` tells what helps. Empty, move and delete nothing before.",
+        format!(
+            "cp -a --reflink=auto '{}' PLACE/",
+            first.file.rsplit_once('/').map_or("/", |(directory, _)| directory)
+        ),
     );
     finding.problem(kind.severity(), text, advice);
 }
@@ -212,8 +215,8 @@ fn judge_leftovers(finding: &mut Finding, found: &Inventory) {
             count(found.fenced.len() as u64, "partition", "partitions")
         );
         let advice = Advice::run(
-            "Keep it for support; its messages are no longer served.",
-            format!("du -sh '{first}'"),
+            "Copy it first, to a disk with room, and delete nothing: its messages are no longer served, and this is the only copy of them. `warden inspect` tells how they were brought back.",
+            format!("cp -a --reflink=auto '{first}' PLACE/"),
         );
         finding.fail(text, advice);
     }
@@ -222,10 +225,7 @@ fn judge_leftovers(finding: &mut Finding, found: &Inventory) {
             "{} between replicas left something behind: {first}",
             count(found.staging.len() as u64, "transfer", "transfers")
         );
-        finding.note(
-            text,
-            Advice::text("It goes away when the transfer is repeated; if it stays, see the log for why."),
-        );
+        finding.note(text, Advice::text("Nothing to do: a 0.9 server removes it at its next start."));
     }
 }
 

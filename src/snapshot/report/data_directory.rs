@@ -14,12 +14,13 @@ pub const ID: &str = "data-directory";
 /// Why it is looked into, and what it is judged by: what `warden checks explain` tells of a check.
 pub const TITLE: &str = "Is Iggy's data whole?";
 pub const WHY: &str = "Iggy starts on bit rot without a word and answers polls of a damaged batch with nothing. Where index and log do \
-     not fit, it refuses to start or moves the whole partition aside. The checksums that it wrote tell before a restart \
-     does.";
+     not fit, it refuses to start or moves the whole partition aside; where the end of the last log is damaged, it \
+     starts, and what it takes from then on is lost at the next start. The checksums that it wrote tell before a \
+     restart does.";
 pub const THRESHOLDS: [&str; 3] = [
-    "fails for messages, batches, indexes, offsets and metadata that do not fit their checksums or each other, for fenced partitions, and for data of two versions",
+    "fails for messages, batches, indexes, offsets and metadata that do not fit their checksums or each other, for what a server refuses to start on or would start without, for fenced partitions, and for data of two versions",
     "warns for what only costs time or does not belong there: empty indexes, links, files that no server writes",
-    "notes writes that were not finished, and what was not looked at",
+    "notes writes that were going on, and what was not looked at",
 ];
 
 /// Iggy's data directory, looked into offline. Nothing of a message is in it.
@@ -162,6 +163,8 @@ mod tests {
             scan: Scan { mode: Mode::Sampled, bytes: 2786, verified_bytes: 2786, ..Scan::default() },
             superblock: None,
             journal: None,
+            checkpoint: None,
+            unchecked: Vec::new(),
             streams: Vec::new(),
             partitions_left_out: 0,
         }

@@ -16,6 +16,8 @@ pub fn evidence(about: &DataDirectory, inspection: &Inspection) -> Vec<Evidence>
     evidence.extend(metadata(inspection));
     evidence.extend(largest(inspection));
     evidence.extend(damage(inspection));
+    evidence.extend(unchecked(inspection));
+    evidence.extend(names(inspection));
     if !inspection.streams.is_empty() {
         evidence.push(Evidence::Table(partitions(inspection)));
         evidence.push(Evidence::Table(segments(inspection)));
@@ -46,6 +48,11 @@ fn metadata(inspection: &Inspection) -> Option<Evidence> {
     let mut fields = Fields::new("Metadata");
     if let Some(superblock) = &inspection.superblock {
         fields = fields.row("superblock", sequences(superblock));
+    }
+    if let Some(checkpoint) = &inspection.checkpoint {
+        fields = fields
+            .row("snapshot", Value::Bytes(checkpoint.bytes))
+            .row("ends with operation", checkpoint.operation);
     }
     if let Some(journal) = &inspection.journal {
         let end = match &journal.end {
@@ -98,6 +105,31 @@ fn damage(inspection: &Inspection) -> Option<Evidence> {
                 at.bytes.map_or(Value::Nothing, Value::Bytes),
             ],
         );
+    }
+    (!table.rows.is_empty()).then_some(Evidence::Table(table))
+}
+
+/// What streams and topics are called, by the metadata.
+fn names(inspection: &Inspection) -> Option<Evidence> {
+    let mut table = Table::new("Streams and topics", ["stream", "its name", "topic", "its name"]);
+    let told = |name: &Option<String>| name.clone().map_or(Value::Nothing, Value::Text);
+    for stream in &inspection.streams {
+        for topic in &stream.topics {
+            table.row([Value::from(stream.id), told(&stream.name), Value::from(topic.id), told(&topic.name)]);
+        }
+    }
+    let has_any = inspection.streams.iter().any(|stream| stream.name.is_some());
+    has_any.then_some(Evidence::Table(table))
+}
+
+fn unchecked(inspection: &Inspection) -> Option<Evidence> {
+    let mut table = Table::new("Not checked", ["what", "files", "bytes"]);
+    for kind in &inspection.unchecked {
+        table.row([
+            Value::Text(kind.what.clone().into_owned()),
+            Value::from(kind.files),
+            Value::Bytes(kind.bytes),
+        ]);
     }
     (!table.rows.is_empty()).then_some(Evidence::Table(table))
 }
