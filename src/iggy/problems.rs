@@ -253,7 +253,7 @@ pub fn of_scan(
         }
         End::Torn { at, bytes: torn } if to_the_end => {
             let size = looked.segment.log_bytes.unwrap_or(0);
-            looked.torn = Some(Torn { place: place.clone(), at, bytes: torn, size });
+            looked.torn = Some(Torn { place: place.clone(), fate, at, bytes: torn, size });
         }
         End::Whole | End::Zeros { .. } | End::Torn { .. } | End::Cancelled => {}
     }
@@ -262,6 +262,7 @@ pub fn of_scan(
 /// The end of the last log of a partition, which is no whole batch.
 pub struct Torn {
     place: Place,
+    fate: Fate,
     at: u64,
     bytes: u64,
     /// Of the log when it was looked at.
@@ -278,7 +279,7 @@ impl Torn {
         let Torn { place, at, .. } = self;
         let text = format!("the last {} from byte {at} on are no whole batch", bytes(self.bytes));
         let (severity, advice) = match is_left {
-            true => (Severity::Damage, place.of_last(Fate::Cuts { position: *at }, *at)),
+            true => (Severity::Damage, place.of_last(self.fate, *at)),
             false => {
                 let advice = "Nothing to do while a server is writing it. Inspect the directory again when it is stopped, and \
                               before it is started: what a server takes behind such an end is not found again.";
