@@ -292,14 +292,16 @@ impl Torn {
 
 /// What only both together can tell: whether index, log and next segment meet.
 pub fn of_end(about: &About, entries: &[Entry], fate: Fate, state: LogState, looked: &mut Looked) {
-    let Some(size) = looked.segment.log_bytes else { return };
-    let whole = size - looked.segment.torn_bytes.min(size) - looked.segment.preallocated_bytes.min(size);
+    if looked.segment.log_bytes.is_none() {
+        return;
+    }
+    let end = whole(looked);
     if let Some(last) = entries.last()
-        && last.position >= whole
+        && last.position >= end
         && !looked.problems.iter().any(Problem::is_damage)
     {
         let text = format!(
-            "the last entry of the index leads to byte {}, and the last whole batch ends at {whole}",
+            "the last entry of the index leads to byte {}, and the last whole batch ends at {end}",
             last.position
         );
         let advice = misfit(about, None, state, fate, looked);
