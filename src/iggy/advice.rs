@@ -27,6 +27,13 @@ pub const METADATA_FROM_A_COPY: &str = "Copy first, to a disk with room: `cp -a 
 const RESTORE: &str = "With the server stopped, put the segment's files back from a backup: that keeps all.";
 const ASK: &str =
     "Then put the files back from a backup, or ask before anything else is done; change and delete nothing.";
+/// For a log of 0.8 with a later segment.
+const OLD_LEAVE: &str = "Then leave the files as they are: a 0.8 server starts on them and serves what is whole; a poll that reaches the damage \
+                         fails or returns nothing, so store the offset of the last damaged message for the consumers that \
+                         wait there. Empty, move and delete nothing. Only the segment's files from a backup, put back with the \
+                         server stopped, bring the messages back.";
+const OLD_INDEX: &str = "Then put the index back from a backup; nothing else was found to help. Do not remove or empty it: a 0.8 server then \
+                         exits at its start, or serves nothing of this segment.";
 /// Where only names and sizes were looked at.
 const SCAN_FIRST: &str = "Then let `warden inspect --scan full` look into the log, which decides what helps. Until then change and delete \
                           nothing: emptying the index of a damaged log loses the whole partition.";
@@ -49,7 +56,7 @@ impl Place {
     pub fn of_log(&self, fate: Fate, position: u64, served_again: Option<u64>) -> String {
         let copy = self.copy();
         if self.is_old {
-            return format!("{copy} {ASK}");
+            return if self.next.is_some() { format!("{copy} {OLD_LEAVE}") } else { self.of_old_last() };
         }
         match (fate, self.next) {
             (Fate::Unknown, _) => format!("{copy} {SCAN_FIRST}"),
@@ -73,7 +80,7 @@ impl Place {
     pub fn of_last(&self, fate: Fate, position: u64) -> String {
         let copy = self.copy();
         if self.is_old {
-            return format!("{copy} {ASK}");
+            return self.of_old_last();
         }
         let start = match fate {
             Fate::Refuses | Fate::Fences => at_start(fate),
@@ -94,7 +101,7 @@ impl Place {
     pub fn of_index(&self, is_absent: bool) -> String {
         let (copy, index) = (self.copy(), &self.index);
         if self.is_old {
-            return format!("{copy} {ASK}");
+            return self.of_old_index();
         }
         let how = if is_absent {
             format!(
@@ -112,8 +119,36 @@ impl Place {
 
     /// Where the log is not known, or damaged as well.
     pub fn not_now(&self) -> String {
-        let copy = self.copy();
-        if self.is_old { format!("{copy} {ASK}") } else { format!("{copy} {SCAN_FIRST}") }
+        if self.is_old { self.of_old_index() } else { format!("{} {SCAN_FIRST}", self.copy()) }
+    }
+
+    /// For an index of 0.8 that ends within an entry; `whole` is where its last whole one ends.
+    pub fn of_old_torn_index(&self, whole: u64) -> String {
+        format!(
+            "A 0.8 server exits at its start on it (\"Index data must be exactly 16 bytes\"). {} Then, with the server stopped, cut the index \
+             behind its last whole entry (`truncate -s {whole} {}`): that keeps every message that the index knows.",
+            self.copy(),
+            self.index
+        )
+    }
+
+    fn of_old_index(&self) -> String {
+        match self.next {
+            Some(_) => format!("{} {OLD_INDEX}", self.copy()),
+            None => self.of_old_last(),
+        }
+    }
+
+    /// For the last segment of 0.8: what it takes after damage leads it astray.
+    fn of_old_last(&self) -> String {
+        format!(
+            "A 0.8 server may start on it; what it takes from then on cannot be read after the next start, and a poll ends the server. {} \
+             {RESTORE} Without one, move (never delete) this segment, .log and .index, to PLACE with the server stopped: that \
+             keeps every message before offset {}, and new ones are served. Those of this segment are given up, and stay in \
+             PLACE; their offsets are given out anew.",
+            self.copy(),
+            self.start
+        )
     }
 
     /// Where nothing was tried.

@@ -165,11 +165,19 @@ fn whole(looked: &Looked) -> u64 {
 }
 
 pub fn of_index_size(about: &About, size: u64, entry: u64, looked: &mut Looked) {
-    if !size.is_multiple_of(entry) {
-        let text = format!("the index ends within an entry: {size} bytes are no multiple of {entry}");
-        let advice = "Nothing to do if the server is writing to it. Else compare its end with the log.";
-        add(looked, Severity::Warning, "torn-index", &about.place.index, text, advice);
+    if size.is_multiple_of(entry) {
+        return;
     }
+    let text = format!("the index ends within an entry: {size} bytes are no multiple of {entry}");
+    let place = &about.place;
+    let (severity, advice) = match place.is_old {
+        true => (Severity::Damage, place.of_old_torn_index(size / entry * entry)),
+        false => (
+            Severity::Warning,
+            "Nothing to do: a 0.9 server takes no notice of what is no whole entry.".to_owned(),
+        ),
+    };
+    add(looked, severity, "torn-index", &place.index, text, advice);
 }
 
 pub fn of_index(about: &About, wrong: Wrong, state: LogState, fate: Fate, looked: &mut Looked) {

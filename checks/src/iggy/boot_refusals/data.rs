@@ -322,6 +322,14 @@ pub const REFUSALS: &[Refusal] = &[
         effect: Exits,
     },
     Refusal {
+        id: "old-index-torn",
+        signs: &["Index data must be exactly 16 bytes"],
+        meaning: "an index (0.8) ends within an entry",
+        advice: "Copy the partition first (`cp -a --reflink=auto`); then `warden inspect` names the index, and where its last whole entry ends: cut \
+                 behind that, every message that it knows is kept.",
+        effect: Exits,
+    },
+    Refusal {
         id: "old-info",
         signs: &["Failed to load system info from disk"],
         meaning: "state/info (0.8) cannot be read",

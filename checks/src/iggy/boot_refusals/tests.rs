@@ -181,6 +181,10 @@ const LINES: &[(&str, &str)] = &[
         "old-index",
         "Failed to rebuild index for partition with ID: 0 for stream with ID: 0 and topic with ID: 0. Error: x",
     ),
+    (
+        "old-index-torn",
+        "Error: ShardFailure { message: \"Shard 0 panicked: Index data must be exactly 16 bytes\" }",
+    ),
     ("old-info", "Failed to load system info from disk. Cannot deserialize"),
     (
         "another-shard-failed",
