@@ -217,7 +217,7 @@ pub fn of_layout(
         );
     }
     for path in &layout.unknown {
-        let advice = "Find out who put it there. A 0.9 server takes no notice of it.";
+        let advice = "Find out who put it there. The server takes no notice of it.";
         add(
             Severity::Warning,
             "unknown-file",
@@ -227,9 +227,14 @@ pub fn of_layout(
         );
     }
     for path in &layout.stray {
-        let text = "a 0.9 server takes this for a segment by its name, finds no index beside it and exits at its start \
-                    (\"Cannot read file\")"
-            .to_owned();
+        let text = if generation == Generation::Old {
+            "a 0.8 server takes this for a segment by its name, and then serves nothing from that offset on"
+                .to_owned()
+        } else {
+            "a 0.9 server takes this for a segment by its name, finds no index beside it and exits at its start \
+             (\"Cannot read file\")"
+                .to_owned()
+        };
         let advice = format!(
             "Find out who put it there, and move it out of the partition: `mv {} PLACE/`. That keeps every message.",
             quoted(path)
