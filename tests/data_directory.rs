@@ -74,14 +74,14 @@ fn damage_is_told_by_segment_batch_and_offset_and_counted_in_the_verdict() {
     let kinds: Vec<&str> = problems.iter().map(|problem| problem["kind"].as_str().unwrap()).collect();
     assert_eq!(
         kinds,
-        ["damaged-message", "index-astray", "fenced-partition", "unknown-file", "torn-tail"],
+        ["damaged-message", "index-astray", "torn-tail", "fenced-partition", "unknown-file"],
         "worst first"
     );
     assert_eq!(problems[0]["file"], log(0));
     let at =
         json!({"what": "message", "position": BATCH, "batch": 1, "offset": 2, "messages": 1, "bytes": null});
     assert_eq!(problems[0]["at"], at);
-    assert!(problems[0]["advice"].as_str().unwrap().starts_with("Copy the data directory aside"));
+    assert!(problems[0]["advice"].as_str().unwrap().starts_with("Copy the partition first"));
     assert_eq!(told["inspection"]["generation"], "0.9-edge");
     assert_eq!(told["inspection"]["totals"]["messages"], 14);
     assert_eq!(told["inspection"]["scan"]["mode"], "full");
@@ -97,7 +97,7 @@ fn a_sample_finds_it_too_and_the_structure_alone_what_needs_no_message() {
     };
     assert!(kinds("--inspect").contains(&"damaged-message".to_owned()));
     let structure = kinds("--inspect=structure");
-    assert_eq!(structure, ["index-astray", "fenced-partition", "unknown-file", "torn-tail"]);
+    assert_eq!(structure, ["index-astray", "torn-tail", "fenced-partition", "unknown-file"]);
     let by_default = report_of(directory.path(), &[]);
     assert_eq!(by_default["data_directory"]["inspection"]["scan"]["mode"], "none");
     let only = report_of(directory.path(), &["--only=cpu"]);
