@@ -53,11 +53,11 @@ fn every_snapshot_that_the_server_refuses_is_damage() {
     assert_eq!(kinds(&other), ["damaged-snapshot"]);
     let length = snapshot(5).len();
     for at in 0..length {
-        for seen in
-            [changed(SNAPSHOT, |bytes| bytes[at] ^= 0x10), changed(SNAPSHOT, |bytes| bytes.truncate(at))]
-        {
-            assert_eq!((kinds(&seen), seen.verdict), (vec!["damaged-snapshot"], Verdict::Damaged), "{at}");
-        }
+        let flipped = changed(SNAPSHOT, |bytes| bytes[at] ^= 0x10);
+        assert_eq!((kinds(&flipped), flipped.verdict), (vec!["damaged-snapshot"], Verdict::Damaged), "{at}");
+        // Without its trailer it is one of an older server, which the superblock still knows.
+        let cut = changed(SNAPSHOT, |bytes| bytes.truncate(at));
+        assert_eq!(cut.verdict == Verdict::Sound, at == length - 20, "{at}: {:?}", cut.problems);
     }
 }
 
@@ -104,10 +104,9 @@ fn folders_and_metadata_that_do_not_know_each_other_are_damage() {
 fn what_another_user_asked_for_names_nothing() {
     let directory = Directory::edge();
     let mut operations = operations();
-    operations.truncate(5);
+    operations.pop();
+    operations.push((129, b"\x01\x04\x01\0\0\0\x05sales".to_vec()));
     let mut journal = journal_of(&operations);
-    let bytes = journal_from(6, &[(129, b"\x01\x04\x01\0\0\0\x05sales".to_vec())]);
-    journal.extend(bytes);
     directory.write(JOURNAL, &journal);
     assert_eq!(full(directory.path()).streams[0].name.as_deref(), Some("sales"));
     let last = journal.len() - (256 + 12);
