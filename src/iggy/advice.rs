@@ -151,6 +151,16 @@ impl Place {
         )
     }
 
+    /// For an index with entries whose log is gone.
+    pub fn of_lost_log(&self) -> String {
+        format!(
+            "{} Where the log held messages, put it back from a backup before the server is started: a 0.9 server removes the index at its \
+             start, goes on without these messages, and gives their offsets out anew. After a transfer between replicas that \
+             was interrupted, there is nothing to do.",
+            self.copy()
+        )
+    }
+
     /// Where nothing was tried.
     pub fn ask(&self) -> String {
         format!("{} {ASK}", self.copy())

@@ -71,9 +71,10 @@ pub fn read(bytes: &[u8]) -> Read {
 
 /// What stands behind the version.
 fn content(reader: &mut Reader<'_>) -> Option<(u64, Catalog)> {
-    let _created = reader.skip(1)?;
+    // When it was made; then the users, with their hashes.
+    reader.skip(1)?;
     let operation = reader.unsigned()?;
-    let _users = reader.skip(1)?;
+    reader.skip(1)?;
     let mut catalog = Catalog::default();
     if reader.array_or_nil()?.is_some() {
         for _ in 0..reader.array()? {
@@ -87,9 +88,11 @@ fn content(reader: &mut Reader<'_>) -> Option<(u64, Catalog)> {
 
 fn stream(reader: &mut Reader<'_>) -> Option<Stream> {
     let fields = reader.array()?;
-    let _id = reader.skip(1)?;
+    // Its number, which stands before it too.
+    reader.skip(1)?;
     let mut stream = Stream { name: Some(reader.text()?.to_owned()), ..Stream::default() };
-    let _created_and_statistics = reader.skip(2)?;
+    // When it was made, and what was in it then.
+    reader.skip(2)?;
     for _ in 0..reader.array()? {
         let _pair = reader.array()?;
         let (id, topic) = (reader.unsigned()?, topic(reader)?);
@@ -101,7 +104,7 @@ fn stream(reader: &mut Reader<'_>) -> Option<Stream> {
 
 fn topic(reader: &mut Reader<'_>) -> Option<Topic> {
     let fields = reader.array()?;
-    let _id = reader.skip(1)?;
+    reader.skip(1)?;
     let topic = Topic { name: Some(reader.text()?.to_owned()) };
     reader.skip(fields.checked_sub(2)?)?;
     Some(topic)
@@ -154,7 +157,7 @@ mod tests {
                     assert!(is_marker && !checkpoint.is_sealed, "bit {bit}");
                     assert_ne!(checksum, u128::from(XxHash3_64::oneshot(&payload())));
                 }
-                other => panic!("bit {bit}: {other:?}"),
+                other @ (Read::Unreadable | Read::Foreign { .. }) => panic!("bit {bit}: {other:?}"),
             }
         }
         for length in 0..payload().len() {

@@ -91,8 +91,12 @@ pub fn of_files(about: &About, looked: &mut Looked) {
         }
         (None, _) => {
             let text = "there is no log beside this index".to_owned();
-            let advice = if place.is_old { place.ask() } else { LEFTOVER.to_owned() };
-            add(looked, absent, "index-without-log", &about.place.index, text, advice);
+            let (severity, advice) = match (place.is_old, has_entries) {
+                (true, _) => (Severity::Damage, place.ask()),
+                (false, true) => (Severity::Damage, place.of_lost_log()),
+                (false, false) => (absent, LEFTOVER.to_owned()),
+            };
+            add(looked, severity, "index-without-log", &about.place.index, text, advice);
         }
         (Some(0), _) if place.next.is_some() => {
             let text = "the log is empty, and a later segment exists".to_owned();
