@@ -122,6 +122,16 @@ impl Place {
         if self.is_old { self.of_old_index() } else { format!("{} {SCAN_FIRST}", self.copy()) }
     }
 
+    /// For the index of the last segment that ends within an entry; `whole` is where its last whole one ends.
+    pub fn of_torn_index(&self, whole: u64) -> String {
+        format!(
+            "A 0.9 server starts on it and writes its next entries askew behind it, and exits at the start after that. {} Then, with the \
+             server stopped, cut the index behind its last whole entry (`truncate -s {whole} {}`): that keeps every message.",
+            self.copy(),
+            self.index
+        )
+    }
+
     /// For an index of 0.8 that ends within an entry; `whole` is where its last whole one ends.
     pub fn of_old_torn_index(&self, whole: u64) -> String {
         format!(

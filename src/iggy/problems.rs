@@ -174,9 +174,12 @@ pub fn of_index_size(about: &About, size: u64, entry: u64, looked: &mut Looked) 
     }
     let text = format!("the index ends within an entry: {size} bytes are no multiple of {entry}");
     let place = &about.place;
-    let (severity, advice) = match place.is_old {
-        true => (Severity::Damage, place.of_old_torn_index(size / entry * entry)),
-        false => (
+    let whole = size / entry * entry;
+    let (severity, advice) = match (place.is_old, place.next) {
+        (true, _) => (Severity::Damage, place.of_old_torn_index(whole)),
+        // What a server adds stands askew behind it.
+        (false, None) => (Severity::Damage, place.of_torn_index(whole)),
+        (false, Some(_)) => (
             Severity::Warning,
             "Nothing to do: a 0.9 server takes no notice of what is no whole entry.".to_owned(),
         ),

@@ -11,8 +11,10 @@ fn advice(inspection: &Inspection) -> &str {
     &only(inspection).advice
 }
 
-/// Every way of damaging the log of the segment at `start`.
-fn damages() -> Vec<(&'static str, fn(&mut Vec<u8>))> {
+type Damage = (&'static str, fn(&mut Vec<u8>));
+
+/// Every way of damaging a log.
+fn damages() -> Vec<Damage> {
     vec![
         ("zeroed front", |bytes| bytes[..256].fill(0)),
         ("reserved byte", |bytes| bytes[60] ^= 1),
@@ -108,6 +110,21 @@ fn an_index_is_made_anew_only_beside_a_log_that_was_seen_whole() {
         assert!(advice(&seen).contains(expected), "{mode:?}: {}", advice(&seen));
         assert!(advice(&seen).starts_with("Copy the partition first"));
     }
+}
+
+#[test]
+fn an_index_that_ends_within_an_entry_is_cut_where_a_server_writes_on() {
+    let directory = Directory::edge();
+    let torn = |path: &str| {
+        let seen = directory.changed(path, |bytes| bytes.extend([1; 5]), || full(directory.path()));
+        (only(&seen).severity, advice(&seen).to_owned())
+    };
+    let (severity, remedy) = torn(&index(8));
+    assert_eq!(severity, Severity::Damage);
+    assert!(remedy.contains(&format!("`truncate -s 48 {}`", index(8))), "{remedy}");
+    let (severity, remedy) = torn(&index(0));
+    assert_eq!(severity, Severity::Warning);
+    assert!(remedy.starts_with("Nothing to do"), "{remedy}");
 }
 
 #[test]
