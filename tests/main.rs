@@ -18,6 +18,7 @@ mod diff;
 mod encryption;
 mod fleet;
 mod hangs;
+mod held;
 mod hosts;
 mod inspect;
 mod link;

@@ -1,6 +1,7 @@
 //! What a program complained of in its log: known complaints with their remedy, all others by shape.
 
 use crate::host::{Clock, Host, Level, LogLine};
+use crate::iggy::Service;
 use crate::iggy::log::Said;
 use crate::quantity::{count, duration, time};
 use crate::shape::{self, Group};
@@ -13,36 +14,74 @@ pub struct Known {
     /// What it means, as the end of `seen 3 times: `.
     pub meaning: &'static str,
     pub advice: &'static str,
-    pub command: Option<&'static str>,
+    pub command: Command,
+    /// Whether a start that went well does not mend it.
+    pub lasts: bool,
+}
+
+/// What shows more of it, or mends it.
+#[derive(Clone, Copy)]
+pub enum Command {
+    None,
+    Fixed(&'static str),
+    /// Restarts what the program runs in.
+    Restart,
+    /// Shows its newest lines.
+    ShowLog,
+    /// Sets a directive of its unit.
+    Set(&'static str),
 }
 
 /// Unknown groups that become problems of their own; the table has them all.
 const GROUPS: usize = 5;
 /// Lines of proof that a report needs.
 const LINES: usize = 60;
-/// Characters of a line in a sentence.
+/// Characters of a line in a sentence; last words, a panic's message and an error's causes, are shown whole.
 const SENTENCE: usize = 200;
+const LAST_WORDS: usize = 2_000;
 const HOUR: i64 = 3600;
 /// Bars of the chart; a longer window has wider bars.
 const BARS: i64 = 24;
 
-/// Judges the lines of the run's window; `None` when there is no line at all to judge.
-pub fn judge(host: &Host, who: &str, said: &Said, known: &[Known]) -> Result<Finding> {
+/// Who wrote a log, and since when all is well with it.
+pub struct Writer<'a> {
+    pub name: &'a str,
+    pub service: Service,
+    /// The moment, in microseconds, of a start that went well: what is older is history.
+    pub well_since: Option<i64>,
+}
+
+/// Judges the lines of the run's window.
+pub fn judge(host: &Host, writer: &Writer<'_>, said: &Said, known: &[Known]) -> Result<Finding> {
     let (clock, window) = (host.clock()?, window(host)?);
-    let lines: Vec<LogLine> = shape::newest(&said.log, clock, window).cloned().collect();
+    let all: Vec<LogLine> = shape::newest(&said.log, clock, window).cloned().collect();
+    let is_history = |line: &&LogLine| {
+        let old = writer.well_since.is_some_and(|since| line.at_us.is_some_and(|at| at < since));
+        old && !mark_of(known, line).is_some_and(|known| known.lasts)
+    };
+    let (history, lines): (Vec<&LogLine>, Vec<&LogLine>) = all.iter().partition(is_history);
+    let lines: Vec<LogLine> = lines.into_iter().cloned().collect();
     let (understood, others): (Vec<&LogLine>, Vec<&LogLine>) =
-        lines.iter().partition(|line| known.iter().any(|known| line.text.contains(known.mark)));
+        lines.iter().partition(|line| mark_of(known, line).is_some());
+    let who = writer.name;
     let errors = lines.iter().filter(|line| line.level >= Some(Level::Error)).count();
     let warnings = lines.iter().filter(|line| line.level == Some(Level::Warn)).count();
 
-    let over = duration(window as f64);
+    let over = match writer.well_since.filter(|_| !history.is_empty()) {
+        Some(since) => {
+            format!("since its start {} ago", duration((clock.unix_us - since).max(0) as f64 / 1e6))
+        }
+        None => format!("in {}", duration(window as f64)),
+    };
     let mut finding = Finding::new(format!(
-        "{who} wrote {} and {} in {over}",
+        "{who} wrote {} and {} {over}",
         count(errors as u64, "error", "errors"),
         count(warnings as u64, "warning", "warnings"),
     ));
-    for known in known {
-        judge_known(&mut finding, known, &understood);
+    for one in known {
+        let is_it = |line: &&&LogLine| mark_of(known, line).is_some_and(|mark| std::ptr::eq(mark, one));
+        let same: Vec<&LogLine> = understood.iter().filter(is_it).copied().collect();
+        judge_known(host, &mut finding, writer, one, &same);
     }
     let groups = shape::group(others.into_iter().filter(|line| line.level >= Some(Level::Warn)));
     judge_groups(&mut finding, &groups);
@@ -67,14 +106,24 @@ pub fn judge(host: &Host, who: &str, said: &Said, known: &[Known]) -> Result<Fin
     if errors + warnings > 0 {
         finding.show(Evidence::Series(chart(&lines, clock, window)));
     }
-    let all = shape::group(lines.iter().filter(|line| line.level >= Some(Level::Warn)));
-    finding.show(Evidence::Table(shape::table("Complaints by shape", &all, severity)));
+    let groups = shape::group(lines.iter().filter(|line| line.level >= Some(Level::Warn)));
+    finding.show(Evidence::Table(shape::table("Complaints by shape", &groups, severity)));
     let mut proof: Vec<LogLine> =
         lines.iter().filter(|line| line.level >= Some(Level::Warn)).cloned().collect();
     let older = proof.len().saturating_sub(LINES);
     proof.drain(..older);
     finding.show(Evidence::Log(Log { title: "Newest complaints".to_owned(), lines: proof, cut: older > 0 }));
+    let history = shape::group(history.into_iter().filter(|line| line.level >= Some(Level::Warn)));
+    if !history.is_empty() {
+        let title = "History: before the start since which all is well";
+        finding.show(Evidence::Table(shape::table(title, &history, |_| None)));
+    }
     Ok(finding)
+}
+
+/// The one complaint that a line counts for.
+fn mark_of<'a>(known: &'a [Known], line: &LogLine) -> Option<&'a Known> {
+    known.iter().find(|known| line.text.contains(known.mark))
 }
 
 /// How far back the run reads logs, in seconds.
@@ -90,17 +139,24 @@ fn severity(group: &Group) -> Option<Verdict> {
     }
 }
 
-fn judge_known(finding: &mut Finding, known: &Known, lines: &[&LogLine]) {
-    let same: Vec<&&LogLine> = lines.iter().filter(|line| line.text.contains(known.mark)).collect();
+fn judge_known(host: &Host, finding: &mut Finding, writer: &Writer<'_>, known: &Known, same: &[&LogLine]) {
     let Some(newest) = same.iter().filter_map(|line| line.at_us).max().or(same.first().map(|_| 0)) else {
         return;
     };
     let when =
         if newest > 0 { format!(", last at {}", time(newest.div_euclid(1_000_000))) } else { String::new() };
     let text = format!("seen {}{when}: {}", count(same.len() as u64, "time", "times"), known.meaning);
-    let advice = known
-        .command
-        .map_or_else(|| Advice::text(known.advice), |command| Advice::run(known.advice, command));
+    let service = &writer.service;
+    let advice = match known.command {
+        Command::None => Advice::text(known.advice),
+        Command::Fixed(command) => Advice::run(known.advice, command),
+        Command::Restart => Advice::run(known.advice, service.restart()),
+        Command::ShowLog => Advice::run(known.advice, service.show_log()),
+        Command::Set(setting) => {
+            let set = service.set(host, setting);
+            Advice { text: format!("{} {}", known.advice, set.text), ..set }
+        }
+    };
     finding.problem(known.severity, text, advice);
 }
 
@@ -110,7 +166,8 @@ fn judge_groups(finding: &mut Finding, groups: &[Group]) {
     for (group, severity) in bad.iter().take(GROUPS) {
         let last =
             group.last_us.map_or(String::new(), |at| format!(", last at {}", time(at.div_euclid(1_000_000))));
-        let line: String = group.newest.chars().take(SENTENCE).collect();
+        let is_last = group.level == Some(Level::Critical) || group.newest.starts_with("Error: ");
+        let line: String = group.newest.chars().take(if is_last { LAST_WORDS } else { SENTENCE }).collect();
         let text = format!("seen {}{last}: {line}", count(group.count, "time", "times"));
         finding.problem(
             *severity,
@@ -166,7 +223,8 @@ mod tests {
         severity: Verdict::Fail,
         meaning: "the disk is full",
         advice: "make room",
-        command: None,
+        command: Command::None,
+        lasts: false,
     }];
 
     fn line(ago: i64, level: Level, text: &str) -> LogLine {
@@ -181,7 +239,38 @@ mod tests {
     fn judged(lines: Vec<LogLine>, cut: bool) -> Finding {
         let log = LogText { lines, cut, source: String::new() };
         let said = Said { log, sources: vec!["journal".to_owned()], unread: Vec::new() };
-        judge(&Recorded::complete().settings(settings()).at(NOW, 9000).host(), "it", &said, KNOWN).unwrap()
+        let host = Recorded::complete().settings(settings()).at(NOW, 9000).host();
+        judge(&host, &writer(None), &said, KNOWN).unwrap()
+    }
+
+    fn writer(well_since: Option<i64>) -> Writer<'static> {
+        Writer { name: "it", service: Service::Unit("it.service".to_owned()), well_since }
+    }
+
+    #[test]
+    fn what_was_complained_of_before_a_start_that_went_well_is_history() {
+        let lines =
+            vec![line(60, Level::Error, "disk full"), line(50, Level::Critical, "thread 'x' panicked")];
+        let log = LogText { lines, cut: false, source: String::new() };
+        let said = Said { log, sources: vec!["journal".to_owned()], unread: Vec::new() };
+        let host = Recorded::complete().settings(settings()).at(NOW, 9000).host();
+        let after = |ago: i64| judge(&host, &writer(Some((NOW - ago) * 1_000_000)), &said, KNOWN).unwrap();
+        let mended = after(40);
+        assert_eq!(mended.verdict(), Verdict::Pass, "{:?}", mended.problems);
+        assert_eq!(mended.summary, "it wrote 0 errors and 0 warnings since its start 40 s ago");
+        let Some(Evidence::Table(history)) = mended.evidence.last() else { panic!("{:?}", mended.evidence) };
+        assert_eq!(
+            (history.title.as_str(), history.rows.len()),
+            ("History: before the start since which all is well", 2)
+        );
+        assert_eq!(after(55).problems.len(), 1, "what came after the start counts");
+    }
+
+    #[test]
+    fn the_last_words_of_a_panic_are_shown_whole_and_a_line_counts_for_one_complaint() {
+        let words = format!("thread 'main' panicked at a.rs:1:2: {} end", "why ".repeat(300));
+        let finding = judged(vec![line(5, Level::Critical, &words)], false);
+        assert!(finding.problems[0].text.ends_with(" why  end"), "{}", finding.problems[0].text);
     }
 
     #[test]

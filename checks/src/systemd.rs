@@ -3,7 +3,7 @@
 use crate::Advice;
 use crate::check::{Error, Result};
 use crate::host::{Cause, Failure, Host, Unit};
-use crate::iggy::Runtime;
+use crate::iggy::{Runtime, Service};
 
 /// Whether there is a unit of this name.
 pub enum Found {
@@ -36,10 +36,16 @@ pub fn find(host: &Host, name: &str) -> Result<Found> {
     }
 }
 
-/// The units of the two runtimes, by their configured names.
+/// The units of the two runtimes: those in which their processes run, whatever their names, or the configured ones.
 pub fn runtime_units(host: &Host) -> Result<[(Runtime, String); 2]> {
     let settings = host.settings()?;
-    Ok([(Runtime::Iggy, settings.iggy_unit), (Runtime::Connectors, settings.connectors_unit)])
+    let name = |runtime: Runtime| match Service::of(host, runtime) {
+        Service::Unit(unit) => unit,
+        Service::UserUnit { .. } | Service::Container { .. } | Service::Nobody { .. } => {
+            runtime.unit(&settings).to_owned()
+        }
+    };
+    Ok(Runtime::ALL.map(|runtime| (runtime, name(runtime))))
 }
 
 /// A timestamp property in Unix seconds; zero means never.
@@ -56,16 +62,47 @@ pub fn exposure(host: &Host, unit: &str) -> Option<f64> {
     line.rsplit_once(": ")?.1.split_whitespace().next()?.parse().ok()
 }
 
-/// How to set one directive of a unit for good.
-pub fn drop_in(unit: &str, setting: &str) -> Advice {
+/// Sorts after `override.conf`, which `systemctl edit` writes, and after what distributions name: systemd.unit(5) reads
+/// drop-ins in the order of their file names, whatever directory they are in, and the last one wins.
+const DROP_IN: &str = "zz-warden";
+
+/// How to set one directive of a unit for good. The advice says when a drop-in of the unit would still win.
+pub fn drop_in(host: &Host, unit: &str, setting: &str) -> Advice {
+    let directive = setting.split('=').next().unwrap_or_default();
+    let loaded = host.unit(unit).ok();
+    let existing = loaded.as_ref().map(|unit| unit.list("DropInPaths")).unwrap_or_default();
+    drop_in_beside(unit, setting, directive, &existing)
+}
+
+fn drop_in_beside(unit: &str, setting: &str, directive: &str, existing: &[&str]) -> Advice {
+    let mut name = format!("{DROP_IN}-{}", directive.to_ascii_lowercase());
+    let file = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
+    // Those of ours set one directive each; anything else that sorts later would win.
+    let own = |other: &str| other.starts_with(DROP_IN);
+    let others = existing.iter().map(|path| file(path)).filter(|other| !own(other));
+    if let Some(last) = others.filter(|other| *other > format!("{name}.conf")).max() {
+        // `_` sorts after the `.` of `.conf`, `-` before it.
+        name = format!("{}_{name}", last.trim_end_matches(".conf"));
+    }
     // printf takes % for its own.
     let printed = setting.replace('%', "%%");
+    let directory = crate::quoted_if_needed(&format!("/etc/systemd/system/{unit}.d"));
+    let path = crate::quoted_if_needed(&format!("/etc/systemd/system/{unit}.d/{name}.conf"));
     let command = format!(
-        "mkdir -p /etc/systemd/system/{unit}.d && printf '[Service]\\n{printed}\\n' > \
-         /etc/systemd/system/{unit}.d/{}.conf && systemctl daemon-reload",
-        setting.split('=').next().unwrap_or_default().to_ascii_lowercase()
+        "mkdir -p {directory} && printf '[Service]\\n{printed}\\n' > {path} && systemctl daemon-reload && \
+         systemctl show {} -p {directive}",
+        crate::quoted_if_needed(unit)
     );
-    Advice::run(format!("Set {setting} in a drop-in of {unit}; it holds from the next start."), command)
+    let beside = match existing {
+        [] => String::new(),
+        others => format!(" It sorts after those that are there ({}), so it wins.", others.join(", ")),
+    };
+    Advice::run(
+        format!(
+            "Set {setting} in a drop-in of {unit}; it holds from the next start. The command ends with the value in force.{beside}"
+        ),
+        command,
+    )
 }
 
 #[cfg(test)]
@@ -120,13 +157,38 @@ mod tests {
         assert_eq!((exposure(&host, "a.service"), exposure(&host, "b.service")), (Some(1.9), None));
     }
 
+    fn advised(drop_ins: serde_json::Value) -> Advice {
+        let unit = serde_json::json!({"LoadState": "loaded", "DropInPaths": drop_ins});
+        drop_in(
+            &Recorded::complete().unit("iggy.service", unit).host(),
+            "iggy.service",
+            "LimitMEMLOCK=infinity",
+        )
+    }
+
     #[test]
-    fn a_drop_in_is_one_line_to_paste() {
-        let command = drop_in("iggy.service", "LimitMEMLOCK=infinity").command.unwrap();
+    fn a_drop_in_is_one_line_to_paste_and_wins_over_the_one_that_systemctl_edit_writes() {
+        let plain = advised(serde_json::json!([]));
         assert_eq!(
-            command,
+            plain.command.unwrap(),
             "mkdir -p /etc/systemd/system/iggy.service.d && printf '[Service]\\nLimitMEMLOCK=infinity\\n' > \
-             /etc/systemd/system/iggy.service.d/limitmemlock.conf && systemctl daemon-reload"
+             /etc/systemd/system/iggy.service.d/zz-warden-limitmemlock.conf && systemctl daemon-reload && \
+             systemctl show iggy.service -p LimitMEMLOCK"
         );
+        let edited = advised(serde_json::json!(["/etc/systemd/system/iggy.service.d/override.conf"]));
+        assert!(edited.text.ends_with(
+            "It sorts after those that are there (/etc/systemd/system/iggy.service.d/override.conf), so it wins."
+        ));
+        assert!(edited.command.unwrap().contains("/zz-warden-limitmemlock.conf"));
+    }
+
+    #[test]
+    fn a_drop_in_that_sorts_after_the_usual_name_is_outdone() {
+        let late = advised(serde_json::json!(["/run/systemd/system/iggy.service.d/zzz.conf"]));
+        assert!(late.command.unwrap().contains("/zzz_zz-warden-limitmemlock.conf "));
+        assert!("zzz_zz-warden-limitmemlock.conf" > "zzz.conf");
+        let own =
+            advised(serde_json::json!(["/etc/systemd/system/iggy.service.d/zz-warden-limitmemlock.conf"]));
+        assert!(own.command.unwrap().contains("/zz-warden-limitmemlock.conf "));
     }
 }

@@ -25,7 +25,7 @@ use anyhow::{Context, anyhow};
 use warden_checks::host::IfAny;
 use warden_checks::host::{Answer, Cause, Clock, Request, Rights, STATE_DIRECTORY, Settings, Source};
 use warden_checks::iggy::{self, DataDirectory};
-use warden_checks::{Check, Host, Read, proc};
+use warden_checks::{Advice, Check, Host, Read, proc};
 
 use crate::config;
 use crate::iggy::report::Mode;
@@ -126,9 +126,10 @@ pub fn collect(order: &Order, observe: &mut dyn FnMut(Event)) -> anyhow::Result<
         facts_host.settings().map_err(|error| anyhow!("cannot tell how the run was set up: {error}"))?;
 
     let bounds = Bounds { side_by_side: config::SIDE_BY_SIDE, limit: config::RUN_LIMIT };
-    let ended = run::run(&checks, &source, bounds, observe);
+    let mut ended = run::run(&checks, &source, bounds, observe);
     let host = facts(&facts_host, &clock);
-    let data = inspection::look(order, kind, &facts_host, &redactor, observe);
+    let mut data = inspection::look(order, kind, &facts_host, &redactor, observe);
+    keep_it_running(&iggy::held::losses(&facts_host), &mut ended, data.as_mut());
     let answers = recording.answers();
     let mut report =
         assemble(order, kind, &clock, &settings, host, ended, &answers, &redactor, began.elapsed());
@@ -136,6 +137,27 @@ pub fn collect(order: &Order, observe: &mut dyn FnMut(Event)) -> anyhow::Result<
     let evidence = folder::write(&answers)?;
     let snapshot = Snapshot { report, evidence, redactor, anonymizer: None, clock };
     if order.anonymize { anonymized(snapshot) } else { Ok(snapshot) }
+}
+
+/// While a process holds the only copy of its data, nothing in the report may advise what would end it.
+fn keep_it_running(
+    losses: &[iggy::held::Loss],
+    ended: &mut [Ended],
+    data: Option<&mut report::DataDirectory>,
+) {
+    for one in ended {
+        if let End::Found(finding) = &mut one.end {
+            iggy::held::hold_back(losses, finding);
+        }
+    }
+    for problem in
+        data.into_iter().flat_map(|data| &mut data.inspection).flat_map(|found| &mut found.problems)
+    {
+        let advice = Advice::text(problem.advice.as_ref());
+        if let Some(advice) = iggy::held::held_back(losses, &problem.text, &advice) {
+            problem.advice = advice.text.into();
+        }
+    }
 }
 
 /// The snapshot without addresses and names. All is judged by then, so that findings stay as they are.

@@ -33,8 +33,10 @@ pub const CHECK: Check = Check {
 fn run(host: &Host) -> Result<Finding> {
     let running = iggy::processes(host);
     let is_running = |one: &Listener| running.iter().any(|process| process.runtime == one.runtime);
-    let listeners: Vec<Listener> =
-        iggy::listeners(host).into_iter().filter(|one| one.tls && !one.udp && is_running(one)).collect();
+    let listeners: Vec<Listener> = iggy::listeners(host)
+        .into_iter()
+        .filter(|one| one.tls && !one.udp && one.name != "websocket" && is_running(one))
+        .collect();
     if listeners.is_empty() {
         let none = Finding::skip("no running listener of Iggy or its connectors speaks TLS over TCP");
         return iggy::hidden_configuration(host).map_or(Ok(none), Err);

@@ -1,7 +1,7 @@
 //! kernel-io-uring: may Iggy set up its io_uring rings on this kernel.
 
 use crate::host::{Host, IfAny};
-use crate::iggy::{self, Runtime};
+use crate::iggy::{self, Runtime, Service};
 use crate::proc::{self, cpu_count};
 use crate::quantity::bytes;
 use crate::{Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Read, Result, Value, Verdict};
@@ -89,7 +89,7 @@ fn run(host: &Host) -> Result<Finding> {
     }
     judge_switch(&mut finding, version, disabled, group, asker.as_ref());
     if let Some(asker) = &asker {
-        judge_memlock(&mut finding, asker, cores);
+        judge_memlock(host, &mut finding, asker, cores);
         fields = fields
             .row("judged for", asker.who.as_str())
             .row("may lock", memlock_value(asker))
@@ -152,20 +152,14 @@ fn judge_switch(
     }
 }
 
-fn judge_memlock(finding: &mut Finding, asker: &Asker, cores: u64) {
+fn judge_memlock(host: &Host, finding: &mut Finding, asker: &Asker, cores: u64) {
     let (Some(limit), false) = (asker.memlock, asker.may_lock_any) else { return };
     // The rings that it holds fitted into the limit.
     if asker.rings.is_some_and(|rings| rings as u64 >= cores) {
         return;
     }
     let need = cores.saturating_mul(RING_BYTES);
-    let advice = || {
-        let dropin = "mkdir -p /etc/systemd/system/iggy.service.d && printf '[Service]\\nLimitMEMLOCK=infinity\\n' > /etc/systemd/system/iggy.service.d/memlock.conf && systemctl daemon-reload";
-        Advice::run(
-            "Lift the limit for the unit, then restart it (a container takes `--ulimit memlock=-1`).",
-            dropin,
-        )
-    };
+    let advice = || Service::of(host, Runtime::Iggy).set(host, "LimitMEMLOCK=infinity");
     if limit < RING_BYTES {
         finding.fail(
             format!(

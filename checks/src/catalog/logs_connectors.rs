@@ -1,9 +1,9 @@
 //! logs-connectors: what did the connectors runtime complain of.
 
-use crate::complaints::{self, Known};
+use crate::complaints::{self, Command, Known, Writer};
 use crate::host::Host;
-use crate::iggy::Runtime;
 use crate::iggy::log;
+use crate::iggy::{Runtime, Service};
 use crate::{Area, Check, DEADLINE, Finding, Read, Result, Verdict};
 
 pub const CHECK: Check = Check {
@@ -14,8 +14,8 @@ pub const CHECK: Check = Check {
           and calls itself healthy. The runtime logs to its standard output, so only the journal keeps it.",
     reads: &[Read::Iggy, Read::Journal],
     thresholds: &[
-        "fails for a panic and for a plugin that cannot be loaded",
-        "warns for any other error in the window (24 h)",
+        "fails for a panic, for a plugin that cannot be loaded, and while Iggy cannot be reached",
+        "warns for any other error since the last start that went well, or in the window (24 h)",
         "notes a window that was not read whole",
     ],
     advice: "Mend the configuration or the other side of the connector, then restart the runtime.",
@@ -30,16 +30,46 @@ const KNOWN: &[Known] = &[
         severity: Verdict::Fail,
         meaning: "the plugin of a connector is missing, so the connector does not run",
         advice: "Install the plugin or correct `path` in the file of the connector; runtime-connectors names it.",
-        command: None,
+        command: Command::None,
+        lasts: false,
+    },
+    Known {
+        mark: "Failed to establish TCP connection to the server",
+        severity: Verdict::Fail,
+        meaning: UNREACHABLE,
+        advice: UNREACHABLE_ADVICE,
+        command: Command::ShowLog,
+        lasts: false,
+    },
+    Known {
+        mark: "Failed to connect to server: ",
+        severity: Verdict::Fail,
+        meaning: UNREACHABLE,
+        advice: UNREACHABLE_ADVICE,
+        command: Command::ShowLog,
+        lasts: false,
+    },
+    Known {
+        mark: "Failed to bind",
+        severity: Verdict::Fail,
+        meaning: "the port of its HTTP API could not be bound, so the runtime ended",
+        advice: "See network-listeners for who holds it; give one of the two another port.",
+        command: Command::Fixed("ss -ltnp"),
+        lasts: false,
     },
     Known {
         mark: "Failed to load configuration",
         severity: Verdict::Fail,
         meaning: "the runtime could not read its configuration and ended",
         advice: "Correct the file that IGGY_CONNECTORS_CONFIG_PATH names.",
-        command: Some("systemctl cat iggy-connectors"),
+        command: Command::ShowLog,
+        lasts: false,
     },
 ];
+
+const UNREACHABLE: &str =
+    "the runtime cannot reach Iggy: it runs no connector, and its API stays closed until it can";
+const UNREACHABLE_ADVICE: &str = "See that Iggy runs (runtime-iggy-health) and that iggy.address in the configuration of the connectors is where it listens.";
 
 fn run(host: &Host) -> Result<Finding> {
     let said = match log::said(host, Runtime::Connectors)? {
@@ -49,7 +79,12 @@ fn run(host: &Host) -> Result<Finding> {
     if let Some(finding) = said.nothing_to_judge()? {
         return Ok(finding);
     }
-    complaints::judge(host, "the connectors runtime", &said, KNOWN)
+    let writer = Writer {
+        name: "the connectors runtime",
+        service: Service::of(host, Runtime::Connectors),
+        well_since: log::well_since(host, Runtime::Connectors, &said.log.lines),
+    };
+    complaints::judge(host, &writer, &said, KNOWN)
 }
 
 #[cfg(test)]
@@ -92,6 +127,19 @@ mod tests {
         let finding = with_lines(&[other, other]);
         assert_eq!(finding.verdict(), Verdict::Warn);
         assert!(finding.problems[0].text.starts_with("seen 2 times, last at 2026-11-21T11:09:02Z: "));
+    }
+
+    #[test]
+    fn a_runtime_that_cannot_reach_iggy_fails_with_its_own_error_whether_escapes_were_kept_or_not() {
+        let bare = "[2m2026-11-21T11:09:02.947263Z\u{1b}[0m \u{1b}[31mERROR\u{1b}[0m \u{1b}[2miggy::tcp::tcp_client\u{1b}[0m\u{1b}[2m:\u{1b}[0m \
+                    Failed to establish TCP connection to the server: Connection refused (os error 111)";
+        for line in [bare.to_owned(), format!("\u{1b}{bare}"), bare.replace('\u{1b}', "#033")] {
+            let finding = with_lines(&[line.as_str(); 40]);
+            assert_eq!(finding.verdict(), Verdict::Fail, "{line}");
+            assert_eq!(finding.summary, "the connectors runtime wrote 40 errors and 0 warnings in 1 d");
+            let expected = "seen 40 times, last at 2026-11-21T11:09:02Z: the runtime cannot reach Iggy";
+            assert!(finding.problems[0].text.starts_with(expected), "{}", finding.problems[0].text);
+        }
     }
 
     #[test]

@@ -4,8 +4,9 @@ use serde::Deserialize;
 
 use crate::check::Error;
 use crate::host::{Cause, Failure, Host, IfAny, Kind};
-use crate::iggy::Runtime;
+use crate::iggy::{Runtime, log};
 use crate::limits::limit;
+use crate::proc::{ProcessStat, TICKS};
 use crate::process::{self, Runtimes};
 use crate::quantity::count;
 use crate::{Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Table, Value, Verdict};
@@ -33,7 +34,7 @@ pub const CHECK: Check = Check {
         Read::Iggy,
     ],
     thresholds: &[
-        "fails when a runtime dumped core in the last 7 days",
+        "fails when a runtime dumped core in the last 7 days; notes it when that was once and before the start of one that runs",
         "notes cores of other programs in the last 7 days, and a runtime whose crash would leave no core",
     ],
     advice: "Keep the core and the binary it belongs to, and report the stack: `coredumpctl info`.",
@@ -107,16 +108,19 @@ fn judge(host: &Host, runtimes: &Runtimes) -> Result<Finding> {
     crashes.sort_by_key(|crash| std::cmp::Reverse(crash.at));
 
     let (runtime, other): (Vec<&Crash>, Vec<&Crash>) = crashes.iter().partition(|crash| crash.is_runtime);
+    let since = running_since(host, runtimes, now);
     for crash in &runtime {
+        // One crash before a start that lasts is history; several are a runtime that does not stay up.
+        let is_over = runtime.len() == 1 && since.is_some_and(|since| crash.at < since);
+        let severity = if is_over { Verdict::Note } else { Verdict::Fail };
         let when = crate::quantity::time(crash.at);
         let command = match &crash.core {
             Some(path) if !by_coredumpctl => format!("ls -l '{path}'"),
             _ => format!("coredumpctl info '{}'", crash.program),
         };
-        finding.fail(
-            format!("{} crashed at {when}: {}", crash.program, crash.detail),
-            Advice::run(CHECK.advice, command),
-        );
+        let text = format!("{} crashed at {when}: {}", crash.program, crash.detail);
+        let text = if is_over { format!("{text}; it runs again since") } else { text };
+        finding.problem(severity, text, Advice::run(CHECK.advice, command));
     }
     if let Some(newest) = other.first() {
         let times = count(other.len() as u64, "core was", "cores were");
@@ -154,6 +158,16 @@ fn judge(host: &Host, runtimes: &Runtimes) -> Result<Finding> {
         finding.show(Evidence::Table(table(crashes)));
     }
     Ok(finding)
+}
+
+/// Unix seconds of the start of the youngest runtime; `None` when none runs.
+fn running_since(host: &Host, runtimes: &Runtimes, now: i64) -> Option<i64> {
+    let up = host.clock().ok()?.up_us as f64 / 1e6;
+    let started = |pid: &u32| {
+        let stat = ProcessStat::parse(&host.read(&format!("/proc/{pid}/stat")).ok()?)?;
+        Some(now - (up - stat.start_ticks as f64 / TICKS) as i64)
+    };
+    runtimes.keys().filter_map(started).max()
 }
 
 fn table(crashes: Vec<Crash>) -> Table {
@@ -260,10 +274,13 @@ fn program_of(name: &str) -> String {
 
 /// systemd says so itself when a unit's main process dumped core, whether the core was kept or not.
 fn of_journal(host: &Host, finding: &mut Finding) -> Result<Vec<Crash>> {
-    let settings = host.settings()?;
     let mut crashes = Vec::new();
+    let mut units = Vec::new();
     for runtime in Runtime::ALL {
-        let log = match host.journal(runtime.unit(&settings)) {
+        units.extend(log::journals(host, runtime)?.into_iter().map(|unit| (runtime, unit)));
+    }
+    for (runtime, unit) in units {
+        let log = match host.journal(&unit) {
             Ok(log) => log,
             Err(Error::Host(Failure { cause: Cause::Absent | Cause::Unavailable(_), .. })) => continue,
             Err(error) => {

@@ -1,9 +1,9 @@
 //! logs-iggy: what did the server complain of.
 
-use crate::complaints::{self, Known};
+use crate::complaints::{self, Command, Known, Writer};
 use crate::host::Host;
-use crate::iggy::Runtime;
 use crate::iggy::log::{self, is_clean_end, is_start};
+use crate::iggy::{Runtime, Service};
 use crate::quantity::count;
 use crate::{Advice, Area, Check, DEADLINE, Finding, Read, Result, Verdict};
 
@@ -16,7 +16,8 @@ pub const CHECK: Check = Check {
     reads: &[Read::Iggy, Read::Journal, Read::Tail("/**/iggy-server.log")],
     thresholds: &[
         "fails for a panic and for complaints that mean loss: a dead shard, a full disk, damaged files, a refused ring",
-        "warns for any other error in the window (24 h), and for a start that followed no clean end",
+        "warns for any other error in the window (24 h), and for starts that followed no clean end",
+        "takes what is older than the last start of a server that came up and runs for history: shown, not judged",
         "notes rejected calls, and a window that was not read whole",
     ],
     advice: "Start with the most severe line, and with the oldest of those that came at once.",
@@ -29,103 +30,123 @@ const fn known(
     severity: Verdict,
     meaning: &'static str,
     advice: &'static str,
-    command: Option<&'static str>,
+    command: Command,
 ) -> Known {
-    Known { mark, severity, meaning, advice, command }
+    Known { mark, severity, meaning, advice, command, lasts: false }
 }
 
-/// Complaints as 0.8.0 and 0.9.0-edge.5 write them.
+const BIND: &str = "a port that it is configured with could not be bound, so the server ended";
+const BIND_ADVICE: &str =
+    "See network-listeners for who holds it; stop that one, or give one of the two another port.";
+const WHO_LISTENS: Command = Command::Fixed("ss -ltnup");
+/// The limit of open files is told as damage by a server that reaches it at its start.
+const LIMIT_FIRST: &str = "First see process-limits: too few open files at the start are told with the same words, and then nothing is damaged.";
+
+/// Complaints as 0.8.0 and 0.9.0-edge.5 write them. A line counts for the first that it has the words of.
 const KNOWN: &[Known] = &[
+    known(
+        "Too many open files",
+        Verdict::Fail,
+        "the limit of open files was reached; each segment takes up to four, and what it says of damage or of files that cannot be read beside this is none",
+        "Change nothing in the data directory.",
+        Command::Set("LimitNOFILE=65536"),
+    ),
     known(
         "No space left on device",
         Verdict::Fail,
         "a write failed because the disk was full; the shard that met it is dead until the next start",
         "Make room, then restart the server.",
-        Some("df -h"),
+        Command::Fixed("df -h"),
     ),
+    known("Cannot bind to socket", Verdict::Fail, BIND, BIND_ADVICE, WHO_LISTENS),
+    known("failed to bind", Verdict::Fail, BIND, BIND_ADVICE, WHO_LISTENS),
+    known("Failed to bind", Verdict::Fail, BIND, BIND_ADVICE, WHO_LISTENS),
+    known("Address already in use", Verdict::Fail, BIND, BIND_ADVICE, WHO_LISTENS),
+    known("CannotBindToSocket", Verdict::Fail, BIND, BIND_ADVICE, WHO_LISTENS),
     known(
-        "replica is divergent from cluster commit",
+        "CannotCreateStateDirectory",
         Verdict::Fail,
-        "a shard could not write what it had accepted and died",
-        "See the error before it, mend that, then restart the server.",
-        Some("systemctl restart iggy"),
-    ),
-    known(
-        "Too many open files",
-        Verdict::Fail,
-        "the limit of open files was reached; each segment takes up to four",
-        "Raise LimitNOFILE of the unit to 65536 or more.",
-        Some("systemctl edit iggy"),
+        "the server could not make its directories, so it did not start: the data directory is not writable for its user, or its filesystem is not mounted",
+        "See runtime-iggy-process, which names the directory and what is wrong with it.",
+        Command::ShowLog,
     ),
     known(
         "io_uring was denied locked memory",
         Verdict::Fail,
         "the kernel refused memory for a ring, so the server cannot start",
-        "Set LimitMEMLOCK=infinity in the unit.",
-        Some("systemctl edit iggy"),
+        "Lift the limit of locked memory.",
+        Command::Set("LimitMEMLOCK=infinity"),
     ),
     known(
         "the kernel rejected io_uring setup flags",
         Verdict::Fail,
         "the kernel is too old for Iggy's io_uring flags",
         "Run Linux 5.19 or newer.",
-        Some("uname -r"),
+        Command::Fixed("uname -r"),
     ),
     known(
         "message/index divergence",
         Verdict::Fail,
-        "a segment does not fit its index, so the server does not start",
-        "Copy the partition aside and look into it with `warden inspect`.",
-        None,
+        "a segment does not fit its index, or could not be opened, so the server does not start",
+        LIMIT_FIRST,
+        Command::None,
+    ),
+    known(
+        "Cannot read file",
+        Verdict::Fail,
+        "a file of the data directory could not be opened or read",
+        LIMIT_FIRST,
+        Command::None,
     ),
     known(
         "SuperblockUnreadable",
         Verdict::Fail,
         "a superblock is damaged, so the server does not start",
-        "Copy the data directory aside and ask support before you change anything in it.",
-        None,
+        "Copy the data directory aside, then let `warden inspect` look into it; change nothing before.",
+        Command::None,
     ),
     known(
-        "Cannot bind to socket",
+        "replica is divergent from cluster commit",
         Verdict::Fail,
-        "a port was taken when the server started",
-        "See who holds it.",
-        Some("ss -ltnp"),
+        "a shard could not write what it had accepted and died",
+        "See the error before it, mend that, then restart the server.",
+        Command::Restart,
     ),
     known(
         "truncating torn WAL tail",
         Verdict::Warn,
-        "the server ended while it wrote its journal; what was torn off was never acknowledged",
-        "See why it ended: memory-oom, logs-crashes, units-runtimes.",
-        None,
+        "the server ended while it wrote its journal, and cut off its last, incomplete entry: a change of a stream, topic or user that was being made then may be undone",
+        "See why it ended: memory-oom, logs-crashes, units-runtimes; compare the streams with what they should be.",
+        Command::None,
     ),
-    known(
-        "Generated root user password",
-        Verdict::Warn,
-        "the server made up a root password and wrote it into its log",
-        "Set IGGY_ROOT_USERNAME and IGGY_ROOT_PASSWORD before the first start; change the password now.",
-        None,
-    ),
+    Known {
+        mark: "Generated root user password",
+        severity: Verdict::Warn,
+        meaning: "the server made up a root password and wrote it into its log",
+        advice: "Set IGGY_ROOT_USERNAME and IGGY_ROOT_PASSWORD before the first start; change the password now.",
+        command: Command::None,
+        lasts: true,
+    },
     known(
         "There was an error: Unauthorized",
         Verdict::Note,
         "a call was rejected because its user lacks the right",
         "Give the user the right, or stop the caller.",
-        None,
+        Command::None,
     ),
     known(
         "There was an error: Access token is missing",
         Verdict::Note,
         "a call came without credentials: a probe or a scanner",
         "Let probes ask /ping, the only address that needs none.",
-        None,
+        Command::None,
     ),
     known(
         "There was an error: Invalid credentials",
         Verdict::Note,
         "a login failed",
         "If many follow each other, somebody guesses passwords: see which address calls.",
-        None,
+        Command::None,
     ),
 ];
 
@@ -137,7 +158,11 @@ fn run(host: &Host) -> Result<Finding> {
     if let Some(finding) = said.nothing_to_judge()? {
         return Ok(finding);
     }
-    let mut finding = complaints::judge(host, "Iggy", &said, KNOWN)?;
+    let well_since = log::well_since(host, Runtime::Iggy, &said.log.lines);
+    let service = Service::of(host, Runtime::Iggy);
+    let show_log = service.show_log();
+    let writer = Writer { name: "Iggy", service, well_since };
+    let mut finding = complaints::judge(host, &writer, &said, KNOWN)?;
     let from = host.clock()?.unix_us.saturating_sub(complaints::window(host)?.saturating_mul(1_000_000));
     let lines: Vec<_> =
         said.log.lines.iter().filter(|line| line.at_us.is_some_and(|at| at >= from)).collect();
@@ -152,11 +177,11 @@ fn run(host: &Host) -> Result<Finding> {
             unclean,
             count(starts.len() as u64, "start", "starts")
         );
-        let advice = Advice::run(
-            "See memory-oom, logs-crashes and units-runtimes for what ended it.",
-            "journalctl -u iggy -o short-iso | grep -iE 'killed|exited|signal'",
-        );
-        finding.warn(text, advice);
+        // One that is over is history; several are a server that does not stay up, however well it looks now.
+        let severity = if well_since.is_some() && unclean == 1 { Verdict::Note } else { Verdict::Warn };
+        let advice =
+            Advice::run("See memory-oom, logs-crashes and units-runtimes for what ended it.", show_log);
+        finding.problem(severity, text, advice);
     }
     Ok(finding)
 }

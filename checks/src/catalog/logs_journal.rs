@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::check::Error;
 use crate::host::{Cause, Entry, Failure, Host, IfAny, LogLine};
+use crate::iggy::{Runtime, log};
 use crate::quantity::count;
 use crate::{Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Log, Read, Result, Table, Value};
 
@@ -25,6 +26,7 @@ pub const CHECK: Check = Check {
         Read::Path("/usr/lib/systemd/journald.conf.d/*.conf"),
         Read::Journal,
         Read::Units,
+        Read::Iggy,
     ],
     thresholds: &[
         "warns when the journal is kept in memory only, or not at all",
@@ -187,9 +189,12 @@ fn service(host: &Host, finding: &mut Finding) -> Result<()> {
 /// What journald says of itself: lines it dropped and files it found damaged. The same line may appear in the
 /// log of journald and in that of the unit it is about.
 fn dropped(host: &Host, finding: &mut Finding) -> Result<()> {
-    let run = host.settings()?;
+    let mut units = vec![JOURNALD.to_owned()];
+    for runtime in Runtime::ALL {
+        units.extend(log::journals(host, runtime)?);
+    }
     let mut lines: Vec<LogLine> = Vec::new();
-    for unit in [JOURNALD, &run.iggy_unit, &run.connectors_unit] {
+    for unit in &units {
         match host.journal(unit) {
             Ok(log) => lines.extend(log.lines.into_iter().filter(|line| is_telling(&line.text))),
             Err(Error::Host(Failure { cause: Cause::Absent | Cause::Unavailable(_), .. })) => {}

@@ -1,8 +1,8 @@
 //! logs-warden: what did the agent itself complain of.
 
-use crate::complaints;
+use crate::complaints::{self, Writer};
 use crate::host::Host;
-use crate::iggy::log;
+use crate::iggy::{Service, log};
 use crate::{Area, Check, DEADLINE, Finding, Read, Result};
 
 pub const CHECK: Check = Check {
@@ -31,7 +31,8 @@ fn run(host: &Host) -> Result<Finding> {
     if let Some(finding) = said.nothing_to_judge()? {
         return Ok(finding);
     }
-    complaints::judge(host, "the agent", &said, &[])
+    let writer = Writer { name: "the agent", service: Service::Unit(unit), well_since: None };
+    complaints::judge(host, &writer, &said, &[])
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::host::{Host, IfAny};
-use crate::iggy::{self, Configuration, Listener, Process, Runtime};
+use crate::iggy::{self, Configuration, Listener, Process, Runtime, Service};
 use crate::owners::{DESCRIPTOR, DESCRIPTORS, Held, STATUS, holder};
 use crate::sockets::Socket;
 use crate::{Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Table, Value, quantity};
@@ -61,7 +61,10 @@ fn run(host: &Host) -> Result<Finding> {
         if !socket.udp && socket.waiting >= WAITING {
             let text = format!("{} connections wait at {} to be accepted", socket.waiting, shown(socket));
             let advice = "The shard that accepts is stuck: take its stacks, then restart Iggy.";
-            finding.warn(text, Advice::run(advice, "ss -ltn; journalctl -u iggy -n 100"));
+            finding.warn(
+                text,
+                Advice::run(advice, format!("ss -ltn; {}", Service::of(host, listener.runtime).show_log())),
+            );
         }
     }
 
@@ -220,7 +223,8 @@ fn missing(
     listener: &Listener,
     port: &str,
 ) -> bool {
-    let advice = Advice::run("Look in its log for the bind that failed.", "journalctl -u iggy -n 100");
+    let show_log = Service::of(host, configuration.runtime).show_log();
+    let advice = Advice::run("Look in its log for the bind that failed.", show_log);
     if configuration.hidden(host).is_none() {
         finding.fail(
             format!("nothing listens on {port}, although it runs and is configured to, at {}", listener.host),

@@ -1,7 +1,8 @@
 //! process-limits: do the limits of the runtimes leave them room.
 
 use crate::host::{Host, IfAny};
-use crate::iggy::Runtime;
+use crate::iggy::data::inventory;
+use crate::iggy::{self, Runtime, Service};
 use crate::limits::limit;
 use crate::proc::{ProcessStat, field};
 use crate::process::{self, Runtimes};
@@ -24,10 +25,12 @@ pub const CHECK: Check = Check {
         Read::Path("/proc/[pid]/fd"),
         Read::Path("/proc/[pid]/task/[pid]/stat"),
         Read::Path("/proc/stat"),
+        Read::Path("/**/streams/**"),
         Read::Units,
         Read::Iggy,
     ],
     thresholds: &[
+        "fails when fewer files may be open than the segments on disk take at the next start (4 for each partition, 2 for each sealed segment): the server then ends with an error that looks like damage",
         "warns when 70 % of the open files or of the unit's tasks are used, fails at 90 %",
         "warns when locked memory is under 400 KiB for each shard and the process has no CAP_IPC_LOCK",
         "notes a limit of open files under 65,536",
@@ -43,6 +46,12 @@ const FAIL_PERCENT: f64 = 90.0;
 const RING_BYTES: u64 = 400 << 10;
 /// Iggy's own example of a drop-in.
 const RECOMMENDED_FILES: u64 = 65_536;
+/// Files that the server holds open: writers and readers of the log and the index of the newest segment of each
+/// partition, both files of each older one; its log, metadata, rings, listeners and clients besides (seen: 56 with 7
+/// partitions and 13 segments).
+const OF_PARTITION: u64 = 4;
+const OF_SEALED: u64 = 2;
+const OF_SERVER: u64 = 15;
 /// capabilities(7): the limit of locked memory does not hold for a process that has it.
 const CAP_IPC_LOCK: u32 = 14;
 
@@ -58,8 +67,8 @@ fn judge(host: &Host, runtimes: &Runtimes) -> Result<Finding> {
     let mut summaries = Vec::new();
     for (runtime, unit) in systemd::runtime_units(host)? {
         let pids = runtimes.iter().filter(|&(_, &other)| other == runtime).map(|(&pid, _)| pid);
-        let mut sheet =
-            Sheet { finding: &mut finding, table: &mut table, chart: &mut chart, unit, outside: None };
+        let service = Service::Unit(unit.clone());
+        let mut sheet = Sheet { finding: &mut finding, table: &mut table, chart: &mut chart, unit, service };
         let mut runs = false;
         for pid in pids {
             // It may have ended since it was found.
@@ -87,19 +96,31 @@ struct Sheet<'a> {
     table: &'a mut Table,
     chart: &'a mut Series,
     unit: String,
-    /// The process, when it runs outside the unit: there is nothing to drop in then.
-    outside: Option<u32>,
+    /// What the limits are set in.
+    service: Service,
 }
 
 impl Sheet<'_> {
     fn process(&mut self, host: &Host, limits: &str, pid: u32, runtime: Runtime) -> Result<String> {
         let who = format!("{} (pid {pid})", runtime.program());
         let status = host.read(&format!("/proc/{pid}/status"))?;
-        let tasks = systemd::find(host, &self.unit)?.loaded();
+        let configured = systemd::find(host, &self.unit)?.loaded();
+        let main = configured.as_ref().and_then(|unit| unit.number("MainPID"));
+        self.service = match Service::of_process(host, pid) {
+            Some(service) => service,
+            None if main == Some(u64::from(pid)) => Service::Unit(self.unit.clone()),
+            None => Service::Nobody { pid },
+        };
+        let tasks = match &self.service {
+            Service::Unit(unit) if *unit != self.unit => systemd::find(host, unit)?.loaded(),
+            Service::Unit(_)
+            | Service::UserUnit { .. }
+            | Service::Container { .. }
+            | Service::Nobody { .. } => configured,
+        };
         let tasks_of_unit = tasks.as_ref().and_then(|unit| unit.number("TasksCurrent"));
         let tasks_max = tasks.as_ref().and_then(|unit| unit.number("TasksMax"));
         let is_own_unit = tasks.as_ref().and_then(|unit| unit.number("MainPID")) == Some(u64::from(pid));
-        self.outside = (!is_own_unit).then_some(pid);
         let files = limit(limits, "Max open files");
         let soft_files = files.and_then(|files| files.soft);
         let open = match host.list(&format!("/proc/{pid}/fd")) {
@@ -113,7 +134,13 @@ impl Sheet<'_> {
                 None
             }
         };
+        if runtime == Runtime::Iggy {
+            let unit = tasks.as_ref().filter(|_| is_own_unit && soft_files.is_some());
+            let next = unit.and_then(|unit| unit.number("LimitNOFILESoft")).or(soft_files);
+            self.files_on_disk(host, &who, next);
+        }
         self.measure(
+            host,
             &who,
             "open files",
             open,
@@ -121,11 +148,12 @@ impl Sheet<'_> {
             files.and_then(|files| files.hard),
             "LimitNOFILE=65536",
         );
-        self.few_files(&who, soft_files);
+        self.few_files(host, &who, soft_files);
 
         let threads: Option<u64> = field(&status, "Threads").and_then(|text| text.parse().ok());
         if is_own_unit {
             self.measure(
+                host,
                 &who,
                 "tasks of the unit",
                 tasks_of_unit.or(threads),
@@ -140,7 +168,7 @@ impl Sheet<'_> {
         if runtime == Runtime::Iggy {
             let shards = shards(host, pid)?;
             let exempt = has_capability(&status, CAP_IPC_LOCK);
-            self.memlock(&who, memlock.and_then(|memlock| memlock.soft), shards, exempt);
+            self.memlock(host, &who, memlock.and_then(|memlock| memlock.soft), shards, exempt);
         }
         self.show_only(
             &who,
@@ -181,28 +209,52 @@ impl Sheet<'_> {
             Value::Nothing,
         ]);
         if unit.properties.contains_key("LimitNOFILESoft") {
-            self.few_files(&who, files);
+            if runtime == Runtime::Iggy {
+                self.files_on_disk(host, &who, files);
+            }
+            self.few_files(host, &who, files);
         }
         if runtime == Runtime::Iggy && unit.properties.contains_key("LimitMEMLOCKSoft") {
             let exempt = !unit.flag("DynamicUser").unwrap_or(false)
                 && matches!(unit.text("User"), None | Some("root" | "0"));
-            self.memlock(&who, memlock, shards_to_come(host)?, exempt);
+            self.memlock(host, &who, memlock, shards_to_come(host)?, exempt);
         }
         Ok(format!("{who} is not running; judged by the limits of its unit"))
     }
 
-    fn advice(&self, setting: &str) -> Advice {
-        match self.outside {
-            None => systemd::drop_in(&self.unit, setting),
-            Some(pid) => {
-                let text = "Raise it where the process is started, which is not its unit; --nofile=, --memlock= until then.";
-                Advice::run(text, format!("prlimit --pid {pid}"))
-            }
-        }
+    fn advice(&self, host: &Host, setting: &str) -> Advice {
+        self.service.set(host, setting)
     }
 
+    /// The server opens every segment at its start, and takes a refusal for damage.
+    fn files_on_disk(&mut self, host: &Host, who: &str, soft: Option<u64>) {
+        let Some(soft) = soft else { return };
+        let Some(data) = iggy::data_directory(host) else { return };
+        let Ok(found) = inventory(host, &data.path) else { return };
+        let partitions = found.partitions.len() as u64;
+        let segments: u64 = found.partitions.iter().map(|partition| partition.segments.len() as u64).sum();
+        let sealed = segments.saturating_sub(partitions);
+        let needed = partitions.saturating_mul(OF_PARTITION) + sealed.saturating_mul(OF_SEALED) + OF_SERVER;
+        if partitions == 0 || needed <= soft {
+            return;
+        }
+        let text = format!(
+            "{who} may open {soft} files, and what lies in {} takes about {}{needed} at the next start ({}, {}): the server then ends with `message/index divergence` or `Cannot read file`, which is no damage",
+            data.path,
+            if found.cut { "more than " } else { "" },
+            count(partitions, "partition", "partitions"),
+            count(segments, "segment", "segments"),
+        );
+        let enough = needed.saturating_mul(2).max(RECOMMENDED_FILES);
+        let mut advice = self.advice(host, &format!("LimitNOFILE={enough}"));
+        advice.text = format!("Change nothing in the data directory. {}", advice.text);
+        self.finding.fail(text, advice);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a row of the table, and what to do about it")]
     fn measure(
         &mut self,
+        host: &Host,
         who: &str,
         what: &str,
         used: Option<u64>,
@@ -235,7 +287,8 @@ impl Sheet<'_> {
         };
         self.table.marked_row(severity, cells);
         let text = format!("{who} uses {used} of {soft} {what}, {} %", number(percent));
-        self.finding.problem(severity, text, self.advice(setting));
+        let advice = self.advice(host, setting);
+        self.finding.problem(severity, text, advice);
     }
 
     fn show_only(&mut self, who: &str, what: &str, used: Option<u64>, limits: &str, name: &str) {
@@ -244,23 +297,25 @@ impl Sheet<'_> {
         self.table.row([what.into(), Value::Code(who.to_owned()), used.into(), soft, hard, Value::Nothing]);
     }
 
-    fn few_files(&mut self, who: &str, soft: Option<u64>) {
+    fn few_files(&mut self, host: &Host, who: &str, soft: Option<u64>) {
         if let Some(soft) = soft.filter(|&soft| soft < RECOMMENDED_FILES) {
             let room = count(soft / 4, "partition", "partitions");
             let text = format!(
                 "{who} may open {soft} files: fewer than {RECOMMENDED_FILES}, and room for at most {room}"
             );
-            self.finding.note(text, self.advice("LimitNOFILE=65536"));
+            let advice = self.advice(host, "LimitNOFILE=65536");
+            self.finding.note(text, advice);
         }
     }
 
-    fn memlock(&mut self, who: &str, soft: Option<u64>, shards: u64, exempt: bool) {
+    fn memlock(&mut self, host: &Host, who: &str, soft: Option<u64>, shards: u64, exempt: bool) {
         let needed = shards.saturating_mul(RING_BYTES);
         if let Some(soft) = soft.filter(|&soft| soft < needed && !exempt) {
             let (may, shards) = (bytes(soft), count(shards, "shard", "shards"));
             let text =
                 format!("{who} may lock {may} of memory; the rings of {shards} need about {}", bytes(needed));
-            self.finding.warn(text, self.advice("LimitMEMLOCK=infinity"));
+            let advice = self.advice(host, "LimitMEMLOCK=infinity");
+            self.finding.warn(text, advice);
         }
     }
 }
@@ -337,6 +392,50 @@ mod tests {
         assert_eq!(
             full.problems[1].text,
             "iggy-server (pid 9) may open 100 files: fewer than 65536, and room for at most 25 partitions"
+        );
+    }
+
+    fn on_disk(host: Recorded, partitions: u32, segments: u32) -> Recorded {
+        let files =
+            (0..partitions).flat_map(|partition| (0..segments).map(move |segment| (partition, segment)));
+        files.fold(host, |host, (partition, segment)| {
+            let path =
+                format!("/var/lib/iggy/streams/0/topics/0/partitions/{partition}/{:020}.log", segment * 100);
+            let stat = iggy::tests::stat(crate::host::Kind::File, 9);
+            iggy::tests::directory(host, "/var/lib/iggy/streams")
+                .with(Request::Stat { path }, crate::host::Data::Stat(stat))
+        })
+    }
+
+    #[test]
+    fn fewer_files_than_the_segments_on_disk_take_fail_first_and_are_no_damage() {
+        let unit = |soft: u64| {
+            let unit = serde_json::json!({"LoadState": "loaded", "User": "iggy", "LimitNOFILESoft": soft});
+            let host = Recorded::complete().settings(settings()).unit("iggy.service", unit);
+            judge(&on_disk(host, 3, 2).host(), &Runtimes::new()).unwrap()
+        };
+        let short = unit(32);
+        assert_eq!(short.verdict(), Verdict::Fail);
+        assert_eq!(
+            short.problems[0].text,
+            "iggy.service may open 32 files, and what lies in /var/lib/iggy takes about 33 at the next start (3 partitions, 6 segments): the server then ends with `message/index divergence` or `Cannot read file`, which is no damage"
+        );
+        assert!(
+            short.problems[0]
+                .advice
+                .text
+                .starts_with("Change nothing in the data directory. Set LimitNOFILE=65536")
+        );
+        assert_eq!(unit(33).verdict(), Verdict::Note);
+    }
+
+    #[test]
+    fn the_limit_is_raised_in_the_unit_in_which_the_process_really_runs() {
+        let host = with(100, 1, "unlimited").file("/proc/9/cgroup", "0::/system.slice/iggy-server.service\n");
+        let command = judged(host).problems.remove(0).advice.command.unwrap();
+        assert!(
+            command.contains("/etc/systemd/system/iggy-server.service.d/zz-warden-limitnofile.conf"),
+            "{command}"
         );
     }
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use toml::Value as TomlValue;
 
-use crate::host::{Cause, Failure, Host, IfAny, Unit};
-use crate::iggy::{self, Configuration, Runtime};
+use crate::host::{Cause, Failure, Host, IfAny, Level, Unit};
+use crate::iggy::{self, Configuration, Runtime, Service, log};
 use crate::quantity::{count, number};
 use crate::{
     Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Read, Result, Table, Value, Verdict,
@@ -18,7 +18,7 @@ pub const CHECK: Check = Check {
     title: "Do all connectors run?",
     why: "The connectors runtime starts without the connectors that it cannot load and calls itself healthy: /health \
           is a constant, and a sink that never loaded counts no errors. Only the state of each connector tells.",
-    reads: &[Read::Iggy, Read::Http, Read::Path("/**/*.so")],
+    reads: &[Read::Iggy, Read::Http, Read::Journal, Read::Path("/**/*.so")],
     thresholds: &[
         "fails when the unit is enabled and nothing runs, when the API does not answer, when an enabled connector is in error, or when its plugin file is missing",
         "warns for a stopped connector, one that has counted errors, one that is configured and not loaded, and an answer after more than 500 ms",
@@ -180,9 +180,24 @@ fn ask(
         Ok(health) => health,
         Err(Error::Host(failure)) => {
             finding.summary = "the runtime runs and its API does not answer".to_owned();
-            let advice =
-                Advice::run("See what the runtime says.", "journalctl -u iggy-connectors -n 100 --no-pager");
-            finding.fail(format!("the API at {base} does not answer: {failure}"), advice);
+            let show_log = Service::of(host, Runtime::Connectors).show_log();
+            match own_error(host)? {
+                Some(error) => {
+                    let advice = "The API opens when the runtime has reached Iggy and opened its connectors. See that Iggy runs and that iggy.address in the configuration is where it listens.";
+                    finding.fail(
+                        format!("the runtime cannot do its work: {error}"),
+                        Advice::run(advice, show_log),
+                    );
+                    finding.note(
+                        format!("the API at {base} does not answer: {failure}"),
+                        Advice::text("It will when the above is mended."),
+                    );
+                }
+                None => {
+                    let advice = Advice::run("See what the runtime says.", show_log);
+                    finding.fail(format!("the API at {base} does not answer: {failure}"), advice);
+                }
+            }
             return Ok(());
         }
         Err(error @ Error::Parse { .. }) => return Err(error),
@@ -219,18 +234,27 @@ fn ask(
         .row("version", Value::Code(parsed.connectors_runtime_version.clone()))
         .row("/health took", format!("{} ms", number(health.millis)));
     finding.show(Evidence::Fields(fields));
-    judge_connectors(&parsed, &details, finding);
+    judge_connectors(host, &parsed, &details, finding);
 
     for (key, one) in configured.iter().filter(|(_, one)| one.enabled) {
         if !parsed.connectors.iter().any(|connector| connector.key == *key) {
             let advice = Advice::run(
                 "Restart the runtime: it reads its files only at its start.",
-                "systemctl restart iggy-connectors",
+                Service::of(host, Runtime::Connectors).restart(),
             );
             finding.warn(format!("connector {key} is configured in {} and not loaded", one.file), advice);
         }
     }
     Ok(())
+}
+
+/// The newest error that the runtime wrote since its start: why its API is closed.
+fn own_error(host: &Host) -> Result<Option<String>> {
+    const CHARACTERS: usize = 400;
+    let Some(said) = log::said(host, Runtime::Connectors)? else { return Ok(None) };
+    let start = log::last_start(Runtime::Connectors, &said.log.lines).unwrap_or(0);
+    let errors = said.log.lines[start..].iter().filter(|line| line.level >= Some(Level::Error));
+    Ok(errors.last().map(|line| line.text.chars().take(CHARACTERS).collect()))
 }
 
 /// Paths and errors, by kind and key; what cannot be had leaves them out.
@@ -242,10 +266,11 @@ fn details(host: &Host, base: &str) -> Vec<Details> {
     ["sources", "sinks"].into_iter().filter_map(ask).flatten().collect()
 }
 
-fn judge_connectors(stats: &Stats, details: &[Details], finding: &mut Finding) {
+fn judge_connectors(host: &Host, stats: &Stats, details: &[Details], finding: &mut Finding) {
     let columns =
         ["connector", "kind", "state", "enabled", "version", "in", "out", "filtered", "errors", "plugin"];
     let mut table = Table::new("Connectors", columns);
+    let show_log = Service::of(host, Runtime::Connectors).show_log();
     for one in &stats.connectors {
         let detail = details.iter().find(|detail| detail.key == one.key);
         let severity = match one.status.as_str() {
@@ -274,10 +299,8 @@ fn judge_connectors(stats: &Stats, details: &[Details], finding: &mut Finding) {
         };
         table.marked_row(severity, cells);
         let (kind, key) = (&one.connector_type, &one.key);
-        let advice = Advice::run(
-            "Mend its configuration or its plugin, then restart the runtime.",
-            "journalctl -u iggy-connectors -n 100 --no-pager",
-        );
+        let advice =
+            Advice::run("Mend its configuration or its plugin, then restart the runtime.", show_log.clone());
         let text = match (one.status.as_str(), detail.and_then(|detail| detail.last_error.as_ref())) {
             ("running", _) => {
                 format!("{kind} {key} runs and has counted {}", count(one.errors, "error", "errors"))

@@ -13,7 +13,7 @@ pub const CHECK: Check = Check {
     id: "runtime-iggy-config",
     area: Area::Runtime,
     title: "With what is Iggy configured?",
-    why: "Iggy ignores keys that it does not know, reads its file only at its start, and lets the environment win \
+    why: "Iggy ignores most keys that it does not know and refuses to start on some that have moved, reads its file only at its start, and lets the environment win \
           over the file: what an operator wrote and what is in force are easily two things. A listener beyond \
           loopback without TLS carries passwords in the clear.",
     reads: &[Read::Iggy, Read::Path("/proc/[pid]/cmdline")],
@@ -215,7 +215,7 @@ fn judge_keys(known: &Configuration, finding: &mut Finding) {
             written.iter().map(|(key, _)| key.as_str()).filter(|key| !is_known(key)).collect();
         if !unknown.is_empty() {
             let advice = Advice::text(
-                "Look for a misspelling or a key that has moved; the server ignores what it does not know without a word.",
+                "Look for a misspelling or a key that has moved. Most unknown keys are ignored without a word; some that have moved (system.segment.size, system.partition.enforce_fsync, system.topic.max_size) keep 0.9 from starting, with `InvalidConfigurationValue` alone.",
             );
             finding.warn(format!("{path} sets what this server does not know: {}", listed(&unknown)), advice);
         }
@@ -243,8 +243,9 @@ fn judge_keys(known: &Configuration, finding: &mut Finding) {
         .filter(|name| !is_known(name))
         .collect();
     if !unknown.is_empty() {
-        let advice =
-            Advice::text("Look for a misspelling; the server ignores variables that it does not know.");
+        let advice = Advice::text(
+            "Look for a misspelling. A release of the server ignores such variables with a warning; a debug build ends with a panic.",
+        );
         finding.note(
             format!("the environment sets what this server does not know: {}", listed(&unknown)),
             advice,

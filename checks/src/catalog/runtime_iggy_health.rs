@@ -1,8 +1,9 @@
 //! runtime-iggy-health: does the server answer, and is the answer true.
 
-use crate::host::{Host, IfAny, Level, LogLine};
-use crate::iggy::{self, Listener, Runtime, log};
+use crate::host::{Cause, Failure, Host, IfAny, Level, LogLine};
+use crate::iggy::{self, Listener, Runtime, Service, log};
 use crate::quantity::{bytes, count, number};
+use crate::sockets::Socket;
 use crate::{
     Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Log, Read, Result, Table, Value, Verdict,
 };
@@ -20,7 +21,8 @@ pub const CHECK: Check = Check {
         Read::Iggy,
         Read::Http,
         Read::IggyApi,
-        Read::Connect,
+        Read::Path("/proc/net/*"),
+        Read::Path("/proc/[pid]/net/*"),
         Read::Path("/proc/[pid]/status"),
         Read::Space,
         Read::Journal,
@@ -29,7 +31,7 @@ pub const CHECK: Check = Check {
         Read::Path("/proc/self/ns/net"),
     ],
     thresholds: &[
-        "fails when /ping or a configured TCP listener does not answer",
+        "fails when /ping does not answer, or when nobody listens at another configured TCP port: those are not connected to, because the server logs each connection, and one that says nothing as a warning",
         "warns when an answer takes more than 500 ms",
         "fails when a shard does not answer: GET /clients takes over 2.5 s (asked only with an access token)",
         "fails when the log of this run tells of a dead shard or of a full disk",
@@ -61,14 +63,17 @@ fn run(host: &Host) -> Result<Finding> {
     let (own, its) = (network("self"), network(&process.pid.to_string()));
     // Behind a network of its own only published ports can be reached: no answer proves nothing.
     let apart = own.is_some() && its.is_some() && own != its;
+    let of_server = if apart { format!("/proc/{}", process.pid) } else { "/proc".to_owned() };
     let silence = if apart || guessed { Verdict::Note } else { Verdict::Fail };
 
     let mut finding = Finding::new("");
     let mut table = Table::new("Answers", ["listener", "address", "asked", "answer", "time"]);
     for listener in listeners.iter().filter(|listener| !listener.udp) {
         let is_http = listener.name == "http";
-        let answer = if is_http { ping(host, listener) } else { connect(host, listener) };
-        let asked = if is_http { "GET /ping" } else { "TCP connect" };
+        let (asked, answer) = match is_http {
+            true => ("GET /ping", ping(host, listener)),
+            false => ("the kernel's list of listeners", listens(host, &of_server, listener)),
+        };
         let severity = match &answer {
             Ok(answer) if !answer.good => Some(Verdict::Fail),
             Ok(answer) if answer.millis > SLOW_MILLIS => Some(Verdict::Warn),
@@ -76,7 +81,10 @@ fn run(host: &Host) -> Result<Finding> {
             Err(_) => Some(silence),
         };
         let (said, time) = match &answer {
-            Ok(answer) => (answer.text.clone(), Value::Text(format!("{} ms", number(answer.millis)))),
+            Ok(answer) if is_http => {
+                (answer.text.clone(), Value::Text(format!("{} ms", number(answer.millis))))
+            }
+            Ok(answer) => (answer.text.clone(), Value::Nothing),
             Err(error) => (error.to_string(), Value::Nothing),
         };
         let cells =
@@ -122,9 +130,15 @@ fn ping(host: &Host, listener: &Listener) -> Result<Answer> {
     Ok(Answer { good, text, millis: answer.millis })
 }
 
-fn connect(host: &Host, listener: &Listener) -> Result<Answer> {
-    let millis = host.connect(&listener.address())?;
-    Ok(Answer { good: true, text: "accepted".to_owned(), millis })
+/// A connect would tell no more, since the kernel accepts it, and the server logs each one: as a warning, when a
+/// WebSocket or TLS client was expected and nothing was said.
+fn listens(host: &Host, root: &str, listener: &Listener) -> Result<Answer> {
+    let sockets = Socket::tcp(host, root)?;
+    if sockets.iter().any(|socket| socket.is_listener() && socket.port == listener.port) {
+        return Ok(Answer { good: true, text: "listens".to_owned(), millis: 0.0 });
+    }
+    let (what, cause) = (format!("port {}", listener.port), Cause::Other("nobody listens there".to_owned()));
+    Err(Failure { what, cause }.into())
 }
 
 fn problem(
@@ -198,17 +212,16 @@ fn judge_log(host: &Host, finding: &mut Finding) -> Result<()> {
         );
     }
     let lines = log::since_start(&said.log.lines);
+    let restart = Service::of(host, Runtime::Iggy).restart();
     let shard_panic =
         |line: &LogLine| line.level == Some(Level::Critical) && line.text.starts_with("thread 'shard-");
     let dead = |line: &&LogLine| shard_panic(line) || DEAD_SHARD.iter().any(|mark| line.text.contains(mark));
     let full = |line: &&LogLine| line.text.contains(FULL_DISK);
     let (deaths, refusals) = (lines.iter().filter(dead).count(), lines.iter().filter(full).count());
     if deaths > 0 {
-        let advice = Advice::run(
-            "Make sure that there is room and memory, then restart the server.",
-            "systemctl restart iggy",
-        );
-        finding.fail(format!("a shard died in this run of the server ({deaths} lines say so): its partitions take and give nothing, whatever /ping says"), advice);
+        let advice =
+            Advice::run("Make sure that there is room and memory, then restart the server.", restart);
+        finding.fail(format!("a shard died in this run of the server ({} so): its partitions take and give nothing, whatever /ping says", count(deaths as u64, "line says", "lines say")), advice);
     }
     if refusals > 0 {
         let advice = Advice::run(
@@ -273,6 +286,8 @@ mod tests {
 
     const START: &str = "2026-11-21T11:09:09Z  INFO main server_common::bootstrap: Initializing system, data will be stored at: /d\n";
     const FULL: &str = "2026-11-21T11:09:13Z ERROR shard-1 iggy.partitions.storage: failed to write frozen messages err=No space left on device (os error 28)\n";
+    /// 8090 and 8092.
+    const SOCKETS: &str = "  sl\n 0: 0100007F:1F9A 0:0 0A 0:0 00:0 0 997 0 1465 1\n 1: 0100007F:1F9C 0:0 0A 0:0 00:0 0 997 0 1466 1\n";
     const PING: &str = "http://127.0.0.1:3000/ping";
 
     fn ping_answer(status: u16, body: &str, millis: f64) -> Data {
@@ -281,7 +296,7 @@ mod tests {
 
     fn with_log(text: &str) -> Recorded {
         let recorded = link(running(70), "/proc/70/fd/5", "/d/logs/iggy-server.log");
-        let mut recorded = directory(recorded, "/d/streams")
+        let recorded = directory(recorded, "/d/streams")
             .space("/d", 100 << 30, 50 << 30)
             .with(Request::Http { url: PING.to_owned() }, ping_answer(200, "pong", 1.2))
             .with(
@@ -289,13 +304,7 @@ mod tests {
                 Data::Text(Content { text: text.to_owned(), cut_from: None }),
             )
             .log(Request::Journal { unit: "iggy.service".to_owned() }, LogText::default());
-        for port in [8090, 8092] {
-            recorded = recorded.with(
-                Request::Connect { address: format!("127.0.0.1:{port}") },
-                Data::Connected { millis: 0.2 },
-            );
-        }
-        recorded
+        recorded.file("/proc/net/tcp", SOCKETS)
     }
 
     fn of(recorded: Recorded) -> Finding {
@@ -345,7 +354,7 @@ mod tests {
             "thread 'shard-1' (7) panicked at core/x.rs:1:2:\npartition local commit failed at op=12\n";
         let finding = of(with_log(&format!("{START}{panic}")));
         assert!(
-            finding.problems[0].text.starts_with("a shard died in this run of the server (2 lines say so)")
+            finding.problems[0].text.starts_with("a shard died in this run of the server (1 line says so)")
         );
     }
 
@@ -369,9 +378,15 @@ mod tests {
     }
 
     #[test]
-    fn silence_at_a_default_address_is_noted_when_the_configuration_is_hidden() {
-        let refused = Request::Connect { address: "127.0.0.1:8090".to_owned() };
-        let finding = of(with_log(START).denied("/proc/70/environ").without(refused, Cause::Absent));
+    fn nobody_is_connected_to_and_silence_at_a_default_address_is_noted_when_the_configuration_is_hidden() {
+        let deaf = with_log(START).file("/proc/net/tcp", &SOCKETS.replace("1F9A", "1F9B"));
+        let finding = of(deaf.clone());
+        assert_eq!(finding.verdict(), Verdict::Fail);
+        assert_eq!(
+            finding.problems[0].text,
+            "the tcp listener 127.0.0.1:8090 does not answer: port 8090: nobody listens there"
+        );
+        let finding = of(deaf.denied("/proc/70/environ"));
         assert_eq!(finding.verdict(), Verdict::Note);
         assert!(finding.problems[0].text.starts_with("nothing answers at 127.0.0.1:8090, the default of"));
     }

@@ -1,12 +1,14 @@
 //! runtime-iggy-process: is the server's process itself well.
 
 use crate::host::{Host, Kind, Unit};
-use crate::iggy::{self, Runtime};
+use crate::iggy::{self, Runtime, Service, held};
 use crate::proc::{ProcessStat, TICKS, field, kibibytes};
 use crate::quantity::{bytes, duration};
 use crate::{
-    Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Series, Table, Unit as In, Value,
+    Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Series, Table, Unit as In, Value, quoted,
 };
+
+mod start;
 
 pub const CHECK: Check = Check {
     id: "runtime-iggy-process",
@@ -21,14 +23,24 @@ pub const CHECK: Check = Check {
         Read::Path("/proc/[pid]/status"),
         Read::Path("/proc/[pid]/task/*/stat"),
         Read::Path("/proc/[pid]/fdinfo/*"),
+        Read::Path("/proc/[pid]/root/**"),
+        Read::Path("/**"),
+        Read::Path("/proc/self/mountinfo"),
+        Read::Path("/etc/fstab"),
+        Read::Path("/etc/passwd"),
+        Read::Path("/etc/group"),
+        Read::Path("/proc/[pid]/mountinfo"),
+        Read::Space,
     ],
     thresholds: &[
+        "fails when the data directory was deleted, replaced or renamed under the running server, before all else: the report then advises no stop and no restart",
+        "fails when the filesystem of the data is not mounted or read-only, when the server's user cannot use the directory or read its TLS key, and when a server runs on an empty directory beside its data",
         "fails when the unit is enabled and no server runs",
         "fails when the process is stopped, a shard thread is missing, or two servers share a data directory",
         "warns when more than 1 MiB of it is swapped out, or an io_uring completion queue has overflowed",
         "notes a server that was started less than 10 minutes ago",
     ],
-    advice: "Read what the server said before: journalctl -u iggy -n 200.",
+    advice: "Read what the server said before it: logs-iggy, and the journal of its unit.",
     deadline: DEADLINE,
     run,
 };
@@ -51,9 +63,15 @@ fn run(host: &Host) -> Result<Finding> {
     if pids.is_empty() {
         return not_running(host);
     }
+    let mut finding = Finding::new("");
+    for loss in held::losses(host) {
+        finding.problem(loss.severity(), loss.sentence(), loss.advice(host));
+        loss.steps(host).into_iter().for_each(|steps| finding.show(Evidence::Text(steps)));
+    }
+    start::judge_running(host, &mut finding);
+    judge_working_directories(host, &mut finding, &pids);
     let samples = host.sample("/proc/[pid]/stat")?;
     let up = host.clock()?.up_us as f64 / 1e6;
-    let mut finding = Finding::new("");
     let mut table = Table::new(
         "Server processes",
         [
@@ -78,7 +96,7 @@ fn run(host: &Host) -> Result<Finding> {
         let shards = shards(host, pid);
         let files = host.list(&format!("/proc/{pid}/fd"));
         judge_state(&mut finding, &last, age);
-        judge_shards(&mut finding, pid, &shards);
+        judge_shards(host, &mut finding, pid, &shards);
         let swapped = kibibytes(&status, "VmSwap");
         if let Some(swapped) = swapped.filter(|&swapped| swapped > SWAPPED_BYTES) {
             let advice = Advice::run(
@@ -148,6 +166,7 @@ fn not_running(host: &Host) -> Result<Finding> {
             return Ok(Finding::skip(format!("no Iggy server runs here, and {name} is {enabled}")));
         }
         let mut finding = Finding::new("no Iggy server runs");
+        start::judge_stopped(host, &mut finding, &unit);
         let advice = Advice::run(
             "See why it ended, mend that, and start it.",
             format!("journalctl -u {name} -n 100 --no-pager"),
@@ -200,10 +219,24 @@ fn shards(host: &Host, pid: u32) -> Vec<(u64, ProcessStat)> {
     shards
 }
 
-fn judge_shards(finding: &mut Finding, pid: u32, shards: &[(u64, ProcessStat)]) {
+/// A deleted working directory costs no data by itself, but the next start fails in it or looks elsewhere.
+fn judge_working_directories(host: &Host, finding: &mut Finding, pids: &[u32]) {
+    for &pid in pids.iter().take(PROCESSES) {
+        let Ok(target) = host.link(&format!("/proc/{pid}/cwd")) else { continue };
+        let Some(path) = target.strip_suffix(" (deleted)") else { continue };
+        let advice = Advice::run(
+            "Make it again before the next start; relative paths of the configuration (local_data, core/certs) begin there.",
+            format!("mkdir -p {}", quoted(path)),
+        );
+        finding.warn(format!("the working directory {path} of process {pid} was deleted"), advice);
+    }
+}
+
+fn judge_shards(host: &Host, finding: &mut Finding, pid: u32, shards: &[(u64, ProcessStat)]) {
     let Some(missing) = (0..).zip(shards).find(|(expected, (number, _))| expected != number) else { return };
-    let advice =
-        Advice::run("Restart the server; its partitions come back with it.", "systemctl restart iggy");
+    let restart =
+        Service::of_process(host, pid).unwrap_or_else(|| Service::of(host, Runtime::Iggy)).restart();
+    let advice = Advice::run("Restart the server; its partitions come back with it.", restart);
     finding.fail(
         format!("process {pid} has no thread shard-{}: the partitions of that shard are dead", missing.0),
         advice,

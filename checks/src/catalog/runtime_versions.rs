@@ -1,9 +1,12 @@
 //! runtime-versions: which versions are installed, and does what runs come from what is installed.
 
 use crate::host::{Host, IfAny, Output};
-use crate::iggy;
+use crate::iggy::data::Generation;
+use crate::iggy::{self, Runtime, Service};
 use crate::quantity::count;
-use crate::{Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Table, Value, Verdict};
+use crate::{
+    Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Table, Value, Verdict, quoted,
+};
 
 pub const CHECK: Check = Check {
     id: "runtime-versions",
@@ -15,6 +18,8 @@ pub const CHECK: Check = Check {
     reads: &[
         Read::Iggy,
         Read::Path("/proc/[pid]/exe"),
+        Read::Path("/**/state/log"),
+        Read::Path("/**/metadata/journal.wal"),
         Read::Command("dpkg-runtimes"),
         Read::Command("rpm-runtimes"),
         Read::Command("iggy-cli-version"),
@@ -22,6 +27,7 @@ pub const CHECK: Check = Check {
         Read::Command("iggy-server-version"),
     ],
     thresholds: &[
+        "fails when a server of 0.9 or later is installed over a data directory of 0.8: it starts empty, and the first stream created overwrites old segments",
         "warns when a running program was removed or replaced on disk",
         "warns when the server is older than 0.8.0 and has a default JWT secret that everybody knows",
         "notes a pre-release",
@@ -61,6 +67,7 @@ fn run(host: &Host) -> Result<Finding> {
                 versions = versions.row(program, Value::Code(version.to_owned()));
                 named.push(format!("{program} {version}"));
                 judge_version(&mut finding, program, version);
+                judge_data(host, &mut finding, program, version);
             }
             None => versions = versions.row(program, Value::Nothing),
         }
@@ -119,6 +126,61 @@ fn judge_version(finding: &mut Finding, program: &str, version: &str) {
     }
 }
 
+/// The versions that keep their metadata in another form and take no notice of that of 0.8.
+fn is_since_0_9(version: &str) -> Option<bool> {
+    let mut parts = version.split('.').map(|part| part.parse::<u32>().ok());
+    let (major, minor) = (parts.next()??, parts.next()??);
+    Some((major, minor) >= (0, 9))
+}
+
+/// Before the start, because after it the old segments are one `create stream` away from being overwritten.
+fn judge_data(host: &Host, finding: &mut Finding, program: &str, version: &str) {
+    if program != "iggy-server" {
+        return;
+    }
+    let Some(data) = iggy::data_directory(host) else { return };
+    let Ok(generation) = Generation::of(host, &data.path) else { return };
+    let runs = iggy::processes(host).iter().any(|process| process.runtime == Runtime::Iggy);
+    let path = &data.path;
+    match (is_since_0_9(version), generation) {
+        (Some(true), Generation::Old) => {
+            let when = if runs { "Do not restart the server" } else { "Do not start the server" };
+            let advice = Advice::run(
+                format!(
+                    "{when}: {version} finds no stream in it, says nothing, and the first stream that is created overwrites the segments of stream 0. Install 0.8 again, or set {path} aside (on the same filesystem, so that nothing is copied) and let {version} begin with an empty directory."
+                ),
+                format!("mv -nT {} {}", quoted(path), quoted(&format!("{path}.0.8"))),
+            );
+            finding.fail(
+                format!("iggy-server {version} is installed, and {path} holds the data of 0.8, which it does not read"),
+                advice,
+            );
+        }
+        (Some(true), Generation::Both) => {
+            let advice = Advice::text(format!(
+                "Create no stream: the first one overwrites segments of 0.8. Stop the server, copy {path} aside (cp -a --reflink=auto), and start 0.8 on the copy without its metadata/ to see what is left."
+            ));
+            finding.fail(
+                format!(
+                    "iggy-server {version} was started on the data of 0.8 in {path}: it serves none of it"
+                ),
+                advice,
+            );
+        }
+        (Some(false), Generation::New | Generation::Both) => {
+            let advice =
+                Advice::text(format!("Install the version that wrote {path} before the next start."));
+            finding.fail(
+                format!("iggy-server {version} is installed, and {path} holds the data of 0.9 or later, which it does not read"),
+                advice,
+            );
+        }
+        (Some(false), Generation::Old | Generation::Unknown)
+        | (Some(true), Generation::New | Generation::Unknown) => {}
+        (None, _) => {}
+    }
+}
+
 fn running(host: &Host, finding: &mut Finding) -> Table {
     let mut table = Table::new("Running programs", ["process", "program", "on disk"]);
     for process in iggy::processes(host) {
@@ -138,7 +200,9 @@ fn running(host: &Host, finding: &mut Finding) -> Table {
                         format!(
                             "Restart {unit} at a time of your choosing: until then the upgrade has no effect."
                         ),
-                        format!("systemctl restart {}", unit.trim_end_matches("-server")),
+                        Service::of_process(host, pid)
+                            .unwrap_or_else(|| Service::of(host, process.runtime))
+                            .restart(),
                     );
                     finding.warn(text, advice);
                 }
@@ -207,7 +271,7 @@ mod tests {
             finding.problems[0].text,
             "process 70 still runs a /usr/bin/iggy-server that was removed or replaced on disk"
         );
-        assert_eq!(finding.problems[0].advice.command.as_deref(), Some("systemctl restart iggy"));
+        assert_eq!(finding.problems[0].advice.command.as_deref(), Some("systemctl restart iggy.service"));
     }
 
     #[test]
@@ -216,6 +280,28 @@ mod tests {
         let edge = of(installed("0.9.0-edge.5"));
         assert_eq!(edge.verdict(), Verdict::Note);
         assert_eq!(edge.problems[0].text, "iggy-server 0.9.0-edge.5 is a pre-release");
+    }
+
+    #[test]
+    fn a_newer_server_over_the_data_of_an_older_one_fails_before_its_start() {
+        let stopped = |version: &str, mark: &str| {
+            let host = printed(Recorded::complete().settings(settings()), "iggy-server-version", 0, version);
+            let host = iggy::tests::directory(host, "/var/lib/iggy/streams");
+            let stat = iggy::tests::stat(crate::host::Kind::File, 4096);
+            of(host.with(Request::Stat { path: format!("/var/lib/iggy/{mark}") }, Data::Stat(stat)))
+        };
+        let finding = stopped("iggy-server 0.9.0\n", "state/log");
+        assert_eq!(finding.verdict(), Verdict::Fail);
+        assert_eq!(
+            finding.problems[0].text,
+            "iggy-server 0.9.0 is installed, and /var/lib/iggy holds the data of 0.8, which it does not read"
+        );
+        assert!(finding.problems[0].advice.text.contains("the first stream that is created overwrites"));
+        assert_eq!(stopped("iggy-server 0.10.1\n", "state/log").verdict(), Verdict::Fail);
+        assert_eq!(stopped("iggy-server 0.8.0\n", "metadata/journal.wal").verdict(), Verdict::Fail);
+        assert_eq!(stopped("iggy-server 0.8.0\n", "state/log").verdict(), Verdict::Pass);
+        assert_eq!(stopped("iggy-server 0.9.0\n", "metadata/journal.wal").verdict(), Verdict::Pass);
+        assert_eq!(stopped("iggy-server x.y\n", "state/log").verdict(), Verdict::Pass);
     }
 
     #[test]

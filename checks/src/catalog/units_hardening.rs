@@ -103,7 +103,7 @@ fn judge_one(
         (None, None) => false,
     };
     let advise = |setting: &str| match unit {
-        Some(_) => systemd::drop_in(name, setting),
+        Some(_) => systemd::drop_in(host, name, setting),
         None => Advice::text("Start it from a unit, with a user of its own and NoNewPrivileges=yes."),
     };
     if as_root {

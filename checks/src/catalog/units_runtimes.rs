@@ -59,7 +59,7 @@ fn judge(host: &Host, runtimes: &Runtimes) -> Result<Finding> {
         let exit = last_exit(&unit).or_else(|| exit_in_journal(journal.as_ref().ok()?));
         state(&mut finding, &name, &unit);
         history(&mut finding, &name, &unit, restarts, exit, &clock);
-        setup(&mut finding, &name, &unit);
+        setup(host, &mut finding, &name, &unit);
         finding.show(Evidence::Fields(fields(&name, &unit)));
         if let Ok(journal) = journal {
             show_transitions(&mut finding, &name, journal);
@@ -189,6 +189,8 @@ fn history(
     exit: Option<String>,
     clock: &Clock,
 ) {
+    // systemd forgets its count when somebody starts the unit: whoever did has seen to what ended it.
+    let is_over = unit.text("ActiveState") == Some("active") && unit.number("NRestarts") == Some(0);
     if restarts > 0 {
         let times = count(restarts, "time", "times");
         let ended = exit.map_or_else(String::new, |exit| format!("; its last process {exit}"));
@@ -196,7 +198,11 @@ fn history(
             "journalctl -u {name} --since=-24h --no-pager | grep -E 'exited|Scheduled|Failed' | tail -n 40"
         );
         let advice = Advice::run("Read why it ended each time.", command);
-        finding.warn(format!("systemd restarted {name} {times} in the last 24 h{ended}"), advice);
+        let text = format!("systemd restarted {name} {times} in the last 24 h{ended}");
+        match is_over {
+            true => finding.note(format!("{text}; it was started by hand since and runs"), advice),
+            false => finding.warn(text, advice),
+        }
         return;
     }
     let (Some(started), "active") =
@@ -220,7 +226,7 @@ fn history(
     }
 }
 
-fn setup(finding: &mut Finding, name: &str, unit: &Unit) {
+fn setup(host: &Host, finding: &mut Finding, name: &str, unit: &Unit) {
     match unit.text("UnitFileState") {
         Some(state @ ("disabled" | "enabled-runtime" | "linked-runtime" | "masked-runtime")) => {
             let text = format!("{name} is {state}: it does not start at the next boot");
@@ -250,7 +256,7 @@ fn setup(finding: &mut Finding, name: &str, unit: &Unit) {
     }
     if unit.text("Restart") == Some("no") {
         let text = format!("{name} has Restart=no: after a crash it stays down");
-        finding.note(text, systemd::drop_in(name, "Restart=on-failure"));
+        finding.note(text, systemd::drop_in(host, name, "Restart=on-failure"));
     }
 }
 
@@ -422,7 +428,7 @@ mod tests {
         assert_eq!(
             finding.problems[0].text,
             "systemd restarted iggy.service 2 times in the last 24 h; its last process ended with code=killed, \
-             status=9/KILL"
+             status=9/KILL; it was started by hand since and runs"
         );
         assert!(matches!(&finding.evidence[1], Evidence::Log(log) if log.lines.len() == 4));
     }

@@ -244,7 +244,7 @@ impl Sheet {
             );
             let advice = match setting {
                 "" => Advice::run("Enable it.", format!("systemctl enable {name}")),
-                setting => systemd::drop_in(name, setting),
+                setting => systemd::drop_in(host, name, setting),
             };
             self.finding.warn(text, advice);
             table.marked_row(Verdict::Warn, [Value::Code(directive.to_owned()), value, wanted.into()]);

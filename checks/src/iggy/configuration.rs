@@ -108,6 +108,12 @@ pub(super) fn configured_path(host: &Host, launch: &Launch) -> Option<(String, S
     Some(("local_data".to_owned(), found_by))
 }
 
+/// Where the server wrote into `file`, below its data directory, that this directory is.
+pub(super) fn written_path(host: &Host, file: &str) -> Option<String> {
+    let table = read(host, file)?.content.ok()?;
+    find(&table, "path").and_then(Value::as_str).map(str::to_owned)
+}
+
 impl Configuration {
     /// The value in force of a key such as `tcp.tls.enabled`, as text. Keys that were below `[system]` until
     /// 0.8 are named without it.

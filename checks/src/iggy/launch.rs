@@ -64,10 +64,15 @@ fn of_process(host: &Host, pid: u32) -> Launch {
         pid: Some(pid),
         name: format!("process {pid}"),
         environment: environment.split('\0').filter_map(variable).collect(),
-        directory: host.link(&format!("/proc/{pid}/cwd")).ok(),
+        directory: host.link(&format!("/proc/{pid}/cwd")).ok().map(without_mark),
         rights: Rights::Process { pid, started: started(host, pid) },
         refused: None,
     }
+}
+
+/// A working directory that was deleted is still what relative paths of the process were meant by.
+fn without_mark(directory: String) -> String {
+    directory.strip_suffix(super::DELETED).map(str::to_owned).unwrap_or(directory)
 }
 
 fn of_unit(host: &Host, runtime: Runtime) -> Option<Launch> {

@@ -1,21 +1,80 @@
 //! What the runtimes log: their line format, and where the lines are.
 
-use super::{Configuration, Runtime, configuration, data_directory, launches};
+use std::collections::BTreeMap;
+
+use super::{Configuration, Runtime, Service, configuration, data_directory, launches};
 use crate::host::{Cause, Failure, Host, IfAny, Level, LogLine, LogText};
 use crate::{Error, Finding, Result};
 
-/// Lines of a log file, oldest first. A line of another form (a panic's second line, a banner) keeps the time
-/// of the line before it.
+/// Lines of a log file, oldest first. A line of another form (a banner, a list) keeps the time of the line before
+/// it; what follows a panic or an `Error:` is part of it.
 pub fn parse(text: &str) -> Vec<LogLine> {
     let mut at_us = None;
-    let mut lines = Vec::new();
+    let mut lines: Vec<LogLine> = Vec::new();
+    let mut open = None;
     for line in text.lines().filter(|line| !line.trim().is_empty()) {
         let mut line = parse_line(line);
+        if line.at_us.is_some() {
+            open = None;
+        }
         at_us = line.at_us.or(at_us);
         line.at_us = at_us;
-        lines.push(line);
+        add(&mut lines, &mut open, line);
     }
     lines
+}
+
+/// A panic or an `Error:` whose further lines are still to come.
+#[derive(Clone, Copy)]
+struct Open {
+    at: usize,
+    lines: usize,
+}
+
+/// Lines of a panic's message or of an error's causes, and characters of them: more is a list, not a sentence.
+const CONTINUED_LINES: usize = 40;
+const CONTINUED_BYTES: usize = 4_000;
+/// A program writes its last words at once.
+const CONTINUED_US: i64 = 1_000_000;
+
+/// Adds a line of another form than the log's, or makes it part of the panic or the error that it follows.
+fn add(lines: &mut Vec<LogLine>, open: &mut Option<Open>, line: LogLine) {
+    if begins_last_words(&line) {
+        lines.push(line);
+        *open = Some(Open { at: lines.len() - 1, lines: 0 });
+        return;
+    }
+    let ends = ["stack backtrace:", "note: "].iter().any(|start| line.text.starts_with(start));
+    let place = open.filter(|open| !ends && open.lines < CONTINUED_LINES);
+    let part_of = place.and_then(|open| {
+        let first = lines.get_mut(open.at)?;
+        let close = match (first.at_us, line.at_us) {
+            (Some(first), Some(at)) => at.abs_diff(first) <= CONTINUED_US.unsigned_abs(),
+            _ => true,
+        };
+        (close && first.origin == line.origin && first.text.len() + line.text.len() < CONTINUED_BYTES)
+            .then_some(first)
+    });
+    match part_of {
+        Some(first) => {
+            first.text.push(' ');
+            first.text.push_str(line.text.trim());
+            *open = open.map(|open| Open { lines: open.lines + 1, ..open });
+        }
+        None => {
+            if ends
+                || open
+                    .is_some_and(|open| lines.get(open.at).is_some_and(|first| first.origin == line.origin))
+            {
+                *open = None;
+            }
+            lines.push(line);
+        }
+    }
+}
+
+fn begins_last_words(line: &LogLine) -> bool {
+    is_panic(&line.text) || line.text.starts_with("Error: ")
 }
 
 /// A line of the form `2026-11-21T10:30:53.843359Z  INFO  ctrl-c server::bootstrap: text`, with or without
@@ -72,27 +131,47 @@ fn level_of(name: &str) -> Option<Level> {
 
 /// What the runtimes write outside their log: panics, and the error that `main` ended with.
 fn level_of_other(line: &str) -> Option<Level> {
-    let is_panic = line.starts_with("thread '") && line.contains(" panicked at ");
     match line {
-        _ if is_panic => Some(Level::Critical),
+        _ if is_panic(line) => Some(Level::Critical),
         _ if line.starts_with("Error: ") => Some(Level::Error),
         _ => None,
     }
 }
 
-/// Takes out the colours: `ESC [`, digits and semicolons, a letter (ECMA-48).
+fn is_panic(line: &str) -> bool {
+    line.starts_with("thread '") && line.contains(" panicked at ")
+}
+
+/// How a colour begins: as it is, and as syslog daemons, JSON and terminals write it out.
+const ESCAPES: [&str; 6] = ["\u{1b}[", "\u{9b}", "#033[", "\\u001b[", "\\x1b[", "^[["];
+
+/// Takes out the colours: `ESC [`, digits and semicolons, a letter (ECMA-48). Recordings made before the first
+/// character of such a line was kept begin with `[2m` alone.
 fn without_escapes(line: &str) -> String {
     let mut out = String::with_capacity(line.len());
-    let mut rest = line;
-    while let Some(at) = rest.find("\u{1b}[") {
+    let mut rest = match line.strip_prefix('[') {
+        Some(sequence) => {
+            after_sequence(sequence).filter(|_| sequence.starts_with(|c: char| c.is_ascii_digit()))
+        }
+        None => None,
+    }
+    .unwrap_or(line);
+    while let Some((at, escape)) = next_escape(rest) {
         out.push_str(&rest[..at]);
-        let sequence = &rest[at + 2..];
-        let end = sequence.find(|character: char| !character.is_ascii_digit() && character != ';');
-        let end = end.filter(|&end| sequence[end..].starts_with(|last: char| last.is_ascii_alphabetic()));
-        rest = end.map_or(sequence, |end| &sequence[end + 1..]);
+        let sequence = &rest[at + escape.len()..];
+        rest = after_sequence(sequence).unwrap_or(sequence);
     }
     out.push_str(rest);
     out
+}
+
+fn next_escape(text: &str) -> Option<(usize, &'static str)> {
+    ESCAPES.iter().filter_map(|&escape| Some((text.find(escape)?, escape))).min()
+}
+
+fn after_sequence(sequence: &str) -> Option<&str> {
+    let end = sequence.find(|character: char| !character.is_ascii_digit() && character != ';')?;
+    sequence[end..].starts_with(|last: char| last.is_ascii_alphabetic()).then(|| &sequence[end + 1..])
 }
 
 /// The log file that the server writes, by its configuration.
@@ -125,9 +204,19 @@ pub fn said(host: &Host, runtime: Runtime) -> Result<Option<Said>> {
     }
     let refused = launches(host, runtime).into_iter().find_map(|launch| launch.refused);
     said.unread.extend(refused.map(Error::from));
-    let unit = runtime.unit(&host.settings()?).to_owned();
-    said.read_journal(host, &unit);
+    for unit in journals(host, runtime)? {
+        said.read_journal(host, &unit);
+    }
     Ok(said.if_any())
+}
+
+/// The units whose entries are of `runtime`: those in which its processes really run, and the configured one.
+pub fn journals(host: &Host, runtime: Runtime) -> Result<Vec<String>> {
+    let mut units: Vec<String> = Service::all(host, runtime).iter().filter_map(Service::journal).collect();
+    units.push(runtime.unit(&host.settings()?).to_owned());
+    let mut seen = std::collections::BTreeSet::new();
+    units.retain(|unit| seen.insert(unit.clone()));
+    Ok(units)
 }
 
 /// All that a unit wrote into the journal, in the same way.
@@ -174,28 +263,77 @@ impl Said {
         }
     }
 
-    /// The journal repeats on stdout what the file holds, with other microseconds: of the journal only the
-    /// rest counts then, which is panics and what the service manager says.
+    /// The journal repeats what stands in the file, with other microseconds. Each line of the one takes the place of
+    /// one line of the other; what only one of them has counts too: the file is cut at its size, and the journal
+    /// lacks what was logged before its own limit.
     fn add_journal(&mut self, unit: &str, journal: &LogText) {
-        let has_file = !self.log.lines.is_empty();
         if journal.lines.is_empty() {
             return;
         }
+        let mut known = Unmatched::of(&self.log.lines);
+        let mut lines = Vec::new();
+        let (mut others, mut open) = (Vec::new(), None);
         for entry in &journal.lines {
             let parsed = parse_line(&entry.text);
-            match parsed.at_us {
-                Some(_) if has_file => {}
-                Some(_) => self.log.lines.push(parsed),
-                None => {
-                    let level = parsed.level.or(entry.level);
-                    let (at_us, origin) = (entry.at_us, entry.origin.clone());
-                    self.log.lines.push(LogLine { at_us, level, origin, text: parsed.text });
-                }
+            if parsed.at_us.is_some() {
+                lines.push(parsed);
+                continue;
             }
+            let level = parsed.level.or(entry.level);
+            add(&mut others, &mut open, LogLine { level, text: parsed.text, ..entry.clone() });
         }
+        lines.retain(|line| !known.take(line, REPEATED_US, true));
+        lines.retain(|line| !known.take(line, SAME_EVENT_US, false));
+        self.log.lines.extend(lines);
+        self.log.lines.extend(others);
         self.log.lines.sort_by_key(|line| line.at_us);
         self.log.cut |= journal.cut;
         self.sources.push(format!("journal of {unit}"));
+    }
+}
+
+/// The two sinks of a line stamp it one after the other; a full disk can hold one of them up.
+const REPEATED_US: i64 = 2_000_000;
+/// A line that masking changed in one place and not in the other is known by its moment.
+const SAME_EVENT_US: i64 = 2_000;
+
+/// Lines that have found no counterpart yet: their times, by level and text or by level and origin.
+struct Unmatched<'a> {
+    lines: &'a [LogLine],
+    by_text: BTreeMap<(Option<Level>, &'a str), Vec<usize>>,
+    by_origin: BTreeMap<(Option<Level>, &'a str), Vec<usize>>,
+    taken: Vec<bool>,
+}
+
+impl<'a> Unmatched<'a> {
+    fn of(lines: &'a [LogLine]) -> Unmatched<'a> {
+        let (mut by_text, mut by_origin) =
+            (BTreeMap::<_, Vec<usize>>::new(), BTreeMap::<_, Vec<usize>>::new());
+        for (at, line) in lines.iter().enumerate().filter(|(_, line)| line.at_us.is_some()) {
+            by_text.entry((line.level, line.text.as_str())).or_default().push(at);
+            by_origin.entry((line.level, line.origin.as_str())).or_default().push(at);
+        }
+        Unmatched { lines, by_text, by_origin, taken: vec![false; lines.len()] }
+    }
+
+    /// Takes the nearest line that says the same within `reach`, if there is one.
+    fn take(&mut self, line: &LogLine, reach: i64, by_text: bool) -> bool {
+        let Some(at_us) = line.at_us else { return false };
+        let candidates = match by_text {
+            true => self.by_text.get(&(line.level, line.text.as_str())),
+            false => self.by_origin.get(&(line.level, line.origin.as_str())),
+        };
+        let Some(candidates) = candidates else { return false };
+        let time = |at: usize| self.lines[at].at_us.unwrap_or(i64::MIN);
+        // Oldest first, like the lines themselves.
+        let from = candidates.partition_point(|&at| time(at) < at_us.saturating_sub(reach));
+        let near =
+            candidates[from..].iter().copied().take_while(|&at| time(at) <= at_us.saturating_add(reach));
+        let nearest = near.filter(|&at| !self.taken[at]).min_by_key(|&at| time(at).abs_diff(at_us));
+        if let Some(at) = nearest {
+            self.taken[at] = true;
+        }
+        nearest.is_some()
     }
 }
 
@@ -211,6 +349,37 @@ pub fn is_start(line: &LogLine) -> bool {
 /// Whether the server ended in order with this line, as 0.9 and as 0.8 say it.
 pub fn is_clean_end(line: &LogLine) -> bool {
     line.text == "server shutdown complete" || line.text.starts_with("All shards have shut down.")
+}
+
+/// When the running server began, by its log: the moment of its last start, when it has come up and has not ended or
+/// panicked since. What it complained of before is history.
+pub fn well_since(host: &Host, runtime: Runtime, lines: &[LogLine]) -> Option<i64> {
+    let runs = super::processes(host).iter().any(|process| process.runtime == runtime);
+    let start = last_start(runtime, lines).filter(|_| runs)?;
+    let since = &lines[start..];
+    let is_up = runtime == Runtime::Connectors || since.iter().any(is_ready);
+    let broken = |line: &LogLine| is_clean_end(line) || line.level == Some(Level::Critical);
+    (is_up && !since.iter().any(broken)).then(|| lines[start].at_us).flatten()
+}
+
+/// Where the newest run of the runtime begins.
+pub fn last_start(runtime: Runtime, lines: &[LogLine]) -> Option<usize> {
+    let begins: fn(&LogLine) -> bool = match runtime {
+        Runtime::Iggy => is_start,
+        Runtime::Connectors => is_connectors_start,
+    };
+    lines.iter().rposition(begins)
+}
+
+/// Whether the server said with this line that it takes requests, as 0.9 and as 0.8 say it.
+fn is_ready(line: &LogLine) -> bool {
+    line.text.starts_with("server running; waiting on shard threads")
+        || line.text.contains(" server has started on: ")
+}
+
+fn is_connectors_start(line: &LogLine) -> bool {
+    line.text.starts_with("Starting Iggy Connectors Runtime")
+        || line.origin == "iggy_connectors::log" && line.text.starts_with("Logging initialized")
 }
 
 /// The lines since the server last started; all of them when no start is among them.
@@ -289,6 +458,77 @@ mod tests {
         let texts: Vec<&str> = found.log.lines.iter().map(|line| line.text.as_str()).collect();
         assert_eq!(texts, ["once", PANIC]);
         assert_eq!(found.sources, ["/d/logs/iggy-server.log", "journal of iggy.service"]);
+    }
+
+    #[test]
+    fn what_only_the_journal_has_counts_beside_the_file_and_equal_lines_are_matched_one_by_one() {
+        let recorded = link(running(70), "/proc/70/fd/5", "/d/logs/iggy-server.log");
+        let path = "/d/logs/iggy-server.log".to_owned();
+        let text = format!("{PRINTED}\n{}\n", PRINTED.replace("18.000007", "19.5"));
+        let recorded = directory(recorded, "/d/streams")
+            .with(Request::Tail { path }, Data::Text(Content { text, cut_from: None }));
+        let coloured = "[2m2026-11-21T11:09:18.000100Z\u{1b}[0m \u{1b}[33m WARN\u{1b}[0m main \u{1b}[2ma\u{1b}[0m\u{1b}[2m:\u{1b}[0m once";
+        let older = "2026-11-21T10:00:00Z ERROR main a: before the file begins";
+        let other = "2026-11-21T11:09:18.000100Z  WARN main a: twice";
+        let request = Request::Journal { unit: "iggy.service".to_owned() };
+        let lines = [coloured, coloured, coloured, older, other];
+        let found = said(&recorded.log(request, journal(&lines)).host(), Runtime::Iggy).unwrap().unwrap();
+        let count = |text: &str| found.log.lines.iter().filter(|line| line.text == text).count();
+        assert_eq!((count("once"), count("before the file begins"), count("twice")), (3, 1, 1));
+    }
+
+    #[test]
+    fn a_panic_and_an_error_take_the_lines_that_follow_them() {
+        let panic = "thread 'main' (7) panicked at core/server/src/main.rs:62:13:\nCannot create it:\n  io_uring was denied\n\
+                     stack backtrace:\n   0: begin_panic\nnote: Some details\nError: cannot start\n\nCaused by:\n    0: no room";
+        let texts = |lines: &[LogLine]| lines.iter().map(|line| line.text.clone()).collect::<Vec<_>>();
+        let expected = [
+            "thread 'main' (7) panicked at core/server/src/main.rs:62:13: Cannot create it: io_uring was denied",
+            "stack backtrace:",
+            "   0: begin_panic",
+            "note: Some details",
+            "Error: cannot start Caused by: 0: no room",
+        ];
+        assert_eq!(texts(&parse(panic)), expected);
+        let lines: Vec<&str> = panic.lines().filter(|line| !line.is_empty()).collect();
+        let request = Request::Journal { unit: "iggy.service".to_owned() };
+        let host = Recorded::complete().settings(settings()).log(request, journal(&lines)).host();
+        assert_eq!(texts(&said(&host, Runtime::Iggy).unwrap().unwrap().log.lines), expected);
+    }
+
+    #[test]
+    fn a_coloured_line_is_read_with_its_first_escape_and_without_it() {
+        let rest = "[2m2026-11-21T11:09:19.9Z{e}[0m {e}[31mERROR{e}[0m shard-1 {e}[2ma{e}[0m{e}[2m:{e}[0m no";
+        for escape in ["\u{1b}", "#033", "\\x1b", "\\u001b", "^["] {
+            let rest = rest.replace("{e}", escape);
+            for line in [format!("{escape}{rest}"), rest] {
+                let line = parse_line(&line);
+                assert_eq!((line.level, line.text.as_str()), (Some(Level::Error), "no"), "{escape}");
+            }
+        }
+        for plain in ["[1] a list", "[main] text", "[", "[2", "[12:30] x"] {
+            assert_eq!(parse_line(plain).text, plain);
+        }
+    }
+
+    #[test]
+    fn a_server_is_well_since_its_last_start_when_it_came_up_and_runs() {
+        let start = "2026-11-21T11:09:18Z  INFO main server::bootstrap: Initializing system, data will be stored at: /d";
+        let ready = "2026-11-21T11:09:19Z  INFO main iggy_server: server running; waiting on shard threads";
+        let end = "2026-11-21T11:09:20Z  INFO main iggy_server: server shutdown complete";
+        let since = |host: Recorded, lines: &[&str]| {
+            well_since(&host.host(), Runtime::Iggy, &parse(&lines.join("\n")))
+        };
+        let moment = Some(1_795_259_358_000_000);
+        assert_eq!(since(running(70), &[PRINTED, start, ready]), moment);
+        assert_eq!(since(running(70), &[start, PRINTED]), None, "it did not come up");
+        assert_eq!(since(running(70), &[start, ready, PANIC]), None);
+        assert_eq!(since(running(70), &[start, ready, end]), None);
+        assert_eq!(
+            since(Recorded::complete().settings(settings()), &[start, ready]),
+            None,
+            "it does not run"
+        );
     }
 
     #[test]

@@ -4,14 +4,17 @@ pub mod api;
 pub mod boot_refusals;
 mod configuration;
 pub mod data;
+pub mod held;
 mod launch;
 pub mod log;
+mod service;
 pub(crate) mod starter;
 
 pub use configuration::{
     Configuration, ConfigurationFile, Listener, configuration, hidden_configuration, listeners,
 };
 pub use launch::{Launch, launches};
+pub use service::Service;
 
 use crate::host::{Host, IfAny, Rights, Settings};
 use crate::proc::ProcessStat;
@@ -30,6 +33,7 @@ pub const READS: &[Read] = &[
     Read::Path("/proc/[pid]/cgroup"),
     Read::Path("/proc/[pid]/environ"),
     Read::Path("/proc/[pid]/cwd"),
+    Read::Path("/proc/[pid]/cgroup"),
     Read::Path("/proc/[pid]/fd"),
     Read::Path("/proc/[pid]/fd/*"),
     Read::Path("/**/*.toml"),
@@ -108,10 +112,12 @@ pub struct DataDirectory {
 
 /// Files that the server keeps open, as they end below its data directory.
 const OPEN_FILES: [&str; 2] = ["/logs/iggy-server.log", "/metadata/journal.wal"];
+/// What the kernel appends to the name of a file that has none any more (proc(5)).
+const DELETED: &str = " (deleted)";
 /// The server opens its log, its journal and its rings before any segment: they are among the first.
 const DESCRIPTORS_LOOKED_AT: usize = 64;
 /// Where packages, the images and the examples of Iggy put their data.
-const WELL_KNOWN: [&str; 5] =
+pub const WELL_KNOWN: [&str; 5] =
     ["/var/lib/iggy", "/var/lib/iggy/local_data", "/opt/iggy/local_data", "/app/local_data", "/local_data"];
 
 /// The data directory of the server that runs here, or else of the one that would.
@@ -127,6 +133,13 @@ pub fn data_directory(host: &Host) -> Option<DataDirectory> {
         let path = WELL_KNOWN.into_iter().find(owned)?;
         Some(DataDirectory { path: path.to_owned(), found_by: "its usual place".to_owned() })
     })
+}
+
+/// Where the server that does not run would have its data at its next start, whether that is there or not.
+pub fn intended_data_directory(host: &Host) -> Option<(DataDirectory, Launch)> {
+    let launch = launches(host, Runtime::Iggy).into_iter().find(|launch| launch.pid.is_none())?;
+    let (value, found_by) = configuration::configured_path(host, &launch)?;
+    Some((DataDirectory { path: launch.absolute(&value)?, found_by }, launch))
 }
 
 /// Why nobody can say that there is no data directory when [`data_directory`] found none: what would tell may
@@ -152,19 +165,24 @@ fn of_open_file(host: &Host, launch: &Launch) -> Option<DataDirectory> {
 
 /// The data directory, as process `pid` itself names it, by the files that it holds open.
 pub fn open_data_directory(host: &Host, pid: u32) -> Option<String> {
-    first_descriptors(host, pid)
-        .iter()
-        .find_map(|(_, target)| OPEN_FILES.iter().find_map(|end| target.strip_suffix(end)).map(str::to_owned))
+    first_descriptors(host, pid).iter().find_map(|(_, target)| {
+        let target = target.strip_suffix(DELETED).unwrap_or(target);
+        OPEN_FILES.iter().find_map(|end| target.strip_suffix(end)).map(str::to_owned)
+    })
 }
 
 /// The lowest file descriptors of a process, with what they are.
 pub fn first_descriptors(host: &Host, pid: u32) -> Vec<(u32, String)> {
+    descriptors(host, pid, DESCRIPTORS_LOOKED_AT)
+}
+
+fn descriptors(host: &Host, pid: u32, limit: usize) -> Vec<(u32, String)> {
     let directory = format!("/proc/{pid}/fd");
     let entries = host.list(&directory).unwrap_or_default();
     let mut numbers: Vec<u32> = entries.iter().filter_map(|entry| entry.name.parse().ok()).collect();
     numbers.sort_unstable();
     let target = |number: u32| Some((number, host.link(&format!("{directory}/{number}")).ok()?));
-    numbers.into_iter().take(DESCRIPTORS_LOOKED_AT).filter_map(target).collect()
+    numbers.into_iter().take(limit).filter_map(target).collect()
 }
 
 fn of_configuration(host: &Host, launch: &Launch) -> Option<DataDirectory> {

@@ -3,7 +3,7 @@
 use super::{Listener, SLOW_MILLIS};
 use crate::host::{Cause, Failure, Host, HttpAnswer};
 use crate::iggy::api::Statistics;
-use crate::iggy::{Process, Runtime, processes, starter};
+use crate::iggy::{Process, Runtime, Service, processes, starter};
 use crate::quantity::{duration, number};
 use crate::{Advice, Error, Evidence, Fields, Finding, Result, Value};
 
@@ -25,7 +25,7 @@ pub fn judge(host: &Host, process: &Process, listener: &Listener, finding: &mut 
             ..
         })) => return Ok(()),
         Err(Error::Host(Failure { cause: Cause::TimedOut, .. })) => {
-            dead_shard("GET /stats has no answer in time", finding);
+            dead_shard(host, "GET /stats has no answer in time", finding);
             return Ok(());
         }
         Err(error) => {
@@ -91,13 +91,13 @@ fn judge_shards(host: &Host, base: &str, finding: &mut Finding) {
         Err(Error::Host(Failure { cause: Cause::TimedOut, .. })) => "has no answer in time".to_owned(),
         Err(_) => return,
     };
-    dead_shard(&format!("GET /clients {took}"), finding);
+    dead_shard(host, &format!("GET /clients {took}"), finding);
 }
 
-fn dead_shard(what: &str, finding: &mut Finding) {
+fn dead_shard(host: &Host, what: &str, finding: &mut Finding) {
     let advice = Advice::run(
         "Make room if the disk is full, then restart the server: a dead shard does not come back by itself.",
-        "systemctl restart iggy",
+        Service::of(host, Runtime::Iggy).restart(),
     );
     finding.fail(format!("{what}: a shard does not answer, though /ping does"), advice);
 }

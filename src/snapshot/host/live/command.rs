@@ -28,6 +28,21 @@ pub fn run(name: &str, argument: Option<&str>, deadline: Instant) -> Result<Outp
 
 /// Runs the first of `programs` that exists; `Absent` when none does.
 pub fn run_program(programs: &[&str], args: &[&str], deadline: Instant) -> Result<Output, Cause> {
+    let RawOutput { status, stdout, stderr, cut } = run_for_bytes(programs, args, deadline)?;
+    Ok(Output { status, stdout: lossy(stdout), stderr: lossy(stderr), cut })
+}
+
+/// What a program wrote, byte for byte.
+pub struct RawOutput {
+    pub status: Option<i32>,
+    pub stdout: Vec<u8>,
+    pub stderr: Vec<u8>,
+    /// Whether it wrote more than [`OUTPUT_BYTES`].
+    pub cut: bool,
+}
+
+/// [`run_program`] for a program whose output is not plain text.
+pub fn run_for_bytes(programs: &[&str], args: &[&str], deadline: Instant) -> Result<RawOutput, Cause> {
     let program = programs.iter().find(|program| Path::new(program).exists()).ok_or(Cause::Absent)?;
     let mut child = Command::new(program)
         .args(args)
@@ -50,7 +65,7 @@ pub fn run_program(programs: &[&str], args: &[&str], deadline: Instant) -> Resul
             let status = child.wait().map_err(cause_of)?;
             // Killed for writing too much is no failure of the program.
             let status = if cut && status.signal().is_some() { Some(0) } else { status.code() };
-            Ok(Output { status, stdout: lossy(stdout), stderr: lossy(stderr), cut })
+            Ok(RawOutput { status, stdout, stderr, cut })
         }
         None => {
             // Not waited for here: a process stuck in the kernel would hold this thread too.

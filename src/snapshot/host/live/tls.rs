@@ -27,6 +27,7 @@ pub fn handshake(address: &str, name: &str, limit: Duration) -> Result<TlsAnswer
     let mut connection =
         ClientConnection::new(config, name).map_err(|error| Cause::Other(error.to_string()))?;
     complete(&mut connection, &mut stream, started, limit)?;
+    take_leave(&mut connection, &mut stream);
     let chain = connection.peer_certificates().unwrap_or_default().iter().map(pem).collect();
     Ok(TlsAnswer {
         protocol: connection.protocol_version().map_or("unknown", protocol_name).to_owned(),
@@ -71,6 +72,18 @@ fn complete(
         }
     }
     Ok(())
+}
+
+/// Ends in order: the last message of the handshake may still be unsent, and a server that misses it logs a failure.
+/// What was to be learned is known by now, so that an error here is none.
+fn take_leave(connection: &mut ClientConnection, stream: &mut impl Write) {
+    connection.send_close_notify();
+    while connection.wants_write() {
+        if connection.write_tls(stream).is_err() {
+            return;
+        }
+    }
+    let _ = stream.flush();
 }
 
 fn protocol_name(version: rustls::ProtocolVersion) -> &'static str {
