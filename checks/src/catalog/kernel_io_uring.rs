@@ -127,7 +127,7 @@ fn judge_switch(
     group: Option<i64>,
     asker: Option<&Asker>,
 ) {
-    const ENABLE: &str = "sysctl -w kernel.io_uring_disabled=0 && echo 'kernel.io_uring_disabled = 0' > /etc/sysctl.d/90-iggy-io-uring.conf";
+    const ENABLE: &str = "sysctl -w kernel.io_uring_disabled=0 && echo 'kernel.io_uring_disabled = 0' > /etc/sysctl.d/zz-warden-io-uring.conf";
     let enable = || Advice::run("Allow io_uring, or put Iggy's group into kernel.io_uring_group.", ENABLE);
     let holds_rings = asker.is_some_and(Asker::holds_rings);
     // A switch holds for new rings only: the running server keeps its own until it is restarted.

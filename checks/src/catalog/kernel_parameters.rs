@@ -236,7 +236,7 @@ impl Range {
 fn advice(parameter: &Parameter, value: &str) -> Advice {
     let (name, wanted) = (parameter.name, parameter.range.nearest(value));
     let command =
-        format!("sysctl -w {name}='{wanted}' && echo '{name} = {wanted}' >> /etc/sysctl.d/90-iggy.conf");
+        format!("sysctl -w {name}='{wanted}' && echo '{name} = {wanted}' >> /etc/sysctl.d/zz-warden-iggy.conf");
     Advice::run("Set it now and for the next boot.", command)
 }
 
@@ -290,7 +290,7 @@ mod tests {
         assert_eq!(
             command,
             Some(
-                "sysctl -w net.core.somaxconn='4096' && echo 'net.core.somaxconn = 4096' >> /etc/sysctl.d/90-iggy.conf"
+                "sysctl -w net.core.somaxconn='4096' && echo 'net.core.somaxconn = 4096' >> /etc/sysctl.d/zz-warden-iggy.conf"
             )
         );
     }

@@ -135,7 +135,7 @@ fn settings(host: &Host) -> Result<BTreeMap<&'static str, String>> {
 
 fn storage(finding: &mut Finding, place: &str, directory_exists: bool, storage: Option<&str>) {
     let command = "mkdir -p /etc/systemd/journald.conf.d && printf '[Journal]\\nStorage=persistent\\n' > \
-                   /etc/systemd/journald.conf.d/persistent.conf && systemctl restart systemd-journald && \
+                   /etc/systemd/journald.conf.d/zz-warden-persistent.conf && systemctl restart systemd-journald && \
                    journalctl --flush";
     let advice = Advice::run("Keep the journal on disk.", command);
     match (storage, place) {
