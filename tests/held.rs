@@ -138,7 +138,9 @@ fn a_data_directory_deleted_under_its_server_fails_first_and_comes_back_whole_by
 fn while_the_process_has_the_only_copy_nothing_advises_to_end_it() {
     let server = Server::start();
     std::fs::remove_dir_all(server.data()).unwrap();
-    for (check, problem) in server.problems() {
+    let problems = server.problems();
+    assert_eq!(problems[0].0, "runtime-iggy-process", "it comes first");
+    for (check, problem) in problems {
         let command = problem["advice"]["command"].as_str().unwrap_or_default();
         for word in ["restart", "systemctl stop", "kill", "reboot"] {
             assert!(!command.contains(word), "{check}: {command}");

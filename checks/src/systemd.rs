@@ -3,7 +3,7 @@
 use crate::Advice;
 use crate::check::{Error, Result};
 use crate::host::{Cause, Failure, Host, Unit};
-use crate::iggy::{Runtime, Service};
+use crate::iggy::{Runtime, Service, unit_of};
 
 /// Whether there is a unit of this name.
 pub enum Found {
@@ -38,14 +38,13 @@ pub fn find(host: &Host, name: &str) -> Result<Found> {
 
 /// The units of the two runtimes: those in which their processes run, whatever their names, or the configured ones.
 pub fn runtime_units(host: &Host) -> Result<[(Runtime, String); 2]> {
-    let settings = host.settings()?;
     let name = |runtime: Runtime| match Service::of(host, runtime) {
-        Service::Unit(unit) => unit,
+        Service::Unit(unit) => Ok(unit),
         Service::UserUnit { .. } | Service::Container { .. } | Service::Nobody { .. } => {
-            runtime.unit(&settings).to_owned()
+            unit_of(host, runtime)
         }
     };
-    Ok(Runtime::ALL.map(|runtime| (runtime, name(runtime))))
+    Ok([(Runtime::Iggy, name(Runtime::Iggy)?), (Runtime::Connectors, name(Runtime::Connectors)?)])
 }
 
 /// A timestamp property in Unix seconds; zero means never.

@@ -139,12 +139,17 @@ pub fn collect(order: &Order, observe: &mut dyn FnMut(Event)) -> anyhow::Result<
     if order.anonymize { anonymized(snapshot) } else { Ok(snapshot) }
 }
 
-/// While a process holds the only copy of its data, nothing in the report may advise what would end it.
+/// While a process holds the only copy of its data, the report begins with that, and nothing in it may advise what
+/// would end the process.
 fn keep_it_running(
     losses: &[iggy::held::Loss],
     ended: &mut [Ended],
     data: Option<&mut report::DataDirectory>,
 ) {
+    if losses.is_empty() {
+        return;
+    }
+    ended.sort_by_key(|one| one.check.id != iggy::held::TOLD_BY);
     for one in ended {
         if let End::Found(finding) = &mut one.end {
             iggy::held::hold_back(losses, finding);

@@ -235,8 +235,9 @@ impl Range {
 
 fn advice(parameter: &Parameter, value: &str) -> Advice {
     let (name, wanted) = (parameter.name, parameter.range.nearest(value));
-    let command =
-        format!("sysctl -w {name}='{wanted}' && echo '{name} = {wanted}' >> /etc/sysctl.d/zz-warden-iggy.conf");
+    let command = format!(
+        "sysctl -w {name}='{wanted}' && echo '{name} = {wanted}' >> /etc/sysctl.d/zz-warden-iggy.conf"
+    );
     Advice::run("Set it now and for the next boot.", command)
 }
 

@@ -116,7 +116,7 @@ fn run(host: &Host) -> Result<Finding> {
 }
 
 fn not_running(host: &Host) -> Result<Finding> {
-    let name = host.settings()?.connectors_unit;
+    let name = iggy::unit_of(host, Runtime::Connectors)?;
     let unit = host.unit(&name).ok().filter(Unit::is_loaded);
     let Some(unit) = unit else { return Ok(Finding::skip("there is no connectors runtime on this host")) };
     let enabled = unit.text("UnitFileState").unwrap_or("not enabled");

@@ -156,7 +156,7 @@ fn run(host: &Host) -> Result<Finding> {
 }
 
 fn not_running(host: &Host) -> Result<Finding> {
-    let name = host.settings()?.iggy_unit;
+    let name = iggy::unit_of(host, Runtime::Iggy)?;
     let unit = host.unit(&name).ok().filter(Unit::is_loaded);
     if let Some(unit) = unit {
         let enabled = unit.text("UnitFileState").unwrap_or("not enabled");

@@ -10,6 +10,8 @@ use crate::proc::{Mount, field};
 use crate::quantity::{bytes, count};
 use crate::{Advice, Finding, Verdict};
 
+/// The check that tells a loss.
+pub const TOLD_BY: &str = "runtime-iggy-process";
 /// The metadata, the log and the first segments are among the lowest; each link is a file of the recording.
 const DESCRIPTORS: usize = 256;
 /// Files whose identity is compared with what their name leads to now.
@@ -290,7 +292,7 @@ pub fn held_back(losses: &[Loss], problem: &str, advice: &Advice) -> Option<Advi
         return None;
     }
     let text = format!(
-        "{HELD_BACK} process {} holds the only copy of it (see runtime-iggy-process); copy that first. Later: {}",
+        "{HELD_BACK} process {} holds the only copy of it (see {TOLD_BY}); copy that first. Later: {}",
         first.pid, advice.text
     );
     let command = advice.command.clone().filter(|command| !ends_something(command));

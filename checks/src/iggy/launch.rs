@@ -76,14 +76,13 @@ fn without_mark(directory: String) -> String {
 }
 
 fn of_unit(host: &Host, runtime: Runtime) -> Option<Launch> {
-    let settings = host.settings().ok()?;
-    let name = runtime.unit(&settings);
-    let unit = host.unit(name).ok().filter(|unit| unit.is_loaded())?;
+    let name = super::unit_of(host, runtime).ok()?;
+    let unit = host.unit(&name).ok().filter(|unit| unit.is_loaded())?;
     // `-` and `!` before the directory are flags of systemd (systemd.exec(5)).
     let directory = unit.text("WorkingDirectory").map(|path| path.trim_start_matches(['-', '!']));
     Some(Launch {
         pid: None,
-        name: name.to_owned(),
+        name,
         environment: unit.list("Environment").into_iter().filter_map(variable).collect(),
         directory: Some(directory.filter(|path| path.starts_with('/')).unwrap_or("/").to_owned()),
         rights: Rights::User { name: unit.text("User").unwrap_or("root").to_owned() },

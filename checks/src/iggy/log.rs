@@ -51,7 +51,7 @@ pub fn said(host: &Host, runtime: Runtime) -> Result<Option<Said>> {
 /// The units whose entries are of `runtime`: those in which its processes really run, and the configured one.
 pub fn journals(host: &Host, runtime: Runtime) -> Result<Vec<String>> {
     let mut units: Vec<String> = Service::all(host, runtime).iter().filter_map(Service::journal).collect();
-    units.push(runtime.unit(&host.settings()?).to_owned());
+    units.push(super::unit_of(host, runtime)?);
     let mut seen = std::collections::BTreeSet::new();
     units.retain(|unit| seen.insert(unit.clone()));
     Ok(units)

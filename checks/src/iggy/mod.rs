@@ -14,7 +14,7 @@ pub use configuration::{
     Configuration, ConfigurationFile, Listener, configuration, hidden_configuration, listeners,
 };
 pub use launch::{Launch, launches};
-pub use service::Service;
+pub use service::{Service, unit_of};
 
 use crate::host::{Host, IfAny, Rights, Settings};
 use crate::proc::ProcessStat;

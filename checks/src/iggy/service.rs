@@ -3,7 +3,27 @@
 
 use super::{Runtime, processes};
 use crate::host::Host;
-use crate::{Advice, systemd};
+use crate::{Advice, Result, systemd};
+
+/// The unit of `runtime`, whether it runs or not: the configured one, or else the one that is loaded under a name of
+/// its kind (`iggy-server.service`).
+pub fn unit_of(host: &Host, runtime: Runtime) -> Result<String> {
+    let configured = runtime.unit(&host.settings()?).to_owned();
+    if host.unit(&configured).is_ok_and(|unit| unit.is_loaded()) {
+        return Ok(configured);
+    }
+    let is_its = |name: &str| {
+        let stem = name.trim_start_matches("apache-").strip_suffix(".service");
+        let stem = stem.map(|stem| stem.split('@').next().unwrap_or(stem));
+        match runtime {
+            Runtime::Iggy => matches!(stem, Some("iggy" | "iggy-server" | "iggy-broker" | "iggy_server")),
+            Runtime::Connectors => stem.is_some_and(|stem| stem.starts_with("iggy-connect")),
+        }
+    };
+    let mut rows = host.units().unwrap_or_default().into_iter();
+    let other = rows.find(|row| row.load == "loaded" && is_its(&row.name)).map(|row| row.name);
+    Ok(other.unwrap_or(configured))
+}
 
 /// Who looks after a process. Commands fit each of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,15 +53,11 @@ pub enum Engine {
 }
 
 impl Service {
-    /// Of the first process of `runtime`; the configured unit, when none runs or its group cannot be read.
+    /// Of the first process of `runtime`; its unit, when none runs or its group cannot be read.
     pub fn of(host: &Host, runtime: Runtime) -> Service {
-        Service::all(host, runtime).into_iter().next().unwrap_or_else(|| {
-            let settings = host.settings();
-            Service::Unit(settings.map_or_else(
-                |_| format!("{}.service", runtime.program().trim_end_matches("-server")),
-                |settings| runtime.unit(&settings).to_owned(),
-            ))
-        })
+        let usual = || format!("{}.service", runtime.program().trim_end_matches("-server"));
+        let stopped = || Service::Unit(unit_of(host, runtime).unwrap_or_else(|_| usual()));
+        Service::all(host, runtime).into_iter().next().unwrap_or_else(stopped)
     }
 
     /// Of every process of `runtime` whose group can be read.
@@ -199,8 +215,9 @@ fn short(id: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::running;
+    use super::super::tests::{running, settings};
     use super::*;
+    use crate::host::{Data, Recorded, Request, UnitRow};
 
     const ID: &str = "3f4e8a1b2c5d6e7f8091a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f7";
 
@@ -245,6 +262,27 @@ mod tests {
         ] {
             assert_eq!(of(group), Service::Nobody { pid: 70 }, "{group}");
         }
+    }
+
+    #[test]
+    fn the_unit_of_a_stopped_runtime_is_found_under_another_name() {
+        let row = |name: &str| UnitRow {
+            name: name.to_owned(),
+            description: String::new(),
+            load: "loaded".to_owned(),
+            active: "failed".to_owned(),
+            sub: "failed".to_owned(),
+        };
+        let units =
+            ["iggy-exporter.service", "iggy-connectors@a.service", "iggy-server.service"].map(row).to_vec();
+        let host = Recorded::complete().settings(settings()).with(Request::UnitList, Data::Units { units });
+        let names = |host: Recorded| {
+            let host = host.host();
+            Runtime::ALL.map(|runtime| unit_of(&host, runtime).unwrap())
+        };
+        assert_eq!(names(host.clone()), ["iggy-server.service", "iggy-connectors@a.service"]);
+        let configured = host.unit("iggy.service", serde_json::json!({"LoadState": "loaded"}));
+        assert_eq!(names(configured)[0], "iggy.service");
     }
 
     #[test]

@@ -65,7 +65,7 @@ fn places_beside(host: &Host, here: &str) -> Vec<String> {
         .iter()
         .filter_map(|launch| launch.absolute("local_data"))
         .collect();
-    if let Some(unit) = host.settings().ok().and_then(|settings| host.unit(&settings.iggy_unit).ok()) {
+    if let Some(unit) = iggy::unit_of(host, Runtime::Iggy).ok().and_then(|name| host.unit(&name).ok()) {
         let directory =
             unit.text("WorkingDirectory").map(|path| path.trim_start_matches(['-', '!']).to_owned());
         places.extend(directory.map(|directory| format!("{}/local_data", directory.trim_end_matches('/'))));
