@@ -146,6 +146,11 @@ fn judge_known(host: &Host, finding: &mut Finding, writer: &Writer<'_>, known: &
     let when =
         if newest > 0 { format!(", last at {}", time(newest.div_euclid(1_000_000))) } else { String::new() };
     let text = format!("seen {}{when}: {}", count(same.len() as u64, "time", "times"), known.meaning);
+    // The words of a panic are its own; the meaning is only what they are known for.
+    let words = same.iter().rev().find(|line| line.level == Some(Level::Critical));
+    let words = words.map(|line| line.text.chars().take(LAST_WORDS).collect::<String>());
+    let severity = if words.is_some() { Verdict::Fail } else { known.severity };
+    let text = words.map_or_else(|| text.clone(), |words| format!("{text}; it said: {words}"));
     let service = &writer.service;
     let advice = match known.command {
         Command::None => Advice::text(known.advice),
@@ -157,7 +162,7 @@ fn judge_known(host: &Host, finding: &mut Finding, writer: &Writer<'_>, known: &
             Advice { text: format!("{} {}", known.advice, set.text), ..set }
         }
     };
-    finding.problem(known.severity, text, advice);
+    finding.problem(severity, text, advice);
 }
 
 fn judge_groups(finding: &mut Finding, groups: &[Group]) {

@@ -33,10 +33,8 @@ pub const CHECK: Check = Check {
 fn run(host: &Host) -> Result<Finding> {
     let running = iggy::processes(host);
     let is_running = |one: &Listener| running.iter().any(|process| process.runtime == one.runtime);
-    let listeners: Vec<Listener> = iggy::listeners(host)
-        .into_iter()
-        .filter(|one| one.tls && !one.udp && one.name != "websocket" && is_running(one))
-        .collect();
+    let listeners: Vec<Listener> =
+        iggy::listeners(host).into_iter().filter(|one| one.tls && !one.udp && is_running(one)).collect();
     if listeners.is_empty() {
         let none = Finding::skip("no running listener of Iggy or its connectors speaks TLS over TCP");
         return iggy::hidden_configuration(host).map_or(Ok(none), Err);
@@ -47,6 +45,10 @@ fn run(host: &Host) -> Result<Finding> {
     let mut table = certificate::table("Served certificates");
     let (mut told, mut untold) = (0, None);
     for listener in &listeners {
+        if listener.name == "websocket" {
+            not_asked(&mut finding, listener);
+            continue;
+        }
         let address = listener.address();
         let file = listener
             .certificate
@@ -198,6 +200,15 @@ fn judge(
                 advice,
             );
         }
+    }
+}
+
+/// A handshake that no WebSocket follows is a warning in the server's log.
+fn not_asked(finding: &mut Finding, listener: &Listener) {
+    if listener.certificate.is_none() {
+        let address = listener.address();
+        let advice = Advice::text("Configure cert_file and key_file, and set self_signed to false.");
+        finding.note(format!("the websocket listener {address} serves a certificate that the server made for itself: no client can verify it"), advice);
     }
 }
 

@@ -253,8 +253,8 @@ fn own_error(host: &Host) -> Result<Option<String>> {
     const CHARACTERS: usize = 400;
     let Some(said) = log::said(host, Runtime::Connectors)? else { return Ok(None) };
     let start = log::last_start(Runtime::Connectors, &said.log.lines).unwrap_or(0);
-    let errors = said.log.lines[start..].iter().filter(|line| line.level >= Some(Level::Error));
-    Ok(errors.last().map(|line| line.text.chars().take(CHARACTERS).collect()))
+    let mut errors = said.log.lines[start..].iter().filter(|line| line.level >= Some(Level::Error));
+    Ok(errors.next_back().map(|line| line.text.chars().take(CHARACTERS).collect()))
 }
 
 /// Paths and errors, by kind and key; what cannot be had leaves them out.

@@ -32,6 +32,10 @@ pub fn judge_stopped(host: &Host, finding: &mut Finding, unit: &Unit) {
 /// Of a server that runs: whether it runs on an empty directory while its data lies elsewhere.
 pub fn judge_running(host: &Host, finding: &mut Finding) {
     let Some(data) = iggy::data_directory(host) else { return };
+    // What lies outside a container was never the data of the server in it.
+    if data.path.starts_with("/proc/") {
+        return;
+    }
     if judge_mount(host, finding, &data.path) || !matches!(streams(host, &data.path), Some(0)) {
         return;
     }
@@ -92,7 +96,7 @@ fn judge_mount(host: &Host, finding: &mut Finding, path: &str) -> bool {
     let Ok(mounts) = host.read("/proc/self/mountinfo") else { return false };
     let mounts = Mount::parse_all(&mounts);
     let wanted = table.lines().filter_map(|line| {
-        let mut fields = line.trim().split_whitespace();
+        let mut fields = line.split_whitespace();
         let (device, point) = (fields.next()?, fields.next()?);
         let options = fields.nth(1).unwrap_or_default();
         let is_late = options.split(',').any(|option| option == "noauto");
@@ -198,8 +202,11 @@ fn judge_sandbox(host: &Host, finding: &mut Finding, data: &DataDirectory, unit:
     let strict = unit.text("ProtectSystem") == Some("strict");
     let hidden = matches!(unit.text("ProtectHome"), Some("yes" | "tmpfs"));
     let in_home = ["/home/", "/root/", "/run/user/"].iter().any(|home| format!("{path}/").starts_with(home));
-    // Without the lists of what is allowed nothing can be said.
-    if !["ReadWritePaths", "StateDirectory"].iter().all(|name| unit.properties.contains_key(*name)) {
+    // Without the lists of what is allowed, or with mounts of its own, nothing can be said.
+    let bound = unit.properties.get("BindPaths").and_then(|value| value.as_array());
+    if bound.is_some_and(|paths| !paths.is_empty())
+        || !["ReadWritePaths", "StateDirectory"].iter().all(|name| unit.properties.contains_key(*name))
+    {
         return;
     }
     let states = unit.list("StateDirectory").into_iter().map(|name| format!("/var/lib/{name}"));
