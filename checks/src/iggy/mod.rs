@@ -33,7 +33,6 @@ pub const READS: &[Read] = &[
     Read::Path("/proc/[pid]/cgroup"),
     Read::Path("/proc/[pid]/environ"),
     Read::Path("/proc/[pid]/cwd"),
-    Read::Path("/proc/[pid]/cgroup"),
     Read::Path("/proc/[pid]/fd"),
     Read::Path("/proc/[pid]/fd/*"),
     Read::Path("/**/*.toml"),

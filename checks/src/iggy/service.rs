@@ -1,7 +1,7 @@
 //! What started a runtime and keeps it running, by the control group that its process is in: a unit of the system,
 //! a unit of a user, a container, or nobody.
 
-use super::{Runtime, processes};
+use super::{Runtime, launches};
 use crate::host::Host;
 use crate::{Advice, Result, systemd};
 
@@ -60,10 +60,10 @@ impl Service {
         Service::all(host, runtime).into_iter().next().unwrap_or_else(stopped)
     }
 
-    /// Of every process of `runtime` whose group can be read.
+    /// Of every process of `runtime` that is not a stranger's and whose group can be read.
     pub fn all(host: &Host, runtime: Runtime) -> Vec<Service> {
-        let pids = processes(host).into_iter().filter(|process| process.runtime == runtime);
-        pids.filter_map(|process| Service::of_process(host, process.pid)).collect()
+        let trusted = launches(host, runtime).into_iter().filter(|launch| launch.refused.is_none());
+        trusted.filter_map(|launch| Service::of_process(host, launch.pid?)).collect()
     }
 
     /// `None` when the group of the process cannot be read.
