@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::Result;
-use crate::host::{Host, IfAny};
+use crate::host::{Host, IfAny, Part};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Socket {
@@ -43,6 +43,18 @@ impl Socket {
     /// `/proc/PID` for the one of a process).
     pub fn tcp(host: &Host, root: &str) -> Result<Vec<Socket>> {
         read(host, root, "tcp", false)
+    }
+
+    /// As many TCP sockets as could be read: what is counted of them is the least there is.
+    pub fn tcp_part(host: &Host, root: &str) -> Result<Part<Vec<Socket>>> {
+        let file = |name: &str| host.read_part(&format!("{root}/net/{name}"));
+        let v4 = file("tcp")?;
+        let v6 = file("tcp6").if_any()?.unwrap_or(Part { value: String::new(), missing: None });
+        let lines = v4.value.lines().chain(v6.value.lines());
+        Ok(Part {
+            value: lines.filter_map(|line| Socket::parse(line, false)).collect(),
+            missing: v4.missing.or(v6.missing),
+        })
     }
 
     pub fn udp(host: &Host, root: &str) -> Result<Vec<Socket>> {

@@ -348,7 +348,7 @@ mod tests {
             first: Some(cpu_before.to_owned()),
             second: Some(cpu_after.to_owned()),
         };
-        let samples = Samples { elapsed_us: 1_000_000, files: vec![sample] };
+        let samples = Samples { elapsed_us: 1_000_000, files: vec![sample], left_out: 0 };
         Recorded::complete()
             .file("/proc/self/mountinfo", MOUNT)
             .file("/proc/9/cgroup", "0::/system.slice/iggy.service\n")

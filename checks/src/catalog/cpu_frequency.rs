@@ -284,13 +284,13 @@ mod tests {
             .file(&format!("{directory}/scaling_max_freq"), "2400000\n")
             .with(
                 Request::Sample { pattern: THROTTLE_COUNTS.to_owned() },
-                Data::Samples(Samples { elapsed_us: 1_000_000, files: vec![file] }),
+                Data::Samples(Samples { elapsed_us: 1_000_000, files: vec![file], left_out: 0 }),
             )
     }
 
     #[test]
     fn a_virtual_machine_without_frequencies_skips() {
-        let nothing = Data::Samples(Samples { elapsed_us: 1, files: Vec::new() });
+        let nothing = Data::Samples(Samples { elapsed_us: 1, files: Vec::new(), left_out: 0 });
         let host =
             Recorded::complete().with(Request::Sample { pattern: THROTTLE_COUNTS.to_owned() }, nothing);
         assert_eq!(run(&host.host()).unwrap().verdict(), Verdict::Skip);

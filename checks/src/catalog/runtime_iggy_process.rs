@@ -277,7 +277,7 @@ mod tests {
             first: Some(stat_line(*pid, "iggy-server", state)),
             second: Some(stat_line(*pid, "iggy-server", state).replace(" 11 22 ", " 36 47 ")),
         };
-        let samples = Samples { elapsed_us: 1_000_000, files: pids.iter().map(file).collect() };
+        let samples = Samples { elapsed_us: 1_000_000, files: pids.iter().map(file).collect(), left_out: 0 };
         let request = Request::Sample { pattern: "/proc/[pid]/stat".to_owned() };
         recorded.with(request, Data::Samples(samples)).at(1_795_260_000, 10_000)
     }

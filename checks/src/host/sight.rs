@@ -1,0 +1,156 @@
+//! What of an answer could not be seen: it was refused, cut, or masked.
+
+use super::{Answer, Cause, Data, Failure, Request};
+use crate::quantity::{bytes, count};
+
+/// Begins the token that the redactor puts in the place of a secret.
+pub const PLACEHOLDER: &str = "[secret:";
+
+/// Why a request was not answered, or not whole. What does not exist is an answer.
+pub fn unseen(request: &Request, answer: &Answer) -> Option<Failure> {
+    let failure = |cause| Failure { what: request.to_string(), cause };
+    match answer {
+        Err(Failure { cause: Cause::Absent, .. }) => None,
+        Err(failure) => Some(failure.clone()),
+        Ok(data) => match missing(data) {
+            Some(text) => Some(failure(Cause::Truncated(text))),
+            None => (holds_no_secrets(request) && is_masked(data)).then(|| failure(Cause::Masked)),
+        },
+    }
+}
+
+/// What is missing of an answer that is not whole, in a person's words.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the other answers are whole or not there")]
+pub fn missing(data: &Data) -> Option<String> {
+    match data {
+        Data::Text(content) => {
+            let read = content.text.len() as u64;
+            content
+                .cut_from
+                .map(|size| format!("only {} of {} were read", bytes(read), bytes(size.max(read))))
+        }
+        Data::Files { files, left_out: left_out @ 1.., .. } => {
+            Some(format!("only {} of {} files were read", files.len(), files.len() as u64 + left_out))
+        }
+        Data::Files { unread, .. } if !unread.is_none() => {
+            let first = unread.first.as_ref().map_or_else(String::new, |first| format!(" ({first})"));
+            Some(format!("{} could not be read{first}", count(unread.count, "file", "files")))
+        }
+        Data::Samples(samples) if samples.left_out > 0 => {
+            Some(format!("{} left out", count(samples.left_out, "file was", "files were")))
+        }
+        Data::Entries { entries, left_out: left_out @ 1.. } => {
+            Some(format!("only {} of {} names were read", entries.len(), entries.len() as u64 + left_out))
+        }
+        Data::Output(output) if output.cut => {
+            let read = (output.stdout.len() + output.stderr.len()) as u64;
+            Some(format!("only the first {} of its output were read", bytes(read)))
+        }
+        Data::Log(log) if log.cut => {
+            Some(format!("only the newest {} were read", count(log.lines.len() as u64, "line", "lines")))
+        }
+        _ => None,
+    }
+}
+
+/// A name that was not UTF-8 holds U+FFFD by now: no question that is built from it would mean what it says.
+pub fn unspeakable(request: &Request) -> Option<Failure> {
+    let what = request.to_string();
+    let cause = || Cause::Other("its name is not UTF-8, so it cannot be asked for".to_owned());
+    what.contains('\u{fffd}').then(|| Failure { what, cause: cause() })
+}
+
+/// Where a placeholder is a value that the kernel or a program reports, and no secret that was rightly masked.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "configurations, units and logs hold secrets as a matter of course"
+)]
+fn holds_no_secrets(request: &Request) -> bool {
+    match request {
+        Request::File { path } | Request::Files { pattern: path } | Request::Sample { pattern: path } => {
+            let of_a_process = ["/environ", "/cmdline"].iter().any(|end| path.ends_with(end));
+            (path.starts_with("/proc/") || path.starts_with("/sys/")) && !of_a_process
+        }
+        Request::Command { .. } => true,
+        _ => false,
+    }
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "the other answers are not asked about")]
+fn is_masked(data: &Data) -> bool {
+    let is_masked = |text: &str| text.contains(PLACEHOLDER);
+    match data {
+        Data::Text(content) => is_masked(&content.text),
+        Data::Files { files, .. } => files.iter().any(|file| is_masked(&file.text)),
+        Data::Samples(samples) => {
+            let sides = samples.files.iter().flat_map(|sample| [&sample.first, &sample.second]);
+            sides.flatten().any(|text| is_masked(text))
+        }
+        Data::Output(output) => is_masked(&output.stdout),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::{Content, Recorded, Unread};
+
+    #[test]
+    fn a_file_that_was_cut_is_an_error_unless_a_part_is_asked_for() {
+        let path = "/proc/self/mountinfo";
+        let content = Content { text: "x".repeat(1 << 20), cut_from: Some(3 << 20) };
+        let host = Recorded::new().with(Request::File { path: path.to_owned() }, Data::Text(content)).host();
+        let error = host.read(path).unwrap_err();
+        assert_eq!(error.to_string(), "/proc/self/mountinfo: only 1 MiB of 3 MiB were read");
+        let part = host.read_part(path).unwrap();
+        assert_eq!(
+            (part.value.len(), part.missing.as_deref()),
+            (1 << 20, Some("only 1 MiB of 3 MiB were read"))
+        );
+        assert_eq!(host.unseen().len(), 1);
+    }
+
+    #[test]
+    fn a_member_of_a_pattern_that_may_not_be_read_is_told() {
+        let pattern = || "/sys/block/*/queue/write_cache";
+        let denied = Failure { what: "/sys/block/sda/queue/write_cache".to_owned(), cause: Cause::Denied };
+        let mut unread = Unread::default();
+        unread.add(denied);
+        let files = Data::Files { files: Vec::new(), left_out: 0, unread };
+        let host = Recorded::new().with(Request::Files { pattern: pattern().to_owned() }, files).host();
+        assert_eq!(
+            host.read_all(pattern()).unwrap_err().to_string(),
+            "/sys/block/*/queue/write_cache: 1 file could not be read (/sys/block/sda/queue/write_cache: permission denied)"
+        );
+        assert_eq!(host.read_all_part(pattern()).unwrap().value, []);
+    }
+
+    #[test]
+    fn a_masked_number_of_the_kernel_is_unseen_and_a_masked_configuration_is_not() {
+        let host = Recorded::new()
+            .file("/proc/meminfo", "MemTotal: [secret:entropy:77] kB")
+            .file("/etc/iggy/config.toml", "password = \"[secret:password:77]\"")
+            .host();
+        host.read("/proc/meminfo").unwrap();
+        host.read("/etc/iggy/config.toml").unwrap();
+        let told: Vec<String> = host.unseen().iter().map(ToString::to_string).collect();
+        assert_eq!(told, ["/proc/meminfo: a value in it is masked"]);
+    }
+
+    #[test]
+    fn a_name_that_was_no_text_is_not_asked_for() {
+        let host = Recorded::complete().host();
+        let error = host.read("/srv/d\u{fffd}ta/current_config.toml").unwrap_err();
+        assert!(error.to_string().ends_with("its name is not UTF-8, so it cannot be asked for"));
+    }
+
+    #[test]
+    fn what_is_asked_quietly_is_not_remembered_as_unseen() {
+        let host = Recorded::new().denied("/a").denied("/b").denied("/c").host();
+        host.quietly(|host| host.read("/a").and(host.quietly(|host| host.read("/b")))).unwrap_err();
+        host.read("/c").unwrap_err();
+        let told: Vec<String> = host.unseen().iter().map(ToString::to_string).collect();
+        assert_eq!(told, ["/c: permission denied"]);
+    }
+}
