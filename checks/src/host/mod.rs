@@ -91,10 +91,8 @@ macro_rules! expect {
     ($host:expr, $request:expr, $pattern:pat => $value:expr) => {{
         let request = $request;
         let what = request.to_string();
-        let answer = $host.ask(request);
-        match &*answer {
-            Ok(data) if sight::missing(data).is_some() => {
-                let cause = Cause::Truncated(sight::missing(data).unwrap_or_default());
+        match &*$host.ask(request) {
+            Ok(data) if let Some(cause) = sight::flaw(data) => {
                 Err(Error::Host(Failure { what, cause }))
             }
             Ok($pattern) => Ok($value),
@@ -143,7 +141,11 @@ impl Host {
 
     /// Content of a file without surrounding white space: the usual shape of a /proc/sys or /sys value.
     pub fn value(&self, path: &str) -> Result<String> {
-        self.read(path).map(|text| text.trim().to_owned())
+        let text = self.read(path)?;
+        if text.contains(sight::PLACEHOLDER) {
+            return Err(Failure { what: path.to_owned(), cause: Cause::Masked }.into());
+        }
+        Ok(text.trim().to_owned())
     }
 
     /// A number that stands alone in a file.

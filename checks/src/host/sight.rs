@@ -1,6 +1,6 @@
 //! What of an answer could not be seen: it was refused, cut, or masked.
 
-use super::{Answer, Cause, Data, Failure, Request};
+use super::{Answer, Cause, Data, Failure, Request, Unit};
 use crate::quantity::{bytes, count};
 
 /// Begins the token that the redactor puts in the place of a secret.
@@ -8,15 +8,136 @@ pub const PLACEHOLDER: &str = "[secret:";
 
 /// Why a request was not answered, or not whole. What does not exist is an answer.
 pub fn unseen(request: &Request, answer: &Answer) -> Option<Failure> {
-    let failure = |cause| Failure { what: request.to_string(), cause };
+    let failure = |cause| Some(Failure { what: request.to_string(), cause });
     match answer {
         Err(Failure { cause: Cause::Absent, .. }) => None,
         Err(failure) => Some(failure.clone()),
-        Ok(data) => match missing(data) {
-            Some(text) => Some(failure(Cause::Truncated(text))),
-            None => (holds_no_secrets(request) && is_masked(data)).then(|| failure(Cause::Masked)),
+        Ok(data) => match (missing(data), void(request, data), complaint(request, data)) {
+            (Some(text), ..) => failure(Cause::Truncated(text)),
+            (_, Some(text), _) | (.., Some(text)) => failure(Cause::Other(text)),
+            _ if holds_no_secrets(request) && is_masked(data) => failure(Cause::Masked),
+            _ => flaw(data).and_then(failure),
         },
     }
+}
+
+/// Why an answer that is no failure holds nothing that could be judged, although there is always something.
+#[expect(clippy::wildcard_enum_match_arm, reason = "every other answer may be empty")]
+fn void(request: &Request, data: &Data) -> Option<String> {
+    const EMPTY: &str = "it is empty, which it never is";
+    let empty = |is_empty: bool, text: &str| is_empty.then(|| text.to_owned());
+    match (request, data) {
+        (Request::File { path }, Data::Text(content)) => {
+            empty(content.text.is_empty() && content.cut_from.is_none() && !may_be_empty(path), EMPTY)
+        }
+        (Request::Files { pattern }, Data::Files { files, .. }) => {
+            if pattern.starts_with("/proc/[pid]/") && files.is_empty() {
+                return Some("not one process could be read".to_owned());
+            }
+            let hollow = files.iter().find(|file| file.text.is_empty() && !may_be_empty(&file.path));
+            hollow.map(|file| format!("{} is empty, which it never is", file.path))
+        }
+        (Request::Sample { .. }, Data::Samples(samples)) => {
+            let is_empty = |text: &Option<String>| text.as_ref().is_some_and(String::is_empty);
+            let mut files = samples.files.iter().filter(|file| !may_be_empty(&file.path));
+            let hollow = files.find(|file| is_empty(&file.first) || is_empty(&file.second));
+            hollow.map(|file| format!("{} is empty, which it never is", file.path))
+        }
+        (_, Data::Units { units }) => empty(units.is_empty(), "the service manager lists not one unit"),
+        (_, Data::Unit(unit)) => empty(unit.properties.is_empty(), "the service manager told no properties"),
+        (_, Data::Link { target }) => empty(target.is_empty(), "it leads nowhere"),
+        (_, Data::Addresses { addresses, .. }) => empty(addresses.is_empty(), "it has no address"),
+        _ => None,
+    }
+}
+
+/// Files of /proc and /sys that hold nothing when there is nothing to tell; the others always hold something. What
+/// else lies on a host may be empty.
+fn may_be_empty(path: &str) -> bool {
+    const ENDS: [&str; 18] = [
+        "/environ",
+        "/cmdline",
+        "/stack",
+        "/wchan",
+        "/io",
+        "/maps",
+        "/attr/current",
+        "/modules",
+        "/if_inet6",
+        "/diskstats",
+        "/arp",
+        "/tcp6",
+        "/udp6",
+        "/io.max",
+        "/cgroup.procs",
+        "/cgroup.controllers",
+        "/cgroup.subtree_control",
+        "/memory.swap.events",
+    ];
+    let of_the_kernel = path.starts_with("/proc/") || path.starts_with("/sys/");
+    !of_the_kernel
+        || path.starts_with("/sys/class/dmi/")
+        || path.starts_with("/sys/module/")
+        || ENDS.iter().any(|end| path.ends_with(end))
+}
+
+/// Commands that print nothing when there is none of what they list.
+const SILENT: [&str; 9] = [
+    "apt-pending",
+    "coredumpctl",
+    "dpkg-kernels",
+    "dpkg-runtimes",
+    "drbdsetup-status",
+    "ip-neighbour",
+    "ip-route",
+    "iptables-save",
+    "rpm-runtimes",
+];
+
+/// What a command said instead of an answer: it does not know the option, or the kernel does not.
+fn complaint(request: &Request, data: &Data) -> Option<String> {
+    let (Request::Command { name, .. }, Data::Output(output)) = (request, data) else { return None };
+    if !output.stdout.trim().is_empty() {
+        return None;
+    }
+    let said = output.stderr.lines().find(|line| !line.trim().is_empty());
+    let may_be_silent = SILENT.contains(&name.as_str());
+    let status = output.status.map_or("a signal".to_owned(), |status| format!("status {status}"));
+    match said {
+        Some(said) if output.status != Some(0) && (!may_be_silent || is_misuse(said)) => {
+            Some(format!("it ended with {status}: {}", said.trim()))
+        }
+        Some(said) if is_misuse(said) => Some(said.trim().to_owned()),
+        _ if may_be_silent && output.status == Some(0) => None,
+        None if output.status != Some(0) => Some(format!("it ended with {status} and said nothing")),
+        None => Some("it said nothing".to_owned()),
+        Some(_) if may_be_silent => None,
+        Some(said) => Some(format!("it said only: {}", said.trim())),
+    }
+}
+
+/// How programs say that they, or the kernel below them, do not know what they were asked.
+fn is_misuse(said: &str) -> bool {
+    const SIGNS: [&str; 10] = [
+        "unknown option",
+        "unrecognized option",
+        "invalid option",
+        "unknown command",
+        "usage:",
+        "not supported",
+        "not implemented",
+        "permission denied",
+        "not permitted",
+        "cannot open",
+    ];
+    let said = said.to_lowercase();
+    SIGNS.iter().any(|sign| said.contains(sign))
+}
+
+/// Why an answer cannot be taken for the whole of what was asked.
+pub fn flaw(data: &Data) -> Option<Cause> {
+    let masked = || matches!(data, Data::Unit(unit) if is_masked_unit(unit)).then_some(Cause::Masked);
+    missing(data).map(Cause::Truncated).or_else(masked)
 }
 
 /// What is missing of an answer that is not whole, in a person's words.
@@ -74,6 +195,16 @@ fn holds_no_secrets(request: &Request) -> bool {
         Request::Command { .. } => true,
         _ => false,
     }
+}
+
+/// Properties of a unit that the redactor may rightly mask: they hold words of the administrator.
+const WORDS_OF_A_UNIT: [&str; 5] = ["Environment", "Exec", "Description", "StatusText", "Documentation"];
+
+/// Whether the redactor took away what the service manager says of the unit's state or settings.
+pub fn is_masked_unit(unit: &Unit) -> bool {
+    let of_state = |name: &str| !WORDS_OF_A_UNIT.iter().any(|words| name.starts_with(words));
+    let mut values = unit.properties.iter().filter(|(name, _)| of_state(name)).map(|(_, value)| value);
+    values.any(|value| value.to_string().contains(PLACEHOLDER))
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "the other answers are not asked about")]
