@@ -35,12 +35,28 @@ impl Check {
     pub fn judge(&self, host: &Host) -> Result<Finding> {
         let mut finding = (self.run)(host)?;
         let unseen = host.unseen();
+        // A host without systemd has no units and no journal: nothing of it stays unseen.
+        let is_absent = |failure: &Failure| matches!(failure.cause, Cause::Unavailable(_));
         if finding.skipped {
-            // Without the service that would answer the question does not arise, as the reason says.
-            let hidden = unseen.into_iter().find(|failure| !matches!(failure.cause, Cause::Unavailable(_)));
-            return hidden.map_or(Ok(finding), |failure| Err(failure.into()));
+            if let Some(hidden) = unseen.iter().find(|failure| !is_absent(failure)) {
+                return Err(hidden.clone().into());
+            }
+            // Without the service that would answer, the reason is what the rest of the host says.
+            let mut untold: Vec<&Failure> = Vec::new();
+            for failure in &unseen {
+                let is_told = finding.summary.contains(&failure.cause.to_string());
+                if !is_told && untold.iter().all(|other| other.cause != failure.cause) {
+                    untold.push(failure);
+                }
+            }
+            if !untold.is_empty() {
+                let untold = untold.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+                finding.summary.push_str(&format!(" (without an answer of {untold})"));
+            }
+            return Ok(finding);
         }
-        let untold: Vec<&Failure> = unseen.iter().filter(|failure| !finding.tells(failure)).collect();
+        let untold: Vec<&Failure> =
+            unseen.iter().filter(|failure| !is_absent(failure) && !finding.tells(failure)).collect();
         if let Some(first) = untold.first() {
             let named =
                 untold.iter().take(UNSEEN_NAMED).map(ToString::to_string).collect::<Vec<_>>().join("; ");
@@ -238,6 +254,28 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the thing may well be there and right, and only could not be seen whole. What does not exist, or is
+    /// not of the expected form, was seen.
+    pub fn is_unseen(&self) -> bool {
+        matches!(self, Error::Host(Failure { cause, .. }) if *cause != Cause::Absent)
+    }
+
+    /// The same of a probe (a connect, a handshake, a request): one that was refused or got no answer in time has its
+    /// answer.
+    pub fn was_not_tried(&self) -> bool {
+        match self {
+            Error::Host(Failure { cause, .. }) => match cause {
+                Cause::Denied
+                | Cause::Unavailable(_)
+                | Cause::Unrecorded
+                | Cause::Truncated(_)
+                | Cause::Masked => true,
+                Cause::Absent | Cause::TimedOut | Cause::Other(_) => false,
+            },
+            Error::Parse { .. } => false,
+        }
+    }
+
     pub fn parse(what: impl Into<String>, detail: impl Into<String>) -> Error {
         Error::Parse { what: what.into(), detail: detail.into() }
     }

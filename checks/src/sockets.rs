@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::Result;
 use crate::host::{Host, IfAny, Part};
+use crate::{Error, Result};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Socket {
@@ -84,9 +84,13 @@ impl Socket {
 }
 
 fn read(host: &Host, root: &str, protocol: &str, udp: bool) -> Result<Vec<Socket>> {
-    let v4 = host.read(&format!("{root}/net/{protocol}"))?;
+    let path = format!("{root}/net/{protocol}");
+    let v4 = host.value(&path)?;
+    if v4.is_empty() {
+        return Err(Error::parse(path, "it is empty, without even its head"));
+    }
     // A kernel without IPv6 has no second file.
-    let v6 = host.read(&format!("{root}/net/{protocol}6")).if_any()?.unwrap_or_default();
+    let v6 = host.value(&format!("{root}/net/{protocol}6")).if_any()?.unwrap_or_default();
     Ok(v4.lines().chain(v6.lines()).filter_map(|line| Socket::parse(line, udp)).collect())
 }
 

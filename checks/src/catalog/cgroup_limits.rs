@@ -1,11 +1,13 @@
 //! cgroup-limits: does a control group hold a runtime back.
 
-use crate::cgroup::{self, Group, Version, counter};
+use crate::cgroup::{self, Group, Place, Version, counter};
 use crate::host::{Host, IfAny, Samples};
 use crate::proc::{Mount, pressure};
 use crate::process::{self, Runtimes};
 use crate::quantity::{bytes, count, number};
-use crate::{Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Table, Value, Verdict};
+use crate::{
+    Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Row, Table, Value, Verdict,
+};
 
 pub const CHECK: Check = Check {
     id: "cgroup-limits",
@@ -52,7 +54,7 @@ fn judge(host: &Host, runtimes: &Runtimes) -> Result<Finding> {
     if runtimes.is_empty() {
         return Ok(Finding::skip("no runtime runs here"));
     }
-    let mounts = Mount::parse_all(&host.read("/proc/self/mountinfo")?);
+    let mounts = Mount::all(host)?;
     let mut finding = Finding::new("");
     let columns = [
         "group",
@@ -71,44 +73,63 @@ fn judge(host: &Host, runtimes: &Runtimes) -> Result<Finding> {
         Table::new("Tasks and I/O", ["group", "tasks", "tasks limit", "I/O limits", "I/O pressure"]);
     let mut judged = 0_u64;
     let mut done = Vec::new();
+    let mut hidden: Vec<String> = Vec::new();
     for (&pid, &runtime) in runtimes {
         let Some(cgroup) = host.read(&format!("/proc/{pid}/cgroup")).if_any()? else { continue };
         judged += 1;
         let who = runtime.program();
-        let groups = |controller| {
-            cgroup::of_process(&mounts, &cgroup, controller)
-                .map_or_else(Vec::new, |group| group.with_parents())
+        let mut groups = |controller: &str| match cgroup::of_process(&mounts, &cgroup, controller) {
+            Place::Here(group) => group.with_parents(),
+            Place::Hidden(path) => {
+                hidden.push(format!("{controller} of {who} (pid {pid}): {path}"));
+                Vec::new()
+            }
+            Place::Nowhere => Vec::new(),
         };
+        let (of_cpu, of_memory, of_pids) = (groups("cpu"), groups("memory"), groups("pids"));
         let mut new = |group: &Group, kind: &str| {
             let file = group.file(kind);
             let is_new = !done.contains(&file);
             done.push(file);
             is_new
         };
-        for group in groups("cpu").iter().filter(|group| new(group, "cpu")) {
+        for group in of_cpu.iter().filter(|group| new(group, "cpu")) {
             cpu(host, &mut finding, &mut cpu_table, who, group)?;
         }
-        for group in groups("memory").iter().filter(|group| new(group, "memory")) {
+        for group in of_memory.iter().filter(|group| new(group, "memory")) {
             memory(host, &mut finding, &mut memory_table, who, group)?;
         }
-        for group in groups("pids").iter().filter(|group| new(group, "pids")) {
+        for group in of_pids.iter().filter(|group| new(group, "pids")) {
             others(host, &mut finding, &mut other_table, who, group)?;
         }
     }
     if judged == 0 {
         return Ok(Finding::skip("the runtimes ended while this host was looked at"));
     }
+    if let Some(first) = hidden.first() {
+        if cpu_table.rows.is_empty() && memory_table.rows.is_empty() {
+            return Err(Error::parse("the control groups", format!("no mount here shows {first}")));
+        }
+        let groups = count(hidden.len() as u64, "control group lies", "control groups lie");
+        let text = format!("{groups} outside of what is mounted here, so its limits are unknown: {first}");
+        finding.note(text, Advice::text("Run Warden on the host, outside of the container."));
+    }
     if cpu_table.rows.is_empty() && memory_table.rows.is_empty() {
         return Ok(Finding::skip("the runtimes are in no control group that has limits (cpu, memory)"));
     }
-    let limited = |table: &Table, column: usize| {
-        table.rows.iter().any(|row| row.cells.get(column) != Some(&Value::Nothing))
+    let limited = |table: &Table, columns: &[usize]| {
+        let is_set = |row: &Row| columns.iter().any(|&at| row.cells.get(at) != Some(&Value::Nothing));
+        match table.rows.is_empty() {
+            true => "not looked at",
+            false if table.rows.iter().any(is_set) => "limited",
+            false => "not limited",
+        }
     };
     finding.summary = format!(
         "{} looked at: CPU {}, memory {}",
         count(judged, "runtime", "runtimes"),
-        if limited(&cpu_table, 1) { "limited" } else { "not limited" },
-        if limited(&memory_table, 3) || limited(&memory_table, 4) { "limited" } else { "not limited" },
+        limited(&cpu_table, &[1]),
+        limited(&memory_table, &[3, 4]),
     );
     for table in [cpu_table, memory_table, other_table] {
         if !table.rows.is_empty() {
@@ -130,7 +151,7 @@ fn limit(host: &Host, group: &Group, name: &str) -> Result<Option<u64>> {
 }
 
 fn avg10(host: &Host, group: &Group, name: &str) -> Value {
-    let text = host.read(&group.file(name)).unwrap_or_default();
+    let text = host.quietly(|host| host.read(&group.file(name))).unwrap_or_default();
     pressure(&text, "some").map(Value::Percent).into()
 }
 
@@ -455,6 +476,48 @@ mod tests {
                 "iggy-server was throttled in 50 % of its periods so far (/i.service)",
                 "iggy-server reached its memory limit 3 times: page cache was given up (/i.service)"
             ]
+        );
+    }
+
+    #[test]
+    fn in_a_container_the_files_lie_directly_below_the_mount() {
+        let mounts = "32 30 0:28 /docker/1 /sys/fs/cgroup/cpu,cpuacct ro - cgroup cgroup rw,cpu,cpuacct\n\
+                      33 30 0:29 /docker/1 /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n";
+        let host = Recorded::complete()
+            .file("/proc/self/mountinfo", mounts)
+            .file(
+                "/proc/9/cgroup",
+                "4:cpu,cpuacct:/docker/1\n3:memory:/docker/1\n0::/system.slice/docker.service\n",
+            )
+            .file(
+                "/sys/fs/cgroup/cpu,cpuacct/cpu.stat",
+                "nr_periods 100\nnr_throttled 90\nthrottled_time 1\n",
+            )
+            .file("/sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us", "150000\n")
+            .file("/sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us", "100000\n")
+            .file("/sys/fs/cgroup/memory/memory.usage_in_bytes", "4096\n")
+            .file("/sys/fs/cgroup/memory/memory.limit_in_bytes", "2147483648\n")
+            .file("/sys/fs/cgroup/memory/memory.oom_control", "under_oom 0\noom_kill 3\n");
+        let finding = judged(host);
+        let texts: Vec<&str> = finding.problems.iter().map(|problem| problem.text.as_str()).collect();
+        assert_eq!(
+            texts,
+            [
+                "iggy-server was throttled at 1.5 cores in 90 % of its periods so far (/)",
+                "3 processes were killed at the memory limit of 2 GiB of iggy-server (/)"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_group_outside_of_the_namespace_is_not_called_unlimited() {
+        let outside =
+            with(CALM, CALM, NO_EVENTS).file("/proc/9/cgroup", "0::/../../system.slice/iggy.service\n");
+        let error = judge(&outside.host(), &Runtimes::from([(9, Runtime::Iggy)])).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "cannot understand the control groups: no mount here shows cpu of iggy-server (pid 9): \
+             /../../system.slice/iggy.service"
         );
     }
 

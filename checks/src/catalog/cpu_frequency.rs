@@ -168,9 +168,12 @@ fn policies(host: &Host) -> Result<BTreeMap<u32, Policy>> {
 
 fn judge_governors(finding: &mut Finding, policies: &BTreeMap<u32, Policy>) {
     let saving = || policies.values().filter(|policy| policy.governor == "powersave");
+    // Of an unknown driver it is not known what powersave means.
     let scales = |policy: &&Policy| {
         let is_above = policy.lowest.zip(policy.now).is_some_and(|(lowest, now)| now > lowest);
-        DRIVERS_THAT_SCALE.contains(&policy.driver.as_str()) || !policy.preference.is_empty() || is_above
+        policy.driver.is_empty()
+            || DRIVERS_THAT_SCALE.contains(&policy.driver.as_str())
+            || !policy.preference.is_empty() || is_above
     };
     let advice = || Advice::run("Set the performance governor.", PERFORMANCE);
     let held = saving().filter(|policy| !scales(policy)).count() as u64;

@@ -59,7 +59,7 @@ fn run(host: &Host) -> Result<Finding> {
 }
 
 fn examine(host: &Host, data: Option<DataDirectory>) -> Result<Finding> {
-    let mut mounts = Mount::parse_all(&host.read("/proc/self/mountinfo")?);
+    let mut mounts = Mount::all(host)?;
     let mut finding = Finding::new("");
     let unsure = lift_confinement(host, &mut mounts);
     let fstab = match host.read("/etc/fstab").if_any() {

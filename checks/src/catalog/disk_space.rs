@@ -1,13 +1,13 @@
 //! disk-space: is there room on every filesystem that stores data.
 
 use crate::block::{MOUNTS_OF_PROCESS, data_mount};
-use crate::host::{Host, Space};
+use crate::host::{Cause, Failure, Host, Space};
 use crate::iggy;
 use crate::proc::Mount;
 use crate::quantity::bytes;
 use crate::{
-    Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Series, Table, Unit, Value, Verdict,
-    quoted,
+    Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Series, Table, Unit, Value,
+    Verdict, quoted,
 };
 
 pub const CHECK: Check = Check {
@@ -27,7 +27,7 @@ const WARN_PERCENT: f64 = 85.0;
 const FAIL_PERCENT: f64 = 95.0;
 
 fn run(host: &Host) -> Result<Finding> {
-    let mounts = Mount::parse_all(&host.read("/proc/self/mountinfo")?);
+    let mounts = Mount::all(host)?;
     let data_mount =
         iggy::data_directory(host).and_then(|data| data_mount(host, &data, &mounts).ok().flatten());
     let mut finding = Finding::new("");
@@ -41,7 +41,7 @@ fn run(host: &Host) -> Result<Finding> {
         let space = match host.space(&mount.point) {
             Ok(space) => space,
             Err(error) => {
-                unseen.push((mount.point.clone(), error.to_string()));
+                unseen.push((mount.point.clone(), error));
                 continue;
             }
         };
@@ -76,7 +76,7 @@ fn run(host: &Host) -> Result<Finding> {
     for (point, error) in unseen {
         let advice =
             Advice::text("Run Warden as a user who may enter the mount point, or unmount a dead mount.");
-        finding.warn(format!("{point} could not be measured: {error}"), advice);
+        finding.problem(hidden(&error), format!("{point} could not be measured: {error}"), advice);
     }
     let Some((used, point, available)) = fullest else {
         return Ok(if finding.problems.is_empty() {
@@ -90,6 +90,14 @@ fn run(host: &Host) -> Result<Finding> {
     finding.show(Evidence::Series(chart));
     finding.show(Evidence::Table(table));
     Ok(finding)
+}
+
+/// A filesystem that does not answer in time is a dead mount; of one that may not be seen nothing is known.
+pub(super) fn hidden(error: &Error) -> Verdict {
+    match error {
+        Error::Host(Failure { cause: Cause::TimedOut, .. }) => Verdict::Warn,
+        Error::Host(_) | Error::Parse { .. } => Verdict::Note,
+    }
 }
 
 /// As df(1) counts: blocks reserved for root are neither used nor available.

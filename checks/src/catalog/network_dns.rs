@@ -116,10 +116,11 @@ fn own_or(severity: Verdict, name: &str, advice: Advice) -> Advice {
 }
 
 fn judge_servers(host: &Host, finding: &mut Finding) -> Result<Fields> {
-    let resolv = host.read("/etc/resolv.conf").if_any()?.unwrap_or_default();
+    let resolv = host.value("/etc/resolv.conf").if_any()?.unwrap_or_default();
     let mut servers = values(&resolv, "nameserver");
     let asked_by_stub = servers.iter().any(|server| STUBS.contains(server));
-    let upstream = if asked_by_stub { host.read("/run/systemd/resolve/resolv.conf").if_any()? } else { None };
+    let upstream =
+        if asked_by_stub { host.value("/run/systemd/resolve/resolv.conf").if_any()? } else { None };
     let upstream = upstream.as_deref().map(|text| values(text, "nameserver"));
     servers
         .retain(|server| server.split('%').next().is_some_and(|address| address.parse::<IpAddr>().is_ok()));

@@ -264,7 +264,7 @@ mod tests {
             .sample("/proc/net/netstat", &netstat(0), &netstat(overflows), 1.0)
             .file("/proc/net/sockstat", "sockets: used 21\nTCP: inuse 1 orphan 0 tw 3 alloc 1 mem 174\n")
             .file("/proc/sys/net/ipv4/tcp_mem", "100\t200\t300\n")
-            .file("/proc/net/tcp", "")
+            .file("/proc/net/tcp", "  sl  local_address\n")
     }
 
     fn examined(recorded: Recorded) -> (Verdict, Vec<String>) {

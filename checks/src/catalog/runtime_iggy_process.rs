@@ -5,7 +5,7 @@ use crate::iggy::{self, Runtime};
 use crate::proc::{ProcessStat, TICKS, field, kibibytes};
 use crate::quantity::{bytes, duration};
 use crate::{
-    Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Series, Table, Unit as In, Value,
+    Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Series, Table, Unit as In, Value,
 };
 
 pub const CHECK: Check = Check {
@@ -52,6 +52,11 @@ fn run(host: &Host) -> Result<Finding> {
         return not_running(host);
     }
     let samples = host.sample("/proc/[pid]/stat")?;
+    let is_readable =
+        |text: &Option<String>| text.as_deref().is_some_and(|text| ProcessStat::parse(text).is_some());
+    if !samples.files.iter().any(|file| is_readable(&file.second)) {
+        return Err(Error::parse("/proc/[pid]/stat", "no process could be read"));
+    }
     let up = host.clock()?.up_us as f64 / 1e6;
     let mut finding = Finding::new("");
     let mut table = Table::new(

@@ -74,7 +74,7 @@ struct Running {
 
 fn running(host: &Host, runtimes: &Runtimes, runtime: Runtime) -> Result<Option<Running>> {
     let Some((&pid, _)) = runtimes.iter().find(|&(_, &other)| other == runtime) else { return Ok(None) };
-    let Some(status) = host.read(&format!("/proc/{pid}/status")).if_any()? else { return Ok(None) };
+    let Some(status) = host.value(&format!("/proc/{pid}/status")).if_any()? else { return Ok(None) };
     let effective = field(&status, "Uid").and_then(|ids| ids.split_whitespace().nth(1));
     Ok(Some(Running {
         pid,

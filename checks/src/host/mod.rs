@@ -15,6 +15,7 @@ pub use answer::*;
 pub use command::{COMMANDS, Command, find as find_command};
 pub use recorded::Recorded;
 pub use request::*;
+pub use sight::PLACEHOLDER;
 
 use crate::check::Error;
 
@@ -66,18 +67,33 @@ impl Host {
         value
     }
 
+    /// Remembers that a value which no redactor should have masked is masked.
+    pub fn note_masked(&self, what: &str) {
+        self.note_unseen(Failure { what: what.to_owned(), cause: Cause::Masked });
+    }
+
+    /// The text, unless the redactor masked a part of it: for what is wrong when read without that part.
+    pub fn unmasked(&self, what: &str, text: String) -> Result<String> {
+        if text.contains(PLACEHOLDER) {
+            return Err(Failure { what: what.to_owned(), cause: Cause::Masked }.into());
+        }
+        Ok(text)
+    }
+
+    fn note_unseen(&self, failure: Failure) {
+        let mut unseen = self.unseen.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.quiet.load(Ordering::Relaxed) && !unseen.contains(&failure) {
+            unseen.push(failure);
+        }
+    }
+
     fn ask(&self, request: Request) -> Arc<Answer> {
         let answer = match sight::unspeakable(&request) {
             Some(failure) => Arc::new(Err(failure)),
             None => self.source.answer(&request, self.deadline),
         };
-        if !self.quiet.load(Ordering::Relaxed)
-            && let Some(failure) = sight::unseen(&request, &answer)
-        {
-            let mut unseen = self.unseen.lock().unwrap_or_else(PoisonError::into_inner);
-            if !unseen.contains(&failure) {
-                unseen.push(failure);
-            }
+        if let Some(failure) = sight::unseen(&request, &answer) {
+            self.note_unseen(failure);
         }
         if self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(request.clone()) {
             self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(request);
@@ -92,9 +108,7 @@ macro_rules! expect {
         let request = $request;
         let what = request.to_string();
         match &*$host.ask(request) {
-            Ok(data) if let Some(cause) = sight::flaw(data) => {
-                Err(Error::Host(Failure { what, cause }))
-            }
+            Ok(data) if let Some(cause) = sight::flaw(data) => Err(Error::Host(Failure { what, cause })),
             Ok($pattern) => Ok($value),
             Ok(_) => Err(Error::parse(what, "the recording holds another kind of answer")),
             Err(failure) => Err(Error::Host(failure.clone())),
@@ -142,7 +156,7 @@ impl Host {
     /// Content of a file without surrounding white space: the usual shape of a /proc/sys or /sys value.
     pub fn value(&self, path: &str) -> Result<String> {
         let text = self.read(path)?;
-        if text.contains(sight::PLACEHOLDER) {
+        if text.contains(PLACEHOLDER) {
             return Err(Failure { what: path.to_owned(), cause: Cause::Masked }.into());
         }
         Ok(text.trim().to_owned())

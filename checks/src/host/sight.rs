@@ -43,8 +43,15 @@ fn void(request: &Request, data: &Data) -> Option<String> {
             let hollow = files.find(|file| is_empty(&file.first) || is_empty(&file.second));
             hollow.map(|file| format!("{} is empty, which it never is", file.path))
         }
+        (Request::List { path }, Data::Entries { entries, .. }) => {
+            empty(entries.is_empty() && path.starts_with("/proc/"), "it lists nothing")
+        }
+        (Request::Http { url } | Request::IggyApi { url }, Data::Http(answer)) => {
+            // Of /health the status is the answer.
+            let is_status = answer.status != 200 || url.ends_with("/health");
+            empty(!is_status && answer.body.trim().is_empty(), "the answer has no body")
+        }
         (_, Data::Units { units }) => empty(units.is_empty(), "the service manager lists not one unit"),
-        (_, Data::Unit(unit)) => empty(unit.properties.is_empty(), "the service manager told no properties"),
         (_, Data::Link { target }) => empty(target.is_empty(), "it leads nowhere"),
         (_, Data::Addresses { addresses, .. }) => empty(addresses.is_empty(), "it has no address"),
         _ => None,
@@ -136,8 +143,11 @@ fn is_misuse(said: &str) -> bool {
 
 /// Why an answer cannot be taken for the whole of what was asked.
 pub fn flaw(data: &Data) -> Option<Cause> {
-    let masked = || matches!(data, Data::Unit(unit) if is_masked_unit(unit)).then_some(Cause::Masked);
-    missing(data).map(Cause::Truncated).or_else(masked)
+    let unit = if let Data::Unit(unit) = data { Some(unit) } else { None };
+    let told_nothing = || Cause::Other("the service manager told no properties".to_owned());
+    let empty = || unit.filter(|unit| unit.properties.is_empty()).map(|_| told_nothing());
+    let masked = || unit.filter(|unit| is_masked_unit(unit)).map(|_| Cause::Masked);
+    missing(data).map(Cause::Truncated).or_else(empty).or_else(masked)
 }
 
 /// What is missing of an answer that is not whole, in a person's words.
@@ -181,6 +191,19 @@ pub fn unspeakable(request: &Request) -> Option<Failure> {
     what.contains('\u{fffd}').then(|| Failure { what, cause: cause() })
 }
 
+/// Files of the system that hold no secret either.
+const PLAIN: [&str; 9] = [
+    "/etc/adjtime",
+    "/etc/warden/policy.toml",
+    "/etc/warden/warden.toml",
+    "/etc/nsswitch.conf",
+    "/etc/os-release",
+    "/etc/resolv.conf",
+    "/etc/selinux/config",
+    "/etc/systemd/journald.conf",
+    "/usr/lib/os-release",
+];
+
 /// Where a placeholder is a value that the kernel or a program reports, and no secret that was rightly masked.
 #[expect(
     clippy::wildcard_enum_match_arm,
@@ -190,9 +213,11 @@ fn holds_no_secrets(request: &Request) -> bool {
     match request {
         Request::File { path } | Request::Files { pattern: path } | Request::Sample { pattern: path } => {
             let of_a_process = ["/environ", "/cmdline"].iter().any(|end| path.ends_with(end));
-            (path.starts_with("/proc/") || path.starts_with("/sys/")) && !of_a_process
+            let of_the_kernel = path.starts_with("/proc/") || path.starts_with("/sys/");
+            path == "/proc/cmdline" || of_the_kernel && !of_a_process || PLAIN.contains(&path.as_str())
         }
-        Request::Command { .. } => true,
+        Request::Command { .. } | Request::IggyApi { .. } => true,
+        Request::Http { url } => !url.ends_with("/health"),
         _ => false,
     }
 }
@@ -218,6 +243,7 @@ fn is_masked(data: &Data) -> bool {
             sides.flatten().any(|text| is_masked(text))
         }
         Data::Output(output) => is_masked(&output.stdout),
+        Data::Http(answer) => is_masked(&answer.body),
         _ => false,
     }
 }

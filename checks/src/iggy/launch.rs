@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Runtime, processes};
+use super::{Runtime, configuration, processes};
 use crate::host::Host;
 
 /// What decides, before any configuration file, where a runtime looks for things.
@@ -32,7 +32,7 @@ fn of_process(host: &Host, pid: u32) -> Launch {
     Launch {
         pid: Some(pid),
         name: format!("process {pid}"),
-        environment: environment.split('\0').filter_map(variable).collect(),
+        environment: told(host, &format!("/proc/{pid}/environ"), environment.split('\0')),
         directory: host.link(&format!("/proc/{pid}/cwd")).ok(),
     }
 }
@@ -46,9 +46,18 @@ fn of_unit(host: &Host, runtime: Runtime) -> Option<Launch> {
     Some(Launch {
         pid: None,
         name: name.to_owned(),
-        environment: unit.list("Environment").into_iter().filter_map(variable).collect(),
+        environment: told(host, name, unit.list("Environment").into_iter()),
         directory: Some(directory.filter(|path| path.starts_with('/')).unwrap_or("/").to_owned()),
     })
+}
+
+/// The variables, of which those that no redactor should have masked are remembered as unseen.
+fn told<'a>(host: &Host, what: &str, variables: impl Iterator<Item = &'a str>) -> BTreeMap<String, String> {
+    let environment: BTreeMap<String, String> = variables.filter_map(variable).collect();
+    for (name, value) in environment.iter().filter(|(name, _)| name.starts_with("IGGY_")) {
+        configuration::note_masked(host, what, name, value);
+    }
+    environment
 }
 
 fn variable(text: &str) -> Option<(String, String)> {

@@ -11,7 +11,7 @@ pub use configuration::{
 };
 pub use launch::{Launch, launches};
 
-use crate::host::{Host, IfAny, Settings};
+use crate::host::{Host, IfAny, PLACEHOLDER, Settings};
 use crate::proc::ProcessStat;
 use crate::{Error, Read};
 
@@ -154,6 +154,10 @@ pub fn first_descriptors(host: &Host, pid: u32) -> Vec<(u32, String)> {
 
 fn of_configuration(host: &Host, launch: &Launch) -> Option<DataDirectory> {
     let (value, found_by) = configuration::configured_path(host, launch)?;
+    // A masked path leads nowhere; that it is masked is remembered.
+    if value.contains(PLACEHOLDER) {
+        return None;
+    }
     let path = launch.seen_from_here(host, &launch.absolute(&value)?);
     // A process creates its directory; that of a unit which never ran may not be there.
     let exists = launch.pid.is_some() || is_data_directory(host, &path);
