@@ -21,6 +21,7 @@ mod hangs;
 mod hosts;
 mod inspect;
 mod link;
+mod missing_answers;
 mod objects;
 mod packages;
 mod packed;

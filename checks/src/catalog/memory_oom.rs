@@ -1,10 +1,9 @@
 //! memory-oom: did the kernel kill anything for want of memory.
 
-use std::collections::HashMap;
-
 use crate::cgroup::{self, Place, Version};
-use crate::host::{Failure, Host, IfAny, LogLine, LogText, Settings};
+use crate::host::{Failure, Host, IfAny, LogText, Settings};
 use crate::iggy::{self, Runtime};
+use crate::oom::{Kill, kills};
 use crate::proc::{Mount, counter};
 use crate::quantity::count;
 use crate::{
@@ -38,16 +37,6 @@ pub const CHECK: Check = Check {
 };
 
 const WINDOW_SECONDS: i64 = 86_400;
-
-/// A process that the kernel killed.
-struct Kill {
-    at_us: Option<i64>,
-    pid: u32,
-    name: String,
-    cgroup: Option<String>,
-    of_cgroup_limit: bool,
-    resident: Option<u64>,
-}
 
 fn run(host: &Host) -> Result<Finding> {
     let clock = host.clock()?;
@@ -229,78 +218,6 @@ fn is_limited(host: &Host, group: &cgroup::Group) -> Result<bool> {
     Ok(limit.and_then(|limit| limit.parse::<u64>().ok()).is_some_and(|limit| limit < UNLIMITED))
 }
 
-/// The processes that were killed. A kernel of 4.x logs two lines for one: `Kill process` says whom it chose,
-/// `Killed process` who died, which may be a child of it. The control group is named before: `oom-kill:` or, before
-/// 5.0, `Task in ... killed as a result of limit of ...`.
-fn kills<'a>(lines: impl Iterator<Item = &'a LogLine>) -> Vec<Kill> {
-    let mut cgroups: HashMap<u32, String> = HashMap::new();
-    let mut of_task = None;
-    let mut chosen: Option<Kill> = None;
-    let mut kills = Vec::new();
-    for line in lines {
-        if let Some((_, constraint)) = line.text.split_once("oom-kill:") {
-            let value = |name: &str| {
-                constraint.split(',').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
-            };
-            if let (Some(pid), Some(group)) =
-                (value("pid").and_then(|pid| pid.parse().ok()), value("task_memcg"))
-            {
-                cgroups.insert(pid, group.to_owned());
-            }
-        } else if let Some((task, _)) = line.text.split_once(" killed as a result of limit of ") {
-            of_task = task.split_once("Task in ").map(|(_, group)| group.to_owned());
-        } else if let Some(kill) = Kill::parse(line, CHOSEN) {
-            // One that died without a second line of its own: the log ends, or was cut, between the two.
-            kills.extend(chosen.replace(Kill { cgroup: of_task.take(), ..kill }));
-        } else if let Some(kill) = Kill::parse(line, DIED) {
-            let before = chosen.take();
-            let (of_chosen, limit) = before.map_or((None, false), |kill| (kill.cgroup, kill.of_cgroup_limit));
-            kills.push(Kill {
-                cgroup: cgroups.remove(&kill.pid).or(of_chosen),
-                of_cgroup_limit: kill.of_cgroup_limit || limit,
-                ..kill
-            });
-        }
-    }
-    kills.extend(chosen);
-    kills
-}
-
-const CHOSEN: &str = "Kill process ";
-const DIED: &str = "Killed process ";
-
-impl Kill {
-    /// `Out of memory: Killed process 7 (name) total-vm:1kB, anon-rss:1kB, ...`; mm/oom_kill.c of the kernel.
-    fn parse(line: &LogLine, words: &str) -> Option<Kill> {
-        let (before, rest) = line.text.split_once(words)?;
-        let (pid, rest) = rest.split_once(' ')?;
-        // The name may hold `)`: the last one before the sizes ends it.
-        let (name, sizes) = rest.strip_prefix('(')?.rsplit_once(')')?;
-        let resident = sizes
-            .split(", ")
-            .find_map(|size| size.trim().strip_prefix("anon-rss:")?.strip_suffix("kB")?.parse::<u64>().ok());
-        Some(Kill {
-            at_us: line.at_us,
-            pid: pid.trim_end_matches(',').parse().ok()?,
-            name: name.to_owned(),
-            cgroup: None,
-            of_cgroup_limit: before.contains("Memory cgroup"),
-            resident: resident.map(|kib| kib.saturating_mul(1024)),
-        })
-    }
-
-    /// By name, or by control group: the kernel may name a thread, such as `shard-0`.
-    fn is_runtime(&self, settings: Option<&Settings>) -> bool {
-        let of_unit = |unit: &str| {
-            self.cgroup.as_deref().is_some_and(|group| group.split('/').any(|part| part == unit))
-        };
-        Runtime::ALL.iter().any(|runtime| {
-            self.name.starts_with(runtime.program())
-                || settings.is_some_and(|settings| of_unit(runtime.unit(settings)))
-        })
-    }
-}
-
 fn fields(log: &Result<LogText, Error>, since_boot: Option<u64>, groups: &[Group]) -> Fields {
     let read = match log {
         Ok(log) if log.cut => format!("{}, older lines cut", log.source),
@@ -337,7 +254,7 @@ fn table(kills: &[Kill], settings: Option<&Settings>) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::{Cause, Recorded, Request};
+    use crate::host::{Cause, LogLine, Recorded, Request};
 
     const NOW: i64 = 1_800_000_000;
 
@@ -389,18 +306,6 @@ mod tests {
     }
 
     #[test]
-    fn the_constraint_line_gives_the_control_group() {
-        let constraint = "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),oom_memcg=/system.slice/iggy.service,task_memcg=/system.slice/iggy.service,task=shard-0,pid=12,uid=998";
-        let log = host(1, &[(60, constraint), (60, OTHER)]);
-        let found = kills(shape::newest(
-            &log.host().kernel_log().unwrap(),
-            crate::host::Clock { unix_us: 0, up_us: 0, kernel: None },
-            0,
-        ));
-        assert_eq!(found[0].cgroup.as_deref(), Some("/system.slice/iggy.service"));
-    }
-
-    #[test]
     fn the_control_group_of_a_running_server_remembers() {
         let stat = "7 (iggy-server) S 1 7 7 0 -1 4194560 0 0 0 0 11 22 0 0 20 0 3 0 4567 1000 250 0";
         let host = host(1, &[])
@@ -424,35 +329,6 @@ mod tests {
             .file("/sys/fs/cgroup/memory.events", "oom 2\noom_kill 2\n");
         let finding = run(&host.host()).unwrap();
         assert_eq!(finding.problems[0].text, "2 kills in the control group of iggy-server (pid 1)");
-    }
-
-    #[test]
-    fn two_lines_of_an_old_kernel_are_one_kill() {
-        let log = host(
-            2,
-            &[
-                (60, "Task in /system.slice/iggy.service killed as a result of limit of /system.slice"),
-                (60, "Memory cgroup out of memory: Kill process 40 (shard-0) score 1923 or sacrifice child"),
-                (60, "Killed process 40 (shard-0) total-vm:32812kB, anon-rss:1024kB, file-rss:1684kB"),
-                (50, "Out of memory: Kill process 5 (make) score 900 or sacrifice child"),
-                (50, "Killed process 6 (cc1) total-vm:32812kB, anon-rss:2048kB, file-rss:0kB"),
-            ],
-        );
-        let found = kills(log.host().kernel_log().unwrap().lines.iter());
-        let told: Vec<_> = found
-            .iter()
-            .map(|kill| (kill.pid, kill.name.as_str(), kill.of_cgroup_limit, kill.cgroup.as_deref()))
-            .collect();
-        assert_eq!(
-            told,
-            [(40, "shard-0", true, Some("/system.slice/iggy.service")), (6, "cc1", false, None)]
-        );
-    }
-
-    #[test]
-    fn a_chosen_process_counts_where_the_log_ends_before_its_death() {
-        let log = host(1, &[(60, "Out of memory: Kill process 5 (make) score 900 or sacrifice child")]);
-        assert_eq!(kills(log.host().kernel_log().unwrap().lines.iter()).len(), 1);
     }
 
     #[test]

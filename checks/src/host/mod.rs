@@ -15,7 +15,7 @@ pub use answer::*;
 pub use command::{COMMANDS, Command, find as find_command};
 pub use recorded::Recorded;
 pub use request::*;
-pub use sight::PLACEHOLDER;
+pub use sight::{PLACEHOLDER, missing};
 
 use crate::check::Error;
 
@@ -108,9 +108,11 @@ macro_rules! expect {
         let request = $request;
         let what = request.to_string();
         match &*$host.ask(request) {
-            Ok(data) if let Some(cause) = sight::flaw(data) => Err(Error::Host(Failure { what, cause })),
-            Ok($pattern) => Ok($value),
-            Ok(_) => Err(Error::parse(what, "the recording holds another kind of answer")),
+            Ok(data) => match (sight::flaw(data), data) {
+                (Some(cause), _) => Err(Error::Host(Failure { what, cause })),
+                (None, $pattern) => Ok($value),
+                (None, _) => Err(Error::parse(what, "the recording holds another kind of answer")),
+            },
             Err(failure) => Err(Error::Host(failure.clone())),
         }
     }};
