@@ -7,8 +7,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use warden::snapshot::report::Outcome;
 use warden_checks::host::{Answer, Cause, Data, Failure, Output, Request, Source};
 use warden_checks::{Area, CHECKS, Check, Finding, Host, Verdict};
+
+use crate::support::changed_host::ChangedHost;
 
 /// The recorded hosts, healthy and sick ones.
 fn hosts() -> Vec<(String, Arc<dyn Source>)> {
@@ -17,8 +20,10 @@ fn hosts() -> Vec<(String, Arc<dyn Source>)> {
 }
 
 /// Where an answer decides nothing: the check, the end of what it asks, and why it may pass without the answer.
-const DECIDES_NOTHING: [(&str, &str, &str); 1] =
-    [("cgroup-limits", ".pressure", "fills a column of a table; the limits and their hits are judged")];
+const DECIDES_NOTHING: [(&str, &str, &str); 2] = [
+    ("cgroup-limits", ".pressure", "fills a column of a table; the limits and their hits are judged"),
+    ("system-security-modules", "/attr/current", "fills a column of a table; the denials are judged"),
+];
 
 /// What can go wrong with an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,7 +80,7 @@ impl Fault {
                 Request::Unit { .. }
                 | Request::UnitList
                 | Request::Journal { .. }
-                | Request::IggyApi { .. } => refused(Cause::Unavailable("no service answers".to_owned())),
+                | Request::IggyApi { .. } => refused(Cause::Unavailable(NO_SERVICE.to_owned())),
                 _ => None,
             },
             Fault::Unsupported => match data {
@@ -143,6 +148,8 @@ fn cut(data: &Data) -> Option<Data> {
     Some(data)
 }
 
+/// Why a service does not answer.
+const NO_SERVICE: &str = "no service answers";
 /// As the redactor writes it.
 const TOKEN: &str = "[secret:value:3f9a]";
 
@@ -156,11 +163,7 @@ fn masked(request: &Request, data: &Data) -> Option<Data> {
                 }
                 _ => {
                     let words = line.split(' ').map(|word| {
-                        if word.bytes().any(|byte| byte.is_ascii_digit()) {
-                            TOKEN
-                        } else {
-                            word.trim_end()
-                        }
+                        if word.bytes().any(|byte| byte.is_ascii_digit()) { TOKEN } else { word.trim_end() }
                     });
                     words.collect::<Vec<_>>().join(" ") + "\n"
                 }
@@ -221,7 +224,7 @@ fn masked(request: &Request, data: &Data) -> Option<Data> {
         Data::Unit(unit) => unit.properties.values_mut().for_each(mask_values),
         _ => return None,
     }
-    (data != before).then_some(data)
+    (data != before && format!("{data:?}").contains(TOKEN)).then_some(data)
 }
 
 fn mask_values(value: &mut serde_json::Value) {
@@ -354,14 +357,13 @@ fn wrong(check: &Check, fault: Fault, without: &Finding, with: &Judged) -> Optio
         }
     }
     match finding.verdict() {
-        // Without a service manager there are no units; only what is asked about them cannot pass.
-        Verdict::Pass if fault == Fault::Unavailable && check.area != Area::Units => None,
-        Verdict::Pass => Some(format!("passes: {}", finding.summary)),
-        Verdict::Skip
-            if without.verdict() != Verdict::Skip && !finding.summary.contains("no service answers") =>
-        {
-            Some(format!("skips: {}", finding.summary))
+        // Without a service manager there are no units: what asks about them alone says that it is missing.
+        Verdict::Pass | Verdict::Skip if fault == Fault::Unavailable => {
+            let is_told = check.area != Area::Units || finding.summary.contains(NO_SERVICE);
+            (!is_told).then(|| format!("does not say that nobody answers: {}", finding.summary))
         }
+        Verdict::Pass => Some(format!("passes: {}", finding.summary)),
+        Verdict::Skip if without.verdict() != Verdict::Skip => Some(format!("skips: {}", finding.summary)),
         Verdict::Skip | Verdict::Note | Verdict::Warn | Verdict::Fail => None,
     }
 }
@@ -381,6 +383,10 @@ fn no_check_takes_an_answer_that_tells_nothing_for_good_or_bad_news() {
                 one_at_a_time.chain([None]).flat_map(|one| Fault::ALL.map(|fault| (fault, one.clone())))
             {
                 let can_be = |request: &Request| fault.of(request, &host.answer(request, deadline)).is_some();
+                // A service answers, or it is not there at all.
+                if fault == Fault::Unavailable && request.is_some() {
+                    continue;
+                }
                 if !request.as_ref().map_or_else(|| asked.iter().any(can_be), can_be) {
                     continue;
                 }
@@ -399,4 +405,22 @@ fn no_check_takes_an_answer_that_tells_nothing_for_good_or_bad_news() {
     assert!(tried > 10_000, "{tried}");
     let shown: Vec<String> = violations.iter().take(40).cloned().collect();
     assert!(violations.is_empty(), "{} of {tried}:\n{}", violations.len(), shown.join("\n"));
+}
+
+#[test]
+fn a_mount_table_that_was_cut_puts_the_data_on_no_filesystem() {
+    let path = "/proc/self/mountinfo";
+    let text = "29 1 254:1 / / rw,relatime - ext4 /dev/vda1 rw\n";
+    let answer = serde_json::json!({
+        "request": { "ask": "file", "path": path },
+        "answer": { "is": "text", "text": text, "cut_from": 2048 },
+    });
+    let host = ChangedHost::of("healthy-debian")
+        .without("proc/self/mountinfo")
+        .answer("file/proc/self/mountinfo.json", &answer);
+    for id in ["disk-mounts", "disk-space", "disk-inodes", "disk-write-cache"] {
+        let judged = host.judge(id);
+        assert_eq!(judged.outcome, Outcome::Unknown, "{id}: {}", judged.summary);
+        assert_eq!(judged.summary, "/proc/self/mountinfo: only 47 B of 2 KiB were read");
+    }
 }

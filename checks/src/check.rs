@@ -41,18 +41,6 @@ impl Check {
             if let Some(hidden) = unseen.iter().find(|failure| !is_absent(failure)) {
                 return Err(hidden.clone().into());
             }
-            // Without the service that would answer, the reason is what the rest of the host says.
-            let mut untold: Vec<&Failure> = Vec::new();
-            for failure in &unseen {
-                let is_told = finding.summary.contains(&failure.cause.to_string());
-                if !is_told && untold.iter().all(|other| other.cause != failure.cause) {
-                    untold.push(failure);
-                }
-            }
-            if !untold.is_empty() {
-                let untold = untold.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-                finding.summary.push_str(&format!(" (without an answer of {untold})"));
-            }
             return Ok(finding);
         }
         let untold: Vec<&Failure> =

@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_host_without_disks_is_skipped() {
-        let host = Recorded::complete().file("/proc/self/mountinfo", "");
+        let host = Recorded::complete().file("/proc/self/mountinfo", "1 0 0:1 / /proc rw - proc proc rw\n");
         assert_eq!(examined(host).verdict(), Verdict::Skip);
     }
 

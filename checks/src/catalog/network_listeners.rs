@@ -95,7 +95,7 @@ impl View {
         let mut sockets = listeners_below(host, "/proc")?;
         let (mut owners, mut apart) = (BTreeMap::new(), BTreeMap::new());
         // A process that is not seen may hold its port.
-        let mut certain = host.read_all("/proc/[pid]/stat").is_ok_and(|files| !files.is_empty());
+        let mut certain = iggy::processes_are_known(host);
         let own = host.link("/proc/self/ns/net").if_any();
         for process in processes {
             let theirs = host.link(&format!("/proc/{}/ns/net", process.pid)).if_any();
@@ -256,7 +256,7 @@ mod tests {
     use super::*;
     use crate::Verdict;
     use crate::host::Recorded;
-    use crate::iggy::tests::{link, running, settings};
+    use crate::iggy::tests::{link, running, settings, stat_line};
 
     /// Iggy with only its TCP and HTTP listeners, as process 70.
     const CONFIGURATION: &str = "[tcp]\nenabled = true\naddress = \"127.0.0.1:8090\"\n[http]\nenabled = true\naddress = \"0.0.0.0:3000\"\n\
@@ -324,6 +324,7 @@ mod tests {
             Recorded::complete()
                 .settings(settings())
                 .unit("iggy.service", unit)
+                .file("/proc/1/stat", &stat_line(1, "systemd", 'S'))
                 .file("/proc/net/udp", "  sl  local_address\n")
         };
         let taken = examined(stopped().file("/proc/net/tcp", &row(LOOPBACK, 3000, 77, 0)));
@@ -346,8 +347,8 @@ mod tests {
 
     #[test]
     fn a_server_in_a_container_is_seen_in_its_own_network() {
-        let recorded =
-            server("").file("/proc/70/net/tcp", &(row(LOOPBACK, 8090, 1, 0) + &row(LOOPBACK, 3000, 2, 0)));
+        let recorded = server("  sl  local_address\n")
+            .file("/proc/70/net/tcp", &(row(LOOPBACK, 8090, 1, 0) + &row(LOOPBACK, 3000, 2, 0)));
         let recorded = recorded.file("/proc/70/net/udp", "  sl  local_address\n");
         let recorded = link(link(recorded, "/proc/self/ns/net", "net:[1]"), "/proc/70/ns/net", "net:[2]");
         assert_eq!(examined(recorded), (Verdict::Pass, vec![]));

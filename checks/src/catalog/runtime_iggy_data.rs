@@ -104,6 +104,9 @@ fn missing(host: &Host, data: &DataDirectory, pid: u32) -> Result<Option<Finding
     if !path.starts_with("/proc/") {
         places.push(format!("/proc/{pid}/root{path}/streams"));
     }
+    // What would tell another place must have been seen.
+    host.read(&format!("/proc/{pid}/environ")).if_any()?;
+    host.list(&format!("/proc/{pid}/fd")).if_any()?;
     for place in places {
         if host.stat(&place).if_any()?.is_some() {
             return Ok(None);
@@ -260,6 +263,9 @@ fn judge_leftovers(finding: &mut Finding, found: &Inventory) {
 fn judge_owner(host: &Host, finding: &mut Finding, found: &Inventory, path: &str, server: Option<u32>) {
     let top = format!("{path}/streams");
     let Ok(Some(directory)) = host.stat(&top).if_any() else { return };
+    if server.is_none() && !iggy::processes_are_known(host) {
+        return;
+    }
     let status = server.map(|pid| host.value(&format!("/proc/{pid}/status")));
     let Ok(status) = status.transpose() else { return };
     // As whom the server runs is not known: nothing to hold the owners against.

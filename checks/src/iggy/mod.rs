@@ -11,7 +11,7 @@ pub use configuration::{
 };
 pub use launch::{Launch, launches};
 
-use crate::host::{Host, IfAny, PLACEHOLDER, Settings};
+use crate::host::{FileText, Host, IfAny, PLACEHOLDER, Settings};
 use crate::proc::ProcessStat;
 use crate::{Error, Read};
 
@@ -89,6 +89,12 @@ pub fn processes(host: &Host) -> Vec<Process> {
         }
     }
     found
+}
+
+/// Whether every process of the host could be read, so that one which was not found is not there.
+pub fn processes_are_known(host: &Host) -> bool {
+    let is_whole = |file: &FileText| ProcessStat::parse(&file.text).is_some();
+    host.read_all("/proc/[pid]/stat").is_ok_and(|files| files.iter().all(is_whole))
 }
 
 /// A data directory and how it was found.

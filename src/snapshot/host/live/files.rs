@@ -218,7 +218,7 @@ pub(super) fn lossy(bytes: Vec<u8>) -> String {
 }
 
 pub(super) fn cause_of(error: std::io::Error) -> Cause {
-    const GONE: i32 = nix::errno::Errno::ESRCH as i32;
+    const GONE: i32 = Errno::ESRCH as i32;
     match (error.kind(), error.raw_os_error()) {
         (ErrorKind::NotFound | ErrorKind::NotADirectory, _) | (_, Some(GONE)) => Cause::Absent,
         (ErrorKind::PermissionDenied, _) => Cause::Denied,
