@@ -59,13 +59,15 @@ fn run(host: &Host) -> Result<Finding> {
             continue;
         }
         let text = format!("{} in the control group of {}", count(kills, "kill", "kills"), group.name);
-        finding.fail(
-            text,
-            Advice::run(
+        // A group that was found by a process has no name that systemctl knows.
+        let advice = match group.name.contains(" (pid ") {
+            true => Advice::text(CHECK.advice),
+            false => Advice::run(
                 CHECK.advice,
                 format!("systemctl show -p MemoryMax,MemoryPeak,Result '{}'", group.name),
             ),
-        );
+        };
+        finding.fail(text, advice);
     }
     for (group, path) in groups.iter().filter_map(|group| Some((group, group.hidden.as_ref()?))) {
         let text = format!(
