@@ -124,10 +124,8 @@ macro_rules! expect_part {
         let request = $request;
         let what = request.to_string();
         match &*$host.ask(request) {
-            Ok(data) => match data {
-                $pattern => Ok(Part { value: $value, missing: sight::missing(data) }),
-                _ => Err(Error::parse(what, "the recording holds another kind of answer")),
-            },
+            Ok(data @ $pattern) => Ok(Part { value: $value, missing: sight::missing(data) }),
+            Ok(_) => Err(Error::parse(what, "the recording holds another kind of answer")),
             Err(failure) => Err(Error::Host(failure.clone())),
         }
     }};
