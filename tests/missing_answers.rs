@@ -290,6 +290,8 @@ const MAY_BE_EMPTY: &[&str] = &[
     "/modules",
     "/if_inet6",
     "/diskstats",
+    "/ip_tables_names",
+    "/ip6_tables_names",
     "/tcp6",
     "/udp6",
     "/io.max",
@@ -303,6 +305,9 @@ const SILENT: &[&str] = &[
     "ip-neighbour",
     "ip-route",
     "iptables-save",
+    "ip6tables-save",
+    "iptables-legacy-save",
+    "ip6tables-legacy-save",
     "rpm-runtimes",
 ];
 

@@ -62,9 +62,7 @@ pub fn read(host: &Host, path: &str) -> Result<CertificateFile> {
         let cause = Cause::Other("only files named .pem, .crt, .cer and .cert are opened".to_owned());
         return Err(Error::Host(Failure { what: path.to_owned(), cause }));
     }
-    let text = host.read(path)?;
-    // A key in the same file is masked, and no part of a certificate.
-    CertificateFile::parse(path, &text).or_else(|error| Err(host.unmasked(path, text).err().unwrap_or(error)))
+    CertificateFile::parse(path, &host.read(path)?)
 }
 
 /// Whether a file of this name is read for certificates.

@@ -60,7 +60,7 @@ fn void(request: &Request, data: &Data) -> Option<String> {
 /// Files of /proc and /sys that hold nothing when there is nothing to tell; the others always hold something. What
 /// else lies on a host may be empty.
 fn may_be_empty(path: &str) -> bool {
-    const ENDS: [&str; 18] = [
+    const ENDS: [&str; 20] = [
         "/environ",
         "/cmdline",
         "/stack",
@@ -71,6 +71,8 @@ fn may_be_empty(path: &str) -> bool {
         "/modules",
         "/if_inet6",
         "/diskstats",
+        "/ip_tables_names",
+        "/ip6_tables_names",
         "/arp",
         "/tcp6",
         "/udp6",
@@ -88,7 +90,7 @@ fn may_be_empty(path: &str) -> bool {
 }
 
 /// Commands that print nothing when there is none of what they list.
-const SILENT: [&str; 9] = [
+const SILENT: [&str; 12] = [
     "apt-pending",
     "coredumpctl",
     "dpkg-kernels",
@@ -96,6 +98,9 @@ const SILENT: [&str; 9] = [
     "drbdsetup-status",
     "ip-neighbour",
     "ip-route",
+    "ip6tables-legacy-save",
+    "ip6tables-save",
+    "iptables-legacy-save",
     "iptables-save",
     "rpm-runtimes",
 ];
