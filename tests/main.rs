@@ -22,6 +22,7 @@ mod held;
 mod hosts;
 mod inspect;
 mod link;
+mod missing_answers;
 mod named_paths;
 mod objects;
 mod packages;

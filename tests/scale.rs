@@ -35,7 +35,10 @@ fn copy(from: &Path, to: &Path) {
 
 fn sample(path: &str, first: String, second: String) -> (Request, Data) {
     let files = vec![Sample { path: path.to_owned(), first: Some(first), second: Some(second) }];
-    (Request::Sample { pattern: path.to_owned() }, Data::Samples(Samples { elapsed_us: 250_000, files }))
+    (
+        Request::Sample { pattern: path.to_owned() },
+        Data::Samples(Samples { elapsed_us: 250_000, files, left_out: 0 }),
+    )
 }
 
 #[test]
@@ -58,7 +61,7 @@ fn fifteen_hundred_cores_and_twenty_thousand_processes_make_an_ordinary_report()
         second: Some(process(pid, 5)),
     });
     let pattern = "/proc/[pid]/stat".to_owned();
-    let processes = Data::Samples(Samples { elapsed_us: 250_000, files: processes.collect() });
+    let processes = Data::Samples(Samples { elapsed_us: 250_000, files: processes.collect(), left_out: 0 });
     let folder = tempfile::tempdir().unwrap();
     healthy_but(
         folder.path(),

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::finding::Finding;
-use crate::host::{Failure, Host, Request};
+use crate::finding::{Advice, Finding};
+use crate::host::{Cause, Failure, Host, Request};
 
 /// What one check is. The id is kebab-case, begins with the area, and is the name of its file.
 #[derive(Debug)]
@@ -24,6 +24,51 @@ pub struct Check {
     pub advice: &'static str,
     pub deadline: Duration,
     pub run: fn(&Host) -> Result<Finding, Error>,
+}
+
+/// Missing answers that a finding names; the rest is counted.
+const UNSEEN_NAMED: usize = 3;
+
+impl Check {
+    /// Runs the check. What it asked and could not see, or not whole, is noted in the finding, so that nothing
+    /// passes for want of an answer; a check that found nothing to judge because of it could not tell.
+    pub fn judge(&self, host: &Host) -> Result<Finding> {
+        let mut finding = (self.run)(host)?;
+        let unseen = host.unseen();
+        // A host without systemd has no units and no journal: nothing of it stays unseen.
+        let is_absent = |failure: &Failure| matches!(failure.cause, Cause::Unavailable(_));
+        if finding.skipped {
+            if let Some(hidden) = unseen.iter().find(|failure| !is_absent(failure)) {
+                return Err(hidden.clone().into());
+            }
+            return Ok(finding);
+        }
+        let untold: Vec<&Failure> =
+            unseen.iter().filter(|failure| !is_absent(failure) && !finding.tells(failure)).collect();
+        if let Some(first) = untold.first() {
+            let named =
+                untold.iter().take(UNSEEN_NAMED).map(ToString::to_string).collect::<Vec<_>>().join("; ");
+            let more = match untold.len().saturating_sub(UNSEEN_NAMED) {
+                0 => String::new(),
+                more => format!("; and {more} more"),
+            };
+            finding.note(format!("not seen, and so not judged: {named}{more}"), advice(&first.cause));
+        }
+        Ok(finding)
+    }
+}
+
+fn advice(cause: &Cause) -> Advice {
+    Advice::text(match cause {
+        Cause::Denied => "Run as root or give Warden CAP_DAC_READ_SEARCH.",
+        Cause::TimedOut => "Take another snapshot; if it does not answer again, find out what hangs.",
+        Cause::Unrecorded => "The recording is older than this check: take a new snapshot.",
+        Cause::Truncated(_) => "Look at the rest on the host itself: it is longer than a snapshot reads.",
+        Cause::Masked => "Look at the value on the host itself: the snapshot masks it.",
+        Cause::Absent | Cause::Unavailable(_) | Cause::Other(_) => {
+            "Find out on the host itself why it does not answer."
+        }
+    })
 }
 
 /// How long a check may take unless its row says otherwise: longer than any healthy read, short enough that
@@ -197,6 +242,28 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the thing may well be there and right, and only could not be seen whole. What does not exist, or is
+    /// not of the expected form, was seen.
+    pub fn is_unseen(&self) -> bool {
+        matches!(self, Error::Host(Failure { cause, .. }) if *cause != Cause::Absent)
+    }
+
+    /// The same of a probe (a connect, a handshake, a request): one that was refused or got no answer in time has its
+    /// answer.
+    pub fn was_not_tried(&self) -> bool {
+        match self {
+            Error::Host(Failure { cause, .. }) => match cause {
+                Cause::Denied
+                | Cause::Unavailable(_)
+                | Cause::Unrecorded
+                | Cause::Truncated(_)
+                | Cause::Masked => true,
+                Cause::Absent | Cause::TimedOut | Cause::Other(_) => false,
+            },
+            Error::Parse { .. } => false,
+        }
+    }
+
     pub fn parse(what: impl Into<String>, detail: impl Into<String>) -> Error {
         Error::Parse { what: what.into(), detail: detail.into() }
     }

@@ -316,8 +316,7 @@ pub fn measure_host<'a>(
 impl Unmeasured<'_, Error> {
     /// Whether the mount is broken, and not only closed to our user.
     pub fn is_fault(&self) -> bool {
-        let is_broken = |cause: &Cause| matches!(cause, Cause::TimedOut | Cause::Other(_));
-        self.holds_data || matches!(&self.error, Error::Host(failure) if is_broken(&failure.cause))
+        matches!(&self.error, Error::Host(failure) if matches!(failure.cause, Cause::TimedOut | Cause::Other(_)))
     }
 }
 

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::host::Failure;
+
 /// The verdict of a check that could tell. Ordered from best to worst.
 ///
 /// That a check could *not* tell (unknown, timed out, panicked) is said by the runner, never by a check.
@@ -104,6 +106,13 @@ impl Finding {
 
     pub fn problem(&mut self, severity: Verdict, text: impl Into<String>, advice: Advice) {
         self.problems.push(Problem { severity, text: text.into(), advice });
+    }
+
+    /// Whether a problem says already that this could not be seen.
+    pub fn tells(&self, failure: &Failure) -> bool {
+        let cause = failure.cause.to_string();
+        let texts = self.problems.iter().map(|problem| problem.text.as_str()).chain([self.summary.as_str()]);
+        texts.into_iter().any(|text| text.contains(&cause)) && self.verdict() > Verdict::Pass
     }
 
     pub fn show(&mut self, evidence: Evidence) {

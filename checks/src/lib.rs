@@ -20,6 +20,7 @@ pub mod host;
 pub mod iggy;
 mod limits;
 mod links;
+mod oom;
 mod owners;
 pub mod proc;
 mod process;

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::host::{Host, Output};
+use crate::host::{Cause, Failure, Host, Output, PLACEHOLDER};
 use crate::{Error, Result};
 
 /// Rows of the command table.
@@ -106,7 +106,11 @@ pub struct Neighbour {
 impl Link {
     /// Every interface, in the kernel's order.
     pub fn all(host: &Host) -> Result<Vec<Link>> {
-        let rows: Vec<Row> = parse(IP_ADDRESS, &host.run(IP_ADDRESS)?)?;
+        let output = host.run(IP_ADDRESS)?;
+        let rows: Vec<Row> = parse(IP_ADDRESS, &output)?;
+        if output.stdout.trim().is_empty() {
+            return Err(Error::parse(IP_ADDRESS, "it lists no interface, not even loopback"));
+        }
         Ok(rows.into_iter().filter(|row| !row.name.is_empty()).map(Row::into_link).collect())
     }
 }
@@ -244,6 +248,9 @@ pub fn parse<T: DeserializeOwned>(command: &str, output: &Output) -> Result<Vec<
     }
     if output.stdout.trim().is_empty() {
         return Ok(Vec::new());
+    }
+    if output.stdout.contains(PLACEHOLDER) {
+        return Err(Failure { what: command.to_owned(), cause: Cause::Masked }.into());
     }
     serde_json::from_str(&output.stdout).map_err(|error| Error::parse(command, error.to_string()))
 }

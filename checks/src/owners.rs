@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::Result;
-use crate::host::Host;
+use crate::host::{Host, IfAny};
 use crate::proc::field;
 
 /// What an owner may ask for.
@@ -56,11 +56,19 @@ fn held(host: &Host, pid: u32, budget: &mut usize, enough: impl Fn(u64) -> bool)
     let mut numbers: Vec<u32> =
         host.list(&directory)?.iter().filter_map(|entry| entry.name.parse().ok()).collect();
     numbers.sort_unstable();
-    let mut held = Held { inodes: BTreeSet::new(), complete: numbers.len() <= *budget };
+    let mut held =
+        Held { inodes: BTreeSet::new(), complete: numbers.len() <= *budget && !numbers.is_empty() };
     for number in numbers.into_iter().take(*budget) {
         *budget -= 1;
         // A descriptor may close between the listing and the look.
-        let Ok(target) = host.link(&format!("{directory}/{number}")) else { continue };
+        let target = match host.link(&format!("{directory}/{number}")).if_any() {
+            Ok(Some(target)) if !target.is_empty() => target,
+            Ok(None) => continue,
+            Ok(Some(_)) | Err(_) => {
+                held.complete = false;
+                continue;
+            }
+        };
         let inode = target.strip_prefix("socket:[").and_then(|rest| rest.strip_suffix(']')?.parse().ok());
         if let Some(inode) = inode {
             held.inodes.insert(inode);

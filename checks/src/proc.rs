@@ -1,6 +1,7 @@
 //! Parsers for the formats of /proc that more than one check reads. Source: proc(5).
 
 use crate::check::{Error, Result};
+use crate::host::Host;
 
 /// A `cpu` line of /proc/stat, in clock ticks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -112,6 +113,8 @@ pub fn pressure(text: &str, kind: &str) -> Option<f64> {
 pub struct Mount {
     /// `major:minor` of the device.
     pub device: String,
+    /// What of the filesystem is mounted, `/` for all of it.
+    pub root: String,
     pub point: String,
     /// Options of this mount: `rw,noatime`.
     pub options: String,
@@ -122,6 +125,20 @@ pub struct Mount {
 }
 
 impl Mount {
+    /// Every mount of this process, in mount order. Fails when a line of the table cannot be read: what is on which
+    /// filesystem is known from all of it, or not at all.
+    pub fn all(host: &Host) -> Result<Vec<Mount>> {
+        const TABLE: &str = "/proc/self/mountinfo";
+        let text = host.read(TABLE)?;
+        let mounts = Mount::parse_all(&text);
+        let lines = text.lines().filter(|line| !line.trim().is_empty()).count();
+        match lines - mounts.len() {
+            _ if mounts.is_empty() => Err(Error::parse(TABLE, "not one mount in it")),
+            0 => Ok(mounts),
+            torn => Err(Error::parse(TABLE, format!("{torn} of {lines} lines are no mounts"))),
+        }
+    }
+
     /// Every mount, in mount order; lines that do not parse are left out.
     pub fn parse_all(mountinfo: &str) -> Vec<Mount> {
         mountinfo.lines().filter_map(Mount::parse).collect()
@@ -133,7 +150,8 @@ impl Mount {
         let mut filesystem = filesystem.split(' ');
         Some(Mount {
             device: mount.next()?.to_owned(),
-            point: unescape(mount.nth(1)?),
+            root: unescape(mount.next()?),
+            point: unescape(mount.next()?),
             options: mount.next()?.to_owned(),
             filesystem: filesystem.next()?.to_owned(),
             source: unescape(filesystem.next()?),

@@ -102,7 +102,7 @@ pub mod testing {
                 Sample { path: format!("/proc/{pid}/stat"), first: first.clone(), second: second.clone() }
             })
             .collect();
-        let samples = Samples { elapsed_us: 1_000_000, files };
+        let samples = Samples { elapsed_us: 1_000_000, files, left_out: 0 };
         host.with(Request::Sample { pattern: super::STAT.to_owned() }, Data::Samples(samples))
     }
 }

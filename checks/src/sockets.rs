@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::Result;
-use crate::host::{Host, IfAny};
+use crate::host::{Host, IfAny, Part};
+use crate::{Error, Result};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Socket {
@@ -45,6 +45,18 @@ impl Socket {
         read(host, root, "tcp", false)
     }
 
+    /// As many TCP sockets as could be read: what is counted of them is the least there is.
+    pub fn tcp_part(host: &Host, root: &str) -> Result<Part<Vec<Socket>>> {
+        let file = |name: &str| host.read_part(&format!("{root}/net/{name}"));
+        let v4 = file("tcp")?;
+        let v6 = file("tcp6").if_any()?.unwrap_or(Part { value: String::new(), missing: None });
+        let lines = v4.value.lines().chain(v6.value.lines());
+        Ok(Part {
+            value: lines.filter_map(|line| Socket::parse(line, false)).collect(),
+            missing: v4.missing.or(v6.missing),
+        })
+    }
+
     pub fn udp(host: &Host, root: &str) -> Result<Vec<Socket>> {
         read(host, root, "udp", true)
     }
@@ -72,9 +84,13 @@ impl Socket {
 }
 
 fn read(host: &Host, root: &str, protocol: &str, udp: bool) -> Result<Vec<Socket>> {
-    let v4 = host.read(&format!("{root}/net/{protocol}"))?;
+    let path = format!("{root}/net/{protocol}");
+    let v4 = host.value(&path)?;
+    if v4.is_empty() {
+        return Err(Error::parse(path, "it is empty, without even its head"));
+    }
     // A kernel without IPv6 has no second file.
-    let v6 = host.read(&format!("{root}/net/{protocol}6")).if_any()?.unwrap_or_default();
+    let v6 = host.value(&format!("{root}/net/{protocol}6")).if_any()?.unwrap_or_default();
     Ok(v4.lines().chain(v6.lines()).filter_map(|line| Socket::parse(line, udp)).collect())
 }
 

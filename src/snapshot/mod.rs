@@ -23,7 +23,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use warden_checks::host::IfAny;
-use warden_checks::host::{Answer, Cause, Clock, Request, Rights, STATE_DIRECTORY, Settings, Source};
+use warden_checks::host::{
+    Answer, Cause, Clock, Failure, Request, Rights, STATE_DIRECTORY, Settings, Source, missing,
+};
 use warden_checks::iggy::{self, DataDirectory};
 use warden_checks::{Advice, Check, Host, Read, proc};
 
@@ -394,10 +396,14 @@ fn check_report(
     }
 }
 
+/// What was refused, and what was longer than is read. What does not exist is an answer.
 fn unseen(answers: &BTreeMap<&Request, &Answer>) -> Vec<Unseen> {
-    let failures = answers.values().filter_map(|answer| answer.as_ref().err());
-    let hidden = failures.filter(|failure| !matches!(failure.cause, Cause::Absent));
-    hidden.map(|failure| Unseen { what: failure.what.clone(), why: failure.cause.to_string() }).collect()
+    let why = |request: &Request, answer: &Answer| match answer {
+        Err(Failure { cause: Cause::Absent, .. }) => None,
+        Err(failure) => Some(Unseen { what: failure.what.clone(), why: failure.cause.to_string() }),
+        Ok(data) => missing(data).map(|why| Unseen { what: request.to_string(), why }),
+    };
+    answers.iter().filter_map(|(request, answer)| why(request, answer)).collect()
 }
 
 #[cfg(test)]

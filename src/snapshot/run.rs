@@ -120,7 +120,7 @@ fn begin(
     let asked = host.asked();
     let report = sender.clone();
     let work = move || {
-        let end = match catch_unwind(AssertUnwindSafe(|| (check.run)(&host))) {
+        let end = match catch_unwind(AssertUnwindSafe(|| check.judge(&host))) {
             Ok(Ok(finding)) => End::Found(finding.finite()),
             Ok(Err(error)) => End::Unknown(error),
             Err(payload) => End::Panicked(message_of(payload.as_ref())),

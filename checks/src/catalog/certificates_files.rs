@@ -117,9 +117,13 @@ fn capability() -> Advice {
 fn look_again(failure: &Failure) -> Advice {
     match failure.cause {
         Cause::Denied => capability(),
-        Cause::Absent | Cause::TimedOut | Cause::Unavailable(_) | Cause::Unrecorded | Cause::Other(_) => {
-            Advice::text("Look at the file by hand; nothing is said of it here.")
-        }
+        Cause::Absent
+        | Cause::TimedOut
+        | Cause::Unavailable(_)
+        | Cause::Unrecorded
+        | Cause::Truncated(_)
+        | Cause::Masked
+        | Cause::Other(_) => Advice::text("Look at the file by hand; nothing is said of it here."),
     }
 }
 

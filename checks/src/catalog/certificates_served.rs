@@ -50,10 +50,10 @@ fn run(host: &Host) -> Result<Finding> {
             continue;
         }
         let address = listener.address();
-        let file = listener
-            .certificate
-            .as_deref()
-            .and_then(|path| Some((path, certificate::read(host, path).ok()?.certificates)));
+        let read = listener.certificate.as_deref().map(|path| (path, certificate::read(host, path)));
+        // Without its names nobody knows which one to ask for: no answer proves nothing then.
+        let is_hidden = matches!(&read, Some((_, Err(error))) if error.is_unseen());
+        let file = read.and_then(|(path, read)| Some((path, read.ok()?.certificates)));
         let answer =
             match host.tls(&address, &asked_name(listener, file.as_ref().map(|(_, chain)| &chain[0]))) {
                 Ok(answer) => answer,
@@ -63,7 +63,8 @@ fn run(host: &Host) -> Result<Finding> {
                         format!("openssl s_client -connect {address} </dev/null"),
                     );
                     let leaf = file.as_ref().map(|(_, chain)| &chain[0]);
-                    let severity = if is_telling(&error, leaf) { Verdict::Fail } else { Verdict::Note };
+                    let is_certain = !is_hidden && is_telling(&error, leaf);
+                    let severity = if is_certain { Verdict::Fail } else { Verdict::Note };
                     told += usize::from(severity == Verdict::Fail);
                     finding.problem(
                         severity,
@@ -120,7 +121,9 @@ fn is_telling(error: &Error, leaf: Option<&Certificate>) -> bool {
         Cause::Absent | Cause::TimedOut => true,
         // The library of this program has no means for some keys, and the listener can be fine with others.
         Cause::Other(_) => leaf.is_none_or(Certificate::has_usual_key),
-        Cause::Denied | Cause::Unavailable(_) | Cause::Unrecorded => false,
+        Cause::Denied | Cause::Unavailable(_) | Cause::Unrecorded | Cause::Truncated(_) | Cause::Masked => {
+            false
+        }
     }
 }
 

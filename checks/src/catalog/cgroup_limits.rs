@@ -1,11 +1,13 @@
 //! cgroup-limits: does a control group hold a runtime back.
 
-use crate::cgroup::{self, Group, Version, counter};
+use crate::cgroup::{self, Group, Place, Version, counter};
 use crate::host::{Host, IfAny, Samples};
 use crate::proc::{Mount, pressure};
 use crate::process::{self, Runtimes};
 use crate::quantity::{bytes, count, number};
-use crate::{Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Table, Value, Verdict};
+use crate::{
+    Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Row, Table, Value, Verdict,
+};
 
 pub const CHECK: Check = Check {
     id: "cgroup-limits",
@@ -52,7 +54,7 @@ fn judge(host: &Host, runtimes: &Runtimes) -> Result<Finding> {
     if runtimes.is_empty() {
         return Ok(Finding::skip("no runtime runs here"));
     }
-    let mounts = Mount::parse_all(&host.read("/proc/self/mountinfo")?);
+    let mounts = Mount::all(host)?;
     let mut finding = Finding::new("");
     let columns = [
         "group",
@@ -71,44 +73,63 @@ fn judge(host: &Host, runtimes: &Runtimes) -> Result<Finding> {
         Table::new("Tasks and I/O", ["group", "tasks", "tasks limit", "I/O limits", "I/O pressure"]);
     let mut judged = 0_u64;
     let mut done = Vec::new();
+    let mut hidden: Vec<String> = Vec::new();
     for (&pid, &runtime) in runtimes {
         let Some(cgroup) = host.read(&format!("/proc/{pid}/cgroup")).if_any()? else { continue };
         judged += 1;
         let who = runtime.program();
-        let groups = |controller| {
-            cgroup::of_process(&mounts, &cgroup, controller)
-                .map_or_else(Vec::new, |group| group.with_parents())
+        let mut groups = |controller: &str| match cgroup::of_process(&mounts, &cgroup, controller) {
+            Place::Here(group) => group.with_parents(),
+            Place::Hidden(path) => {
+                hidden.push(format!("{controller} of {who} (pid {pid}): {path}"));
+                Vec::new()
+            }
+            Place::Nowhere => Vec::new(),
         };
+        let (of_cpu, of_memory, of_pids) = (groups("cpu"), groups("memory"), groups("pids"));
         let mut new = |group: &Group, kind: &str| {
             let file = group.file(kind);
             let is_new = !done.contains(&file);
             done.push(file);
             is_new
         };
-        for group in groups("cpu").iter().filter(|group| new(group, "cpu")) {
+        for group in of_cpu.iter().filter(|group| new(group, "cpu")) {
             cpu(host, &mut finding, &mut cpu_table, who, group)?;
         }
-        for group in groups("memory").iter().filter(|group| new(group, "memory")) {
+        for group in of_memory.iter().filter(|group| new(group, "memory")) {
             memory(host, &mut finding, &mut memory_table, who, group)?;
         }
-        for group in groups("pids").iter().filter(|group| new(group, "pids")) {
+        for group in of_pids.iter().filter(|group| new(group, "pids")) {
             others(host, &mut finding, &mut other_table, who, group)?;
         }
     }
     if judged == 0 {
         return Ok(Finding::skip("the runtimes ended while this host was looked at"));
     }
+    if let Some(first) = hidden.first() {
+        if cpu_table.rows.is_empty() && memory_table.rows.is_empty() {
+            return Err(Error::parse("the control groups", format!("no mount here shows {first}")));
+        }
+        let groups = count(hidden.len() as u64, "control group lies", "control groups lie");
+        let text = format!("{groups} outside of what is mounted here, so its limits are unknown: {first}");
+        finding.note(text, Advice::text("Run Warden on the host, outside of the container."));
+    }
     if cpu_table.rows.is_empty() && memory_table.rows.is_empty() {
         return Ok(Finding::skip("the runtimes are in no control group that has limits (cpu, memory)"));
     }
-    let limited = |table: &Table, column: usize| {
-        table.rows.iter().any(|row| row.cells.get(column) != Some(&Value::Nothing))
+    let limited = |table: &Table, columns: &[usize]| {
+        let is_set = |row: &Row| columns.iter().any(|&at| row.cells.get(at) != Some(&Value::Nothing));
+        match table.rows.is_empty() {
+            true => "not looked at",
+            false if table.rows.iter().any(is_set) => "limited",
+            false => "not limited",
+        }
     };
     finding.summary = format!(
         "{} looked at: CPU {}, memory {}",
         count(judged, "runtime", "runtimes"),
-        if limited(&cpu_table, 1) { "limited" } else { "not limited" },
-        if limited(&memory_table, 3) || limited(&memory_table, 4) { "limited" } else { "not limited" },
+        limited(&cpu_table, &[1]),
+        limited(&memory_table, &[3, 4]),
     );
     for table in [cpu_table, memory_table, other_table] {
         if !table.rows.is_empty() {
@@ -130,7 +151,7 @@ fn limit(host: &Host, group: &Group, name: &str) -> Result<Option<u64>> {
 }
 
 fn avg10(host: &Host, group: &Group, name: &str) -> Value {
-    let text = host.read(&group.file(name)).unwrap_or_default();
+    let text = host.quietly(|host| host.read(&group.file(name))).unwrap_or_default();
     pressure(&text, "some").map(Value::Percent).into()
 }
 
@@ -334,138 +355,4 @@ fn advice(group: &Group, setting: &str) -> Advice {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::host::{Cause, Data, Recorded, Request, Sample};
-    use crate::iggy::Runtime;
-
-    const MOUNT: &str = "31 30 0:27 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
-    const GROUP: &str = "/sys/fs/cgroup/system.slice/iggy.service";
-
-    fn with(cpu_before: &str, cpu_after: &str, events: &str) -> Recorded {
-        let sample = Sample {
-            path: format!("{GROUP}/cpu.stat"),
-            first: Some(cpu_before.to_owned()),
-            second: Some(cpu_after.to_owned()),
-        };
-        let samples = Samples { elapsed_us: 1_000_000, files: vec![sample] };
-        Recorded::complete()
-            .file("/proc/self/mountinfo", MOUNT)
-            .file("/proc/9/cgroup", "0::/system.slice/iggy.service\n")
-            .with(Request::Sample { pattern: STAT_TWO.to_owned() }, Data::Samples(samples))
-            .file(&format!("{GROUP}/cpu.stat"), cpu_after)
-            .file(&format!("{GROUP}/cpu.max"), "200000 100000\n")
-            .file(&format!("{GROUP}/memory.current"), "1048576\n")
-            .file(&format!("{GROUP}/memory.high"), "max\n")
-            .file(&format!("{GROUP}/memory.max"), "2097152\n")
-            .file(&format!("{GROUP}/memory.stat"), "anon 524288\nfile 1\n")
-            .file(&format!("{GROUP}/memory.events"), events)
-            .file(&format!("{GROUP}/pids.current"), "12\n")
-            .file(&format!("{GROUP}/pids.max"), "max\n")
-    }
-
-    const CALM: &str = "nr_periods 100\nnr_throttled 0\nthrottled_usec 0\n";
-    const NO_EVENTS: &str = "low 0\nhigh 0\nmax 0\noom 0\noom_kill 0\n";
-
-    fn judged(host: Recorded) -> Finding {
-        judge(&host.host(), &Runtimes::from([(9, Runtime::Iggy)])).unwrap()
-    }
-
-    #[test]
-    fn a_limit_that_was_never_reached_passes() {
-        let finding = judged(with(CALM, CALM, NO_EVENTS));
-        assert_eq!(finding.verdict(), Verdict::Pass, "{:?}", finding.problems);
-        assert_eq!(finding.summary, "1 runtime looked at: CPU limited, memory limited");
-    }
-
-    #[test]
-    fn throttling_between_the_looks_warns_and_in_most_periods_fails() {
-        let after = |throttled| format!("nr_periods 110\nnr_throttled {throttled}\nthrottled_usec 5\n");
-        let half = judged(with(CALM, &after(5), NO_EVENTS));
-        assert_eq!(half.verdict(), Verdict::Warn);
-        assert_eq!(
-            half.problems[0].text,
-            "iggy-server is throttled at 2 cores: in 5 of 10 periods between the looks (/system.slice/iggy.service)"
-        );
-        assert_eq!(judged(with(CALM, &after(6), NO_EVENTS)).verdict(), Verdict::Fail);
-    }
-
-    #[test]
-    fn throttling_of_the_past_is_noted_or_warns_by_its_share() {
-        let past = |throttled| format!("nr_periods 100\nnr_throttled {throttled}\n");
-        assert_eq!(judged(with(&past(5), &past(5), NO_EVENTS)).verdict(), Verdict::Note);
-        let finding = judged(with(&past(6), &past(6), NO_EVENTS));
-        assert_eq!(finding.verdict(), Verdict::Warn);
-        assert_eq!(
-            finding.problems[0].text,
-            "iggy-server was throttled at 2 cores in 6 % of its periods so far (/system.slice/iggy.service)"
-        );
-    }
-
-    #[test]
-    fn memory_limits_that_were_hit_warn_and_a_kill_fails() {
-        let finding = judged(with(CALM, CALM, "high 4\nmax 1\noom_kill 0\n"));
-        assert_eq!(finding.verdict(), Verdict::Warn);
-        let texts: Vec<&str> = finding.problems.iter().map(|problem| problem.text.as_str()).collect();
-        assert_eq!(
-            texts,
-            [
-                "iggy-server went over its memory.high 4 times and was slowed down for it \
-                 (/system.slice/iggy.service)",
-                "iggy-server reached its memory limit of 2 MiB 1 time: page cache was given up \
-                 (/system.slice/iggy.service)"
-            ]
-        );
-        assert_eq!(judged(with(CALM, CALM, "high 0\nmax 0\noom_kill 1\n")).verdict(), Verdict::Fail);
-        let full = with(CALM, CALM, NO_EVENTS).file(&format!("{GROUP}/memory.stat"), "anon 2000000\n");
-        assert_eq!(judged(full).verdict(), Verdict::Warn);
-    }
-
-    #[test]
-    fn a_limit_of_the_slice_above_is_found_too() {
-        let host = with(CALM, CALM, NO_EVENTS)
-            .file("/sys/fs/cgroup/system.slice/memory.current", "9000000\n")
-            .file("/sys/fs/cgroup/system.slice/memory.max", "9000000\n")
-            .file("/sys/fs/cgroup/system.slice/memory.events", "high 0\nmax 7\noom_kill 0\n");
-        let finding = judged(host);
-        assert_eq!(
-            finding.problems[0].text,
-            "iggy-server reached its memory limit of 8.58 MiB 7 times: page cache was given up (/system.slice)"
-        );
-    }
-
-    #[test]
-    fn the_first_hierarchy_is_judged_the_same() {
-        let mounts = "32 30 0:28 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
-                      33 30 0:29 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n";
-        let (cpu, memory) = ("/sys/fs/cgroup/cpu,cpuacct/i.service", "/sys/fs/cgroup/memory/i.service");
-        let host = Recorded::complete()
-            .file("/proc/self/mountinfo", mounts)
-            .file("/proc/9/cgroup", "4:cpu,cpuacct:/i.service\n3:memory:/i.service\n")
-            .file(&format!("{cpu}/cpu.stat"), "nr_periods 100\nnr_throttled 50\nthrottled_time 2000000000\n")
-            .file(&format!("{cpu}/cpu.cfs_quota_us"), "-1\n")
-            .file(&format!("{memory}/memory.usage_in_bytes"), "4096\n")
-            .file(&format!("{memory}/memory.limit_in_bytes"), "9223372036854771712\n")
-            .file(&format!("{memory}/memory.failcnt"), "3\n");
-        let finding = judged(host);
-        let texts: Vec<&str> = finding.problems.iter().map(|problem| problem.text.as_str()).collect();
-        assert_eq!(
-            texts,
-            [
-                "iggy-server was throttled in 50 % of its periods so far (/i.service)",
-                "iggy-server reached its memory limit 3 times: page cache was given up (/i.service)"
-            ]
-        );
-    }
-
-    #[test]
-    fn without_a_runtime_it_skips_and_when_denied_it_cannot_tell() {
-        let host = with(CALM, CALM, NO_EVENTS);
-        assert_eq!(
-            judge(&host.clone().host(), &Runtimes::new()).unwrap(),
-            Finding::skip("no runtime runs here")
-        );
-        let denied = host.without(Request::File { path: "/proc/9/cgroup".to_owned() }, Cause::Denied).host();
-        assert!(judge(&denied, &Runtimes::from([(9, Runtime::Iggy)])).is_err());
-    }
-}
+mod tests;

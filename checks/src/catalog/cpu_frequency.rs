@@ -168,9 +168,12 @@ fn policies(host: &Host) -> Result<BTreeMap<u32, Policy>> {
 
 fn judge_governors(finding: &mut Finding, policies: &BTreeMap<u32, Policy>) {
     let saving = || policies.values().filter(|policy| policy.governor == "powersave");
+    // Of an unknown driver it is not known what powersave means.
     let scales = |policy: &&Policy| {
         let is_above = policy.lowest.zip(policy.now).is_some_and(|(lowest, now)| now > lowest);
-        DRIVERS_THAT_SCALE.contains(&policy.driver.as_str()) || !policy.preference.is_empty() || is_above
+        policy.driver.is_empty()
+            || DRIVERS_THAT_SCALE.contains(&policy.driver.as_str())
+            || !policy.preference.is_empty() || is_above
     };
     let advice = || Advice::run("Set the performance governor.", PERFORMANCE);
     let held = saving().filter(|policy| !scales(policy)).count() as u64;
@@ -284,13 +287,13 @@ mod tests {
             .file(&format!("{directory}/scaling_max_freq"), "2400000\n")
             .with(
                 Request::Sample { pattern: THROTTLE_COUNTS.to_owned() },
-                Data::Samples(Samples { elapsed_us: 1_000_000, files: vec![file] }),
+                Data::Samples(Samples { elapsed_us: 1_000_000, files: vec![file], left_out: 0 }),
             )
     }
 
     #[test]
     fn a_virtual_machine_without_frequencies_skips() {
-        let nothing = Data::Samples(Samples { elapsed_us: 1, files: Vec::new() });
+        let nothing = Data::Samples(Samples { elapsed_us: 1, files: Vec::new(), left_out: 0 });
         let host =
             Recorded::complete().with(Request::Sample { pattern: THROTTLE_COUNTS.to_owned() }, nothing);
         assert_eq!(run(&host.host()).unwrap().verdict(), Verdict::Skip);

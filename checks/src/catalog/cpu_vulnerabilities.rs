@@ -25,7 +25,7 @@ fn run(host: &Host) -> Result<Finding> {
     if files.is_empty() {
         return Ok(Finding::skip("this kernel does not tell of processor flaws"));
     }
-    let command_line = host.read("/proc/cmdline").if_any()?.unwrap_or_default();
+    let command_line = host.value("/proc/cmdline").if_any()?.unwrap_or_default();
     let switched_off: Vec<&str> =
         command_line.split_ascii_whitespace().filter(|word| is_switch(word)).collect();
 

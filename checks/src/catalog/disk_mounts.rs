@@ -63,7 +63,7 @@ fn run(host: &Host) -> Result<Finding> {
 }
 
 fn examine(host: &Host, data: Option<DataDirectory>) -> Result<Finding> {
-    let mut mounts = Mount::parse_all(&host.read("/proc/self/mountinfo")?);
+    let mut mounts = Mount::all(host)?;
     let mut finding = Finding::new("");
     let unsure = lift_confinement(host, &mut mounts);
     let fstab = match host.read("/etc/fstab").if_any() {
@@ -433,7 +433,8 @@ mod tests {
     #[test]
     fn data_that_may_not_be_seen_is_said_to_be_unseen() {
         let host = iggy::tests::running(70).denied("/proc/70/environ");
-        let finding = run(&host.file("/proc/self/mountinfo", "").host()).unwrap();
+        let finding =
+            run(&host.file("/proc/self/mountinfo", "1 0 0:1 / /proc rw - proc proc rw\n").host()).unwrap();
         let text = "where Iggy keeps its data could not be seen: /proc/70/environ: permission denied";
         assert_eq!(problems(&finding), [(Verdict::Note, text)]);
     }

@@ -7,8 +7,8 @@ use crate::iggy;
 use crate::proc::Mount;
 use crate::quantity::bytes;
 use crate::{
-    Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Series, Table, Unit, Value, Verdict,
-    quoted,
+    Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Series, Table, Unit, Value,
+    Verdict, quoted,
 };
 
 pub const CHECK: Check = Check {
@@ -28,7 +28,7 @@ const WARN_PERCENT: f64 = 85.0;
 const FAIL_PERCENT: f64 = 95.0;
 
 fn run(host: &Host) -> Result<Finding> {
-    let mounts = Mount::parse_all(&host.read("/proc/self/mountinfo")?);
+    let mounts = Mount::all(host)?;
     let data = iggy::data_directory(host);
     let data_mount = data_mount(host, data.as_ref(), &mounts).ok().flatten();
     let mut finding = Finding::new("");
@@ -88,6 +88,14 @@ fn run(host: &Host) -> Result<Finding> {
     finding.show(Evidence::Series(chart));
     finding.show(Evidence::Table(table));
     Ok(finding)
+}
+
+/// A filesystem that does not answer in time is a dead mount; of one that may not be seen nothing is known.
+pub(super) fn hidden(error: &Error) -> Verdict {
+    match error {
+        Error::Host(Failure { cause: Cause::TimedOut, .. }) => Verdict::Warn,
+        Error::Host(_) | Error::Parse { .. } => Verdict::Note,
+    }
 }
 
 /// As df(1) counts: blocks reserved for root are neither used nor available.

@@ -1,10 +1,10 @@
 //! memory-oom: did the kernel kill anything for want of memory.
 
-use std::collections::HashMap;
-
-use crate::host::{Failure, Host, IfAny, LogLine, LogText, Settings};
+use crate::cgroup::{self, Place, Version};
+use crate::host::{Failure, Host, IfAny, LogText, Settings};
 use crate::iggy::{self, Runtime};
-use crate::proc::counter;
+use crate::oom::{Kill, kills};
+use crate::proc::{Mount, counter};
 use crate::quantity::count;
 use crate::{
     Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Read, Result, Table, Value, Verdict,
@@ -21,6 +21,7 @@ pub const CHECK: Check = Check {
         Read::KernelLog,
         Read::Path("/proc/vmstat"),
         Read::Path("/proc/[pid]/cgroup"),
+        Read::Path("/proc/self/mountinfo"),
         Read::Path("/sys/fs/cgroup/**"),
         Read::Units,
         Read::Iggy,
@@ -36,16 +37,6 @@ pub const CHECK: Check = Check {
 };
 
 const WINDOW_SECONDS: i64 = 86_400;
-
-/// A process that the kernel killed.
-struct Kill {
-    at_us: Option<i64>,
-    pid: u32,
-    name: String,
-    cgroup: Option<String>,
-    of_cgroup_limit: bool,
-    resident: Option<u64>,
-}
 
 fn run(host: &Host) -> Result<Finding> {
     let clock = host.clock()?;
@@ -63,20 +54,34 @@ fn run(host: &Host) -> Result<Finding> {
     let mut finding = Finding::new("");
     judge_kills(&mut finding, &kills, settings.as_ref());
     let runtimes_named = finding.verdict() == Verdict::Fail;
-    for group in groups.iter().filter(|group| group.kills > 0 && !runtimes_named) {
-        let text = format!("{} in the control group of {}", count(group.kills, "kill", "kills"), group.name);
-        finding.fail(
-            text,
-            Advice::run(
+    for (group, kills) in groups.iter().filter_map(|group| Some((group, group.kills?))) {
+        if kills == 0 || runtimes_named {
+            continue;
+        }
+        let text = format!("{} in the control group of {}", count(kills, "kill", "kills"), group.name);
+        // A group that was found by a process has no name that systemctl knows.
+        let advice = match group.name.contains(" (pid ") {
+            true => Advice::text(CHECK.advice),
+            false => Advice::run(
                 CHECK.advice,
                 format!("systemctl show -p MemoryMax,MemoryPeak,Result '{}'", group.name),
             ),
+        };
+        finding.fail(text, advice);
+    }
+    for (group, path) in groups.iter().filter_map(|group| Some((group, group.hidden.as_ref()?))) {
+        let text = format!(
+            "the kills in the control group of {} are unknown: no mount here shows {path}",
+            group.name
         );
+        finding.note(text, Advice::text("Run Warden on the host, outside of the container."));
     }
     judge_unit_results(host, settings.as_ref(), &mut finding);
     let older = since_boot.unwrap_or(0).saturating_sub(kills.len() as u64);
     match &log {
-        Err(error) if older > 0 => finding.warn(
+        // Since a boot of less than a day ago they are of the last day, whatever the log would say.
+        Err(error) if older > 0 => finding.problem(
+            if clock.up_us < WINDOW_SECONDS * 1_000_000 { Verdict::Warn } else { Verdict::Note },
             format!("{} since boot; which and when cannot be told: {error}", count(older, "kill", "kills")),
             Advice::text(
                 "Run Warden as root, or let its user read the kernel's log (group systemd-journal or adm).",
@@ -152,109 +157,67 @@ fn judge_unit_results(host: &Host, settings: Option<&Settings>, finding: &mut Fi
 /// Kills that a control group of the runtimes counts, the oldest since the unit was started.
 struct Group {
     name: String,
-    kills: u64,
+    kills: Option<u64>,
+    /// The path of a group that no mount here shows.
+    hidden: Option<String>,
 }
 
 fn groups(host: &Host, settings: Option<&Settings>) -> Result<Vec<Group>> {
-    let mut paths: Vec<(String, String)> = Vec::new();
-    let mut add = |name: String, path: String| {
-        if paths.iter().all(|(_, known)| *known != path) {
-            paths.push((name, path));
-        }
-    };
+    let text = host.read("/proc/self/mountinfo").if_any()?;
+    let mounts = Mount::parse_all(text.as_deref().unwrap_or(USUAL_MOUNTS));
+    let mut places: Vec<(String, Place)> = Vec::new();
     for runtime in Runtime::ALL {
         let Some(name) = settings.map(|settings| runtime.unit(settings)) else { continue };
-        if let Some(path) = host.unit(name).ok().and_then(|unit| unit.text("ControlGroup").map(str::to_owned))
-        {
-            add(name.to_owned(), path);
+        let unit = host.unit(name).ok();
+        let Some(path) = unit.as_ref().and_then(|unit| unit.text("ControlGroup")) else { continue };
+        for version in [Version::One, Version::Two] {
+            places.push((name.to_owned(), cgroup::place(&mounts, version, "memory", path)));
         }
     }
     for process in iggy::processes(host) {
-        let text = host.read(&format!("/proc/{}/cgroup", process.pid)).unwrap_or_default();
-        if let Some(path) = memory_group(&text) {
-            add(format!("{} (pid {})", process.runtime.program(), process.pid), path.to_owned());
+        let name = format!("{} (pid {})", process.runtime.program(), process.pid);
+        if let Some(text) = host.read(&format!("/proc/{}/cgroup", process.pid)).if_any()? {
+            places.push((name, cgroup::of_process(&mounts, &text, "memory")));
         }
     }
-    let mut groups = Vec::new();
-    for (name, path) in paths {
-        let files = [
-            format!("/sys/fs/cgroup{}/memory.events", path.trim_end_matches('/')),
-            format!("/sys/fs/cgroup/memory{path}/memory.oom_control"),
-        ];
-        for file in files {
-            if let Some(kills) = host.read(&file).if_any()?.and_then(|text| counter(&text, "oom_kill")) {
-                groups.push(Group { name: name.clone(), kills });
+    let mut groups: Vec<Group> = Vec::new();
+    let mut files: Vec<String> = Vec::new();
+    for (name, place) in places {
+        let group = match place {
+            Place::Here(group) => group,
+            Place::Hidden(path) => {
+                groups.push(Group { name, kills: None, hidden: Some(path) });
+                continue;
             }
+            Place::Nowhere => continue,
+        };
+        let file = match group.version {
+            Version::Two => group.file("memory.events"),
+            Version::One => group.file("memory.oom_control"),
+        };
+        // The top of version 1 counts the whole machine and is nobody's, unless it has a limit: then it is a
+        // container's own. That of version 2 is a container's own, and the machine's has no counter.
+        let is_machine = group.version == Version::One && group.path == "/" && group.from_top;
+        if files.contains(&file) || is_machine && !is_limited(host, &group)? {
+            continue;
         }
+        let kills = host.read(&file).if_any()?.and_then(|text| counter(&text, "oom_kill"));
+        files.push(file);
+        groups.extend(kills.map(|kills| Group { name, kills: Some(kills), hidden: None }));
     }
     Ok(groups)
 }
 
-/// Of /proc/PID/cgroup: the line of the memory controller (version 1), or else that of version 2. The top of
-/// version 1 counts the whole machine and is nobody's; that of version 2 is a container's own, and the machine's
-/// has no counter.
-fn memory_group(text: &str) -> Option<&str> {
-    let lines = || text.lines().filter_map(|line| line.splitn(3, ':').collect::<Vec<_>>().try_into().ok());
-    let of = |wanted: fn(&str) -> bool| {
-        lines().find(|[_, controllers, _]: &[&str; 3]| wanted(controllers)).map(|[_, _, path]| path)
-    };
-    match of(|controllers| controllers.split(',').any(|name| name == "memory")) {
-        Some(path) => Some(path).filter(|&path| path != "/"),
-        None => of(str::is_empty),
-    }
-}
+/// Where they are without a word of the mounts.
+const USUAL_MOUNTS: &str = "1 0 0:1 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n\
+                            2 0 0:2 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n";
 
-/// `Killed process` lines, with the control group that the `oom-kill:` line before them names.
-fn kills<'a>(lines: impl Iterator<Item = &'a LogLine>) -> Vec<Kill> {
-    let mut cgroups: HashMap<u32, String> = HashMap::new();
-    let mut kills = Vec::new();
-    for line in lines {
-        if let Some((_, constraint)) = line.text.split_once("oom-kill:") {
-            let value = |name: &str| {
-                constraint.split(',').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
-            };
-            if let (Some(pid), Some(group)) =
-                (value("pid").and_then(|pid| pid.parse().ok()), value("task_memcg"))
-            {
-                cgroups.insert(pid, group.to_owned());
-            }
-        }
-        kills.extend(Kill::parse(line).map(|kill| Kill { cgroup: cgroups.remove(&kill.pid), ..kill }));
-    }
-    kills
-}
+/// The largest number of whole pages is no limit; nothing real comes near.
+const UNLIMITED: u64 = 1 << 60;
 
-impl Kill {
-    /// `Out of memory: Killed process 7 (name) total-vm:1kB, anon-rss:1kB, ...`; mm/oom_kill.c of the kernel.
-    fn parse(line: &LogLine) -> Option<Kill> {
-        let (before, rest) =
-            line.text.split_once("Killed process ").or_else(|| line.text.split_once("Kill process "))?;
-        let (pid, rest) = rest.split_once(' ')?;
-        // The name may hold `)`: the last one before the sizes ends it.
-        let (name, sizes) = rest.strip_prefix('(')?.rsplit_once(')')?;
-        let resident = sizes
-            .split(", ")
-            .find_map(|size| size.trim().strip_prefix("anon-rss:")?.strip_suffix("kB")?.parse::<u64>().ok());
-        Some(Kill {
-            at_us: line.at_us,
-            pid: pid.trim_end_matches(',').parse().ok()?,
-            name: name.to_owned(),
-            cgroup: None,
-            of_cgroup_limit: before.contains("Memory cgroup"),
-            resident: resident.map(|kib| kib.saturating_mul(1024)),
-        })
-    }
-
-    /// By name, or by control group: the kernel may name a thread, such as `shard-0`.
-    fn is_runtime(&self, settings: Option<&Settings>) -> bool {
-        let of_unit = |unit: &str| {
-            self.cgroup.as_deref().is_some_and(|group| group.split('/').any(|part| part == unit))
-        };
-        Runtime::ALL.iter().any(|runtime| {
-            self.name.starts_with(runtime.program())
-                || settings.is_some_and(|settings| of_unit(runtime.unit(settings)))
-        })
-    }
+fn is_limited(host: &Host, group: &cgroup::Group) -> Result<bool> {
+    let limit = host.value(&group.file("memory.limit_in_bytes")).if_any()?;
+    Ok(limit.and_then(|limit| limit.parse::<u64>().ok()).is_some_and(|limit| limit < UNLIMITED))
 }
 
 fn fields(log: &Result<LogText, Error>, since_boot: Option<u64>, groups: &[Group]) -> Fields {
@@ -293,7 +256,7 @@ fn table(kills: &[Kill], settings: Option<&Settings>) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::{Cause, Recorded, Request};
+    use crate::host::{Cause, LogLine, Recorded, Request};
 
     const NOW: i64 = 1_800_000_000;
 
@@ -345,18 +308,6 @@ mod tests {
     }
 
     #[test]
-    fn the_constraint_line_gives_the_control_group() {
-        let constraint = "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),oom_memcg=/system.slice/iggy.service,task_memcg=/system.slice/iggy.service,task=shard-0,pid=12,uid=998";
-        let log = host(1, &[(60, constraint), (60, OTHER)]);
-        let found = kills(shape::newest(
-            &log.host().kernel_log().unwrap(),
-            crate::host::Clock { unix_us: 0, up_us: 0, kernel: None },
-            0,
-        ));
-        assert_eq!(found[0].cgroup.as_deref(), Some("/system.slice/iggy.service"));
-    }
-
-    #[test]
     fn the_control_group_of_a_running_server_remembers() {
         let stat = "7 (iggy-server) S 1 7 7 0 -1 4194560 0 0 0 0 11 22 0 0 20 0 3 0 4567 1000 250 0";
         let host = host(1, &[])
@@ -383,10 +334,27 @@ mod tests {
     }
 
     #[test]
-    fn both_versions_of_control_groups_are_understood() {
-        assert_eq!(memory_group("9:memory:/a\n0::/b\n"), Some("/a"));
-        assert_eq!(memory_group("1:name=systemd:/x\n0::/b:c\n"), Some("/b:c"));
-        assert_eq!(memory_group("torn"), None);
+    fn a_container_of_the_first_hierarchy_remembers_at_the_root_of_its_mount() {
+        let stat = "1 (iggy-server) S 0 1 1 0 -1 4194560 0 0 0 0 11 22 0 0 20 0 3 0 4567 1000 250 0";
+        let with = |root: &str, path: &str, limit: &str| {
+            let mount = format!("33 30 0:29 {root} /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n");
+            let host = host(0, &[])
+                .file("/proc/self/mountinfo", &mount)
+                .file("/proc/1/stat", stat)
+                .file("/proc/1/cgroup", &format!("8:memory:{path}\n"))
+                .file("/sys/fs/cgroup/memory/memory.limit_in_bytes", limit)
+                .file("/sys/fs/cgroup/memory/memory.oom_control", "under_oom 0\noom_kill 3\n");
+            run(&host.host()).unwrap()
+        };
+        let killed = "3 kills in the control group of iggy-server (pid 1)";
+        let unlimited = "9223372036854771712\n";
+        assert_eq!(with("/docker/1", "/docker/1", unlimited).problems[0].text, killed);
+        assert_eq!(with("/", "/", "2147483648\n").problems[0].text, killed);
+        assert_eq!(with("/", "/", unlimited).verdict(), Verdict::Pass, "the kills of the whole machine");
+        assert_eq!(
+            with("/docker/1", "/docker/2", unlimited).problems[0].text,
+            "the kills in the control group of iggy-server (pid 1) are unknown: no mount here shows /docker/2"
+        );
     }
 
     #[test]
@@ -398,7 +366,8 @@ mod tests {
             (Verdict::Pass, "0 kills for want of memory since boot")
         );
         let some = run(&denied(3).host()).unwrap();
-        assert_eq!(some.verdict(), Verdict::Warn);
+        assert_eq!(some.verdict(), Verdict::Note);
+        assert_eq!(run(&denied(3).at(NOW, 3600).host()).unwrap().verdict(), Verdict::Warn);
         assert_eq!(
             some.problems[0].text,
             "3 kills since boot; which and when cannot be told: kernel-log: permission denied"

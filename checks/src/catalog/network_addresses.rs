@@ -186,7 +186,10 @@ fn route_table(routes: &[Route]) -> Table {
 
 /// Only routes can be read without iproute2.
 fn without_iproute(host: &Host) -> Result<Finding> {
-    let (v4, v6) = (host.read("/proc/net/route")?, host.read("/proc/net/ipv6_route").if_any()?);
+    let (v4, v6) = (host.value("/proc/net/route")?, host.read("/proc/net/ipv6_route").if_any()?);
+    if v4.is_empty() {
+        return Err(Error::parse("/proc/net/route", "it is empty, without even its head"));
+    }
     let routes: Vec<Route> =
         default_routes_v4(&v4).chain(default_routes_v6(v6.as_deref().unwrap_or_default())).collect();
     let mut finding = Finding::new("");

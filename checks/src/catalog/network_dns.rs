@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::endpoint::Endpoint;
-use crate::host::{Cause, Failure, Host, IfAny};
+use crate::host::{Cause, Failure, Host, IfAny, PLACEHOLDER};
 use crate::{
     Advice, Area, Check, Error, Evidence, Fields, Finding, Read, Result, Series, Table, Unit, Value, Verdict,
     quantity, quoted,
@@ -116,10 +116,11 @@ fn own_or(severity: Verdict, name: &str, advice: Advice) -> Advice {
 }
 
 fn judge_servers(host: &Host, finding: &mut Finding) -> Result<Fields> {
-    let resolv = host.read("/etc/resolv.conf").if_any()?.unwrap_or_default();
+    let resolv = host.value("/etc/resolv.conf").if_any()?.unwrap_or_default();
     let mut servers = values(&resolv, "nameserver");
     let asked_by_stub = servers.iter().any(|server| STUBS.contains(server));
-    let upstream = if asked_by_stub { host.read("/run/systemd/resolve/resolv.conf").if_any()? } else { None };
+    let upstream =
+        if asked_by_stub { host.value("/run/systemd/resolve/resolv.conf").if_any()? } else { None };
     let upstream = upstream.as_deref().map(|text| values(text, "nameserver"));
     servers
         .retain(|server| server.split('%').next().is_some_and(|address| address.parse::<IpAddr>().is_ok()));
@@ -141,6 +142,9 @@ fn judge_servers(host: &Host, finding: &mut Finding) -> Result<Fields> {
         finding.warn("systemd-resolved has no name server to ask", advice());
     }
     let nsswitch = host.read("/etc/nsswitch.conf").if_any()?.unwrap_or_default();
+    if nsswitch.lines().any(|line| line.starts_with("hosts:") && line.contains(PLACEHOLDER)) {
+        host.note_masked("hosts in /etc/nsswitch.conf");
+    }
     let order = nsswitch.lines().find_map(|line| line.strip_prefix("hosts:")).map(str::trim);
     let list =
         |words: Vec<&str>| if words.is_empty() { Value::Nothing } else { Value::Code(words.join(", ")) };

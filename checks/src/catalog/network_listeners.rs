@@ -96,7 +96,9 @@ struct View {
 impl View {
     fn of(host: &Host, processes: &[Process], finding: &mut Finding) -> Result<View> {
         let mut sockets = listeners_below(host, "/proc")?;
-        let (mut owners, mut apart, mut certain) = (BTreeMap::new(), BTreeMap::new(), true);
+        let (mut owners, mut apart) = (BTreeMap::new(), BTreeMap::new());
+        // A process that is not seen may hold its port.
+        let mut certain = iggy::processes_are_known(host);
         let own = host.link("/proc/self/ns/net").if_any();
         for process in processes {
             let theirs = host.link(&format!("/proc/{}/ns/net", process.pid)).if_any();
@@ -199,7 +201,7 @@ fn judge(
             None => Some(false),
         };
     };
-    if pid.is_some() && !view.certain {
+    if !view.certain {
         // Something listens, and a note already says that its owner is not known.
         view.purposes.insert(at, listener.clone());
         return None;
@@ -258,7 +260,7 @@ mod tests {
     use super::*;
     use crate::Verdict;
     use crate::host::Recorded;
-    use crate::iggy::tests::{link, running, settings};
+    use crate::iggy::tests::{link, running, settings, stat_line};
 
     /// Iggy with only its TCP and HTTP listeners, as process 70.
     const CONFIGURATION: &str = "[tcp]\nenabled = true\naddress = \"127.0.0.1:8090\"\n[http]\nenabled = true\naddress = \"0.0.0.0:3000\"\n\
@@ -274,8 +276,9 @@ mod tests {
     const EVERY: &str = "00000000";
 
     fn configured(recorded: Recorded) -> Recorded {
-        let recorded =
-            recorded.file("/d/runtime/current_config.toml", CONFIGURATION).file("/proc/net/udp", "");
+        let recorded = recorded
+            .file("/d/runtime/current_config.toml", CONFIGURATION)
+            .file("/proc/net/udp", "  sl  local_address\n");
         link(recorded, "/proc/70/fd/3", "/d/logs/iggy-server.log")
     }
 
@@ -322,12 +325,16 @@ mod tests {
     fn a_port_of_a_stopped_iggy_that_is_taken_fails_and_free_ones_pass() {
         let stopped = || {
             let unit = serde_json::json!({ "LoadState": "loaded", "MainPID": 0, "WorkingDirectory": "/d", "Environment": ["IGGY_QUIC_ENABLED=false"] });
-            Recorded::complete().settings(settings()).unit("iggy.service", unit).file("/proc/net/udp", "")
+            Recorded::complete()
+                .settings(settings())
+                .unit("iggy.service", unit)
+                .file("/proc/1/stat", &stat_line(1, "systemd", 'S'))
+                .file("/proc/net/udp", "  sl  local_address\n")
         };
         let taken = examined(stopped().file("/proc/net/tcp", &row(LOOPBACK, 3000, 77, 0)));
         let text = "TCP port 3000, iggy-server's http, is held by a process of user 997, so it cannot start";
         assert_eq!(taken, (Verdict::Fail, vec![text.to_owned()]));
-        assert_eq!(examined(stopped().file("/proc/net/tcp", "")).0, Verdict::Pass);
+        assert_eq!(examined(stopped().file("/proc/net/tcp", "  sl  local_address\n")).0, Verdict::Pass);
     }
 
     #[test]
@@ -344,17 +351,18 @@ mod tests {
 
     #[test]
     fn a_server_in_a_container_is_seen_in_its_own_network() {
-        let recorded =
-            server("").file("/proc/70/net/tcp", &(row(LOOPBACK, 8090, 1, 0) + &row(LOOPBACK, 3000, 2, 0)));
-        let recorded = recorded.file("/proc/70/net/udp", "");
+        let recorded = server("  sl  local_address\n")
+            .file("/proc/70/net/tcp", &(row(LOOPBACK, 8090, 1, 0) + &row(LOOPBACK, 3000, 2, 0)));
+        let recorded = recorded.file("/proc/70/net/udp", "  sl  local_address\n");
         let recorded = link(link(recorded, "/proc/self/ns/net", "net:[1]"), "/proc/70/ns/net", "net:[2]");
         assert_eq!(examined(recorded), (Verdict::Pass, vec![]));
     }
 
     #[test]
     fn descriptors_that_may_not_be_seen_are_said() {
-        let recorded =
-            running(70).file("/proc/net/udp", "").file("/proc/net/tcp", &row(LOOPBACK, 8090, 1, 0));
+        let recorded = running(70)
+            .file("/proc/net/udp", "  sl  local_address\n")
+            .file("/proc/net/tcp", &row(LOOPBACK, 8090, 1, 0));
         let (verdict, texts) = examined(recorded.file(
             "/proc/70/environ",
             "IGGY_HTTP_ENABLED=false\0IGGY_QUIC_ENABLED=false\0IGGY_WEBSOCKET_ENABLED=false\0",
@@ -362,7 +370,7 @@ mod tests {
         assert_eq!(texts, ["which ports process 70 holds is not known: list /proc/70/fd: does not exist"]);
         assert_eq!(verdict, Verdict::Note);
         let hidden = "IGGY_HTTP_ENABLED=false\0IGGY_QUIC_ENABLED=false\0IGGY_WEBSOCKET_ENABLED=false\0";
-        let recorded = running(70).file("/proc/70/environ", hidden).file("/proc/net/udp", "");
+        let recorded = running(70).file("/proc/70/environ", hidden).file("/proc/net/udp", "  sl  local_address\n");
         let finding = run(&recorded.file("/proc/net/tcp", &row(LOOPBACK, 8090, 1, 0)).host()).unwrap();
         assert_eq!(finding.summary, "1 listener; whether Iggy has its 1 configured port is not known");
     }
@@ -395,8 +403,11 @@ mod tests {
 
     #[test]
     fn a_host_without_iggy_only_lists_and_a_denied_table_is_an_error() {
-        let finding =
-            run(&Recorded::complete().file("/proc/net/tcp", "").file("/proc/net/udp", "").host()).unwrap();
+        let finding = run(&Recorded::complete()
+            .file("/proc/net/tcp", "  sl  local_address\n")
+            .file("/proc/net/udp", "  sl  local_address\n")
+            .host())
+        .unwrap();
         assert_eq!(
             (finding.verdict(), finding.summary.as_str()),
             (Verdict::Pass, "0 listeners; no Iggy is configured on this host")

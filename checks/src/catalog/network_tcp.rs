@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::host::{FILE_BYTES, Host, IfAny};
+use crate::host::{Host, IfAny, Part};
 use crate::sockets::{CLOSE_WAIT, STATES, Socket};
 use crate::{
     Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Series, Unit, Value, Verdict,
@@ -169,7 +169,7 @@ fn judge_memory(finding: &mut Finding, fields: Fields, sockstat: &str, limits: &
 }
 
 fn judge_states(finding: &mut Finding, host: &Host) -> Option<Evidence> {
-    let sockets = match Socket::tcp(host, "/proc") {
+    let Part { value: sockets, missing } = match Socket::tcp_part(host, "/proc") {
         Ok(sockets) => sockets,
         Err(error) => {
             finding
@@ -177,8 +177,7 @@ fn judge_states(finding: &mut Finding, host: &Host) -> Option<Evidence> {
             return None;
         }
     };
-    // A file is read up to a limit, about 7,000 connections; beyond it counts are at least these.
-    let cut = sockets.len() as u64 * SOCKET_BYTES >= FILE_BYTES;
+    let cut = missing.is_some();
     let mut states = [0u64; STATES.len()];
     let mut unclosed: BTreeMap<u16, u64> = BTreeMap::new();
     for socket in &sockets {
@@ -206,9 +205,6 @@ fn judge_states(finding: &mut Finding, host: &Host) -> Option<Evidence> {
     }
     (!chart.points.is_empty()).then_some(Evidence::Series(chart))
 }
-
-/// A line of /proc/net/tcp is always this long.
-const SOCKET_BYTES: u64 = 150;
 
 /// A file of counters before and after the pause.
 struct Counted {
@@ -268,7 +264,7 @@ mod tests {
             .sample("/proc/net/netstat", &netstat(0), &netstat(overflows), 1.0)
             .file("/proc/net/sockstat", "sockets: used 21\nTCP: inuse 1 orphan 0 tw 3 alloc 1 mem 174\n")
             .file("/proc/sys/net/ipv4/tcp_mem", "100\t200\t300\n")
-            .file("/proc/net/tcp", "")
+            .file("/proc/net/tcp", "  sl  local_address\n")
     }
 
     fn examined(recorded: Recorded) -> (Verdict, Vec<String>) {

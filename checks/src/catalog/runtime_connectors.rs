@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use toml::Value as TomlValue;
 
-use crate::host::{Cause, Failure, Host, IfAny, Level, Unit};
+use crate::host::{Cause, Failure, Host, IfAny, Level, PLACEHOLDER, Unit};
 use crate::iggy::{self, Configuration, Runtime, Service, log};
 use crate::quantity::{count, number};
 use crate::{
@@ -141,8 +141,8 @@ fn not_running(host: &Host) -> Result<Finding> {
 fn configured(host: &Host, known: &Configuration, finding: &mut Finding) -> BTreeMap<String, Configured> {
     let mut all = BTreeMap::new();
     let Some(directory) = known.path("connectors.config_dir") else { return all };
-    let files = match host.read_all(&format!("{directory}/*.toml")).if_any() {
-        Ok(files) => files.unwrap_or_default(),
+    let files = match host.read_all_part(&format!("{directory}/*.toml")).if_any() {
+        Ok(files) => files.map(|part| part.value).unwrap_or_default(),
         Err(error) => {
             let advice = Advice::run("See who may read them.", format!("ls -l '{directory}'"));
             let text = format!("a connector that should run and is not loaded goes unseen: {error}");
@@ -164,6 +164,10 @@ fn configured(host: &Host, known: &Configuration, finding: &mut Finding) -> BTre
         };
         let text = |name: &str| table.get(name).and_then(TomlValue::as_str).map(str::to_owned);
         let Some(key) = text("key") else { continue };
+        if key.contains(PLACEHOLDER) {
+            host.note_masked(&format!("key in {}", file.path));
+            continue;
+        }
         let enabled = table.get("enabled").and_then(TomlValue::as_bool).unwrap_or(true);
         all.insert(key, Configured { enabled, plugin: text("path"), file: file.path });
     }
@@ -178,6 +182,7 @@ fn ask(
 ) -> Result<()> {
     let health = match host.http(&format!("{base}/health")) {
         Ok(health) => health,
+        Err(error) if error.was_not_tried() => return Err(error),
         Err(Error::Host(failure)) => {
             finding.summary = "the runtime runs and its API does not answer".to_owned();
             let show_log = Service::of(host, Runtime::Connectors).show_log();

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use toml::{Table as Toml, Value as TomlValue};
 
-use crate::host::{Cause, Host, IfAny};
+use crate::host::{Host, IfAny};
 use crate::iggy::{self, Configuration, ConfigurationFile, Runtime};
 use crate::quantity::count;
 use crate::{Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Table, Value, Verdict};
@@ -103,9 +103,9 @@ fn judge_files(host: &Host, known: &Configuration, finding: &mut Finding) {
     for (file, severity) in [(&known.file, Verdict::Fail), (&known.current, Verdict::Warn)] {
         let Some(ConfigurationFile { path, content }) = file else { continue };
         if let Err(error) = content {
-            let denied = matches!(error, crate::Error::Host(failure) if failure.cause == Cause::Denied);
-            let severity = if denied { Verdict::Note } else { severity };
-            let advice = match denied {
+            let unseen = error.is_unseen();
+            let severity = if unseen { Verdict::Note } else { severity };
+            let advice = match unseen {
                 true => Advice::text("Run as root or give Warden CAP_DAC_READ_SEARCH."),
                 false => Advice::run(
                     "Mend the file; the server starts with its defaults without it, or not at all.",

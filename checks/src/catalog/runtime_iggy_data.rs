@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::host::{Host, IfAny, Stat};
 use crate::iggy::data::{DIRECTORIES, FILES, Generation, Inventory, Partition, inventory};
-use crate::iggy::{self, Runtime};
+use crate::iggy::{self, DataDirectory, Runtime};
 use crate::proc::field;
 use crate::quantity::{bytes, count};
 use crate::{
@@ -43,6 +43,11 @@ fn run(host: &Host) -> Result<Finding> {
     };
     let server = iggy::processes(host).into_iter().find(|process| process.runtime == Runtime::Iggy);
     let generation = Generation::of(host, &data.path)?;
+    if let Some(server) = server.as_ref().filter(|_| generation == Generation::Unknown)
+        && let Some(missing) = missing(host, &data, server.pid)?
+    {
+        return Ok(missing);
+    }
     let found = inventory(host, &data.path)?;
     let mut finding = Finding::new("");
 
@@ -89,6 +94,32 @@ fn run(host: &Host) -> Result<Finding> {
     }
     show_topics(&mut finding, &found);
     Ok(finding)
+}
+
+/// What to say when nothing at all is where a running server has its data.
+fn missing(host: &Host, data: &DataDirectory, pid: u32) -> Result<Option<Finding>> {
+    let path = &data.path;
+    let mut places = vec![format!("{path}/streams"), format!("{path}/runtime/current_config.toml")];
+    // The server may see another directory at this path.
+    if !path.starts_with("/proc/") {
+        places.push(format!("/proc/{pid}/root{path}/streams"));
+    }
+    // What would tell another place must have been seen.
+    host.read(&format!("/proc/{pid}/environ")).if_any()?;
+    host.list(&format!("/proc/{pid}/fd")).if_any()?;
+    for place in places {
+        if host.stat(&place).if_any()?.is_some() {
+            return Ok(None);
+        }
+    }
+    let mut finding = Finding::new(format!("nothing of a data directory is at {path}"));
+    let text = format!("process {pid} serves from {path} ({}), and nothing is there", data.found_by);
+    let advice = Advice::run(
+        "Do not stop the server: files that it holds open may be the only copy. See what it has open.",
+        format!("ls -l /proc/{pid}/fd; ls -la '{path}'"),
+    );
+    finding.fail(text, advice);
+    Ok(Some(finding))
 }
 
 fn judge_generation(finding: &mut Finding, generation: Generation, found: &Inventory, path: &str) {
@@ -232,7 +263,15 @@ fn judge_leftovers(finding: &mut Finding, found: &Inventory) {
 fn judge_owner(host: &Host, finding: &mut Finding, found: &Inventory, path: &str, server: Option<u32>) {
     let top = format!("{path}/streams");
     let Ok(Some(directory)) = host.stat(&top).if_any() else { return };
-    let status = server.and_then(|pid| host.read(&format!("/proc/{pid}/status")).ok());
+    if server.is_none() && !iggy::processes_are_known(host) {
+        return;
+    }
+    let status = server.map(|pid| host.value(&format!("/proc/{pid}/status")));
+    let Ok(status) = status.transpose() else { return };
+    // As whom the server runs is not known: nothing to hold the owners against.
+    if status.as_ref().is_some_and(|status| field(status, "Uid").is_none()) {
+        return;
+    }
     // The second of the four is the effective one (proc(5)).
     let user: Option<u32> =
         status.as_deref().and_then(|status| field(status, "Uid")?.split_whitespace().nth(1)?.parse().ok());
@@ -385,6 +424,19 @@ mod tests {
             "1 stream, 1 topic, 1 partition and 2 segments with 1.76 MiB of messages in /var/lib/iggy"
         );
         assert_eq!(of(old_data(6000)).verdict(), Verdict::Pass);
+    }
+
+    #[test]
+    fn a_running_server_without_its_data_directory_fails_and_counts_nothing() {
+        let recorded = running(70).file("/proc/70/environ", "IGGY_SYSTEM_PATH=/srv/iggy\0");
+        let finding = of(recorded.clone());
+        assert_eq!(
+            (finding.verdict(), finding.summary.as_str()),
+            (Verdict::Fail, "nothing of a data directory is at /srv/iggy")
+        );
+        let inside = Request::Stat { path: "/proc/70/root/srv/iggy/streams".to_owned() };
+        let error = run(&recorded.without(inside, Cause::Denied).host()).unwrap_err();
+        assert_eq!(error.to_string(), "stat /proc/70/root/srv/iggy/streams: permission denied");
     }
 
     #[test]

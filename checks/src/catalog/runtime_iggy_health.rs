@@ -78,6 +78,7 @@ fn run(host: &Host) -> Result<Finding> {
             Ok(answer) if !answer.good => Some(Verdict::Fail),
             Ok(answer) if answer.millis > SLOW_MILLIS => Some(Verdict::Warn),
             Ok(_) => None,
+            Err(error) if error.was_not_tried() => Some(Verdict::Note),
             Err(_) => Some(silence),
         };
         let (said, time) = match &answer {
@@ -124,7 +125,14 @@ struct Answer {
 
 fn ping(host: &Host, listener: &Listener) -> Result<Answer> {
     let scheme = if listener.tls { "https" } else { "http" };
-    let answer = host.http(&format!("{scheme}://{}/ping", listener.address()))?;
+    let url = format!("{scheme}://{}/ping", listener.address());
+    let answer = host.http(&url)?;
+    let body = host.unmasked(&url, answer.body.clone())?;
+    if answer.status == 200 && body.trim().is_empty() {
+        return Err(
+            Failure { what: url, cause: Cause::Truncated("the answer has no body".to_owned()) }.into()
+        );
+    }
     let good = answer.status == 200 && answer.body.trim() == "pong";
     let text = if good { "pong".to_owned() } else { format!("status {}", answer.status) };
     Ok(Answer { good, text, millis: answer.millis })
@@ -165,6 +173,10 @@ fn problem(
                 answer.text
             );
             (text, Advice::run("See who listens there.", format!("ss -ltnp 'sport = :{}'", listener.port)))
+        }
+        Err(error) if error.was_not_tried() => {
+            let text = format!("whether the {name} listener {address} answers could not be seen: {error}");
+            (text, Advice::run("Ask it.", format!("ss -ltn 'sport = :{}'", listener.port)))
         }
         Err(error) if guessed => {
             let text = format!(

@@ -5,7 +5,7 @@ use crate::iggy::{self, Runtime, Service, held};
 use crate::proc::{ProcessStat, TICKS, field, kibibytes};
 use crate::quantity::{bytes, duration};
 use crate::{
-    Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Series, Table, Unit as In, Value, quoted,
+    Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Series, Table, Unit as In, Value, quoted,
 };
 
 mod start;
@@ -71,6 +71,11 @@ fn run(host: &Host) -> Result<Finding> {
     start::judge_running(host, &mut finding);
     judge_working_directories(host, &mut finding, &pids);
     let samples = host.sample("/proc/[pid]/stat")?;
+    let is_readable =
+        |text: &Option<String>| text.as_deref().is_some_and(|text| ProcessStat::parse(text).is_some());
+    if !samples.files.iter().any(|file| is_readable(&file.second)) {
+        return Err(Error::parse("/proc/[pid]/stat", "no process could be read"));
+    }
     let up = host.clock()?.up_us as f64 / 1e6;
     let mut table = Table::new(
         "Server processes",
@@ -325,7 +330,7 @@ mod tests {
             first: Some(stat_line(*pid, "iggy-server", state)),
             second: Some(stat_line(*pid, "iggy-server", state).replace(" 11 22 ", " 36 47 ")),
         };
-        let samples = Samples { elapsed_us: 1_000_000, files: pids.iter().map(file).collect() };
+        let samples = Samples { elapsed_us: 1_000_000, files: pids.iter().map(file).collect(), left_out: 0 };
         let request = Request::Sample { pattern: "/proc/[pid]/stat".to_owned() };
         recorded.with(request, Data::Samples(samples)).at(1_795_260_000, 10_000)
     }

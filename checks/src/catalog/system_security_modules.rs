@@ -199,7 +199,7 @@ fn confinement(host: &Host, processes: &[iggy::Process]) -> Option<Table> {
         ["program", "pid", "label or profile", "seccomp", "no new privileges", "capabilities"],
     );
     for process in processes {
-        let label = host.value(&format!("/proc/{}/attr/current", process.pid)).ok();
+        let label = host.quietly(|host| host.value(&format!("/proc/{}/attr/current", process.pid))).ok();
         let status = host.read(&format!("/proc/{}/status", process.pid)).unwrap_or_default();
         let seccomp = match field(&status, "Seccomp") {
             Some("0") => "none".into(),

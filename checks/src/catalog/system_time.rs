@@ -4,7 +4,7 @@ mod services;
 
 use std::collections::HashMap;
 
-use crate::host::{Host, IfAny};
+use crate::host::{Host, IfAny, PLACEHOLDER};
 use crate::quantity::duration;
 use crate::{Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Read, Result, Value, Verdict};
 
@@ -137,7 +137,11 @@ fn state(host: &Host) -> Result<State> {
     let clock = host.clock()?;
     let now = clock.seconds() as f64;
     // Without systemd, or while its bus is down, timedatectl ends with an error: the others may still know.
-    if let Some(output) = host.run("timedatectl").ok().filter(|output| output.status == Some(0)) {
+    if let Some(output) = host
+        .run("timedatectl")
+        .ok()
+        .filter(|output| output.status == Some(0) && !output.stdout.contains(PLACEHOLDER))
+    {
         let values: HashMap<&str, &str> =
             output.stdout.lines().filter_map(|line| line.split_once('=')).collect();
         let flag = |name| values.get(name).map(|value| *value == "yes");

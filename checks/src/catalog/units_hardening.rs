@@ -6,7 +6,7 @@ use crate::proc::field;
 use crate::process::{self, Runtimes};
 use crate::quantity::number;
 use crate::systemd::{self, Found};
-use crate::{Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Table, Value};
+use crate::{Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Read, Result, Table, Value};
 
 pub const CHECK: Check = Check {
     id: "units-hardening",
@@ -38,6 +38,7 @@ fn judge(host: &Host, runtimes: &Runtimes) -> Result<Finding> {
     let mut sentences = Vec::new();
     let mut reasons = Vec::new();
     for (runtime, name) in systemd::runtime_units(host)? {
+        let mut silent = None;
         let unit = match systemd::find(host, &name)? {
             Found::Loaded(unit) => Some(unit),
             Found::NotLoaded(state) => {
@@ -46,6 +47,7 @@ fn judge(host: &Host, runtimes: &Runtimes) -> Result<Finding> {
             }
             Found::NoManager(reason) => {
                 reasons.push(format!("there is no systemd to ask for {name}: {reason}"));
+                silent = Some(reason);
                 None
             }
         };
@@ -54,7 +56,12 @@ fn judge(host: &Host, runtimes: &Runtimes) -> Result<Finding> {
         if unit.is_none() && running.is_none() {
             continue;
         }
-        sentences.push(judge_one(host, &mut finding, runtime, &name, unit, running.as_ref()));
+        let sentence = judge_one(host, &mut finding, runtime, &name, unit, running.as_ref());
+        // Nobody can say whether the process is of the unit.
+        sentences.push(match silent {
+            Some(reason) => format!("{} is judged by its process alone: {reason}", runtime.program()),
+            None => sentence,
+        });
     }
     if sentences.is_empty() {
         return Ok(Finding::skip(reasons.join("; ")));
@@ -74,8 +81,11 @@ struct Running {
 
 fn running(host: &Host, runtimes: &Runtimes, runtime: Runtime) -> Result<Option<Running>> {
     let Some((&pid, _)) = runtimes.iter().find(|&(_, &other)| other == runtime) else { return Ok(None) };
-    let Some(status) = host.read(&format!("/proc/{pid}/status")).if_any()? else { return Ok(None) };
+    let Some(status) = host.value(&format!("/proc/{pid}/status")).if_any()? else { return Ok(None) };
     let effective = field(&status, "Uid").and_then(|ids| ids.split_whitespace().nth(1));
+    if effective.is_none() {
+        return Err(Error::parse(format!("/proc/{pid}/status"), "it names no user"));
+    }
     Ok(Some(Running {
         pid,
         uid: effective.map(str::to_owned),
@@ -327,7 +337,7 @@ mod tests {
         let finding = judge(&host, &Runtimes::from([(9, Runtime::Iggy)])).unwrap();
         assert_eq!(
             (finding.verdict(), finding.summary.as_str()),
-            (Verdict::Warn, "iggy-server (pid 9) runs outside iggy.service")
+            (Verdict::Warn, "iggy-server is judged by its process alone: no system bus")
         );
     }
 

@@ -45,10 +45,11 @@ const LOOKED_INTO: usize = 100;
 fn run(host: &Host) -> Result<Finding> {
     let settings = host.settings()?;
     let name = settings.warden_unit;
-    let (unit, reason) = match systemd::find(host, &name)? {
-        Found::Loaded(unit) => (Some(unit), String::new()),
-        Found::NotLoaded(state) => (None, format!("{name} is not loaded ({state})")),
-        Found::NoManager(reason) => (None, format!("there is no systemd to ask: {reason}")),
+    // That nobody answers for the units says nothing of this one.
+    let (unit, reason, severity) = match systemd::find(host, &name)? {
+        Found::Loaded(unit) => (Some(unit), String::new(), Verdict::Pass),
+        Found::NotLoaded(state) => (None, format!("{name} is not loaded ({state})"), Verdict::Warn),
+        Found::NoManager(reason) => (None, format!("there is no systemd to ask: {reason}"), Verdict::Note),
     };
     let configuration = host.stat(CONFIGURATION).if_any()?;
     if unit.is_none() && configuration.is_none() {
@@ -71,7 +72,8 @@ fn run(host: &Host) -> Result<Finding> {
         }
         None => {
             let advice = Advice::text("Install the package, or remove /etc/warden.");
-            sheet.finding.warn(format!("there is a configuration, but no service: {reason}"), advice);
+            let text = format!("there is a configuration, but no service: {reason}");
+            sheet.finding.problem(severity, text, advice);
         }
     }
     let Sheet { mut finding, table, looked_at } = sheet;

@@ -31,6 +31,12 @@ pub enum Cause {
     /// A recording that never asked this.
     #[error("not in this recording")]
     Unrecorded,
+    /// There is more than was read; the text says how much was.
+    #[error("{0}")]
+    Truncated(String),
+    /// The redactor put a placeholder in the place of a value.
+    #[error("a value in it is masked")]
+    Masked,
     #[error("{0}")]
     Other(String),
 }
@@ -41,8 +47,12 @@ pub enum Data {
     Text(Content),
     Files {
         files: Vec<FileText>,
+        /// Left out by a limit.
         #[serde(default)]
         left_out: u64,
+        /// There, but not read, or not to their end. Files that vanished while they were read do not count.
+        #[serde(default, skip_serializing_if = "Unread::is_none")]
+        unread: Unread,
     },
     Samples(Samples),
     Entries {
@@ -91,6 +101,25 @@ pub struct Content {
     pub cut_from: Option<u64>,
 }
 
+/// Members of a pattern whose content is missing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unread {
+    pub count: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<Failure>,
+}
+
+impl Unread {
+    pub fn is_none(&self) -> bool {
+        self.count == 0
+    }
+
+    pub fn add(&mut self, failure: Failure) {
+        self.count += 1;
+        self.first.get_or_insert(failure);
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileText {
     pub path: String,
@@ -103,6 +132,14 @@ pub struct Samples {
     /// Time between the two reads, in microseconds of the monotonic clock.
     pub elapsed_us: u64,
     pub files: Vec<Sample>,
+    /// Left out by a limit, or not read to their end.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left_out: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// `first` is absent for a file that came between the reads, `second` for one that went.

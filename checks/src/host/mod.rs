@@ -5,8 +5,10 @@ mod command;
 mod recorded;
 mod request;
 mod rights;
+mod sight;
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -15,6 +17,7 @@ pub use command::{COMMANDS, Command, find as find_command};
 pub use recorded::Recorded;
 pub use request::*;
 pub use rights::{NamedPaths, Rights};
+pub use sight::{PLACEHOLDER, missing};
 
 use crate::check::Error;
 
@@ -25,13 +28,15 @@ pub trait Source: Send + Sync {
 }
 
 /// A host as one check sees it. It remembers what was asked, so that the report can say what a finding was
-/// judged by.
+/// judged by, and which answers were missing or not whole, so that none of these passes for good news.
 pub struct Host {
     source: Arc<dyn Source>,
     deadline: Instant,
     asked: Arc<Mutex<Vec<Request>>>,
     known: Mutex<HashSet<Request>>,
     named: NamedPaths,
+    unseen: Mutex<Vec<Failure>>,
+    quiet: AtomicBool,
 }
 
 impl Host {
@@ -42,6 +47,8 @@ impl Host {
             asked: Arc::default(),
             known: Mutex::default(),
             named: NamedPaths::default(),
+            unseen: Mutex::default(),
+            quiet: AtomicBool::new(false),
         }
     }
 
@@ -60,9 +67,50 @@ impl Host {
         self.named.clone()
     }
 
+    /// What was asked and not answered, or not whole, in order. What does not exist is an answer.
+    pub fn unseen(&self) -> Vec<Failure> {
+        self.unseen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Asks without [`Host::unseen`] remembering what is missing. Only for answers that no verdict depends on
+    /// (they fill a column), and for those whose absence the check reports itself.
+    pub fn quietly<T>(&self, ask: impl FnOnce(&Host) -> T) -> T {
+        let before = self.quiet.swap(true, Ordering::Relaxed);
+        let value = ask(self);
+        self.quiet.store(before, Ordering::Relaxed);
+        value
+    }
+
+    /// Remembers that a value which no redactor should have masked is masked.
+    pub fn note_masked(&self, what: &str) {
+        self.note_unseen(Failure { what: what.to_owned(), cause: Cause::Masked });
+    }
+
+    /// The text, unless the redactor masked a part of it: for what is wrong when read without that part.
+    pub fn unmasked(&self, what: &str, text: String) -> Result<String> {
+        if text.contains(PLACEHOLDER) {
+            return Err(Failure { what: what.to_owned(), cause: Cause::Masked }.into());
+        }
+        Ok(text)
+    }
+
+    fn note_unseen(&self, failure: Failure) {
+        let mut unseen = self.unseen.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.quiet.load(Ordering::Relaxed) && !unseen.contains(&failure) {
+            unseen.push(failure);
+        }
+    }
+
     fn ask(&self, request: Request) -> Arc<Answer> {
+        let plain = request.clone();
         let request = self.named.on_behalf(request);
-        let answer = self.source.answer(&request, self.deadline);
+        let answer = match sight::unspeakable(&plain) {
+            Some(failure) => Arc::new(Err(failure)),
+            None => self.source.answer(&request, self.deadline),
+        };
+        if let Some(failure) = sight::unseen(&plain, &answer) {
+            self.note_unseen(failure);
+        }
         if self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(request.clone()) {
             self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(request);
         }
@@ -70,13 +118,29 @@ impl Host {
     }
 }
 
-/// Turns an answer into the one kind of data that its request calls for.
+/// Turns an answer into the one kind of data that its request calls for, whole or not at all.
 macro_rules! expect {
     ($host:expr, $request:expr, $pattern:pat => $value:expr) => {{
         let request = $request;
         let what = request.to_string();
         match &*$host.ask(request) {
-            Ok($pattern) => Ok($value),
+            Ok(data) => match (sight::flaw(data), data) {
+                (Some(cause), _) => Err(Error::Host(Failure { what, cause })),
+                (None, $pattern) => Ok($value),
+                (None, _) => Err(Error::parse(what, "the recording holds another kind of answer")),
+            },
+            Err(failure) => Err(Error::Host(failure.clone())),
+        }
+    }};
+}
+
+/// The same, with what there is of an answer that is not whole.
+macro_rules! expect_part {
+    ($host:expr, $request:expr, $pattern:pat => $value:expr) => {{
+        let request = $request;
+        let what = request.to_string();
+        match &*$host.ask(request) {
+            Ok(data @ $pattern) => Ok(Part { value: $value, missing: sight::missing(data) }),
             Ok(_) => Err(Error::parse(what, "the recording holds another kind of answer")),
             Err(failure) => Err(Error::Host(failure.clone())),
         }
@@ -85,15 +149,33 @@ macro_rules! expect {
 
 type Result<T> = crate::check::Result<T>;
 
+/// An answer that may not be whole. [`crate::Check::judge`] notes what is missing; a verdict for the better needs
+/// the whole.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Part<T> {
+    pub value: T,
+    /// How much there is and how much of it was read; absent when the answer is whole.
+    pub missing: Option<String>,
+}
+
 impl Host {
-    /// Content of a file, at most [`FILE_BYTES`] from its start.
+    /// Content of a file. One that is longer than [`FILE_BYTES`] (below /proc [`PROC_BYTES`]) is an error.
     pub fn read(&self, path: &str) -> Result<String> {
         expect!(self, Request::File { path: path.to_owned() }, Data::Text(content) => content.text.clone())
     }
 
+    /// Content of a file from its start, however long it is.
+    pub fn read_part(&self, path: &str) -> Result<Part<String>> {
+        expect_part!(self, Request::File { path: path.to_owned() }, Data::Text(content) => content.text.clone())
+    }
+
     /// Content of a file without surrounding white space: the usual shape of a /proc/sys or /sys value.
     pub fn value(&self, path: &str) -> Result<String> {
-        self.read(path).map(|text| text.trim().to_owned())
+        let text = self.read(path)?;
+        if text.contains(PLACEHOLDER) {
+            return Err(Failure { what: path.to_owned(), cause: Cause::Masked }.into());
+        }
+        Ok(text.trim().to_owned())
     }
 
     /// A number that stands alone in a file.
@@ -102,9 +184,15 @@ impl Host {
         text.parse().map_err(|_| Error::parse(path, format!("`{text}` is not a number")))
     }
 
-    /// Contents of all files that match `pattern`, sorted by path; unreadable ones are left out.
+    /// Contents of all files that match `pattern`, sorted by path. An error when one of them was not read, or not to
+    /// its end; those that vanished do not count.
     pub fn read_all(&self, pattern: &str) -> Result<Vec<FileText>> {
         expect!(self, Request::Files { pattern: pattern.to_owned() }, Data::Files { files, .. } => files.clone())
+    }
+
+    /// Contents of those files that match `pattern` and could be read, sorted by path.
+    pub fn read_all_part(&self, pattern: &str) -> Result<Part<Vec<FileText>>> {
+        expect_part!(self, Request::Files { pattern: pattern.to_owned() }, Data::Files { files, .. } => files.clone())
     }
 
     /// Contents of all files that match `pattern`, before and after the run's one sampling pause.
@@ -122,13 +210,20 @@ impl Host {
         }
     }
 
-    /// The newest lines of a log file.
+    /// The newest lines of a log file. That older ones were left out is noted in the finding.
     pub fn tail(&self, path: &str) -> Result<Content> {
-        expect!(self, Request::Tail { path: path.to_owned() }, Data::Text(content) => content.clone())
+        expect_part!(self, Request::Tail { path: path.to_owned() }, Data::Text(content) => content.clone())
+            .map(|part| part.value)
     }
 
+    /// Names in a directory. An error when there are more than [`LIST_ENTRIES`].
     pub fn list(&self, path: &str) -> Result<Vec<Entry>> {
         expect!(self, Request::List { path: path.to_owned() }, Data::Entries { entries, .. } => entries.clone())
+    }
+
+    /// The first names in a directory, however many there are.
+    pub fn list_part(&self, path: &str) -> Result<Part<Vec<Entry>>> {
+        expect_part!(self, Request::List { path: path.to_owned() }, Data::Entries { entries, .. } => entries.clone())
     }
 
     pub fn link(&self, path: &str) -> Result<String> {
@@ -164,7 +259,8 @@ impl Host {
         expect!(self, Request::Settings, Data::Settings(settings) => settings.clone())
     }
 
-    /// Runs a row of the command table. A program that is not installed is `Absent`.
+    /// Runs a row of the command table. A program that is not installed is `Absent`; output that went on after
+    /// [`OUTPUT_BYTES`] is an error.
     pub fn run(&self, name: &str) -> Result<Output> {
         let request = Request::Command { name: name.to_owned(), argument: None };
         expect!(self, request, Data::Output(output) => output.clone())
@@ -184,13 +280,15 @@ impl Host {
         expect!(self, Request::Unit { name: name.to_owned() }, Data::Unit(unit) => unit.clone())
     }
 
-    /// Newest journal entries of a unit.
+    /// Newest journal entries of a unit. That older ones were left out is noted in the finding.
     pub fn journal(&self, unit: &str) -> Result<LogText> {
-        expect!(self, Request::Journal { unit: unit.to_owned() }, Data::Log(log) => log.clone())
+        expect_part!(self, Request::Journal { unit: unit.to_owned() }, Data::Log(log) => log.clone())
+            .map(|part| part.value)
     }
 
+    /// Newest lines of the kernel's log. That older ones were left out is noted in the finding.
     pub fn kernel_log(&self) -> Result<LogText> {
-        expect!(self, Request::KernelLog, Data::Log(log) => log.clone())
+        expect_part!(self, Request::KernelLog, Data::Log(log) => log.clone()).map(|part| part.value)
     }
 
     /// HTTP GET of a local service or the Supervisor, without credentials.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::{
     Answer, Cause, Clock, Content, Data, Entry, Failure, FileText, Host, Kind, LogText, Request, Sample,
-    Samples, Settings, Source, Space, Unit,
+    Samples, Settings, Source, Space, Unit, Unread,
 };
 use crate::check::matches;
 
@@ -59,7 +59,7 @@ impl Recorded {
             first: Some(first.to_owned()),
             second: Some(second.to_owned()),
         }];
-        let samples = Samples { elapsed_us: (seconds * 1e6) as u64, files };
+        let samples = Samples { elapsed_us: (seconds * 1e6) as u64, files, left_out: 0 };
         self.with(Request::Sample { pattern: path.to_owned() }, Data::Samples(samples))
     }
 
@@ -115,7 +115,7 @@ impl Recorded {
         match request {
             Request::Files { pattern } => {
                 let files: Vec<FileText> = self.files().filter(|file| matches(pattern, &file.path)).collect();
-                Some(Data::Files { files, left_out: 0 })
+                Some(Data::Files { files, left_out: 0, unread: Unread::default() })
             }
             Request::List { path } => {
                 let prefix = format!("{}/", path.trim_end_matches('/'));

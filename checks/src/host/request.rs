@@ -8,7 +8,8 @@ use super::Rights;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case")]
 pub enum Request {
-    /// Content of a file, from its start, at most [`FILE_BYTES`].
+    /// Content of a file, from its start, at most [`FILE_BYTES`], below /proc
+    /// [`PROC_BYTES`].
     File { path: String },
     /// Contents of all files that match a pattern (see [`crate::Read`]), in one answer, at most
     /// [`FILES_BYTES`] and [`FILES_COUNT`] together.
@@ -58,8 +59,10 @@ pub enum Request {
     OnBehalf { rights: Rights, request: Box<Request> },
 }
 
-/// 1 MiB: /proc and /sys files are far smaller, configuration files too.
+/// 1 MiB: configuration files and what /sys holds are far smaller.
 pub const FILE_BYTES: u64 = 1 << 20;
+/// 8 MiB of a file below /proc: tens of thousands of mounts (mountinfo) and of sockets (net/tcp), a line each.
+pub const PROC_BYTES: u64 = 8 << 20;
 /// 8 MiB and 20,000 files for one pattern: /proc/[pid]/stat of 20,000 processes.
 pub const FILES_BYTES: u64 = 8 << 20;
 pub const FILES_COUNT: usize = 20_000;
@@ -67,8 +70,8 @@ pub const FILES_COUNT: usize = 20_000;
 pub const LOG_LINES: usize = 2_000;
 pub const LOG_BYTES: u64 = 1 << 20;
 pub const LIST_ENTRIES: usize = 50_000;
-/// 4 MiB of a command's output.
-pub const OUTPUT_BYTES: u64 = 4 << 20;
+/// 8 MiB of a command's output: a ruleset of tens of thousands of rules.
+pub const OUTPUT_BYTES: u64 = 8 << 20;
 /// 1 MiB of an HTTP body.
 pub const BODY_BYTES: u64 = 1 << 20;
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use toml::{Table, Value};
 
 use super::{Launch, Runtime, current_configuration, data_directory, launches};
-use crate::host::{Cause, Host, IfAny, NamedPaths, Rights};
+use crate::host::{Cause, Failure, Host, IfAny, NamedPaths, PLACEHOLDER, Rights};
 use crate::{Error, Result};
 
 /// A configuration file, and its content or why that cannot be told.
@@ -58,6 +58,10 @@ fn configuration_file(host: &Host, runtime: Runtime, launch: &Launch) -> Option<
     };
     let reachable = |path: String| launch.seen_from_here(host, &path);
     if let Some(path) = launch.environment.get(variable) {
+        if path.contains(PLACEHOLDER) {
+            let content = Err(Failure { what: variable.to_owned(), cause: Cause::Masked }.into());
+            return Some(ConfigurationFile { path: variable.to_owned(), content });
+        }
         let path = reachable(launch.absolute(path)?);
         return Some(read(host, &path).unwrap_or_else(|| missing(&path)));
     }
@@ -83,7 +87,38 @@ fn read(host: &Host, path: &str) -> Option<ConfigurationFile> {
     }
     let text = host.read(path).if_any().transpose()?;
     let parse = |text: String| text.parse::<Table>().map_err(|error| Error::parse(path, error.message()));
-    Some(ConfigurationFile { path: path.to_owned(), content: text.and_then(parse) })
+    let content = text.and_then(parse);
+    if let Ok(table) = &content {
+        note_masked_values(host, path, "", table);
+    }
+    Some(ConfigurationFile { path: path.to_owned(), content })
+}
+
+/// Parts of the names of settings that the redactor masks with reason.
+const SECRETS: [&str; 8] =
+    ["password", "passphrase", "secret", "token", "credential", "encryption", "username", "api_key"];
+
+/// Remembers a setting as unseen when its value is masked and it is none that should be.
+pub(super) fn note_masked(host: &Host, what: &str, name: &str, value: &str) {
+    let lower = name.to_ascii_lowercase();
+    if value.contains(PLACEHOLDER) && !SECRETS.iter().any(|part| lower.contains(part)) {
+        host.note_masked(&format!("{name} in {what}"));
+    }
+}
+
+fn note_masked_values(host: &Host, path: &str, section: &str, table: &Table) {
+    for (key, value) in table {
+        let name = format!("{section}{key}");
+        match value {
+            Value::String(text) => note_masked(host, path, &name, text),
+            Value::Table(table) => note_masked_values(host, path, &format!("{name}."), table),
+            Value::Array(_)
+            | Value::Boolean(_)
+            | Value::Integer(_)
+            | Value::Float(_)
+            | Value::Datetime(_) => {}
+        }
+    }
 }
 
 fn missing(path: &str) -> ConfigurationFile {

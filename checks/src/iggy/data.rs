@@ -168,6 +168,7 @@ impl Walk<'_> {
 
     fn partition(&mut self, stream: &str, topic: &str, path: String) {
         let was_cut = std::mem::take(&mut self.found.cut);
+        let unseen = self.found.unseen.len();
         let entries = self.list(&path);
         let mut segments: Vec<Segment> = Vec::new();
         for entry in &entries {
@@ -189,7 +190,7 @@ impl Walk<'_> {
         }
         segments.sort_by_key(|segment| segment.start);
         // A partition that was seen in part would look torn.
-        if !self.found.cut {
+        if !self.found.cut && self.found.unseen.len() == unseen {
             self.found.partitions.push(Partition {
                 stream: stream.to_owned(),
                 topic: topic.to_owned(),

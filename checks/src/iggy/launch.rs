@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Process, Runtime, processes, starter};
+use super::{Process, Runtime, configuration, processes, starter};
 use crate::host::{Failure, Host, Rights};
 use crate::proc::ProcessStat;
 
@@ -63,7 +63,7 @@ fn of_process(host: &Host, pid: u32) -> Launch {
     Launch {
         pid: Some(pid),
         name: format!("process {pid}"),
-        environment: environment.split('\0').filter_map(variable).collect(),
+        environment: told(host, &format!("/proc/{pid}/environ"), environment.split('\0')),
         directory: host.link(&format!("/proc/{pid}/cwd")).ok().map(without_mark),
         rights: Rights::Process { pid, started: started(host, pid) },
         refused: None,
@@ -82,12 +82,21 @@ fn of_unit(host: &Host, runtime: Runtime) -> Option<Launch> {
     let directory = unit.text("WorkingDirectory").map(|path| path.trim_start_matches(['-', '!']));
     Some(Launch {
         pid: None,
+        environment: told(host, &name, unit.list("Environment").into_iter()),
         name,
-        environment: unit.list("Environment").into_iter().filter_map(variable).collect(),
         directory: Some(directory.filter(|path| path.starts_with('/')).unwrap_or("/").to_owned()),
         rights: Rights::User { name: unit.text("User").unwrap_or("root").to_owned() },
         refused: None,
     })
+}
+
+/// The variables, of which those that no redactor should have masked are remembered as unseen.
+fn told<'a>(host: &Host, what: &str, variables: impl Iterator<Item = &'a str>) -> BTreeMap<String, String> {
+    let environment: BTreeMap<String, String> = variables.filter_map(variable).collect();
+    for (name, value) in environment.iter().filter(|(name, _)| name.starts_with("IGGY_")) {
+        configuration::note_masked(host, what, name, value);
+    }
+    environment
 }
 
 fn variable(text: &str) -> Option<(String, String)> {

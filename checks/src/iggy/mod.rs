@@ -16,7 +16,7 @@ pub use configuration::{
 pub use launch::{Launch, launches};
 pub use service::{Service, unit_of};
 
-use crate::host::{Host, IfAny, Rights, Settings};
+use crate::host::{FileText, Host, IfAny, PLACEHOLDER, Rights, Settings};
 use crate::proc::ProcessStat;
 use crate::{Error, Read};
 
@@ -100,6 +100,12 @@ pub fn processes(host: &Host) -> Vec<Process> {
         }
     }
     found
+}
+
+/// Whether every process of the host could be read, so that one which was not found is not there.
+pub fn processes_are_known(host: &Host) -> bool {
+    let is_whole = |file: &FileText| ProcessStat::parse(&file.text).is_some();
+    host.read_all("/proc/[pid]/stat").is_ok_and(|files| files.iter().all(is_whole))
 }
 
 /// A data directory and how it was found.
@@ -189,6 +195,10 @@ fn of_configuration(host: &Host, launch: &Launch) -> Option<DataDirectory> {
         return None;
     }
     let (value, found_by) = configuration::configured_path(host, launch)?;
+    // A masked path leads nowhere; that it is masked is remembered.
+    if value.contains(PLACEHOLDER) {
+        return None;
+    }
     let path = launch.seen_from_here(host, &launch.absolute(&value)?);
     // A process creates its directory; that of a unit which never ran may not be there.
     let exists = launch.pid.is_some() || is_data_directory(host, &path);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
-use warden_checks::host::{Answer, Cause, Content, Data, Failure, FileText, Recorded, Request};
+use warden_checks::host::{Answer, Cause, Content, Data, Failure, FileText, Recorded, Request, Unread};
 
 /// Answers that are no file content: `.host/KIND/NAME.json`.
 const OTHER: &str = ".host/";
@@ -23,10 +23,10 @@ pub fn write(answers: &[(Request, Arc<Answer>)]) -> anyhow::Result<BTreeMap<Stri
                 files.insert(encode(path), text.clone());
             }
             (Request::File { path }, Err(Failure { cause: Cause::Absent, .. })) => absent.push(encode(path)),
-            (Request::Files { pattern }, Ok(Data::Files { files: found, left_out }))
+            (Request::Files { pattern }, Ok(Data::Files { files: found, left_out, unread }))
                 if !is_per_process(pattern) =>
             {
-                let told = spread(found, *left_out, &mut files);
+                let told = spread(found, *left_out, unread.clone(), &mut files);
                 add(request, told, &mut files)?;
             }
             _ => add(request, (**answer).clone().into(), &mut files)?,
@@ -66,7 +66,7 @@ fn is_per_process(pattern: &str) -> bool {
 
 /// Puts the files that a pattern found where a person looks for them. One that changed between two reads keeps
 /// its other content with the pattern.
-fn spread(found: &[FileText], left_out: u64, files: &mut BTreeMap<String, String>) -> Told {
+fn spread(found: &[FileText], left_out: u64, unread: Unread, files: &mut BTreeMap<String, String>) -> Told {
     let (mut paths, mut differing) = (Vec::new(), Vec::new());
     for file in found {
         let place = encode(&file.path);
@@ -77,7 +77,7 @@ fn spread(found: &[FileText], left_out: u64, files: &mut BTreeMap<String, String
             paths.push(file.path.clone());
         }
     }
-    Told::Pattern { paths, differing, left_out }
+    Told::Pattern { paths, differing, left_out, unread }
 }
 
 /// Where the recording keeps the answer to `request`, relative to its root.
@@ -115,8 +115,8 @@ pub fn read(files: BTreeMap<String, Vec<u8>>) -> anyhow::Result<Recorded> {
                 match record.told {
                     Told::Answer(data) => host.insert(record.request, Ok(data)),
                     Told::Failure(failure) => host.insert(record.request, Err(failure)),
-                    Told::Pattern { paths, differing, left_out } => {
-                        patterns.push((record.request, paths, differing, left_out));
+                    Told::Pattern { paths, differing, left_out, unread } => {
+                        patterns.push((record.request, paths, differing, left_out, unread));
                     }
                 }
             }
@@ -127,13 +127,13 @@ pub fn read(files: BTreeMap<String, Vec<u8>>) -> anyhow::Result<Recorded> {
             }
         }
     }
-    for (request, paths, mut found, left_out) in patterns {
+    for (request, paths, mut found, left_out, unread) in patterns {
         for path in paths {
             let content = files.get(&encode(&path)).with_context(|| format!("the recording lacks {path}"))?;
             found.push(FileText { text: String::from_utf8_lossy(content).into_owned(), path });
         }
         found.sort_by_cached_key(|file| natural(&file.path));
-        host.insert(request, Ok(Data::Files { files: found, left_out }));
+        host.insert(request, Ok(Data::Files { files: found, left_out, unread }));
     }
     Ok(host)
 }
@@ -156,6 +156,8 @@ enum Told {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         differing: Vec<FileText>,
         left_out: u64,
+        #[serde(default, skip_serializing_if = "Unread::is_none")]
+        unread: Unread,
     },
 }
 
@@ -265,11 +267,15 @@ mod tests {
                 Ok(Data::Files {
                     files: vec![file("/sys/a", "1"), file("/sys/c", "2"), file("/sys/aa", "3")],
                     left_out: 1,
+                    unread: Unread {
+                        count: 2,
+                        first: Some(Failure { what: path("/sys/b"), cause: Cause::Denied }),
+                    },
                 }),
             ),
             (
                 Request::Files { pattern: path("/sys/c*") },
-                Ok(Data::Files { files: vec![file("/sys/c", "2b")], left_out: 0 }),
+                Ok(Data::Files { files: vec![file("/sys/c", "2b")], left_out: 0, unread: Unread::default() }),
             ),
         ]
         .map(|(request, answer)| (request, Arc::new(answer)));

@@ -35,11 +35,12 @@ fn masked(redactor: &Redactor, request: &Request, answer: &Answer) -> Answer {
                 };
                 Data::Text(Content { text, ..content })
             }
-            Data::Files { mut files, left_out } => {
+            Data::Files { mut files, left_out, mut unread } => {
                 for file in &mut files {
                     file.text = text(Shape::of_path(&file.path), &file.text);
                 }
-                Data::Files { files, left_out }
+                unread.first = unread.first.map(|failure| mask_failure(redactor, &failure));
+                Data::Files { files, left_out, unread }
             }
             Data::Samples(mut samples) => {
                 for sample in &mut samples.files {
@@ -131,7 +132,10 @@ fn mask_failure(redactor: &Redactor, failure: &Failure) -> Failure {
     let cause = match &failure.cause {
         Cause::Unavailable(detail) => Cause::Unavailable(text(detail)),
         Cause::Other(detail) => Cause::Other(text(detail)),
-        cause @ (Cause::Absent | Cause::Denied | Cause::TimedOut | Cause::Unrecorded) => cause.clone(),
+        Cause::Truncated(detail) => Cause::Truncated(text(detail)),
+        cause @ (Cause::Absent | Cause::Denied | Cause::TimedOut | Cause::Unrecorded | Cause::Masked) => {
+            cause.clone()
+        }
     };
     Failure { what: text(&failure.what), cause }
 }

@@ -5,21 +5,23 @@ use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use warden_checks::component_matches;
 use warden_checks::host::{
-    Cause, Content, Data, Entry, FILE_BYTES, FILES_BYTES, FILES_COUNT, FileText, Kind, LIST_ENTRIES,
-    LOG_BYTES, LOG_LINES, Space, Stat,
+    Cause, Content, Data, Entry, FILE_BYTES, FILES_BYTES, FILES_COUNT, Failure, FileText, Kind, LIST_ENTRIES,
+    LOG_BYTES, LOG_LINES, PROC_BYTES, Space, Stat, Unread,
 };
+use warden_checks::{component_matches, quantity};
 
 pub fn read(path: &str) -> Result<Content, Cause> {
-    read_open(open(Path::new(path))?.0)
+    read_open(open(Path::new(path))?.0, limit_of(Path::new(path)))
 }
 
-pub(super) fn read_open(file: File) -> Result<Content, Cause> {
+/// At most `limit` bytes of a file that is open.
+pub(super) fn read_open(file: File, limit: u64) -> Result<Content, Cause> {
     let metadata = file.metadata().map_err(cause_of)?;
-    let (bytes, more) = read_up_to(file, FILE_BYTES)?;
-    let cut_from = more.then(|| metadata.len().max(FILE_BYTES + 1));
+    let (bytes, more) = read_up_to(file, limit)?;
+    let cut_from = more.then(|| metadata.len().max(limit + 1));
     Ok(Content { text: lossy(bytes), cut_from })
 }
 
@@ -51,21 +53,75 @@ fn newest_lines(text: &str, count: usize) -> &str {
     }
 }
 
-/// Every readable file that matches, sorted by path, and how many were left out by the limits.
-pub fn read_matching(pattern: &str) -> (Vec<FileText>, u64) {
-    let (mut files, mut bytes, mut left_out) = (Vec::new(), 0, 0);
+/// The tables of /proc grow with the machine.
+fn limit_of(path: &Path) -> u64 {
+    if path.starts_with("/proc") { PROC_BYTES } else { FILE_BYTES }
+}
+
+/// The files that match a pattern, sorted by path, and what is missing of them.
+pub struct Matching {
+    pub files: Vec<FileText>,
+    pub left_out: u64,
+    pub unread: Unread,
+}
+
+impl Matching {
+    pub fn missing(&self) -> u64 {
+        self.left_out + self.unread.count
+    }
+}
+
+pub fn read_matching(pattern: &str) -> Matching {
+    let mut found = Matching { files: Vec::new(), left_out: 0, unread: Unread::default() };
+    let mut bytes = 0;
     for path in expand(pattern) {
-        if bytes >= FILES_BYTES || files.len() >= FILES_COUNT {
-            left_out += 1;
+        if bytes >= FILES_BYTES || found.files.len() >= FILES_COUNT {
+            found.left_out += 1;
             continue;
         }
-        // Most matches of a pattern below /proc/[pid] vanish or are denied as a matter of course.
-        let Ok((file, _)) = open(&path) else { continue };
-        let Ok((content, _)) = read_up_to(file, FILE_BYTES) else { continue };
-        bytes += content.len() as u64;
-        files.push(FileText { path: path.to_string_lossy().into_owned(), text: lossy(content) });
+        let shown = path.to_string_lossy().into_owned();
+        match read_member(&path) {
+            Ok(None) => {}
+            Ok(Some((content, more))) => {
+                bytes += content.len() as u64;
+                if more {
+                    let cause =
+                        Cause::Truncated(format!("it is longer than {}", quantity::bytes(FILE_BYTES)));
+                    found.unread.add(Failure { what: shown.clone(), cause });
+                }
+                found.files.push(FileText { path: shown, text: lossy(content) });
+            }
+            Err(error) => match cause_of(error) {
+                Cause::Absent => {}
+                cause => found.unread.add(Failure { what: shown, cause }),
+            },
+        }
     }
-    (files, left_out)
+    found
+}
+
+/// What the kernel answers for an attribute that has no value in the present state of its device: the speed of an
+/// interface that is down, the temperature of a sensor that is off.
+const NO_VALUE: [Errno; 5] = [Errno::EINVAL, Errno::ENODATA, Errno::EOPNOTSUPP, Errno::ENODEV, Errno::ENXIO];
+
+/// At most [`FILE_BYTES`] of a regular file and whether there are more; nothing of what is no file or has no value.
+fn read_member(path: &Path) -> std::io::Result<Option<(Vec<u8>, bool)>> {
+    let file = open_without_waiting(path)?;
+    if !file.metadata()?.is_file() {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    match file.take(FILE_BYTES + 1).read_to_end(&mut bytes) {
+        Err(error) if path.starts_with("/sys") && has_no_value(&error) => return Ok(None),
+        read => read?,
+    };
+    let more = bytes.len() as u64 > FILE_BYTES;
+    bytes.truncate(FILE_BYTES as usize);
+    Ok(Some((bytes, more)))
+}
+
+fn has_no_value(error: &std::io::Error) -> bool {
+    error.raw_os_error().is_some_and(|code| NO_VALUE.contains(&Errno::from_raw(code)))
 }
 
 fn expand(pattern: &str) -> Vec<PathBuf> {
@@ -149,13 +205,17 @@ pub(super) fn space_of(stats: nix::Result<nix::sys::statvfs::Statvfs>) -> Result
 
 /// Opens a regular file; anything else (a fifo, a device) would block or give bytes without end.
 pub(super) fn open(path: &Path) -> Result<(File, Metadata), Cause> {
-    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-    let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path).map_err(cause_of)?;
+    let file = open_without_waiting(path).map_err(cause_of)?;
     let metadata = file.metadata().map_err(cause_of)?;
     if !metadata.is_file() {
         return Err(Cause::Other("is not a regular file".to_owned()));
     }
     Ok((file, metadata))
+}
+
+fn open_without_waiting(path: &Path) -> std::io::Result<File> {
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)
 }
 
 /// At most `limit` bytes, and whether there were more.
@@ -172,7 +232,7 @@ pub(super) fn lossy(bytes: Vec<u8>) -> String {
 }
 
 pub(super) fn cause_of(error: std::io::Error) -> Cause {
-    const GONE: i32 = nix::errno::Errno::ESRCH as i32;
+    const GONE: i32 = Errno::ESRCH as i32;
     match (error.kind(), error.raw_os_error()) {
         (ErrorKind::NotFound | ErrorKind::NotADirectory, _) | (_, Some(GONE)) => Cause::Absent,
         (ErrorKind::PermissionDenied, _) => Cause::Denied,
@@ -231,8 +291,20 @@ mod tests {
             std::fs::create_dir(directory.path().join(name)).unwrap();
             std::fs::write(directory.path().join(name).join("stat"), name).unwrap();
         }
-        let (files, left_out) = read_matching(&format!("{}/[pid]/stat", directory.path().display()));
-        let texts: Vec<_> = files.iter().map(|file| file.text.as_str()).collect();
-        assert_eq!((texts, left_out), (vec!["9", "10"], 0));
+        let found = read_matching(&format!("{}/[pid]/stat", directory.path().display()));
+        let texts: Vec<_> = found.files.iter().map(|file| file.text.as_str()).collect();
+        assert_eq!((texts, found.missing()), (vec!["9", "10"], 0));
+    }
+
+    #[test]
+    fn a_match_that_is_longer_than_the_limit_is_told_and_a_dead_link_is_not_there() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("a"), vec![b'x'; FILE_BYTES as usize + 1]).unwrap();
+        std::os::unix::fs::symlink("/nowhere", directory.path().join("b")).unwrap();
+        let found = read_matching(&format!("{}/*", directory.path().display()));
+        assert_eq!((found.files.len(), found.files[0].text.len()), (1, FILE_BYTES as usize));
+        assert_eq!(found.unread.count, 1);
+        let first = found.unread.first.unwrap().to_string();
+        assert!(first.ends_with("/a: it is longer than 1 MiB"), "{first}");
     }
 }

@@ -34,6 +34,8 @@ pub fn read(of: Of<'_>, since_seconds: u64, deadline: Instant) -> Result<LogText
         | Cause::TimedOut
         | Cause::Unavailable(_)
         | Cause::Unrecorded
+        | Cause::Truncated(_)
+        | Cause::Masked
         | Cause::Other(_)) => other,
     })?;
     understand(&output)

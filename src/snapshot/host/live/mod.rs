@@ -33,7 +33,7 @@ pub struct Live {
     runtime: tokio::runtime::Runtime,
     manager: tokio::sync::OnceCell<Result<systemd::Manager, Cause>>,
     /// The first of two samples, by pattern, and when it was taken.
-    first_samples: Mutex<HashMap<String, (Instant, Vec<FileText>)>>,
+    first_samples: Mutex<HashMap<String, (Instant, files::Matching)>>,
 }
 
 impl Live {
@@ -57,7 +57,7 @@ impl Live {
     /// Takes the first sample of each pattern: the one pause of the run begins now.
     pub fn begin_samples<'a>(&self, patterns: impl Iterator<Item = &'a str>) {
         for pattern in patterns {
-            let (files, _) = files::read_matching(pattern);
+            let files = files::read_matching(pattern);
             let mut samples = self.first_samples.lock().unwrap_or_else(PoisonError::into_inner);
             samples.insert(pattern.to_owned(), (Instant::now(), files));
         }
@@ -74,8 +74,8 @@ impl Live {
             }
             Request::File { path } => files::read(path).map(Data::Text),
             Request::Files { pattern } => {
-                let (files, left_out) = files::read_matching(pattern);
-                Ok(Data::Files { files, left_out })
+                let files::Matching { files, left_out, unread } = files::read_matching(pattern);
+                Ok(Data::Files { files, left_out, unread })
             }
             Request::Sample { pattern } => Ok(Data::Samples(self.second_sample(pattern))),
             Request::Tail { path } => files::tail(path).map(Data::Text),
@@ -123,11 +123,12 @@ impl Live {
 
     fn second_sample(&self, pattern: &str) -> Samples {
         let taken = self.first_samples.lock().unwrap_or_else(PoisonError::into_inner).remove(pattern);
-        let (at, first) = taken.unwrap_or_else(|| (Instant::now(), files::read_matching(pattern).0));
+        let (at, first) = taken.unwrap_or_else(|| (Instant::now(), files::read_matching(pattern)));
         std::thread::sleep(config::SAMPLE_PAUSE.saturating_sub(at.elapsed()));
         let elapsed = at.elapsed();
-        let (second, _) = files::read_matching(pattern);
-        Samples { elapsed_us: elapsed.as_micros() as u64, files: pair(first, second) }
+        let second = files::read_matching(pattern);
+        let left_out = first.missing().max(second.missing());
+        Samples { elapsed_us: elapsed.as_micros() as u64, files: pair(first.files, second.files), left_out }
     }
 
     fn units(&self, deadline: Instant) -> Result<Data, Cause> {

@@ -137,7 +137,7 @@ pub fn directory(rights: &Rights, path: &Path) -> anyhow::Result<Directory> {
 /// Answers a request for files as `view` has them; `path` is where.
 pub fn answer(view: &UserView, path: &Path, request: &Request) -> Result<Data, Cause> {
     match request.plain() {
-        Request::File { .. } => files::read_open(open(view, path)?).map(Data::Text),
+        Request::File { .. } => files::read_open(open(view, path)?, FILE_BYTES).map(Data::Text),
         Request::Tail { .. } => files::tail_open(open(view, path)?).map(Data::Text),
         Request::PublicKey { .. } => keys::public_half_of(open(view, path)?),
         Request::Files { pattern } => matching(view, path, Path::new(pattern)),

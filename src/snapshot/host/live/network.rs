@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 use warden_checks::host::{BODY_BYTES, Cause, Data, HttpAnswer};
+use warden_checks::quantity;
 
 use super::files::{cause_of, lossy};
 
@@ -101,8 +102,8 @@ async fn send(url: reqwest::Url, token: Option<&str>, limit: Duration) -> Result
     while let Some(chunk) = response.chunk().await.map_err(explain)? {
         body.extend_from_slice(&chunk);
         if body.len() as u64 > BODY_BYTES {
-            body.truncate(BODY_BYTES as usize);
-            break;
+            let limit = quantity::bytes(BODY_BYTES);
+            return Err(Cause::Truncated(format!("the body of the answer is longer than {limit}")));
         }
     }
     Ok(HttpAnswer { status, body: lossy(body), millis: millis(started), date })
