@@ -30,6 +30,8 @@ mod view;
 mod yaml;
 
 #[cfg(test)]
+mod company;
+#[cfg(test)]
 mod corpus;
 #[cfg(test)]
 mod draws;

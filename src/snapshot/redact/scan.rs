@@ -211,10 +211,7 @@ impl Scanner {
             };
             let next = match self.triggers[found.pattern().as_usize()] {
                 Trigger::Name => Some(named::read(line, floor, start, found.end(), spans)),
-                Trigger::Url => {
-                    url::userinfo(line, start, spans);
-                    Some(spans.last().map_or(found.end(), |span| span.end.max(found.end())))
-                }
+                Trigger::Url => Some(url::userinfo(line, start, spans).unwrap_or(found.end())),
                 Trigger::GoAddress => {
                     url::go_address(line, start, spans);
                     None
