@@ -44,11 +44,7 @@ impl ChangedHost {
     /// Removes a file or directory of the recording; `path` is relative to it.
     pub fn without(self, path: &str) -> ChangedHost {
         let path = self.path().join(path);
-        if path.is_dir() {
-            std::fs::remove_dir_all(path).unwrap()
-        } else {
-            std::fs::remove_file(path).unwrap()
-        }
+        if path.is_dir() { std::fs::remove_dir_all(path).unwrap() } else { std::fs::remove_file(path).unwrap() }
         self
     }
 

@@ -12,6 +12,8 @@ use super::tokens::is_token;
 /// How far before an option in running text its program may stand, in bytes.
 const PROGRAM_BYTES: usize = 512;
 
+/// What follows these is a command line of its own.
+const SHELL_OPTIONS: [&str; 4] = ["-c", "-lc", "-ec", "-xc"];
 /// Most words of a command in running text that are read for a secret by its place.
 const POSITIONAL_WORDS: usize = 16;
 
@@ -60,6 +62,10 @@ pub(super) fn command(text: &str, words: &[(usize, usize)], spans: &mut Vec<Span
         // `top -u iggy` runs no iggy.
         let argument = program.is_none() && at > 1 && previous(1).is_some_and(|word| word.starts_with('-'));
         program = known_program(word).filter(|_| !argument).or(program);
+        if word.contains(' ') && previous(1).is_some_and(|word| SHELL_OPTIONS.contains(&word)) {
+            arguments(text, *start, *end, spans);
+            continue;
+        }
         let user = matches!(previous(1), Some("--user" | "--proxy-user"));
         if user
             && let Some((_, password)) = word.split_once(':')
@@ -256,7 +262,7 @@ impl Programs {
             let argument = self.last.is_none() && self.option;
             self.last =
                 known_program(word).filter(|_| !argument).map(|program| (start, program)).or(self.last);
-            self.option = word.starts_with('-');
+            self.option = word.starts_with('-') && !SHELL_OPTIONS.contains(&word);
             start += word.len() + 1;
         }
         self.read = at;

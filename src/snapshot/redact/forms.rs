@@ -108,6 +108,10 @@ pub(super) fn last_word(line: &str, first: usize, last: usize, telling: Telling)
     }
     let name = &line[first..last];
     let before = line[..first].trim_start();
+    // The end of a path names a file.
+    if before.ends_with('/') || name.starts_with('.') {
+        return None;
+    }
     let (mut start, mut word) = word_at(line, last)?;
     if word == "REG_SZ" {
         (start, word) = word_at(line, start + word.len())?;

@@ -15,7 +15,7 @@ use super::value::{Joined, Joint, joined, skip_blanks, value};
 /// Longest name that is read as one: longer runs of letters are data.
 const NAME_BYTES: usize = 256;
 /// Shortest signature: what is shorter is the name of an algorithm.
-const SIGNATURE_BYTES: usize = 20;
+const SIGNATURE_BYTES: usize = 16;
 /// Shortest hexadecimal signature or session identifier: PHP's.
 const CODE_BYTES: usize = 26;
 /// Shortest value that says by its form that the bare `key` before it is a secret one: 256 bits in base64.
@@ -110,7 +110,8 @@ fn find(line: &str, first: usize, last: usize) -> Found {
     let bytes = line.as_bytes();
     let name = &line[first..last];
     let bare = name.trim_start_matches(['-', '.', '_']);
-    let option = name.starts_with('-') && (first == 0 || !bytes[first - 1].is_ascii_alphanumeric());
+    let option = line[..first].ends_with(" -")
+        || name.starts_with('-') && (first == 0 || !bytes[first - 1].is_ascii_alphanumeric());
     let lower = bare.to_ascii_lowercase();
     let joint = joined(line, last);
     if let Some(joint) = &joint

@@ -175,6 +175,7 @@ impl Scanner {
             (": PSK \"", Trigger::Marked),
             (": EAP \"", Trigger::Marked),
             ("createUser ", Trigger::Marked),
+            ("SecureString \"", Trigger::Marked),
             ("| sudo -S", Trigger::Piped),
             ("|sudo -S", Trigger::Piped),
             ("| chpasswd", Trigger::Piped),

@@ -159,6 +159,11 @@ fn skip_wrapper(bytes: &[u8], at: usize) -> usize {
         Some(b'(') if quoted(next) => next,
         Some(b'#') if name == 1 && quoted(next) => next,
         Some(b'"' | b'\'') if name == 1 && matches!(bytes[at], b'b' | b'u' | b'r' | b'f') => at + 1,
+        // Laravel's `env('NAME', 'x')`.
+        Some(b'(') if bytes[at..].starts_with(b"env(") => {
+            let name_end = bytes[next..].iter().take(64).position(|byte| *byte == b',');
+            name_end.map_or(at, |comma| skip_blanks(bytes, next + comma + 1))
+        }
         // PHP's `string(9) "x"`.
         Some(b'(') if bytes[at..].starts_with(b"string(") => {
             let digits = bytes[next..].iter().take(9).take_while(|byte| byte.is_ascii_digit()).count();
