@@ -4,57 +4,56 @@ use super::entropy::is_secretish;
 use super::environment;
 use super::harmless::is_harmless;
 use super::names::{Certainty, Telling, telling};
+pub(super) use super::programs::POSITIONAL;
+use super::programs::{ARCHIVERS, PROGRAMS, Place, Positional, Program};
 use super::span::Span;
 use super::tokens::is_token;
 
-/// A program's one-letter options that take a secret, and whether it may be attached (`-pSECRET`).
-struct Program {
-    names: &'static [&'static str],
-    options: &'static [&'static str],
-    attached: bool,
-}
-
-const PROGRAMS: &[Program] = &[
-    Program {
-        names: &["iggy", "iggy-cli", "iggy-bench", "iggy-server", "iggy-connectors", "iggy-mcp"],
-        options: &["-p", "-t"],
-        attached: true,
-    },
-    Program {
-        names: &["mysql", "mysqldump", "mysqladmin", "mariadb", "mariadb-dump", "mariadb-admin"],
-        options: &["-p"],
-        attached: true,
-    },
-    Program { names: &["sshpass"], options: &["-p"], attached: true },
-    Program { names: &["redis-cli", "valkey-cli"], options: &["-a"], attached: false },
-    Program {
-        names: &["mongo", "mongosh", "mongodump", "mongorestore", "cqlsh", "rabbitmqadmin"],
-        options: &["-p"],
-        attached: false,
-    },
-    Program {
-        names: &["ldapsearch", "ldapmodify", "ldapadd", "ldapwhoami"],
-        options: &["-w"],
-        attached: false,
-    },
-    Program { names: &["sqlcmd"], options: &["-P"], attached: true },
-    Program { names: &["ipmitool"], options: &["-P"], attached: false },
-    // `docker login -p`: elsewhere docker's -p is a port.
-    Program { names: &["login"], options: &["-p"], attached: false },
-    Program { names: ARCHIVERS, options: &["-p", "-P"], attached: true },
-    Program { names: &["curl", "http", "https"], options: &["-u", "-U", "-a"], attached: true },
-    Program { names: &["smbclient", "rpcclient", "smbget"], options: &["-U"], attached: true },
-];
-/// Without an attached password these ask for one.
-const ARCHIVERS: &[&str] = &["7z", "7za", "7zr", "7zz"];
-/// Subcommands that take a user and then a password.
-const USER_COMMANDS: [&str; 3] = ["add_user", "change_password", "authenticate_user"];
 /// How far before an option in running text its program may stand, in bytes.
 const PROGRAM_BYTES: usize = 512;
 
-/// Masks the arguments of one command, separated by NUL as in /proc/PID/cmdline or as a shell reads them.
+/// What follows these is a command line of its own.
+const SHELL_OPTIONS: [&str; 4] = ["-c", "-lc", "-ec", "-xc"];
+/// Most words of a command in running text that are read for a secret by its place.
+const POSITIONAL_WORDS: usize = 16;
+
+/// Masks the arguments of one command, separated by NUL as in /proc/PID/cmdline or as a shell reads them; without NUL
+/// each line is a command.
 pub(super) fn arguments(text: &str, from: usize, to: usize, spans: &mut Vec<Span>) {
-    let words = words(text, from, to, usize::MAX);
+    if text.as_bytes()[from..to].contains(&0) {
+        // Where the list of one process ends, a line may follow with another's.
+        return lines(text, from, to, |from, to| command(text, &words(text, from, to, usize::MAX), spans));
+    }
+    lines(text, from, to, |from, to| {
+        let words = words(text, from, to, usize::MAX);
+        let ends =
+            |(start, end): &(usize, usize)| matches!(&text[*start..*end], "&&" | "||" | "|" | ";" | "&");
+        for words in words.split(ends) {
+            command(text, words, spans);
+        }
+    });
+}
+
+fn lines(text: &str, from: usize, to: usize, mut each: impl FnMut(usize, usize)) {
+    let mut start = from;
+    for line in text[from..to].split('\n') {
+        each(start, start + line.len());
+        start += line.len() + 1;
+    }
+}
+
+/// Masks the words of one command.
+pub(super) fn command(text: &str, words: &[(usize, usize)], spans: &mut Vec<Span>) {
+    let at = |at: usize| words.get(at).map_or("", |(start, end)| &text[*start..*end]);
+    for row in POSITIONAL {
+        let phrase: Vec<&str> = row.words.split_whitespace().collect();
+        let named = (0..words.len()).find(|first| {
+            phrase.iter().enumerate().all(|(step, word)| at(first + step).rsplit('/').next() == Some(word))
+        });
+        if let Some(first) = named {
+            placed(text, words.get(first + phrase.len()..).unwrap_or_default(), row, spans);
+        }
+    }
     let mut program = None;
     let mut rule: Option<(&'static str, Certainty)> = None;
     for (at, (start, end)) in words.iter().enumerate() {
@@ -63,8 +62,8 @@ pub(super) fn arguments(text: &str, from: usize, to: usize, spans: &mut Vec<Span
         // `top -u iggy` runs no iggy.
         let argument = program.is_none() && at > 1 && previous(1).is_some_and(|word| word.starts_with('-'));
         program = known_program(word).filter(|_| !argument).or(program);
-        if previous(2).is_some_and(|word| USER_COMMANDS.contains(&word)) && !is_token(word) {
-            spans.push(Span::new(*start, *end, "password"));
+        if word.contains(' ') && previous(1).is_some_and(|word| SHELL_OPTIONS.contains(&word)) {
+            arguments(text, *start, *end, spans);
             continue;
         }
         let user = matches!(previous(1), Some("--user" | "--proxy-user"));
@@ -72,6 +71,7 @@ pub(super) fn arguments(text: &str, from: usize, to: usize, spans: &mut Vec<Span
             && let Some((_, password)) = word.split_once(':')
             && !is_token(password)
             && !is_harmless(password, Certainty::Sure, false)
+            && !password.bytes().all(|byte| byte.is_ascii_digit())
         {
             spans.push(Span::new(*end - password.len(), *end, "password"));
             continue;
@@ -95,7 +95,7 @@ pub(super) fn arguments(text: &str, from: usize, to: usize, spans: &mut Vec<Span
             assigned(name, value, *end, spans);
         } else if let Some(value) = word.strip_prefix("pass:").filter(|value| !is_token(value)) {
             spans.push(Span::new(*end - value.len(), *end, "password"));
-        } else if word.starts_with('-') && !word.starts_with("--") {
+        } else if word.starts_with(['-', '/']) && !word.starts_with("--") {
             rule = short(
                 word,
                 *start,
@@ -105,6 +105,59 @@ pub(super) fn arguments(text: &str, from: usize, to: usize, spans: &mut Vec<Span
             );
         }
     }
+}
+
+/// Masks the word that has its place behind a phrase; `words` are those behind it.
+fn placed(text: &str, words: &[(usize, usize)], row: &Positional, spans: &mut Vec<Span>) {
+    let word = |(start, end): &(usize, usize)| &text[*start..*end];
+    let options: Vec<&str> = words.iter().map(word).filter(|word| word.starts_with('-')).collect();
+    let mut plain = words.iter().filter(|place| !word(place).starts_with('-'));
+    let found = match row.place {
+        Place::After(before) => plain.nth(before).copied(),
+        Place::Htpasswd => {
+            let has = |letter: char| {
+                options.iter().any(|option| !option.starts_with("--") && option.contains(letter))
+            };
+            has('b').then(|| plain.nth(if has('n') { 1 } else { 2 }).copied()).flatten()
+        }
+        Place::Oracle => plain.find_map(|(start, end)| {
+            let word = &text[*start..*end];
+            let (user, rest) = word.split_once('/').filter(|(user, _)| !user.is_empty())?;
+            let password = rest.split('@').next().filter(|password| !password.is_empty())?;
+            let first = start + user.len() + 1;
+            Some((first, first + password.len()))
+        }),
+        Place::Literal => plain.next().and_then(|(start, end)| {
+            let equals = text[*start..*end].find('=')?;
+            Some((start + equals + 1, *end))
+        }),
+    };
+    if let Some((start, end)) = found {
+        let secret = &text[start..end];
+        let shown = secret.is_empty()
+            || is_token(secret)
+            || secret.starts_with("[secret:")
+            || secret.contains('=') && row.place == Place::After(0);
+        if !shown && !is_harmless(secret, Certainty::Sure, true) {
+            spans.push(Span::new(start, end, "password"));
+        }
+    }
+}
+
+/// The same in running text: the phrase stands at `at`.
+pub(super) fn positional(line: &str, at: usize, row: &Positional, spans: &mut Vec<Span>) {
+    let start = at + row.words.len();
+    let mut to = (start + PROGRAM_BYTES).min(line.len());
+    while !line.is_char_boundary(to) {
+        to -= 1;
+    }
+    let all = words(line, start, to, POSITIONAL_WORDS);
+    let ends = |(start, end): &&(usize, usize)| {
+        let word = &line[*start..*end];
+        !matches!(word, "&&" | "||" | "|" | ";" | "&") && !word.starts_with(['>', '<'])
+    };
+    let count = all.iter().take_while(ends).count();
+    placed(line, &all[..count], row, spans);
 }
 
 /// An option by its long name that takes a secret as the next word.
@@ -142,21 +195,26 @@ fn short(
     next: Option<&str>,
     spans: &mut Vec<Span>,
 ) -> Option<(&'static str, Certainty)> {
-    let (letter, attached) = word.split_at_checked(2)?;
+    let user_option = matches!(word, "--user" | "--proxy-user");
+    let (letter, attached) = if user_option { ("-u", "") } else { word.split_at_checked(2)? };
     let known = program.is_some_and(|program| program.options.contains(&letter));
+    // `-pw x` of PuTTY has a name of its own.
+    let attached = attached.strip_prefix(':').filter(|_| letter == "/p").unwrap_or(attached);
     let rule = if letter == "-t" { "token" } else { "password" };
     if !attached.is_empty() {
-        let attachable = known && program.is_some_and(|program| program.attached) && !is_token(attached);
-        if attachable {
-            let place = start + 2 + user_length(letter, attached);
-            spans.push(Span::new(place, start + word.len(), rule));
+        let attachable = known && program.is_some_and(|program| program.attached || letter == "/p");
+        if attachable && !is_token(attached) {
+            let end = start + word.len();
+            let place = end - attached.len() + user_length(letter, attached);
+            let end = if attached.ends_with('"') && !attached.starts_with('"') { end - 1 } else { end };
+            spans.push(Span::new(place, end, rule));
         }
         return None;
     }
     let next = next?;
     if matches!(letter, "-u" | "-U") {
         // curl's `user:password`; for others -u is a user name.
-        let (_, password) = next.split_once([':', '%']).filter(|_| known)?;
+        let (_, password) = next.split_once([':', '%', ',']).filter(|_| known)?;
         return (!is_token(password)).then_some(("password", Certainty::Sure));
     }
     // mysql's -p alone asks for the password.
@@ -176,7 +234,7 @@ fn short(
 
 fn user_length(letter: &str, attached: &str) -> usize {
     let user = matches!(letter, "-u" | "-U");
-    if user { attached.find([':', '%']).map_or(0, |end| end + 1) } else { 0 }
+    if user { attached.find([':', '%', ',']).map_or(0, |end| end + 1) } else { 0 }
 }
 
 fn known_program(word: &str) -> Option<&'static Program> {
@@ -197,12 +255,14 @@ impl Programs {
     /// The program whose options stand at `at`, if it is one that takes a secret.
     fn before(&mut self, line: &str, at: usize) -> Option<&'static Program> {
         let mut start = self.read;
-        for word in line.get(self.read..at)?.split([' ', '\t', '=', '"', '\'', '`', '(']) {
+        for word in
+            line.get(self.read..at)?.split([' ', '\t', '=', '"', '\'', '`', '(', '\0', '@', '!', '+', ':'])
+        {
             // `top -u iggy` runs no iggy.
             let argument = self.last.is_none() && self.option;
             self.last =
                 known_program(word).filter(|_| !argument).map(|program| (start, program)).or(self.last);
-            self.option = word.starts_with('-');
+            self.option = word.starts_with('-') && !SHELL_OPTIONS.contains(&word);
             start += word.len() + 1;
         }
         self.read = at;

@@ -153,6 +153,13 @@ pub(super) fn entry(text: &str, start: usize, end: usize, spans: &mut Vec<Span>)
     if let Some(rule) = rule(bare).filter(|_| !value.trim().is_empty() && !is_token(value)) {
         let known = rule != "environment" && rule != "connector-config" || is_secretish(value);
         spans.push(Span::new(first, last, rule).known(known));
+    } else if let Some(end) = value.find('\n') {
+        // A line below the value of a harmless name is not known to be harmless.
+        let from = first + end + 1;
+        let rest = text[from..last].trim();
+        if !rest.is_empty() && !is_token(rest) && !is_token(value.trim()) {
+            spans.push(Span::new(from, last, "environment").known(false));
+        }
     }
     true
 }

@@ -10,8 +10,10 @@ use super::tokens::is_token;
 
 /// Deeper containers are read as if they were this deep: the state stays small whatever comes.
 const DEPTH: usize = 256;
+/// Most arguments of a command in a list that are read together.
+const WORDS: usize = 4096;
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 struct Container {
     object: bool,
     place: Place,
@@ -20,6 +22,10 @@ struct Container {
     key: bool,
     /// A rule for the next string of a list: the one before was an option that takes a secret.
     option: Option<&'static str>,
+    /// The strings of a list that is a command line.
+    words: Vec<(usize, usize)>,
+    /// Whether it is the object of a Kubernetes secret.
+    secret: bool,
     /// `{"name": "DB_PASSWORD", "value": "..."}`: the rule by the name, and where the value is.
     pair_rule: Option<&'static str>,
     pair_value: Option<(usize, usize)>,
@@ -37,20 +43,20 @@ enum Pair {
 pub(super) fn json(text: &str, unit: bool, spans: &mut Vec<Span>) {
     let bytes = text.as_bytes();
     let mut open: Vec<Container> = vec![Container::default()];
-    // The kind of a Kubernetes object may stand behind its data.
-    let secret = ["\"kind\":\"Secret\"", "\"kind\": \"Secret\""].iter().any(|kind| text.contains(kind));
+    let secrets = kubernetes_secrets(bytes);
     let mut at = 0;
     while at < bytes.len() {
         let depth = open.len() - 1;
         match bytes[at] {
             byte @ (b'{' | b'[') => {
-                let outer = open[depth];
+                let outer = &open[depth];
                 let place = if outer.object { outer.value } else { outer.place };
                 if open.len() < DEPTH {
                     open.push(Container {
                         object: byte == b'{',
                         place,
                         key: byte == b'{',
+                        secret: secrets.binary_search(&at).is_ok(),
                         ..Container::default()
                     });
                 }
@@ -59,6 +65,7 @@ pub(super) fn json(text: &str, unit: bool, spans: &mut Vec<Span>) {
             b'}' | b']' => {
                 if open.len() > 1 {
                     let closed = open.pop().unwrap_or_default();
+                    arguments::command(text, &closed.words, spans);
                     if let (Some(rule), Some((start, end))) = (closed.pair_rule, closed.pair_value)
                         && !is_token(&text[start..end])
                         && !is_harmless(&text[start..end], Certainty::Sure, true)
@@ -79,7 +86,10 @@ pub(super) fn json(text: &str, unit: bool, spans: &mut Vec<Span>) {
             b'"' => {
                 let end = string_end(bytes, at + 1);
                 string(text, at + 1, end, &mut open[depth], unit, spans);
-                if secret && open[depth].key && matches!(&text[at..end], "\"data" | "\"stringData") {
+                if open[depth].secret
+                    && open[depth].key
+                    && matches!(&text[at..end], "\"data" | "\"stringData")
+                {
                     open[depth].value = Place::default().enter("stringData", false);
                 }
                 at = end + 1;
@@ -148,9 +158,46 @@ fn string(
         } else {
             environment::entry(text, start, end, spans);
         }
-    } else if place.is_command() && content.contains(' ') {
-        arguments::arguments(text, start, end, spans);
+    } else if place.is_command() {
+        if !container.object && container.words.len() < WORDS {
+            container.words.push((start, end));
+        }
+        if content.contains(' ') {
+            arguments::arguments(text, start, end, spans);
+        }
     }
+}
+
+/// Where the objects begin that say of themselves that they are secrets of Kubernetes; the word may stand behind the
+/// data.
+fn kubernetes_secrets(bytes: &[u8]) -> Vec<usize> {
+    let mut found = Vec::new();
+    if memchr::memmem::find(bytes, b"\"Secret\"").is_none() {
+        return found;
+    }
+    let (mut open, mut at, mut kind) = (Vec::new(), 0, false);
+    while at < bytes.len() {
+        match bytes[at] {
+            b'{' | b'[' => open.push(at),
+            b'}' | b']' => {
+                open.pop();
+            }
+            b'"' => {
+                let end = string_end(bytes, at + 1);
+                let content = &bytes[at + 1..end];
+                if kind && content == b"Secret" {
+                    found.extend(open.last());
+                }
+                kind = content == b"kind";
+                at = end;
+            }
+            byte if byte == b':' || byte.is_ascii_whitespace() => {}
+            _ => kind = false,
+        }
+        at += 1;
+    }
+    found.sort_unstable();
+    found
 }
 
 /// A key as it reads: `p\u0061ssword` is `password`.

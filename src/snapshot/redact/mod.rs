@@ -6,18 +6,25 @@
 mod also;
 mod anonymize;
 mod arguments;
+mod below;
+mod encoded;
 mod entropy;
 mod environment;
+mod forms;
 mod harmless;
+mod headers;
 mod json;
+mod languages;
 mod named;
 mod names;
 mod patterns;
 mod pem;
+mod programs;
 mod providers;
 mod receipt;
 mod scan;
 mod seam;
+mod sentence;
 mod span;
 mod stream;
 mod structured;
@@ -27,14 +34,19 @@ mod url;
 mod value;
 mod vault;
 mod view;
+mod words;
 mod yaml;
 
+#[cfg(test)]
+mod company;
 #[cfg(test)]
 mod corpus;
 #[cfg(test)]
 mod draws;
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod recall;
 #[cfg(test)]
 mod robust;
 #[cfg(test)]
@@ -51,7 +63,7 @@ pub use anonymize::{Anonymizer, Known};
 pub use receipt::Receipt;
 pub use stream::Copied;
 
-use scan::Scanner;
+use scan::{Carry, Scanner};
 use span::{Quoting, Span, keep_tokens, merge, replace};
 use tokens::{OPENING, Tokens};
 use vault::Vault;
@@ -112,7 +124,6 @@ impl Shape {
 pub struct Redactor {
     tokens: Tokens,
     vault: Vault,
-    scanner: Option<Scanner>,
     also: AlsoMask,
     masked: Mutex<BTreeMap<&'static str, u64>>,
     swept: Mutex<u64>,
@@ -124,7 +135,6 @@ impl Redactor {
         Redactor {
             tokens: Tokens::new(key),
             vault: Vault::default(),
-            scanner: Scanner::new(),
             also: AlsoMask::default(),
             masked: Mutex::default(),
             swept: Mutex::default(),
@@ -144,18 +154,18 @@ impl Redactor {
     /// The text with every secret replaced that its shape, its form or its neighbours give away. What is already
     /// masked stays as it is. Lines stay lines, TOML stays TOML and JSON stays JSON.
     pub fn redact<'a>(&self, shape: Shape, text: &'a str) -> Cow<'a, str> {
-        self.redact_on(shape, text, &mut false)
+        self.redact_on(shape, text, &mut Carry::default())
     }
 
-    /// The same for a part of a text: `in_key` says, before and after, whether it goes on inside a private key.
-    fn redact_on<'a>(&self, shape: Shape, text: &'a str, in_key: &mut bool) -> Cow<'a, str> {
-        let Some(scanner) = &self.scanner else {
+    /// The same for a part of a text: `carry` says, before and after, what goes on from the lines above.
+    fn redact_on<'a>(&self, shape: Shape, text: &'a str, carry: &mut Carry) -> Cow<'a, str> {
+        let Some(scanner) = Scanner::shared() else {
             // Without its patterns nothing could be vouched for.
             let lines = text.bytes().filter(|byte| *byte == b'\n').count();
             return Cow::Owned(format!("{}{}", self.tokens.token("withheld", text), "\n".repeat(lines)));
         };
-        let began_in_key = *in_key;
-        let spans = self.find(scanner, shape, text, in_key);
+        let began = carry.clone();
+        let spans = self.find(scanner, shape, text, carry);
         if spans.is_empty() {
             return Cow::Borrowed(text);
         }
@@ -163,10 +173,12 @@ impl Redactor {
         // A token ends what stood before it, and so may bare a secret that was part of a longer word.
         for _ in 1..PASSES {
             let logged = matches!(shape, Shape::Log | Shape::Plain);
-            if logged && self.find(scanner, shape, &lines_with_tokens(&masked), &mut false).is_empty() {
+            if logged
+                && self.find(scanner, shape, &lines_with_tokens(&masked), &mut Carry::default()).is_empty()
+            {
                 break;
             }
-            let spans = self.find(scanner, shape, &masked, &mut { began_in_key });
+            let spans = self.find(scanner, shape, &masked, &mut began.clone());
             if spans.is_empty() {
                 break;
             }
@@ -219,7 +231,7 @@ impl Redactor {
     }
 
     /// What is to be masked in a text, in order and without overlap; nothing of it is masked already.
-    fn find(&self, scanner: &Scanner, shape: Shape, text: &str, in_key: &mut bool) -> Vec<Span> {
+    fn find(&self, scanner: &Scanner, shape: Shape, text: &str, carry: &mut Carry) -> Vec<Span> {
         let mut spans = Vec::new();
         match shape {
             Shape::Log | Shape::Plain => {}
@@ -231,7 +243,7 @@ impl Redactor {
             Shape::Arguments => arguments::arguments(text, 0, text.len(), &mut spans),
         }
         let by_grammar = spans.len();
-        *in_key = scanner.text(text, *in_key, &mut spans);
+        scanner.text(text, carry, &mut spans);
         if matches!(shape, Shape::Toml | Shape::Json | Shape::UnitProperties) {
             within_grammar(&mut spans, by_grammar);
         }

@@ -1,23 +1,59 @@
 //! Reads a name that tells of a secret and what stands beside it.
 
-use super::entropy::{is_identifier, is_random, is_secretish};
+use super::below::{Form, Label};
+use super::entropy::{is_random, is_secretish};
 use super::environment;
+use super::forms;
 use super::harmless::is_harmless;
-use super::names::{Certainty, Telling, telling};
-use super::patterns::is_basic;
+use super::headers::header;
+use super::names::{Certainty, Spaced, Telling, spaced, telling};
+use super::sentence::{Said, nearby, sentence};
 use super::span::{Quoting, Span};
 use super::tokens::{is_token, token_length};
-use super::value::{Joined, Joint, joined, skip_blanks, value, word_end};
+use super::value::{Joined, Joint, joined, skip_blanks, value};
 
 /// Longest name that is read as one: longer runs of letters are data.
 const NAME_BYTES: usize = 256;
+/// Shortest signature: what is shorter is the name of an algorithm.
+const SIGNATURE_BYTES: usize = 16;
 /// Shortest hexadecimal signature or session identifier: PHP's.
 const CODE_BYTES: usize = 26;
-/// How far behind a telling name a high-entropy word still belongs to it.
-const NEAR_WORDS: usize = 4;
+/// Shortest value that says by its form that the bare `key` before it is a secret one: 256 bits in base64.
+const KEY_BYTES: usize = 43;
 
-/// Reads the name around `start..end`; says where to go on.
-pub(super) fn read(line: &str, floor: usize, start: usize, end: usize, spans: &mut Vec<Span>) -> usize {
+/// What was found where a name stands.
+#[derive(Default)]
+pub(super) struct Found {
+    pub(super) span: Option<Span>,
+    /// There is nothing more to see up to here.
+    until: usize,
+    /// The line ends where the value should stand.
+    pub(super) below: Option<Label>,
+}
+
+impl Found {
+    fn of(span: Option<Span>) -> Found {
+        Found { span, ..Found::default() }
+    }
+
+    fn until(until: usize) -> Found {
+        Found { until, ..Found::default() }
+    }
+
+    fn below(telling: Telling, form: Form) -> Found {
+        let certain = telling.certainty != Certainty::Possible;
+        Found { below: certain.then_some(Label { telling, form }), ..Found::default() }
+    }
+}
+
+/// Reads the name around `start..end`; says where to go on, and what is to be looked for below the line.
+pub(super) fn read(
+    line: &str,
+    floor: usize,
+    start: usize,
+    end: usize,
+    spans: &mut Vec<Span>,
+) -> (usize, Option<Label>) {
     let bytes = line.as_bytes();
     let part = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-.".contains(byte);
     let mut first =
@@ -27,90 +63,169 @@ pub(super) fn read(line: &str, floor: usize, start: usize, end: usize, spans: &m
         first += 1;
     }
     let last = end + bytes[end..].iter().take_while(|byte| part(byte)).count();
-    // `sig="` and `identified by` end with more than a name.
+    // `sig="` and `pw ` end with more than a name.
     let last = if bytes[end - 1].is_ascii_alphanumeric() || bytes[end - 1] == b'_' { last } else { end - 1 };
     let name = line[first..last].trim_end_matches(['.', '-']);
     if name.len() > NAME_BYTES {
-        return last;
+        return (last, None);
     }
     let last = first + name.len();
-    let found = find(line, first, last);
-    match found {
-        Some(span) if span.end > span.start => {
-            let next = span.end;
-            spans.push(span);
-            next
-        }
-        Some(span) => span.end.max(last),
-        None => last,
-    }
+    take(find(line, first, last), last, spans)
 }
 
-/// The secret a name at `first..last` tells of. An empty span says how far there is nothing more to see.
-fn find(line: &str, first: usize, last: usize) -> Option<Span> {
+/// The same for a word of another language that stands at `start..end`.
+pub(super) fn word(
+    line: &str,
+    start: usize,
+    end: usize,
+    telling: Telling,
+    spans: &mut Vec<Span>,
+) -> (usize, Option<Label>) {
+    let joins = |letter: char| letter.is_alphanumeric() && letter.is_ascii() == line[start..end].is_ascii();
+    let inside = line[..start].ends_with(joins) && line[start..end].is_ascii();
+    let goes_on = line[end..].starts_with(joins) && line[start..end].is_ascii();
+    if inside || goes_on {
+        return (end, None);
+    }
+    let found = match joined(line, end) {
+        Some(joint) => with_value(line, start, end, telling, &joint),
+        None => told(line, end, telling),
+    };
+    take(found, end, spans)
+}
+
+fn take(found: Found, last: usize, spans: &mut Vec<Span>) -> (usize, Option<Label>) {
+    let next = match found.span {
+        Some(span) if span.end > span.start => {
+            spans.push(span);
+            span.end
+        }
+        Some(_) | None => found.until.max(last),
+    };
+    (next, found.below)
+}
+
+/// The secret a name at `first..last` tells of.
+fn find(line: &str, first: usize, last: usize) -> Found {
     let bytes = line.as_bytes();
     let name = &line[first..last];
     let bare = name.trim_start_matches(['-', '.', '_']);
-    let option = name.starts_with('-') && (first == 0 || !bytes[first - 1].is_ascii_alphanumeric());
+    let option = line[..first].ends_with(" -")
+        || name.starts_with('-') && (first == 0 || !bytes[first - 1].is_ascii_alphanumeric());
     let lower = bare.to_ascii_lowercase();
     let joint = joined(line, last);
     if let Some(joint) = &joint
         && (lower.ends_with("authorization") || lower.ends_with("cookie"))
     {
-        return header(line, &lower, joint);
+        return Found::of(header(line, &lower, joint));
     }
-    let telling = match (telling(bare), &*lower) {
-        (_, "identified by") => Some(Telling { rule: "password", certainty: Certainty::Sure }),
-        (Some(_), "key") => spaced_key(line, first).or_else(|| telling(bare)),
-        (found, _) => found,
-    }?;
+    if let Some(found) = forms::directive(line, first, last) {
+        return Found::of(Some(found));
+    }
+    let telling = match telling(bare) {
+        Some(_) if matches!(&*lower, "key" | "token") => {
+            match word_before(line, first).map(|word| spaced(&word, &lower)) {
+                Some(Spaced::Open) => return Found::until(last),
+                Some(Spaced::Secret(telling)) => Some(telling),
+                Some(Spaced::Unknown) | None => telling(bare),
+            }
+        }
+        found => found,
+    };
+    let Some(telling) = telling else { return Found::default() };
     if let Some(joint) = joint {
         return with_value(line, first, last, telling, &joint);
     }
-    if option || lower == "identified by" || is_directive(line, first, &lower) {
-        return next_word(line, last, telling);
+    if option || is_directive(line, first, &lower) {
+        return Found::of(next_word(line, last, telling));
     }
-    if telling.certainty == Certainty::Sure
+    if let Some(span) = forms::call(line, first, last, telling) {
+        return Found::of(Some(span));
+    }
+    let compound = bare.contains(['_', '-', '.']) || telling.certainty == Certainty::Sure;
+    let quoted = compound || lower == "pass" || name == "SECRET";
+    if quoted
         && !line[..first].ends_with('/')
         && let [b' ' | b'(', b'"' | b'\'', ..] = bytes[last..]
     {
-        // SQL: `PASSWORD 'x'`, `PASSWORD('x')`.
-        return quoted_word(line, last + 1, telling);
+        // SQL: `PASSWORD 'x'`, `PASSWORD('x')`; settings: `X-Shared-Secret "x"`.
+        return Found::of(quoted_word(line, last + 1, telling));
     }
-    nearby(line, last, telling)
+    if let Some(span) = forms::last_word(line, first, last, telling) {
+        return Found::of(Some(span));
+    }
+    told(line, last, telling)
 }
 
-/// `API key`, `secret key`: a key whose kind stands before it as a word of its own.
-fn spaced_key(line: &str, first: usize) -> Option<Telling> {
+/// What the sentence behind a name says.
+fn told(line: &str, last: usize, telling: Telling) -> Found {
+    if telling.certainty != Certainty::Possible {
+        match sentence(line, last, telling) {
+            Said::Value(span) => return Found::of(Some(span)),
+            Said::Below => return Found::below(telling, Form::Word),
+            Said::Nothing => {}
+        }
+        // `variable "db_password" {` of Terraform.
+        if line[last..].trim_end() == "\" {" {
+            return Found::below(telling, Form::Default);
+        }
+    }
+    Found::of(nearby(line, last, telling))
+}
+
+/// The word before a name, in lower case, if only a blank stands between: `API key`, `message key`.
+fn word_before(line: &str, first: usize) -> Option<String> {
     let before = line[..first].strip_suffix(' ')?;
     let word = before.rsplit(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
-    if word.len() > 16 { None } else { telling(&format!("{word}_key")) }
+    (!word.is_empty() && word.len() <= 16).then(|| word.to_ascii_lowercase())
 }
 
-fn with_value(line: &str, first: usize, last: usize, telling: Telling, joint: &Joined) -> Option<Span> {
+fn with_value(line: &str, first: usize, last: usize, telling: Telling, joint: &Joined) -> Found {
     if let Some(length) = line.as_bytes().get(joint.at..).and_then(token_length) {
-        return Some(Span::new(joint.at + length, joint.at + length, telling.rule));
+        let end = joint.at + length;
+        return if line[end..].trim_end() == "\\" {
+            Found { until: end, ..Found::below(telling, Form::Continued) }
+        } else {
+            Found::until(end)
+        };
     }
-    let value = value(line, joint.at, joint.joint)?;
+    let rest = line[joint.at..].trim_end();
+    match rest {
+        "" if joint.joint == Joint::Element => return Found::below(telling, Form::Element),
+        "" => return Found::below(telling, Form::Word),
+        "\\" => return Found::below(telling, Form::Continued),
+        "|" | ">" | "|-" | ">-" | "|+" | ">+" | "!vault |" => return Found::below(telling, Form::Block),
+        _ => {}
+    }
+    let Some(value) = value(line, joint.at, joint.joint) else { return Found::default() };
     let text = &line[value.start..value.end];
     if is_token(text) {
-        return Some(Span::new(value.end, value.end, telling.rule));
+        return Found::until(value.end);
     }
     let opens = !value.quoted && text.starts_with(['{', '[']) && !text.starts_with("[secret:");
-    if opens || is_harmless(text, telling.certainty, value.quoted) && !is_code(&telling, joint, text) {
-        return if telling.certainty == Certainty::Sure && !opens {
-            nearby(line, last, telling)
-        } else {
-            None
-        };
+    let program = matches!(&line[first..last], "passwd" | "chpasswd") && joint.joint == Joint::Colon;
+    let strange = program && rest.contains(' ');
+    let plain = is_bare_key(line, first, last, telling) && !is_drawn_key(text);
+    if opens
+        || strange
+        || plain
+        || is_harmless(text, telling.certainty, value.quoted) && !is_code(&telling, joint, text)
+    {
+        let sure = telling.certainty == Certainty::Sure && !opens && !strange;
+        return if sure { Found::of(nearby(line, last, telling)) } else { Found::default() };
+    }
+    if telling.rule == "signature" && text.len() < SIGNATURE_BYTES {
+        return Found::default();
     }
     // `the secret key: x`: the phrase begins a word earlier.
     let kind = (&line[first..last] == "key" && telling.certainty != Certainty::Possible)
         .then(|| line[..first].trim_end().rfind(' '));
     let phrase = kind.map_or(first, |blank| blank.map_or(0, |at| at + 1));
-    let prose = !value.quoted && joint.joint == Joint::Colon && in_prose(line, phrase);
+    // `-passin pass:x` of openssl has no blank behind the colon.
+    let argument = &line[first..last] == "pass" && value.start == last + 1;
+    let prose = !value.quoted && joint.joint == Joint::Colon && !argument && in_prose(line, phrase);
     if prose && telling.certainty != Certainty::Sure && !is_secretish(text) {
-        return None;
+        return Found::default();
     }
     let quoting = match (value.quoted, joint.name_quote) {
         (true, _) => Quoting::None,
@@ -119,7 +234,22 @@ fn with_value(line: &str, first: usize, last: usize, telling: Telling, joint: &J
     let quoting = if joint.joint == Joint::Equals { Quoting::None } else { quoting };
     let rule = if line[..first].ends_with("Generated root user ") { "iggy-password" } else { telling.rule };
     let known = telling.certainty != Certainty::Possible || is_secretish(text);
-    Some(Span::new(value.start, value.end, rule).quoting(quoting).known(known))
+    let found = Found::of(Some(Span::new(value.start, value.end, rule).quoting(quoting).known(known)));
+    let goes_on = !value.quoted && text.ends_with('\\') && line[value.end..].trim().is_empty();
+    if goes_on && text.len() > 1 {
+        let span = Span::new(value.start, value.end - 1, rule).known(known);
+        return Found { span: Some(span), ..Found::below(telling, Form::Continued) };
+    }
+    found
+}
+
+/// A `key` alone names entries of maps, messages and caches more often than secrets.
+fn is_bare_key(line: &str, first: usize, last: usize, telling: Telling) -> bool {
+    telling.certainty == Certainty::Possible && line[first..last].eq_ignore_ascii_case("key")
+}
+
+fn is_drawn_key(text: &str) -> bool {
+    is_random(text) || text.len() >= KEY_BYTES && is_secretish(text)
 }
 
 /// Signatures of addresses and session identifiers are often hexadecimal, as hashes are.
@@ -139,141 +269,24 @@ fn in_prose(line: &str, first: usize) -> bool {
 fn is_directive(line: &str, first: usize, lower: &str) -> bool {
     match lower {
         "requirepass" | "masterauth" | "bindpw" | "auth_pass" | "rocommunity" | "rwcommunity" => true,
-        "password" => {
-            let words: Vec<&str> = line[..first].split_whitespace().rev().take(2).collect();
-            let alone = words.is_empty() && {
-                let mut words = line[first..].split_whitespace().skip(1);
-                words.next().is_some_and(is_secretish) && words.next().is_none()
-            };
-            alone || words.get(1) == Some(&"login")
-        }
+        "password" => line[..first].split_whitespace().rev().nth(1) == Some("login"),
         _ => false,
     }
 }
 
-fn next_word(line: &str, last: usize, telling: Telling) -> Option<Span> {
+pub(super) fn next_word(line: &str, last: usize, telling: Telling) -> Option<Span> {
     let bytes = line.as_bytes();
     let at = skip_blanks(bytes, last + usize::from(bytes.get(last) == Some(&0)));
     if at > last { quoted_word(line, at, telling) } else { None }
 }
 
-fn quoted_word(line: &str, at: usize, telling: Telling) -> Option<Span> {
+pub(super) fn quoted_word(line: &str, at: usize, telling: Telling) -> Option<Span> {
     let value = value(line, at, Joint::Equals)?;
     let text = &line[value.start..value.end];
     let shown = text.starts_with('-') && !value.quoted
         || is_token(text)
         || is_harmless(text, telling.certainty, value.quoted);
     (!shown).then(|| Span::new(value.start, value.end, telling.rule))
-}
-
-/// A high-entropy word soon after a telling name.
-fn nearby(line: &str, last: usize, telling: Telling) -> Option<Span> {
-    // The names of signature algorithms look drawn.
-    if telling.rule == "signature" {
-        return None;
-    }
-    let bytes = line.as_bytes();
-    let mut at = last;
-    for _ in 0..NEAR_WORDS {
-        at += bytes[at..]
-            .iter()
-            .take(8)
-            .take_while(|byte| byte.is_ascii_whitespace() || b"\"'(:=[,".contains(byte))
-            .count();
-        let end = word_end(bytes, at).min(at + 512);
-        let word = line.get(at..end)?;
-        if token_length(word.as_bytes()).is_some() {
-            return None;
-        }
-        let word = word.trim_end_matches([')', ']', '}', ':', '>']);
-        let follows_is = line[..at].ends_with(" is ") || line[..at].ends_with(" was ");
-        if is_random(word) || (follows_is && telling.certainty == Certainty::Sure && is_secretish(word)) {
-            return Some(Span::new(at, at + word.len(), telling.rule));
-        }
-        at = end.max(at + 1).min(bytes.len());
-        if !line.is_char_boundary(at) || is_identifier(word) && !word.is_empty() {
-            return None;
-        }
-    }
-    None
-}
-
-/// `Authorization: Bearer X`, `Cookie: a=b; c=d`: the scheme stays.
-fn header(line: &str, lower: &str, joint: &Joined) -> Option<Span> {
-    let bytes = line.as_bytes();
-    let found = value(line, joint.at, joint.joint)?;
-    let line_end = line[found.start..].find(['\n', '\r']).map_or(line.len(), |end| found.start + end);
-    let cookie = lower.ends_with("cookie");
-    let whole = &line[found.start..if found.quoted { found.end } else { line_end }];
-    if cookie {
-        let telling = whole.contains('=') || is_secretish(whole);
-        let end = found.start + whole.trim_end().len();
-        let end = if found.quoted { end } else { quote_end(line, found.start, end) };
-        return (telling && token_length(whole.as_bytes()).is_none())
-            .then(|| Span::new(found.start, end, "cookie"));
-    }
-    let scheme = whole
-        .bytes()
-        .take(32)
-        .take_while(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(byte))
-        .count();
-    let scheme_name = whole[..scheme].to_ascii_lowercase();
-    let schemes = [
-        "bearer",
-        "basic",
-        "token",
-        "negotiate",
-        "apikey",
-        "api-key",
-        "digest",
-        "aws4-hmac-sha256",
-        "ntlm",
-        "key",
-        "sharedkey",
-        "vault",
-    ];
-    let mut start = found.start;
-    if schemes.contains(&&*scheme_name)
-        && bytes.get(start + scheme).is_some_and(|byte| *byte == b' ' || *byte == b'=')
-    {
-        start = skip_blanks(bytes, start + scheme + usize::from(bytes[start + scheme] == b'='));
-    }
-    let one_word = !matches!(&*scheme_name, "digest" | "aws4-hmac-sha256" | "sharedkey");
-    let end = match (found.quoted, one_word) {
-        (true, _) => found.end,
-        (false, true) => word_end(bytes, start),
-        (false, false) => line_end,
-    };
-    let text = line.get(start..end)?.trim_end();
-    let rule = match &*scheme_name {
-        "bearer" => "bearer",
-        "basic" => "basic-auth",
-        _ => "authorization",
-    };
-    let masked =
-        token_length(text.as_bytes()).is_some() || is_harmless(text, Certainty::Likely, found.quoted);
-    let prose = start == found.start && !found.quoted && !is_secretish(text);
-    (!masked && !prose).then(|| Span::new(start, start + text.len(), rule))
-}
-
-/// A header inside a quoted argument or a JSON string ends with that.
-fn quote_end(line: &str, start: usize, end: usize) -> usize {
-    line[start..end].find(['"', '\'']).map_or(end, |at| start + at)
-}
-
-/// What follows `Bearer ` or `Basic ` outside a header; says where to go on.
-pub(super) fn scheme(line: &str, at: usize, rule: &'static str, spans: &mut Vec<Span>) -> usize {
-    let end = word_end(line.as_bytes(), at);
-    let Some(word) = line.get(at..end) else { return at };
-    let secret = match rule {
-        "basic-auth" => word.len() >= 4 && is_basic(word),
-        _ => is_secretish(word) || (word.len() >= 32 && word.bytes().all(|byte| byte.is_ascii_hexdigit())),
-    };
-    if secret && !is_token(word) {
-        spans.push(Span::new(at, end, rule));
-        return end;
-    }
-    at
 }
 
 /// `IGGY_X value changed to: Y from environment variable`, as Iggy logs its settings.

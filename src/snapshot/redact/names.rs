@@ -1,5 +1,8 @@
 //! Which names tell that their value is a secret.
 
+use super::languages;
+use super::words::{KEYS, OPEN_TOKENS, PUBLIC_KEYS};
+
 /// How sure a name makes it that its value is a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Certainty {
@@ -20,7 +23,9 @@ pub(super) struct Telling {
 use Certainty::{Likely, Possible, Sure};
 
 /// Last words that say nothing about whether the words before them name a secret.
-const DECORATIONS: [&str; 20] = [
+const DECORATIONS: [&str; 22] = [
+    "hex",
+    "base",
     "value",
     "val",
     "plain",
@@ -42,84 +47,15 @@ const DECORATIONS: [&str; 20] = [
     "static",
     "string",
 ];
-/// Words that make a secret of the "key" after them.
-const KEYS: [&str; 37] = [
-    "global",
-    "api",
-    "access",
-    "secret",
-    "private",
-    "encryption",
-    "decryption",
-    "encoding",
-    "decoding",
-    "signing",
-    "sign",
-    "account",
-    "master",
-    "shared",
-    "auth",
-    "session",
-    "hmac",
-    "aes",
-    "jwt",
-    "root",
-    "license",
-    "app",
-    "application",
-    "deploy",
-    "admin",
-    "subscription",
-    "ingest",
-    "integration",
-    "webhook",
-    "cipher",
-    "fernet",
-    "cookie",
-    "gpg",
-    "age",
-    "client",
-    "crypto",
-    "psk",
-];
-/// Words before "key" of keys that open nothing.
-const PUBLIC_KEYS: [&str; 14] = [
-    "public",
-    "pub",
-    "primary",
-    "partition",
-    "foreign",
-    "sort",
-    "cache",
-    "row",
-    "routing",
-    "group",
-    "hot",
-    "message",
-    "host",
-    "idempotency",
-];
 /// Words before "credential" of settings that say where one is read from.
 const READ_CREDENTIALS: [&str; 2] = ["load", "import"];
-/// Words before "token" of tokens that open nothing: positions in a listing or in a text.
-const OPEN_TOKENS: [&str; 13] = [
-    "automountserviceaccount",
-    "next",
-    "page",
-    "continuation",
-    "cancellation",
-    "cancel",
-    "sync",
-    "unexpected",
-    "expected",
-    "max",
-    "min",
-    "fencing",
-    "num",
-];
 const PASSWORDS: [&str; 8] =
     ["password", "passwd", "passwort", "kennwort", "passphrase", "passcode", "userpasswords", "passwords"];
-const SHORT_PASSWORDS: [&str; 20] = [
+const SHORT_PASSWORDS: [&str; 24] = [
+    "authtok",
+    "adminpw",
+    "userpw",
+    "ldappw",
     "pw",
     "psw",
     "pwd",
@@ -217,8 +153,29 @@ pub(super) fn telling(name: &str) -> Option<Telling> {
         "signature" | "sig" | "hmac" => tells("signature", Possible),
         "session" | "sessionid" | "phpsessid" | "jsessionid" | "sid" | "cookie" => tells("session", Possible),
         "id" if before == "session" => tells("session", Possible),
-        _ => None,
+        _ => languages::telling(&words.join(" ")),
     }
+}
+
+/// What a "key" or "token" tells that a word stands before: `API key`, `message key`, `fencing token`.
+pub(super) fn spaced(word: &str, last: &str) -> Spaced {
+    let open = if last == "key" { PUBLIC_KEYS.as_slice() } else { OPEN_TOKENS.as_slice() };
+    if open.contains(&word) {
+        Spaced::Open
+    } else if let Some(telling) =
+        telling(&format!("{word}_{last}")).filter(|telling| telling.certainty == Likely)
+    {
+        Spaced::Secret(telling)
+    } else {
+        Spaced::Unknown
+    }
+}
+
+pub(super) enum Spaced {
+    Secret(Telling),
+    /// It opens nothing.
+    Open,
+    Unknown,
 }
 
 /// Lower-case words of a name, split at separators and at the humps of camelCase, without trailing digits.

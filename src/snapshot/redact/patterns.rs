@@ -38,7 +38,8 @@ pub(super) fn hash_end(bytes: &[u8], at: usize, prefix: &str) -> Option<usize> {
         .then_some(at + length)
 }
 
-pub(super) const HASHES: [&str; 20] = [
+pub(super) const HASHES: [&str; 21] = [
+    "{SHA",
     "$argon2",
     "$apr1$",
     "$sha1$",

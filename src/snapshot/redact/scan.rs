@@ -1,14 +1,17 @@
 //! Finds secrets in running text: one pass looks for what could begin or name one, and only there is read closer.
 
 use std::ops::Range;
+use std::sync::LazyLock;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, Input, MatchKind};
 
+use super::below::{Below, Label};
+use super::names::Telling;
 use super::patterns::{self, HASHES};
 use super::providers::{self, INFIXES, PROVIDERS};
 use super::span::Span;
 use super::view::{INVISIBLE, View, WRITTEN_ESCAPES};
-use super::{arguments, named, pem, tokens, url, value};
+use super::{arguments, encoded, forms, headers, languages, named, pem, tokens, url, value, view};
 
 #[derive(Clone, Copy)]
 enum Trigger {
@@ -32,6 +35,29 @@ enum Trigger {
     KeyBelow,
     Token,
     Hidden,
+    Word(Telling),
+    Oracle,
+    EncodedAddress,
+    Marked,
+    Piped,
+    Encoded,
+    Hexadecimal,
+    Command(usize),
+}
+
+/// What goes on from one line, or one part of a text, to the next.
+#[derive(Clone, Default)]
+pub(super) struct Carry {
+    /// The text goes on inside a private key.
+    pub(super) in_key: bool,
+    below: Option<Below>,
+}
+
+/// What a line says of those below it.
+#[derive(Default)]
+struct Telltale {
+    key_lines: bool,
+    label: Option<Label>,
 }
 
 pub(super) struct Scanner {
@@ -42,7 +68,13 @@ pub(super) struct Scanner {
 /// `NUL user NUL password` in base64, for one letter each.
 const PLAIN_LOGIN_BYTES: usize = 6;
 /// Beginnings and parts of names that tell of a secret.
-const NAMES: [&str; 27] = [
+const NAMES: [&str; 33] = [
+    "pw:",
+    "pw=",
+    "pw ",
+    "pw\"",
+    "identified with",
+    "authtok",
     "pass",
     "pwd",
     "secret",
@@ -73,8 +105,14 @@ const NAMES: [&str; 27] = [
 ];
 
 impl Scanner {
-    /// `None` if the automaton cannot be built, which its fixed patterns rule out.
-    pub(super) fn new() -> Option<Scanner> {
+    /// The one scanner of this process: building it takes longer than masking a megabyte. `None` if it cannot be
+    /// built, which its fixed patterns rule out.
+    pub(super) fn shared() -> Option<&'static Scanner> {
+        static SCANNER: LazyLock<Option<Scanner>> = LazyLock::new(Scanner::new);
+        SCANNER.as_ref()
+    }
+
+    fn new() -> Option<Scanner> {
         let mut rows: Vec<(String, Trigger)> =
             NAMES.iter().map(|name| ((*name).to_owned(), Trigger::Name)).collect();
         let mut row = |text: &str, trigger| rows.push((text.to_owned(), trigger));
@@ -92,6 +130,17 @@ impl Scanner {
         }
         for (at, hash) in HASHES.iter().enumerate() {
             row(hash, Trigger::Hash(at));
+        }
+        for (word, certainty) in languages::WORDS {
+            for spelling in languages::spellings(word) {
+                row(&spelling, Trigger::Word(languages::told(certainty)));
+            }
+        }
+        for form in encoded::beginnings() {
+            row(&form, Trigger::Encoded);
+        }
+        for (at, words) in arguments::POSITIONAL.iter().enumerate() {
+            row(words.words, Trigger::Command(at));
         }
         for (text, trigger) in [
             (":AA", Trigger::TelegramBot),
@@ -114,6 +163,34 @@ impl Scanner {
             ("$ANSIBLE_VAULT;", Trigger::KeyBelow),
             ("Private-Lines: ", Trigger::KeyBelow),
             (tokens::OPENING, Trigger::Token),
+            ("jdbc:oracle:thin:", Trigger::Oracle),
+            ("jdbc:oracle:oci:", Trigger::Oracle),
+            ("%3A%2F%2F", Trigger::EncodedAddress),
+            ("CLIENT_RANDOM ", Trigger::Marked),
+            (" LOGIN ", Trigger::Marked),
+            ("]:587 ", Trigger::Marked),
+            ("]:465 ", Trigger::Marked),
+            ("]:25 ", Trigger::Marked),
+            (" : PSK \"", Trigger::Marked),
+            (": PSK \"", Trigger::Marked),
+            (": EAP \"", Trigger::Marked),
+            ("createUser ", Trigger::Marked),
+            ("SecureString \"", Trigger::Marked),
+            ("| sudo -S", Trigger::Piped),
+            ("|sudo -S", Trigger::Piped),
+            ("| chpasswd", Trigger::Piped),
+            ("| passwd --stdin", Trigger::Piped),
+            ("--password-stdin", Trigger::Piped),
+            ("70617373776f7264", Trigger::Hexadecimal),
+            ("geniekey ", Trigger::Bearer),
+            (" -c ", Trigger::ShortOption),
+            (" -k ", Trigger::ShortOption),
+            (" -n ", Trigger::ShortOption),
+            (" -x ", Trigger::ShortOption),
+            (" /p:", Trigger::ShortOption),
+            ("\"-p", Trigger::ShortOption),
+            (" --user ", Trigger::ShortOption),
+            (" --proxy-user ", Trigger::ShortOption),
         ] {
             row(text, trigger);
         }
@@ -132,29 +209,62 @@ impl Scanner {
         Some(Scanner { finder, triggers: rows.into_iter().map(|(_, trigger)| trigger).collect() })
     }
 
-    /// Secrets in a text of whole lines. `in_key` says that the text goes on inside a private key; the answer says
-    /// the same for what follows.
-    pub(super) fn text(&self, text: &str, in_key: bool, spans: &mut Vec<Span>) -> bool {
+    /// Secrets in a text of whole lines; `carry` says, before and after, what goes on from the lines above.
+    pub(super) fn text(&self, text: &str, carry: &mut Carry, spans: &mut Vec<Span>) {
         let bytes = text.as_bytes();
-        let (mut at, mut in_key) = (0, in_key);
-        if in_key {
-            (at, in_key) = pem::inside(text, 0, spans);
+        // Lines up to `key` belong to a private key; what stands beside it in them is read all the same.
+        let (mut at, mut key) = (0, 0);
+        if carry.in_key {
+            (key, carry.in_key) = pem::inside(text, 0, spans);
         }
         let mut view = View::default();
-        while let Some(found) = self.finder.find(Input::new(bytes).span(at..bytes.len())) {
-            let start = memchr::memrchr(b'\n', &bytes[at..found.start()]).map_or(at, |end| at + end + 1);
-            let end =
-                memchr::memchr(b'\n', &bytes[found.start()..]).map_or(bytes.len(), |end| found.start() + end);
-            let key_lines = self.line(text, start..end, found.start() - start, &mut view, spans);
-            at = (end + 1).min(bytes.len());
-            if key_lines {
-                (at, in_key) = pem::inside(text, at, spans);
+        loop {
+            let found = if carry.below.is_some() { Some(at) } else { self.first(bytes, at) };
+            let Some(found) = found.filter(|_| at < bytes.len()) else { break };
+            let start = memchr::memrchr(b'\n', &bytes[at..found]).map_or(at, |end| at + end + 1);
+            let end = memchr::memchr(b'\n', &bytes[found..]).map_or(bytes.len(), |end| found + end);
+            if let Some(mut below) = carry.below.take() {
+                carry.below = below.read(text, start, end, spans).then_some(below);
+                let telling = self.first(&bytes[..end], start);
+                let Some(found) = telling else {
+                    at = (end + 1).min(bytes.len());
+                    continue;
+                };
+                self.told_by(text, start..end, found, &mut view, &mut key, carry, spans);
+            } else {
+                self.told_by(text, start..end, found, &mut view, &mut key, carry, spans);
             }
+            at = (end + 1).min(bytes.len());
         }
-        in_key
     }
 
-    /// One line, in which nothing is telling before `from`; whether a private key goes on below it.
+    fn first(&self, bytes: &[u8], at: usize) -> Option<usize> {
+        Some(self.finder.find(Input::new(bytes).span(at..bytes.len()))?.start())
+    }
+
+    /// Reads a line in which `found` is the first place that tells something, and notes what goes on below it.
+    #[expect(clippy::too_many_arguments, reason = "the state of one reading, which has no other owner")]
+    fn told_by(
+        &self,
+        text: &str,
+        place: Range<usize>,
+        found: usize,
+        view: &mut View,
+        key: &mut usize,
+        carry: &mut Carry,
+        spans: &mut Vec<Span>,
+    ) {
+        let told = self.line(text, place.clone(), found - place.start, view, spans);
+        let next = (place.end + 1).min(text.len());
+        if told.key_lines && place.start >= *key {
+            (*key, carry.in_key) = pem::inside(text, next, spans);
+        }
+        if let Some(label) = told.label {
+            carry.below = Some(Below::new(label, &text[place]));
+        }
+    }
+
+    /// One line, in which nothing is telling before `from`.
     fn line(
         &self,
         text: &str,
@@ -162,23 +272,23 @@ impl Scanner {
         from: usize,
         view: &mut View,
         spans: &mut Vec<Span>,
-    ) -> bool {
+    ) -> Telltale {
         let line = &text[place.clone()];
         let before = spans.len();
-        let key_lines = match self.visible(line, from, true, spans) {
-            Some(key_lines) => {
+        let told = match self.visible(line, from, true, spans) {
+            Some(told) => {
                 spans[before..].iter_mut().for_each(|span| *span = span.moved(place.start));
-                key_lines
+                told
             }
             None => {
                 spans.truncate(before);
                 view.read(line);
-                let key_lines = self.visible(&view.text, 0, false, spans).unwrap_or(false);
+                let told = self.visible(&view.text, 0, false, spans).unwrap_or_default();
                 for span in &mut spans[before..] {
                     let (first, last) = view.place(span.start, span.end);
                     *span = Span { start: place.start + first, end: place.start + last, ..*span };
                 }
-                key_lines
+                told
             }
         };
         if let Some(end) = line.find("-----END ")
@@ -187,16 +297,17 @@ impl Scanner {
         {
             pem::before_end(text, place.start + end, 0, spans);
         }
-        key_lines
+        told
     }
 
     /// Secrets of a line as it shows, from `from` on; whether a private key goes on below it. `None` if characters
     /// that do not show stand in it and `watch` asks for that.
-    fn visible(&self, line: &str, from: usize, watch: bool, spans: &mut Vec<Span>) -> Option<bool> {
+    fn visible(&self, line: &str, from: usize, watch: bool, spans: &mut Vec<Span>) -> Option<Telltale> {
         let bytes = line.as_bytes();
         // A name may begin before the part of it that tells, but not before what was read already.
-        let (mut at, mut floor, mut key_lines) = (from, 0, false);
+        let (mut at, mut floor, mut told) = (from, 0, Telltale::default());
         let mut programs = arguments::Programs::default();
+        let mut encoded = 0;
         while let Some(found) = self.finder.find(Input::new(bytes).span(at..bytes.len())) {
             let start = found.start();
             let mask = |end: usize, rule, spans: &mut Vec<Span>| {
@@ -210,11 +321,17 @@ impl Scanner {
                 })
             };
             let next = match self.triggers[found.pattern().as_usize()] {
-                Trigger::Name => Some(named::read(line, floor, start, found.end(), spans)),
-                Trigger::Url => {
-                    url::userinfo(line, start, spans);
-                    Some(spans.last().map_or(found.end(), |span| span.end.max(found.end())))
+                Trigger::Name => {
+                    let (next, label) = named::read(line, floor, start, found.end(), spans);
+                    told.label = label.or(told.label);
+                    Some(next)
                 }
+                Trigger::Word(telling) => {
+                    let (next, label) = named::word(line, start, found.end(), telling, spans);
+                    told.label = label.or(told.label);
+                    Some(next)
+                }
+                Trigger::Url => Some(url::userinfo(line, start, spans).unwrap_or(found.end())),
                 Trigger::GoAddress => {
                     url::go_address(line, start, spans);
                     None
@@ -226,7 +343,9 @@ impl Scanner {
                     whole(range, provider.rule, spans).or_else(|| {
                         // What begins like a provider's token may be a name.
                         let name = NAMES.iter().find(|name| provider.prefix.starts_with(**name))?;
-                        Some(named::read(line, floor, start, start + name.len(), spans))
+                        let (next, label) = named::read(line, floor, start, start + name.len(), spans);
+                        told.label = label.or(told.label);
+                        Some(next)
                     })
                 }
                 Trigger::Infix(row) => {
@@ -240,14 +359,14 @@ impl Scanner {
                 Trigger::Pem => match pem::private_label(&line[start..]) {
                     Some(label) if line[start..].starts_with("-----BEGIN") => {
                         let (next, below) = pem::after_begin(line, start + label, spans);
-                        key_lines = below;
+                        told.key_lines = below;
                         Some(next)
                     }
                     Some(label) => Some(start + label),
                     None => Some(found.end()),
                 },
-                Trigger::Bearer => Some(named::scheme(line, found.end(), "bearer", spans)),
-                Trigger::Basic => Some(named::scheme(line, found.end(), "basic-auth", spans)),
+                Trigger::Bearer => Some(headers::scheme(line, found.end(), "bearer", spans)),
+                Trigger::Basic => Some(headers::scheme(line, found.end(), "basic-auth", spans)),
                 Trigger::ShortOption => {
                     arguments::short_option(line, start, &mut programs, spans);
                     Some(found.end() - 1)
@@ -266,19 +385,44 @@ impl Scanner {
                     whole(Some((found.end(), end)).filter(|_| long), "password", spans)
                 }
                 Trigger::KeyBelow => {
-                    key_lines = true;
+                    told.key_lines = true;
                     None
                 }
                 Trigger::Token => tokens::token_length(&bytes[start..]).map(|length| start + length),
                 Trigger::Hidden if watch => return None,
                 Trigger::Hidden => None,
+                Trigger::Oracle => forms::oracle(line, found.end(), spans),
+                Trigger::EncodedAddress => forms::encoded_address(line, found.end(), spans),
+                Trigger::Marked => forms::marked(line, start, found.end(), spans),
+                Trigger::Piped => {
+                    if let Some(pipe) = line[..found.end()].rfind('|') {
+                        forms::piped(line, pipe, spans);
+                    }
+                    Some(found.end())
+                }
+                // A run is read once, however many words it may hold.
+                Trigger::Encoded if start < encoded => None,
+                Trigger::Encoded => {
+                    let (range, end) = encoded::base64(bytes, floor, start);
+                    encoded = end;
+                    whole(range, "encoded", spans)
+                }
+                Trigger::Hexadecimal => whole(encoded::hexadecimal(bytes, floor, start), "encoded", spans),
+                Trigger::Command(row) => {
+                    arguments::positional(line, start, &arguments::POSITIONAL[row], spans);
+                    None
+                }
             };
             at = next.unwrap_or(start + 1).max(start + 1).min(bytes.len());
+            // What was read over may hide something as well.
+            if watch && at > found.end() && view::hides(line, found.end(), at) {
+                return None;
+            }
             if next.is_some() {
                 floor = at;
             }
         }
-        Some(key_lines)
+        Some(told)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::io::{self, Read, Write};
 
+use super::scan::{Carry, Scanner};
 use super::span::{Span, replace};
 use super::{Redactor, Shape, pem};
 
@@ -77,7 +78,7 @@ impl Copy<'_> {
     }
 
     fn lines(&mut self, reader: &mut impl Read, writer: &mut impl Write) -> io::Result<()> {
-        let mut in_key = false;
+        let mut carry = Carry::default();
         loop {
             let over = self.fill(reader, CHUNK_BYTES)?;
             let end = if over { self.pending.len() } else { whole_lines(&self.pending) };
@@ -87,7 +88,7 @@ impl Copy<'_> {
             }
             let pending = std::mem::take(&mut self.pending);
             let text = text(&pending[..end]);
-            let masked = self.redactor.redact_on(self.shape, &text, &mut in_key);
+            let masked = self.redactor.redact_on(self.shape, &text, &mut carry);
             self.write(writer, &masked)?;
             drop(masked);
             drop(text);
@@ -118,8 +119,8 @@ impl Copy<'_> {
                 self.keep(text, &rest, &mut before);
                 continue;
             }
-            let spans = match &self.redactor.scanner {
-                Some(scanner) => self.redactor.find(scanner, self.shape, &text, &mut false),
+            let spans = match Scanner::shared() {
+                Some(scanner) => self.redactor.find(scanner, self.shape, &text, &mut Carry::default()),
                 None => Vec::new(),
             };
             let cut = if last { text.len() } else { cut(&text, from, &spans) };

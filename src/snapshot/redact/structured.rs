@@ -7,6 +7,7 @@ use super::names::{Certainty, telling};
 use super::span::{Quoting, Span};
 use super::tokens::is_token;
 use super::view::visible;
+use super::words::SETTINGS;
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Parent {
@@ -75,6 +76,9 @@ impl Place {
     /// The place under a key that is named by what it holds: settings of a token are none.
     fn within(self, key: &str) -> Place {
         const ITSELF: [&str; 6] = ["value", "raw", "plain", "data", "text", "current"];
+        if self.certainty.is_some() && SETTINGS.contains(&key.to_ascii_lowercase().as_str()) {
+            return Place::default();
+        }
         let token = matches!(self.rule, Some("token" | "iggy-token")) && self.certainty.is_some();
         if !token || ITSELF.contains(&key.to_ascii_lowercase().as_str()) {
             return self;

@@ -39,13 +39,34 @@ pub(super) fn joined(line: &str, mut at: usize) -> Option<Joined> {
         _ => Quoting::None,
     };
     at += quote;
-    if let Some(next) = (quote > 0).then(|| next_attribute(bytes, at)).flatten() {
+    if let Some(next) =
+        next_attribute(bytes, at).filter(|_| quote > 0 || bytes[at..].starts_with(b", value: "))
+    {
         return Some(Joined { joint: Joint::Equals, at: next, name_quote });
     }
-    at += usize::from(quote > 0 && bytes.get(at) == Some(&b']'));
+    // Hadoop's `<name>secret.key</name><value>x</value>`.
+    for tags in ["</name><value>", "</key><value>", "</key><string>"] {
+        if quote == 0 && bytes[at..].starts_with(tags.as_bytes()) {
+            return Some(Joined { joint: Joint::Element, at: at + tags.len(), name_quote });
+        }
+    }
+    let bracket = bytes.get(at) == Some(&b']');
+    let shown = bracket && matches!(bytes.get(skip_blanks(bytes, at + 1)), Some(b'=' | b':'));
+    at += usize::from(bracket && (quote > 0 || shown));
+    let after = at;
     at = skip_blanks(bytes, at);
     let rest = bytes.get(at..)?;
-    let separators: [(&str, Joint); 11] = [
+    // A pair of Lisp: `(password . "x")`.
+    if rest.starts_with(b". \"") && at > after {
+        return Some(Joined { joint: Joint::Equals, at: at + 2, name_quote });
+    }
+    let separators: [(&str, Joint); 17] = [
+        ("\u{ff1a}", Joint::Colon),
+        ("\u{ff1d}", Joint::Equals),
+        ("%253D", Joint::Equals),
+        ("%253d", Joint::Equals),
+        ("%253A", Joint::Equals),
+        ("%3a", Joint::Equals),
         ("=>", Joint::Equals),
         (":=", Joint::Equals),
         ("->", Joint::Equals),
@@ -70,8 +91,10 @@ pub(super) fn joined(line: &str, mut at: usize) -> Option<Joined> {
 /// `key="Password" value="x"` of XML, and `a1="--password" a2="x"` of the audit log.
 fn next_attribute(bytes: &[u8], at: usize) -> Option<usize> {
     let rest = bytes.get(at..)?;
-    if rest.starts_with(b" value=") {
-        return Some(at + 7);
+    for between in [" value=", ",\"value\":", ", \"value\": ", ", value: ", ",value:"] {
+        if rest.starts_with(between.as_bytes()) {
+            return Some(at + between.len());
+        }
     }
     let digits = rest.strip_prefix(b" a")?.iter().take(3).take_while(|byte| byte.is_ascii_digit()).count();
     (digits > 0 && rest.get(2 + digits) == Some(&b'=')).then_some(at + 3 + digits)
@@ -99,7 +122,22 @@ fn quote_length(bytes: &[u8], at: usize) -> (usize, usize) {
 /// The value that begins at `at`, without its quotes.
 pub(super) fn value(line: &str, at: usize, joint: Joint) -> Option<Value> {
     let bytes = line.as_bytes();
+    if joint == Joint::Element
+        && let Some(rest) = line[at..].strip_prefix("<![CDATA[")
+    {
+        let start = line.len() - rest.len();
+        let end = rest.find("]]>").map_or(line.len(), |end| start + end);
+        return Some(Value { start, end, quoted: true });
+    }
     let at = skip_wrapper(bytes, at);
+    if bytes.get(at) == Some(&b'[') && bytes.get(at + 1).is_some_and(u8::is_ascii_digit) {
+        // Bytes as numbers.
+        let list = bytes[at + 1..]
+            .iter()
+            .take_while(|byte| byte.is_ascii_hexdigit() || b", x".contains(byte))
+            .count();
+        return Some(Value { start: at + 1, end: at + 1 + list, quoted: true });
+    }
     let (quote, backslashes) = quote_length(bytes, at);
     if quote > 0 {
         let start = at + quote;
@@ -121,8 +159,23 @@ fn skip_wrapper(bytes: &[u8], at: usize) -> usize {
         Some(b'(') if quoted(next) => next,
         Some(b'#') if name == 1 && quoted(next) => next,
         Some(b'"' | b'\'') if name == 1 && matches!(bytes[at], b'b' | b'u' | b'r' | b'f') => at + 1,
+        // Laravel's `env('NAME', 'x')`.
+        Some(b'(') if bytes[at..].starts_with(b"env(") => {
+            let name_end = bytes[next..].iter().take(64).position(|byte| *byte == b',');
+            name_end.map_or(at, |comma| skip_blanks(bytes, next + comma + 1))
+        }
+        // PHP's `string(9) "x"`.
+        Some(b'(') if bytes[at..].starts_with(b"string(") => {
+            let digits = bytes[next..].iter().take(9).take_while(|byte| byte.is_ascii_digit()).count();
+            if bytes[next + digits..].starts_with(b") \"") { next + digits + 2 } else { at }
+        }
         Some(b'(') if name > 0 => skip_wrapper_once(bytes, next),
-        Some(b'[') if name == 0 && (quoted(next) || bytes.get(next).is_some_and(u8::is_ascii_digit)) => next,
+        Some(b'[') if name == 0 && quoted(next) => next,
+        // `SecretString { inner: "x" }`.
+        Some(b' ') if name > 0 && bytes.get(next) == Some(&b'{') && bytes[at].is_ascii_uppercase() => {
+            let field = bytes[next + 1..].iter().take(40).take_while(|byte| !b"\"}".contains(byte)).count();
+            if bytes.get(next + 1 + field) == Some(&b'"') { next + 1 + field } else { at }
+        }
         Some(_) | None => at,
     }
 }

@@ -86,6 +86,13 @@ pub(super) fn visible(text: &str) -> Cow<'_, str> {
     if written || text.contains(INVISIBLE) { Cow::Owned(View::of(text).text) } else { Cow::Borrowed(text) }
 }
 
+/// Whether something in a part of a line may not show.
+pub(super) fn hides(line: &str, from: usize, to: usize) -> bool {
+    let bytes = &line.as_bytes()[from..to];
+    let hint = bytes.iter().any(|byte| MAY_HIDE[usize::from(*byte)]);
+    hint && line.get(from..to).is_some_and(|part| matches!(visible(part), Cow::Owned(_)))
+}
+
 /// Bytes at the start of `text` that do not show; 0 if its first character does.
 fn hidden_length(text: &str, first: char) -> usize {
     match first {

@@ -21,14 +21,21 @@ struct Reader {
 }
 
 pub(super) fn yaml(text: &str, spans: &mut Vec<Span>) {
-    // The kind may stand below the data.
-    let secret = text.lines().any(|line| line.trim_end() == "kind: Secret");
     let mut reader = Reader::default();
     let mut start = if text.starts_with('\u{feff}') { 3 } else { 0 };
+    let mut secret = is_secret(&text[start..]);
     for line in text[start..].split_inclusive('\n') {
+        if line.trim_end() == "---" {
+            secret = is_secret(&text[start + line.len()..]);
+        }
         reader.line(text, start, start + line.trim_end().len(), secret, spans);
         start += line.len();
     }
+}
+
+/// Whether the document that begins here is a secret of Kubernetes; its kind may stand below its data.
+fn is_secret(text: &str) -> bool {
+    text.lines().map(str::trim_end).take_while(|line| *line != "---").any(|line| line == "kind: Secret")
 }
 
 impl Reader {
