@@ -173,7 +173,8 @@ fn judge_governors(finding: &mut Finding, policies: &BTreeMap<u32, Policy>) {
         let is_above = policy.lowest.zip(policy.now).is_some_and(|(lowest, now)| now > lowest);
         policy.driver.is_empty()
             || DRIVERS_THAT_SCALE.contains(&policy.driver.as_str())
-            || !policy.preference.is_empty() || is_above
+            || !policy.preference.is_empty()
+            || is_above
     };
     let advice = || Advice::run("Set the performance governor.", PERFORMANCE);
     let held = saving().filter(|policy| !scales(policy)).count() as u64;

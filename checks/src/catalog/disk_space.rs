@@ -7,8 +7,8 @@ use crate::iggy;
 use crate::proc::Mount;
 use crate::quantity::bytes;
 use crate::{
-    Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Series, Table, Unit, Value,
-    Verdict, quoted,
+    Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Series, Table, Unit, Value, Verdict,
+    quoted,
 };
 
 pub const CHECK: Check = Check {
@@ -88,14 +88,6 @@ fn run(host: &Host) -> Result<Finding> {
     finding.show(Evidence::Series(chart));
     finding.show(Evidence::Table(table));
     Ok(finding)
-}
-
-/// A filesystem that does not answer in time is a dead mount; of one that may not be seen nothing is known.
-pub(super) fn hidden(error: &Error) -> Verdict {
-    match error {
-        Error::Host(Failure { cause: Cause::TimedOut, .. }) => Verdict::Warn,
-        Error::Host(_) | Error::Parse { .. } => Verdict::Note,
-    }
 }
 
 /// As df(1) counts: blocks reserved for root are neither used nor available.

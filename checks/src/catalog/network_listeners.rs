@@ -370,7 +370,8 @@ mod tests {
         assert_eq!(texts, ["which ports process 70 holds is not known: list /proc/70/fd: does not exist"]);
         assert_eq!(verdict, Verdict::Note);
         let hidden = "IGGY_HTTP_ENABLED=false\0IGGY_QUIC_ENABLED=false\0IGGY_WEBSOCKET_ENABLED=false\0";
-        let recorded = running(70).file("/proc/70/environ", hidden).file("/proc/net/udp", "  sl  local_address\n");
+        let recorded =
+            running(70).file("/proc/70/environ", hidden).file("/proc/net/udp", "  sl  local_address\n");
         let finding = run(&recorded.file("/proc/net/tcp", &row(LOOPBACK, 8090, 1, 0)).host()).unwrap();
         assert_eq!(finding.summary, "1 listener; whether Iggy has its 1 configured port is not known");
     }

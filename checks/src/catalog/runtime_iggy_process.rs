@@ -5,7 +5,8 @@ use crate::iggy::{self, Runtime, Service, held};
 use crate::proc::{ProcessStat, TICKS, field, kibibytes};
 use crate::quantity::{bytes, duration};
 use crate::{
-    Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Series, Table, Unit as In, Value, quoted,
+    Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Series, Table, Unit as In, Value,
+    quoted,
 };
 
 mod start;

@@ -85,9 +85,7 @@ pub fn read_matching(pattern: &str) -> Matching {
             Ok(Some((content, more))) => {
                 bytes += content.len() as u64;
                 if more {
-                    let cause =
-                        Cause::Truncated(format!("it is longer than {}", quantity::bytes(FILE_BYTES)));
-                    found.unread.add(Failure { what: shown.clone(), cause });
+                    found.unread.add(Failure { what: shown.clone(), cause: too_long() });
                 }
                 found.files.push(FileText { path: shown, text: lossy(content) });
             }
@@ -225,6 +223,10 @@ pub(super) fn read_up_to(source: impl Read, limit: u64) -> Result<(Vec<u8>, bool
     let more = bytes.len() as u64 > limit;
     bytes.truncate(limit as usize);
     Ok((bytes, more))
+}
+
+pub(super) fn too_long() -> Cause {
+    Cause::Truncated(format!("it is longer than {}", quantity::bytes(FILE_BYTES)))
 }
 
 pub(super) fn lossy(bytes: Vec<u8>) -> String {

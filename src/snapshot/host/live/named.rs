@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use nix::unistd::User;
 use warden_checks::host::{
-    Cause, Data, FILE_BYTES, FILES_BYTES, FILES_COUNT, FileText, Request, Rights, Settings,
+    Cause, Data, FILE_BYTES, FILES_BYTES, FILES_COUNT, Failure, FileText, Request, Rights, Settings, Unread,
 };
 use warden_checks::{CHECKS, Read, component_matches, iggy};
 
@@ -180,8 +180,8 @@ fn open(view: &UserView, path: &Path) -> Result<std::fs::File, Cause> {
     view.open(path).map_err(files::cause_of)
 }
 
-/// Every file that matches a pattern whose last component alone has a `*`. One that may not be read is an error: what
-/// is missing of a configuration would pass for what is not configured.
+/// Every file that matches a pattern whose last component alone has a `*`. What may not be read, and what was cut, is
+/// told: what is missing of a configuration would pass for what is not configured.
 fn matching(view: &UserView, pattern: &Path, asked: &Path) -> Result<Data, Cause> {
     let (Some(directory), Some(wanted)) =
         (pattern.parent(), pattern.file_name().and_then(|name| name.to_str()))
@@ -190,26 +190,29 @@ fn matching(view: &UserView, pattern: &Path, asked: &Path) -> Result<Data, Cause
     };
     let listed = view.open_directory(directory).map_err(files::cause_of)?;
     let listed = files::list(&format!("/proc/self/fd/{}", listed.as_raw_fd()))?;
-    let Data::Entries { entries, .. } = listed else {
+    let Data::Entries { entries, mut left_out } = listed else {
         return Err(Cause::Other("cannot be listed".to_owned()));
     };
-    let (mut files, mut bytes, mut left_out) = (Vec::new(), 0, 0);
+    let (mut files, mut bytes, mut unread) = (Vec::new(), 0, Unread::default());
     for entry in entries.into_iter().filter(|entry| component_matches(wanted, &entry.name)) {
         if bytes >= FILES_BYTES || files.len() >= FILES_COUNT {
             left_out += 1;
             continue;
         }
-        let path = directory.join(&entry.name);
-        let file = match view.open(&path).map_err(files::cause_of) {
-            Ok(file) => file,
-            Err(Cause::Absent) => continue,
-            Err(cause) => return Err(Cause::Other(format!("{}: {cause}", path.display()))),
-        };
-        let (content, _) = files::read_up_to(file, FILE_BYTES)?;
-        bytes += content.len() as u64;
         // By the name that it was asked for: of a process in a container that is longer.
-        let path = asked.with_file_name(&entry.name).to_string_lossy().into_owned();
-        files.push(FileText { path, text: files::lossy(content) });
+        let shown = asked.with_file_name(&entry.name).to_string_lossy().into_owned();
+        let content = view.open(&directory.join(&entry.name)).map_err(files::cause_of);
+        match content.and_then(|file| files::read_up_to(file, FILE_BYTES)) {
+            Ok((content, more)) => {
+                bytes += content.len() as u64;
+                if more {
+                    unread.add(Failure { what: shown.clone(), cause: files::too_long() });
+                }
+                files.push(FileText { path: shown, text: files::lossy(content) });
+            }
+            Err(Cause::Absent) => {}
+            Err(cause) => unread.add(Failure { what: shown, cause }),
+        }
     }
-    Ok(Data::Files { files, left_out })
+    Ok(Data::Files { files, left_out, unread })
 }
