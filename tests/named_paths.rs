@@ -110,6 +110,10 @@ impl Hostile {
         let roots =
             ["/sys/fs/cgroup", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup/pids", "/sys/fs/cgroup/unified"];
         for root in roots {
+            // A folder that holds the hierarchies of version 1 is none itself.
+            if !Path::new(root).join("cgroup.procs").exists() {
+                continue;
+            }
             let group = Path::new(root).join(format!("docker-{}.scope", self.child.id()));
             let entered = std::fs::create_dir(&group)
                 .and_then(|()| std::fs::write(group.join("cgroup.procs"), self.child.id().to_string()));

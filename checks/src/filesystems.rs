@@ -88,6 +88,10 @@ const NETWORK: [&str; 31] = [
     "virtiofs",
 ];
 
+/// EIO, ENOTCONN, ESHUTDOWN, EHOSTDOWN, ESTALE and EUCLEAN, see errno(3): what a mount says whose storage, server or
+/// process is gone.
+const BROKEN: [i32; 6] = [5, 107, 108, 112, 116, 117];
+
 /// Mounts of one filesystem that are tried until one answers: the first may be out of reach for our user.
 const TRIES: usize = 4;
 /// ZFS datasets that are measured: a pool of containers has thousands, at some microseconds each.
@@ -314,9 +318,23 @@ pub fn measure_host<'a>(
 }
 
 impl Unmeasured<'_, Error> {
-    /// Whether the mount is broken, and not only closed to our user.
+    /// Whether the mount is broken, and not only closed to our user or unable to tell.
     pub fn is_fault(&self) -> bool {
-        matches!(&self.error, Error::Host(failure) if matches!(failure.cause, Cause::TimedOut | Cause::Other(_)))
+        matches!(&self.error, Error::Host(failure) if is_broken(&failure.cause))
+    }
+}
+
+/// Whether a filesystem that is asked for its size and answers so has lost what it lies on.
+pub fn is_broken(cause: &Cause) -> bool {
+    match cause {
+        Cause::TimedOut => true,
+        Cause::Other(text) => BROKEN.iter().any(|code| text.ends_with(&format!("(os error {code})"))),
+        Cause::Absent
+        | Cause::Denied
+        | Cause::Unavailable(_)
+        | Cause::Unrecorded
+        | Cause::Truncated(_)
+        | Cause::Masked => false,
     }
 }
 

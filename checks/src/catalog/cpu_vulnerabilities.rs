@@ -1,6 +1,6 @@
 //! cpu-vulnerabilities: which flaws of the processor are open, and which mitigations cost time.
 
-use crate::host::{Host, IfAny};
+use crate::host::{Host, IfAny, PLACEHOLDER};
 use crate::quantity::count;
 use crate::{Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Table, Value, Verdict};
 
@@ -25,9 +25,15 @@ fn run(host: &Host) -> Result<Finding> {
     if files.is_empty() {
         return Ok(Finding::skip("this kernel does not tell of processor flaws"));
     }
-    let command_line = host.value("/proc/cmdline").if_any()?.unwrap_or_default();
-    let switched_off: Vec<&str> =
-        command_line.split_ascii_whitespace().filter(|word| is_switch(word)).collect();
+    let command_line = host.quietly(|host| host.read("/proc/cmdline")).if_any()?.unwrap_or_default();
+    let words = || command_line.split_ascii_whitespace();
+    // The secret of another word does not matter; a word of which nothing is left could be a switch.
+    let is_hidden =
+        |word: &str| word.starts_with(PLACEHOLDER) || is_switch(word) && word.contains(PLACEHOLDER);
+    if words().any(is_hidden) {
+        host.note_masked("/proc/cmdline");
+    }
+    let switched_off: Vec<&str> = words().filter(|word| is_switch(word)).collect();
 
     let mut finding = Finding::new("");
     let mut table = Table::new("Flaws", ["flaw", "state"]);
@@ -189,5 +195,15 @@ mod tests {
     fn a_kernel_that_does_not_tell_skips_and_a_denied_command_line_is_unknown() {
         assert_eq!(run(&Recorded::complete().host()).unwrap().verdict(), Verdict::Skip);
         assert!(run(&with("Mitigation: PTI").denied("/proc/cmdline").host()).is_err());
+    }
+
+    #[test]
+    fn a_masked_switch_is_said_and_the_secret_of_another_word_is_not() {
+        let judged = |words: &str| {
+            CHECK.judge(&with("Mitigation: PTI").file("/proc/cmdline", words).host()).unwrap().verdict()
+        };
+        assert_eq!(judged("quiet ip=dhcp iscsi_password=[secret:value:3f9a]\n"), Verdict::Pass);
+        assert_eq!(judged("quiet mitigations=[secret:value:3f9a]\n"), Verdict::Note);
+        assert_eq!(judged("quiet [secret:value:3f9a]\n"), Verdict::Note);
     }
 }

@@ -6,7 +6,7 @@ use self::fstab::Fstab;
 use crate::block::{
     DISKS, Disk, MAPPED, MOUNTS_OF_PROCESS, PARTITIONS, REMOVABLE, SIZES, SLAVES, data_mount,
 };
-use crate::filesystems::{Kind, distinct};
+use crate::filesystems::{Kind, distinct, is_broken};
 use crate::host::{Cause, Host, IfAny};
 use crate::iggy::{self, DataDirectory};
 use crate::proc::Mount;
@@ -223,8 +223,9 @@ fn stopped(mount: &Mount) -> Option<&'static str> {
 /// asked for its size.
 fn judge_errors(host: &Host, finding: &mut Finding, data: &DataDirectory, mount: &Mount) {
     if let Err(Error::Host(failure)) = host.space(&data.path)
-        && let Cause::Other(cause) = failure.cause
+        && is_broken(&failure.cause)
     {
+        let cause = failure.cause;
         let text =
             format!("{} is on {}, which cannot be asked for its size: {cause}", data.path, mount.point);
         finding.fail(text, after_an_error(mount));

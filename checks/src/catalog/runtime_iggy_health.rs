@@ -141,11 +141,16 @@ fn ping(host: &Host, listener: &Listener) -> Result<Answer> {
 /// A connect would tell no more, since the kernel accepts it, and the server logs each one: as a warning, when a
 /// WebSocket or TLS client was expected and nothing was said.
 fn listens(host: &Host, root: &str, listener: &Listener) -> Result<Answer> {
-    let sockets = Socket::tcp(host, root)?;
+    let what = format!("port {}", listener.port);
+    let hidden = |error| Failure {
+        what: what.clone(),
+        cause: Cause::Unavailable(format!("the kernel's list of listeners is not to be had: {error}")),
+    };
+    let sockets = Socket::tcp(host, root).map_err(hidden)?;
     if sockets.iter().any(|socket| socket.is_listener() && socket.port == listener.port) {
         return Ok(Answer { good: true, text: "listens".to_owned(), millis: 0.0 });
     }
-    let (what, cause) = (format!("port {}", listener.port), Cause::Other("nobody listens there".to_owned()));
+    let cause = Cause::Other("nobody listens there".to_owned());
     Err(Failure { what, cause }.into())
 }
 

@@ -150,7 +150,8 @@ impl Launch {
 
 /// Whether the root directory of a process is another one than that of this host; `None` when it may not be seen.
 fn has_own_root(host: &Host, pid: u32) -> Option<bool> {
-    let (here, there) = (host.stat("/").ok()?, host.stat(&format!("/proc/{pid}/root/.")).ok()?);
+    let stat = |path: &str| host.quietly(|host| host.stat(path)).ok();
+    let (here, there) = (stat("/")?, stat(&format!("/proc/{pid}/root/."))?);
     Some((here.device, here.inode) != (there.device, there.inode))
 }
 

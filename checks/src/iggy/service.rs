@@ -1,7 +1,7 @@
 //! What started a runtime and keeps it running, by the control group that its process is in: a unit of the system,
 //! a unit of a user, a container, or nobody.
 
-use super::{Runtime, launches};
+use super::{Runtime, processes, starter};
 use crate::host::Host;
 use crate::{Advice, Result, systemd};
 
@@ -62,8 +62,10 @@ impl Service {
 
     /// Of every process of `runtime` that is not a stranger's and whose group can be read.
     pub fn all(host: &Host, runtime: Runtime) -> Vec<Service> {
-        let trusted = launches(host, runtime).into_iter().filter(|launch| launch.refused.is_none());
-        trusted.filter_map(|launch| Service::of_process(host, launch.pid?)).collect()
+        let trusted = processes(host)
+            .into_iter()
+            .filter(|process| process.runtime == runtime && starter::refusal(host, process).is_none());
+        trusted.filter_map(|process| Service::of_process(host, process.pid)).collect()
     }
 
     /// `None` when the group of the process cannot be read.

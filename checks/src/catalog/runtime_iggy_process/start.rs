@@ -1,6 +1,6 @@
 //! What keeps a server from starting where its data is, and what lets it start where the data is not.
 
-use crate::host::{Host, IfAny, Kind, Stat, Unit};
+use crate::host::{Host, IfAny, Kind, PLACEHOLDER, Stat, Unit};
 use crate::iggy::{self, DataDirectory, Launch, Runtime};
 use crate::proc::Mount;
 use crate::quantity::count;
@@ -93,11 +93,20 @@ fn places_beside(host: &Host, here: &str) -> Vec<String> {
 /// empty directory below it.
 fn judge_mount(host: &Host, finding: &mut Finding, path: &str) -> bool {
     let Ok(Some(table)) = host.read("/etc/fstab").if_any() else { return false };
-    let Ok(mounts) = host.read("/proc/self/mountinfo") else { return false };
-    let mounts = Mount::parse_all(&mounts);
+    let mounts = match Mount::all(host) {
+        Ok(mounts) => mounts,
+        Err(error) => {
+            let advice = Advice::run("Compare it with /etc/fstab.", format!("findmnt -T {}", quoted(path)));
+            finding.note(format!("whether all is mounted that should be cannot be told: {error}"), advice);
+            return false;
+        }
+    };
     let wanted = table.lines().filter_map(|line| {
         let mut fields = line.split_whitespace();
         let (device, point) = (fields.next()?, fields.next()?);
+        if !device.starts_with('#') && !point.starts_with('/') && line.contains(PLACEHOLDER) {
+            host.note_masked("/etc/fstab");
+        }
         let options = fields.nth(1).unwrap_or_default();
         let is_late = options.split(',').any(|option| option == "noauto");
         (!device.starts_with('#') && point.starts_with('/') && point != "/" && !is_late)
