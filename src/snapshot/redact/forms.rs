@@ -4,7 +4,6 @@ use super::entropy::{is_identifier, is_random, is_secretish};
 use super::harmless::is_harmless;
 use super::named::{next_word, quoted_word};
 use super::names::{Certainty, Telling};
-use super::patterns::is_basic;
 use super::sentence::is_chosen;
 use super::span::Span;
 use super::tokens::is_token;
@@ -229,9 +228,4 @@ pub(super) fn piped(line: &str, pipe: usize, spans: &mut Vec<Span>) {
     if !is_harmless(secret, Certainty::Sure, quoted) {
         spans.extend(masked(start + user, secret, "password"));
     }
-}
-
-/// Whether a value beside `auth` or `credentials` is `user:password` in base64.
-pub(super) fn is_login(word: &str) -> bool {
-    word.len() >= 8 && word_end(word.as_bytes(), 0) == word.len() && is_basic(word)
 }

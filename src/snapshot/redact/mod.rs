@@ -38,6 +38,8 @@ mod words;
 mod yaml;
 
 #[cfg(test)]
+mod blind;
+#[cfg(test)]
 mod company;
 #[cfg(test)]
 mod corpus;
