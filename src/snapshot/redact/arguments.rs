@@ -79,8 +79,10 @@ pub(super) fn command(text: &str, words: &[(usize, usize)], spans: &mut Vec<Span
         if let Some((rule, certainty)) = rule.take() {
             let option = word.starts_with('-') && certainty != Certainty::Sure;
             let long = word.starts_with("--");
-            if !option && !long && !is_token(word) && !is_harmless(word, certainty, false) {
-                spans.push(Span::new(*start, *end, rule));
+            let user = previous(1).map_or(0, |option| user_length(option, word));
+            let secret = &word[user..];
+            if !option && !long && !is_token(secret) && !is_harmless(secret, certainty, false) {
+                spans.push(Span::new(*start + user, *end, rule));
                 continue;
             }
         }
@@ -180,6 +182,7 @@ fn assigned(name: &str, value: &str, end: usize, spans: &mut Vec<Span>) {
         spans.push(Span::new(end - value.len(), end, telling.rule));
     } else if named.starts_with("IGGY_")
         && !is_token(value)
+        && !environment::shown(named, value)
         && environment::rule(named).is_some()
         && !value.is_empty()
     {
@@ -215,13 +218,16 @@ fn short(
     if matches!(letter, "-u" | "-U") {
         // curl's `user:password`; for others -u is a user name.
         let (_, password) = next.split_once([':', '%', ',']).filter(|_| known)?;
-        return (!is_token(password)).then_some(("password", Certainty::Sure));
+        return (!is_token(password) && !is_harmless(password, Certainty::Sure, false)).then_some(("password", Certainty::Sure));
     }
     // mysql's -p alone asks for the password.
     if known && program.is_some_and(|program| program.names.contains(&"mysql") || program.names == ARCHIVERS)
     {
         return None;
     }
+    let count = next.bytes().all(|byte| byte.is_ascii_digit());
+    // Its -p is a number of partitions or producers behind the kind of the bench.
+    let known = known && !(count && program.is_some_and(|program| program.names.contains(&"iggy-bench")));
     let port = next.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b':' | b'-' | b'/' | b','))
         && next.len() <= 11;
     let unknown = match letter {
@@ -280,12 +286,15 @@ pub(super) fn short_option(line: &str, at: usize, programs: &mut Programs, spans
     let words = words(line, at, to, 2);
     let Some((start, end)) = words.first().copied() else { return };
     let next = words.get(1).copied();
+    let option = &line[start..end];
     let rule =
-        short(&line[start..end], start, Some(program), next.map(|(start, end)| &line[start..end]), spans);
+        short(option, start, Some(program), next.map(|(start, end)| &line[start..end]), spans);
     if let (Some((rule, certainty)), Some((start, end))) = (rule, next) {
         let word = &line[start..end];
-        if !is_token(word) && !is_harmless(word, certainty, false) && !word.starts_with('-') {
-            spans.push(Span::new(start, end, rule));
+        let user = user_length(option, word);
+        let secret = &word[user..];
+        if !is_token(secret) && !is_harmless(secret, certainty, false) && !word.starts_with('-') {
+            spans.push(Span::new(start + user, end, rule));
         }
     }
 }

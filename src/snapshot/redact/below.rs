@@ -4,7 +4,9 @@ use super::entropy::is_secretish;
 use super::harmless::is_harmless;
 use super::names::{Certainty, Telling};
 use super::span::Span;
+use super::table;
 use super::tokens::is_token;
+use super::value::VALUE_TAGS;
 
 /// Longest block of lines that is a value: a key of 4096 bits in a YAML document has 52.
 const BLOCK_LINES: usize = 200;
@@ -24,10 +26,14 @@ pub(super) enum Form {
     Block,
     /// Up to the next tag.
     Element,
+    /// In a tag of its own: `<value>x</value>`.
+    Tagged,
     /// The line goes on behind a backslash.
     Continued,
     /// `default = "x"`.
     Default,
+    /// A cell of each row of a table with `of` columns.
+    Column { divider: u8, at: u8, of: u8 },
 }
 
 #[derive(Clone, Copy)]
@@ -88,6 +94,20 @@ impl Below {
                 }
                 tag.is_none() && self.lines < LINES
             }
+            Form::Column { divider, at, of } => {
+                let cell = table::row(line, start, (divider, at, of), self.label.telling);
+                spans.extend(cell.flatten());
+                cell.is_some() && self.lines < BLOCK_LINES
+            }
+            Form::Tagged => {
+                let tag = VALUE_TAGS.iter().find(|tag| content.starts_with(**tag)).map_or(0, |tag| tag.len());
+                let value = &content[tag..];
+                let value = &value[..value.find('<').unwrap_or(value.len())];
+                if tag > 0 && !is_token(value) && !is_harmless(value, self.label.telling.certainty, true) {
+                    spans.push(Span::new(at + tag, at + tag + value.len(), rule));
+                }
+                content.is_empty() && self.lines < LINES
+            }
             Form::Continued => {
                 let value = content.trim_end_matches('\\').trim_end();
                 if !value.is_empty()
@@ -120,7 +140,7 @@ impl Below {
     /// A string, or a single word that can be a value.
     fn word(&self, content: &str, at: usize, deeper: bool) -> Option<Span> {
         let Telling { rule, certainty } = self.label.telling;
-        let content = content.trim_end_matches([',', ';']);
+        let content = content.trim_end_matches('\\').trim_end().trim_end_matches([',', ';']);
         let quoted = content.len() > 2
             && ['"', '\''].iter().any(|quote| {
                 content.starts_with(*quote) && content[1..].find(*quote) == Some(content.len() - 2)

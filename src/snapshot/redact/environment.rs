@@ -1,6 +1,7 @@
 //! Environments of processes: only values of names that are known to be harmless are shown.
 
 use super::entropy::is_secretish;
+use super::harmless::{is_harmless, is_setting};
 use super::names::telling;
 use super::span::Span;
 use super::tokens::is_token;
@@ -66,8 +67,29 @@ const HARMLESS: [&str; 59] = [
     "container",
     "_",
 ];
-/// Ends of Iggy's names whose values say how it is set up and open nothing.
-const HARMLESS_ENDS: [&str; 45] = [
+/// Ends of names whose values say how it is set up and open nothing.
+const HARMLESS_ENDS: [&str; 66] = [
+    "MODE",
+    "BACKEND",
+    "ADDR",
+    "URL",
+    "ENDPOINT",
+    "REGION",
+    "ZONE",
+    "ENV",
+    "ENVIRONMENT",
+    "VERSION",
+    "LANG",
+    "LOCALE",
+    "STREAM",
+    "TOPIC",
+    "USERNAME",
+    "USER",
+    "BUCKET",
+    "DATABASE",
+    "DRIVER",
+    "DEVICE",
+    "DOMAIN",
     "PATH",
     "ADDRESS",
     "ENABLED",
@@ -130,6 +152,20 @@ pub(super) fn rule(name: &str) -> Option<&'static str> {
     (!harmless).then_some("environment")
 }
 
+/// Whether nothing is hidden by masking what a variable holds, whatever its name may say.
+pub(super) fn shown(name: &str, value: &str) -> bool {
+    match telling(name).filter(|_| !matches!(name, "PWD" | "OLDPWD")) {
+        Some(telling) if telling.rule == "connector-config" => false,
+        Some(telling) => is_harmless(value, telling.certainty, true),
+        None => {
+            let end = name.rsplit('_').find(|word| !word.bytes().all(|byte| byte.is_ascii_digit()));
+            let named = end.is_some_and(|last| HARMLESS_ENDS.contains(&last));
+            let plain = value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-/:+, ".contains(&byte));
+            is_setting(value) || named && plain && !is_secretish(value)
+        }
+    }
+}
+
 /// Masks the value of one `NAME=value` that begins at `start`; whether it was one.
 pub(super) fn entry(text: &str, start: usize, end: usize, spans: &mut Vec<Span>) -> bool {
     let entry = &text[start..end];
@@ -150,6 +186,9 @@ pub(super) fn entry(text: &str, start: usize, end: usize, spans: &mut Vec<Span>)
         }
     }
     let value = &text[first..last];
+    if shown(bare, value) {
+        return true;
+    }
     if let Some(rule) = rule(bare).filter(|_| !value.trim().is_empty() && !is_token(value)) {
         let known = rule != "environment" && rule != "connector-config" || is_secretish(value);
         spans.push(Span::new(first, last, rule).known(known));

@@ -7,7 +7,7 @@ use super::names::{Certainty, Telling};
 use super::sentence::is_chosen;
 use super::span::Span;
 use super::tokens::is_token;
-use super::value::{skip_blanks, word_end};
+use super::value::skip_blanks;
 
 const PASSWORD: Telling = Telling { rule: "password", certainty: Certainty::Sure };
 
@@ -66,13 +66,13 @@ fn identified_by(line: &str, last: usize) -> Option<Span> {
     next_word(line, if again { start + word.len() } else { last }, PASSWORD)
 }
 
-fn word_at(line: &str, at: usize) -> Option<(usize, &str)> {
+pub(super) fn word_at(line: &str, at: usize) -> Option<(usize, &str)> {
     let start = skip_blanks(line.as_bytes(), at);
     let end = start + line.get(start..)?.find(char::is_whitespace).unwrap_or(line.len() - start);
     (end > start && start > at).then(|| (start, &line[start..end]))
 }
 
-fn masked(start: usize, word: &str, rule: &'static str) -> Option<Span> {
+pub(super) fn masked(start: usize, word: &str, rule: &'static str) -> Option<Span> {
     (!word.is_empty() && !is_token(word)).then(|| Span::new(start, start + word.len(), rule))
 }
 
@@ -168,13 +168,6 @@ pub(super) fn encoded_address(line: &str, at: usize, spans: &mut Vec<Span>) -> O
 pub(super) fn marked(line: &str, start: usize, at: usize, spans: &mut Vec<Span>) -> Option<usize> {
     let mark = line[start..at].trim();
     let bytes = line.as_bytes();
-    if mark.eq_ignore_ascii_case("CLIENT_RANDOM") {
-        let (first, random) = word_at(line, at - 1)?;
-        let (secret, word) = word_at(line, first + random.len())?;
-        let hex = word.len() >= 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
-        spans.extend(masked(secret, word, "secret-key").filter(|_| hex));
-        return Some(secret + word.len());
-    }
     if mark == "LOGIN" {
         // IMAP's `LOGIN user password` and SMTP's `AUTH LOGIN user password` end the line.
         let rest = line[at..].trim_end();
@@ -192,7 +185,9 @@ pub(super) fn marked(line: &str, start: usize, at: usize, spans: &mut Vec<Span>)
         // Postfix: `[host]:587 user:password`.
         let (start, word) = word_at(line, at - 1)?;
         let (user, password) = word.split_once(':')?;
-        let whole = line.starts_with('[') && line[start + word.len()..].trim().is_empty();
+        let opened = line[..start].rsplit([' ', '"']).find(|word| !word.is_empty());
+        let opened = opened.is_some_and(|word| word.starts_with('['));
+        let whole = opened && line[start + word.len()..].trim_matches(['"', ' ', '\r', ']', '}']).is_empty();
         spans.extend(masked(start + user.len() + 1, password, "password").filter(|_| whole));
         return Some(start + word.len());
     }
@@ -228,4 +223,23 @@ pub(super) fn piped(line: &str, pipe: usize, spans: &mut Vec<Span>) {
     if !is_harmless(secret, Certainty::Sure, quoted) {
         spans.extend(masked(start + user, secret, "password"));
     }
+}
+
+/// Fewest and most digits of a PIN or a one-time password.
+const PIN_DIGITS: std::ops::RangeInclusive<usize> = 4..=12;
+
+/// The number behind `PIN`, `pin is` or `otp:`.
+pub(super) fn pin(line: &str, last: usize) -> Option<Span> {
+    let rest = &line[last..line.floor_char_boundary(line.len().min(last + 64))];
+    let plain = rest.trim_start_matches(['"', '\'', '`', ' ', ':', '=', '(']);
+    let plain = ["code", "is", "was", "set to", "to"].iter().fold(plain, |plain, word| {
+        plain.strip_prefix(*word).map_or(plain, |rest| rest.trim_start_matches([' ', ':', '"', '\'']))
+    });
+    let digits = plain.bytes().take_while(u8::is_ascii_digit).count();
+    let ends = !plain[digits..].starts_with(|next: char| next.is_alphanumeric() || matches!(next, '.' | '-' | '_' | ':'))
+        || plain[digits..].starts_with(". ")
+        || &plain[digits..] == ".";
+    let start = last + rest.len() - plain.len();
+    (PIN_DIGITS.contains(&digits) && ends && rest.len() > plain.len())
+        .then(|| Span::new(start, start + digits, "pin"))
 }

@@ -11,6 +11,17 @@ use super::value::{Joined, skip_blanks, value, word_end};
 /// Shortest hexadecimal credential.
 const HEX_BYTES: usize = 16;
 
+/// Longest word that says what is asked for, and is no credential: `"authorization": "rbac"`.
+const WORD_BYTES: usize = 12;
+
+/// Whether a part of a cookie may open something: `lang=de` and `Path=/` do not.
+fn holds_session(pair: &str) -> bool {
+    let Some((name, value)) = pair.trim().split_once('=') else { return false };
+    let attribute = ["path", "domain", "max-age", "expires", "samesite", "lang", "language", "locale", "theme", "tz"]
+        .contains(&name.to_ascii_lowercase().as_str());
+    !attribute && !value.is_empty()
+}
+
 /// `Authorization: Bearer X`, `Cookie: a=b; c=d`: the scheme stays.
 pub(super) fn header(line: &str, lower: &str, joint: &Joined) -> Option<Span> {
     let bytes = line.as_bytes();
@@ -19,7 +30,7 @@ pub(super) fn header(line: &str, lower: &str, joint: &Joined) -> Option<Span> {
     let cookie = lower.ends_with("cookie");
     let whole = &line[found.start..if found.quoted { found.end } else { line_end }];
     if cookie {
-        let telling = whole.contains('=') || is_secretish(whole);
+        let telling = whole.split([';', ',']).any(holds_session) || is_secretish(whole);
         let end = found.start + whole.trim_end().len();
         let end = if found.quoted { end } else { quote_end(line, found.start, end) };
         return (telling && token_length(whole.as_bytes()).is_none())
@@ -75,7 +86,8 @@ pub(super) fn header(line: &str, lower: &str, joint: &Joined) -> Option<Span> {
     };
     let masked =
         token_length(text.as_bytes()).is_some() || is_harmless(text, Certainty::Likely, found.quoted);
-    let prose = start == found.start && !found.quoted && !is_credential(text);
+    let word = text.len() <= WORD_BYTES && text.bytes().all(|byte| byte.is_ascii_lowercase());
+    let prose = start == found.start && (!found.quoted || word) && !is_credential(text);
     (!masked && !prose).then(|| Span::new(start, start + text.len(), rule))
 }
 

@@ -3,7 +3,9 @@
 use super::arguments;
 use super::environment;
 use super::harmless::is_harmless;
+use super::inner;
 use super::names::{Certainty, telling};
+use super::notations::PRIVATE_MEMBERS;
 use super::span::Span;
 use super::structured::Place;
 use super::tokens::is_token;
@@ -30,6 +32,10 @@ struct Container {
     pair_rule: Option<&'static str>,
     pair_value: Option<(usize, usize)>,
     pair_key: Pair,
+    /// A JSON web key, and where its private members are.
+    web_key: bool,
+    members: Vec<(usize, usize)>,
+    member: bool,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -66,6 +72,8 @@ pub(super) fn json(text: &str, unit: bool, spans: &mut Vec<Span>) {
                 if open.len() > 1 {
                     let closed = open.pop().unwrap_or_default();
                     arguments::command(text, &closed.words, spans);
+                    let members = closed.members.iter().filter(|_| closed.web_key);
+                    spans.extend(members.map(|(start, end)| Span::new(*start, *end, "private-key")));
                     if let (Some(rule), Some((start, end))) = (closed.pair_rule, closed.pair_value)
                         && !is_token(&text[start..end])
                         && !is_harmless(&text[start..end], Certainty::Sure, true)
@@ -121,6 +129,8 @@ fn string(
     if container.object && container.key {
         let key = unescaped(content);
         container.value = container.place.enter(&key, unit);
+        container.web_key |= key == "kty";
+        container.member = PRIVATE_MEMBERS.contains(&&*key);
         container.pair_key = match key.to_ascii_lowercase().as_str() {
             "name" | "key" => Pair::Name,
             "value" => Pair::Value,
@@ -130,7 +140,11 @@ fn string(
     }
     let place = if container.object { container.value } else { container.place };
     spans.extend(place.scalar(text, start, end, true));
+    inner::string(text, start, end, true, spans);
     if container.object {
+        if container.member && !is_token(content) && container.members.len() < PRIVATE_MEMBERS.len() {
+            container.members.push((start, end));
+        }
         match container.pair_key {
             Pair::Name => {
                 let telling =
@@ -209,7 +223,7 @@ fn unescaped(content: &str) -> String {
 }
 
 /// Where the string that begins at `at` ends: at its quote, or at a line end that no string can hold.
-fn string_end(bytes: &[u8], mut at: usize) -> usize {
+pub(super) fn string_end(bytes: &[u8], mut at: usize) -> usize {
     while at < bytes.len() && bytes[at] != b'"' && bytes[at] != b'\n' {
         at += if bytes[at] == b'\\' { 2 } else { 1 };
     }

@@ -7,8 +7,9 @@ use super::forms;
 use super::harmless::is_harmless;
 use super::headers::header;
 use super::names::{Certainty, Spaced, Telling, spaced, telling};
-use super::sentence::{Said, nearby, sentence};
+use super::sentence::{self, Said, nearby, sentence};
 use super::span::{Quoting, Span};
+use super::table;
 use super::tokens::{is_token, token_length};
 use super::value::{Joined, Joint, joined, skip_blanks, value};
 
@@ -89,7 +90,11 @@ pub(super) fn word(
     }
     let found = match joined(line, end) {
         Some(joint) => with_value(line, start, end, telling, &joint),
-        None => told(line, end, telling),
+        None => {
+            let found = told(line, end, telling);
+            let nothing = found.span.is_none() && found.below.is_none();
+            if nothing { Found::of(sentence::soon(line, end, telling)) } else { found }
+        }
     };
     take(found, end, spans)
 }
@@ -98,7 +103,8 @@ fn take(found: Found, last: usize, spans: &mut Vec<Span>) -> (usize, Option<Labe
     let next = match found.span {
         Some(span) if span.end > span.start => {
             spans.push(span);
-            span.end
+            // What stood before the name was read already.
+            span.end.max(found.until)
         }
         Some(_) | None => found.until.max(last),
     };
@@ -133,10 +139,16 @@ fn find(line: &str, first: usize, last: usize) -> Found {
         found => found,
     };
     let Some(telling) = telling else { return Found::default() };
+    if telling.rule == "pin" {
+        return Found::of(forms::pin(line, last));
+    }
     if let Some(joint) = joint {
         return with_value(line, first, last, telling, &joint);
     }
     if option || is_directive(line, first, &lower) {
+        if line[last..].trim() == "\\" {
+            return Found::below(telling, Form::Word);
+        }
         return Found::of(next_word(line, last, telling));
     }
     if let Some(span) = forms::call(line, first, last, telling) {
@@ -149,10 +161,22 @@ fn find(line: &str, first: usize, last: usize) -> Found {
         && let [b' ' | b'(', b'"' | b'\'', ..] = bytes[last..]
     {
         // SQL: `PASSWORD 'x'`, `PASSWORD('x')`; settings: `X-Shared-Secret "x"`.
-        return Found::of(quoted_word(line, last + 1, telling));
+        let found = quoted_word(line, last + 1, telling);
+        // `UsernamePassword("bob", "x")`: what the name says first stands first.
+        let second = found.filter(|_| lower.starts_with("user")).and_then(|user| {
+            let quote = line[user.end + 1..].strip_prefix(", ")?.starts_with(['"', '\'']);
+            quote.then(|| quoted_word(line, user.end + 3, telling)).flatten()
+        });
+        return Found::of(second.or(found));
     }
-    if let Some(span) = forms::last_word(line, first, last, telling) {
-        return Found::of(Some(span));
+    if let Some(form) = table::column(line, first, last) {
+        return Found::below(telling, form);
+    }
+    let spoken = forms::last_word(line, first, last, telling)
+        .or_else(|| table::cell(line, first, last, telling))
+        .or_else(|| sentence::before(line, first, telling));
+    if spoken.is_some() {
+        return Found { span: spoken, until: last, ..Found::default() };
     }
     told(line, last, telling)
 }
@@ -181,6 +205,10 @@ fn word_before(line: &str, first: usize) -> Option<String> {
 }
 
 fn with_value(line: &str, first: usize, last: usize, telling: Telling, joint: &Joined) -> Found {
+    // A closing tag has no value, and the name of a resource of AWS is none.
+    if line[..first].ends_with("</") || within_arn(line, first) {
+        return Found::until(last);
+    }
     if let Some(length) = line.as_bytes().get(joint.at..).and_then(token_length) {
         let end = joint.at + length;
         return if line[end..].trim_end() == "\\" {
@@ -192,6 +220,7 @@ fn with_value(line: &str, first: usize, last: usize, telling: Telling, joint: &J
     let rest = line[joint.at..].trim_end();
     match rest {
         "" if joint.joint == Joint::Element => return Found::below(telling, Form::Element),
+        "" if joint.tagged => return Found::below(telling, Form::Tagged),
         "" => return Found::below(telling, Form::Word),
         "\\" => return Found::below(telling, Form::Continued),
         "|" | ">" | "|-" | ">-" | "|+" | ">+" | "!vault |" => return Found::below(telling, Form::Block),
@@ -202,13 +231,17 @@ fn with_value(line: &str, first: usize, last: usize, telling: Telling, joint: &J
     if is_token(text) {
         return Found::until(value.end);
     }
-    let opens = !value.quoted && text.starts_with(['{', '[']) && !text.starts_with("[secret:");
+    let element = joint.joint == Joint::Element;
+    let opens = !value.quoted && !element && text.starts_with(['{', '[']) && !text.starts_with("[secret:");
     let program = matches!(&line[first..last], "passwd" | "chpasswd") && joint.joint == Joint::Colon;
-    let strange = program && rest.contains(' ');
+    let strange = program && !value.quoted && rest.contains(' ');
+    // `jwt: alg=HS256 kid=1`: fields of their own.
+    let field = telling.certainty == Certainty::Possible && !value.quoted && is_field(text);
     let plain = is_bare_key(line, first, last, telling) && !is_drawn_key(text);
     if opens
         || strange
         || plain
+        || field
         || is_harmless(text, telling.certainty, value.quoted) && !is_code(&telling, joint, text)
     {
         let sure = telling.certainty == Certainty::Sure && !opens && !strange;
@@ -234,13 +267,37 @@ fn with_value(line: &str, first: usize, last: usize, telling: Telling, joint: &J
     let quoting = if joint.joint == Joint::Equals { Quoting::None } else { quoting };
     let rule = if line[..first].ends_with("Generated root user ") { "iggy-password" } else { telling.rule };
     let known = telling.certainty != Certainty::Possible || is_secretish(text);
-    let found = Found::of(Some(Span::new(value.start, value.end, rule).quoting(quoting).known(known)));
+    let end = if value.quoted { value.end } else { assignment_end(line, first, value.end) };
+    let found = Found::of(Some(Span::new(value.start, end, rule).quoting(quoting).known(known)));
     let goes_on = !value.quoted && text.ends_with('\\') && line[value.end..].trim().is_empty();
     if goes_on && text.len() > 1 {
         let span = Span::new(value.start, value.end - 1, rule).known(known);
         return Found { span: Some(span), ..Found::below(telling, Form::Continued) };
     }
     found
+}
+
+/// `"NAME=a value with blanks"` of a unit or a shell: the value goes up to the quote that stands before the name.
+fn assignment_end(line: &str, first: usize, end: usize) -> usize {
+    let variable = line[first..].bytes().take_while(|byte| *byte != b'=');
+    let named = variable.clone().count() > 1
+        && variable.clone().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
+    let quote = line[..first].bytes().next_back().filter(|quote| matches!(quote, b'"' | b'\''));
+    let Some(quote) = quote.filter(|_| named) else { return end };
+    let close = line.as_bytes()[end..].iter().position(|byte| *byte == quote).map_or(end, |at| end + at);
+    if line[end..close].contains('=') { end } else { close }
+}
+
+/// Whether the word that goes on at `at` is the name of a resource: `arn:aws:secretsmanager:eu-west-1:1:secret:x`.
+fn within_arn(line: &str, at: usize) -> bool {
+    let before = &line.as_bytes()[at.saturating_sub(NAME_BYTES)..at];
+    let word = before.iter().rev().take_while(|byte| byte.is_ascii_alphanumeric() || b":-_/.*".contains(byte));
+    line[..at][at - word.count()..].starts_with("arn:")
+}
+
+fn is_field(text: &str) -> bool {
+    let name = text.bytes().take_while(|byte| byte.is_ascii_lowercase() || *byte == b'_').count();
+    name > 0 && text.as_bytes().get(name) == Some(&b'=') && text.len() > name + 2
 }
 
 /// A `key` alone names entries of maps, messages and caches more often than secrets.
@@ -283,7 +340,7 @@ pub(super) fn next_word(line: &str, last: usize, telling: Telling) -> Option<Spa
 pub(super) fn quoted_word(line: &str, at: usize, telling: Telling) -> Option<Span> {
     let value = value(line, at, Joint::Equals)?;
     let text = &line[value.start..value.end];
-    let shown = text.starts_with('-') && !value.quoted
+    let shown = (text.starts_with('-') || text == "\\") && !value.quoted
         || is_token(text)
         || is_harmless(text, telling.certainty, value.quoted);
     (!shown).then(|| Span::new(value.start, value.end, telling.rule))
@@ -297,6 +354,7 @@ pub(super) fn value_changed(line: &str, start: usize, at: usize, spans: &mut Vec
     let value = rest.find(" from environment").map_or(rest, |end| &rest[..end]).trim_end();
     let known = telling(name).is_some();
     if let Some(rule) = environment::rule(name).filter(|_| name.starts_with("IGGY_") || known)
+        && !environment::shown(name, value)
         && !is_token(value)
         && !is_harmless(value, Certainty::Sure, false)
     {

@@ -23,7 +23,13 @@ pub(super) struct Telling {
 use Certainty::{Likely, Possible, Sure};
 
 /// Last words that say nothing about whether the words before them name a secret.
-const DECORATIONS: [&str; 22] = [
+const DECORATIONS: [&str; 28] = [
+    "sha",
+    "md",
+    "bcrypt",
+    "scram",
+    "digest",
+    "double",
     "hex",
     "base",
     "value",
@@ -97,6 +103,10 @@ pub(super) fn telling(name: &str) -> Option<Telling> {
     if iggy && words.windows(2).any(|pair| pair[0] == "plugin" && pair[1] == "config") {
         return Some(Telling { rule: "connector-config", certainty: Sure });
     }
+    // `--no-password`, `without_token`.
+    if words.len() > 1 && matches!(words[0].as_str(), "no" | "without" | "skip" | "disable") {
+        return None;
+    }
     let mut end = words.len();
     while end > 1 && (DECORATIONS.contains(&words[end - 1].as_str()) || words[end - 1].is_empty()) {
         end -= 1;
@@ -140,7 +150,7 @@ pub(super) fn telling(name: &str) -> Option<Telling> {
             _ => tells("secret-key", Likely),
         };
     }
-    if last == "id" && before == "key" && end >= 3 && words[end - 3] == "access" {
+    if last == "id" && before == "key" && end >= 3 && matches!(words[end - 3].as_str(), "access" | "private") {
         return tells("access-key", Likely);
     }
     match last {
@@ -148,6 +158,8 @@ pub(super) fn telling(name: &str) -> Option<Telling> {
         "credential" | "credentials" | "creds" => tells("credentials", Likely),
         "tokens" | "secrets" | "jwt" => tells("token", Possible),
         "login" if before == "sonar" => tells("token", Likely),
+        "salt" if !before.is_empty() => tells("secret", Likely),
+        "pin" | "otp" => tells("pin", Likely),
         "key" if PUBLIC_KEYS.contains(&before) => None,
         "key" | "auth" => tells("secret-key", Possible),
         "signature" | "sig" | "hmac" => tells("signature", Possible),
@@ -155,6 +167,13 @@ pub(super) fn telling(name: &str) -> Option<Telling> {
         "id" if before == "session" => tells("session", Possible),
         _ => languages::telling(&words.join(" ")),
     }
+}
+
+/// What the name of a file tells of what is in it: `/etc/app/db-password.txt`.
+pub(super) fn of_file(path: &str) -> Option<Telling> {
+    let name = path.rsplit('/').next().filter(|name| name.len() < path.len())?;
+    let stem = name.split('.').find(|part| !part.is_empty())?;
+    telling(stem).filter(|telling| telling.certainty != Possible)
 }
 
 /// What a "key" or "token" tells that a word stands before: `API key`, `message key`, `fencing token`.

@@ -25,12 +25,16 @@ pub(super) fn hash_end(bytes: &[u8], at: usize, prefix: &str) -> Option<usize> {
     let length = bytes[at..]
         .iter()
         .take(1024)
-        .take_while(|byte| byte.is_ascii_alphanumeric() || b"$./+=,-_{}@".contains(byte))
+        .take_while(|byte| {
+            byte.is_ascii_alphanumeric()
+                || b"$./+=,-_{}@".contains(byte)
+                || **byte == b':' && prefix.starts_with("SCRAM")
+        })
         .count();
     let body = &bytes[at + prefix.len()..at + length];
     let parts = body.iter().filter(|byte| **byte == b'$').count();
     let least = match prefix {
-        "$argon2" | "$scrypt$" | "$pbkdf2" | "SCRAM-SHA-256$" | "pbkdf2_sha256$" => 30,
+        "$argon2" | "$scrypt$" | "$pbkdf2" | "SCRAM-SHA-256$" | "SCRAM-SHA-512$" | "pbkdf2_sha256$" => 30,
         "{SSHA" | "{SHA" | "{CRYPT}" => 16,
         _ => 22,
     };
@@ -38,7 +42,8 @@ pub(super) fn hash_end(bytes: &[u8], at: usize, prefix: &str) -> Option<usize> {
         .then_some(at + length)
 }
 
-pub(super) const HASHES: [&str; 21] = [
+pub(super) const HASHES: [&str; 22] = [
+    "SCRAM-SHA-512$",
     "{SHA",
     "$argon2",
     "$apr1$",
@@ -69,7 +74,21 @@ pub(super) fn is_basic(word: &str) -> bool {
 }
 
 /// The password hash of a line of shadow(5): nine fields, of which the third is a day.
-pub(super) fn shadow_hash(line: &str) -> Option<(usize, usize)> {
+pub(super) fn shadow_hash(line: &str, at: usize) -> Option<(usize, usize)> {
+    let (start, word) = word_around(line, at);
+    shadow_fields(word).map(|(first, last)| (start + first, start + last))
+}
+
+/// The word of a line around `at`, and where it begins.
+fn word_around(line: &str, at: usize) -> (usize, &str) {
+    let parts = |letter: char| letter.is_whitespace() || matches!(letter, '"' | '\'');
+    let after = |at: usize| at + line[at..].chars().next().map_or(1, char::len_utf8);
+    let start = line[..at].rfind(parts).map_or(0, after);
+    let end = line[at..].find(parts).map_or(line.len(), |end| at + end);
+    (start, &line[start..end])
+}
+
+fn shadow_fields(line: &str) -> Option<(usize, usize)> {
     let fields: Vec<&str> = line.trim_end().split(':').take(10).collect();
     let [name, hash, day, ..] = fields.as_slice() else { return None };
     let real = hash.len() >= 8 && !hash.starts_with(['*', '[']) && hash.trim_start_matches('!').len() >= 8;
@@ -81,8 +100,12 @@ pub(super) fn shadow_hash(line: &str) -> Option<(usize, usize)> {
 }
 
 /// The password of a line of a PostgreSQL password file: `host:port:database:user:password`.
-pub(super) fn password_file(line: &str) -> Option<(usize, usize)> {
-    let line = line.trim_end();
+pub(super) fn password_file(line: &str, at: usize) -> Option<(usize, usize)> {
+    let (start, word) = word_around(line, at);
+    password_field(word).map(|(first, last)| (start + first, start + last))
+}
+
+fn password_field(line: &str) -> Option<(usize, usize)> {
     let mut fields = line.splitn(5, ':');
     let (host, port) = (fields.next()?, fields.next()?);
     let (database, user, password) = (fields.next()?, fields.next()?, fields.next()?);

@@ -19,8 +19,9 @@ const fn program(
 pub(super) const ARCHIVERS: &[&str] = &["7z", "7za", "7zr", "7zz", "rar", "unrar"];
 
 pub(super) const PROGRAMS: &[Program] = &[
+    program(&["iggy-bench"], &["-p"], true),
     program(
-        &["iggy", "iggy-cli", "iggy-bench", "iggy-server", "iggy-connectors", "iggy-mcp"],
+        &["iggy", "iggy-cli", "iggy-server", "iggy-connectors", "iggy-mcp"],
         &["-p", "-t"],
         true,
     ),

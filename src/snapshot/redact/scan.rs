@@ -11,7 +11,7 @@ use super::patterns::{self, HASHES};
 use super::providers::{self, INFIXES, PROVIDERS};
 use super::span::Span;
 use super::view::{INVISIBLE, View, WRITTEN_ESCAPES};
-use super::{arguments, encoded, forms, headers, languages, named, pem, tokens, url, value, view};
+use super::{arguments, encoded, forms, headers, inner, languages, named, notations, pem, tokens, url, value, view};
 
 #[derive(Clone, Copy)]
 enum Trigger {
@@ -43,6 +43,7 @@ enum Trigger {
     Encoded,
     Hexadecimal,
     Command(usize),
+    Notation(usize),
 }
 
 /// What goes on from one line, or one part of a text, to the next.
@@ -68,7 +69,7 @@ pub(super) struct Scanner {
 /// `NUL user NUL password` in base64, for one letter each.
 const PLAIN_LOGIN_BYTES: usize = 6;
 /// Beginnings and parts of names that tell of a secret.
-const NAMES: [&str; 33] = [
+const NAMES: [&str; 40] = [
     "pw:",
     "pw=",
     "pw ",
@@ -102,6 +103,13 @@ const NAMES: [&str; 33] = [
     "psk",
     "community",
     "sonar.login",
+    "salt",
+    "pin:",
+    "pin=",
+    "pin ",
+    "pin\"",
+    "pin'",
+    "otp",
 ];
 
 impl Scanner {
@@ -142,6 +150,9 @@ impl Scanner {
         for (at, words) in arguments::POSITIONAL.iter().enumerate() {
             row(words.words, Trigger::Command(at));
         }
+        for (at, (phrase, _)) in notations::NOTATIONS.iter().enumerate() {
+            row(phrase, Trigger::Notation(at));
+        }
         for (text, trigger) in [
             (":AA", Trigger::TelegramBot),
             ("-----BEGIN ", Trigger::Pem),
@@ -166,7 +177,6 @@ impl Scanner {
             ("jdbc:oracle:thin:", Trigger::Oracle),
             ("jdbc:oracle:oci:", Trigger::Oracle),
             ("%3A%2F%2F", Trigger::EncodedAddress),
-            ("CLIENT_RANDOM ", Trigger::Marked),
             (" LOGIN ", Trigger::Marked),
             ("]:587 ", Trigger::Marked),
             ("]:465 ", Trigger::Marked),
@@ -276,8 +286,9 @@ impl Scanner {
         let line = &text[place.clone()];
         let before = spans.len();
         let told = match self.visible(line, from, true, spans) {
-            Some(told) => {
+            Some(mut told) => {
                 spans[before..].iter_mut().for_each(|span| *span = span.moved(place.start));
+                self.inside(text, &place, &mut told, spans);
                 told
             }
             None => {
@@ -298,6 +309,20 @@ impl Scanner {
             pem::before_end(text, place.start + end, 0, spans);
         }
         told
+    }
+
+    /// What the commands of a line hold, and the strings of a line that is a JSON object.
+    fn inside(&self, text: &str, place: &Range<usize>, told: &mut Telltale, spans: &mut Vec<Span>) {
+        let line = &text[place.clone()];
+        for (start, part) in inner::parts(line) {
+            let before = spans.len();
+            let inside = self.visible(part, 0, false, spans).unwrap_or_default();
+            spans[before..].iter_mut().for_each(|span| *span = span.moved(place.start + start));
+            told.label = told.label.or(inside.label.filter(|_| start + part.len() == line.len()));
+        }
+        for (start, end) in inner::strings(line) {
+            inner::string(text, place.start + start, place.start + end, true, spans);
+        }
     }
 
     /// Secrets of a line as it shows, from `from` on; whether a private key goes on below it. `None` if characters
@@ -340,6 +365,12 @@ impl Scanner {
                 Trigger::Provider(row) => {
                     let provider = &PROVIDERS[row];
                     let range = providers::provider_range(bytes, start, provider);
+                    if provider.rule == "aws-access-key"
+                        && let Some((_, end)) = range
+                        && let Some((first, last)) = notations::aws_secret(bytes, end)
+                    {
+                        spans.push(Span::new(first, last, "secret-key"));
+                    }
                     whole(range, provider.rule, spans).or_else(|| {
                         // What begins like a provider's token may be a name.
                         let name = NAMES.iter().find(|name| provider.prefix.starts_with(**name))?;
@@ -371,12 +402,12 @@ impl Scanner {
                     arguments::short_option(line, start, &mut programs, spans);
                     Some(found.end() - 1)
                 }
-                Trigger::Shadow => whole(patterns::shadow_hash(line), "password-hash", spans),
+                Trigger::Shadow => whole(patterns::shadow_hash(line, start), "password-hash", spans),
                 Trigger::ValueChanged => Some(named::value_changed(line, start, found.end(), spans)),
-                Trigger::PasswordFile => whole(patterns::password_file(line), "password", spans),
+                Trigger::PasswordFile => whole(patterns::password_file(line, start), "password", spans),
                 Trigger::AccessList => {
                     let end = value::word_end(bytes, found.end());
-                    let user = line[..start].trim_start().starts_with("user ");
+                    let user = line[..start].rsplit(' ').nth(1).is_some_and(|word| word.ends_with("user"));
                     whole(Some((found.end(), end)).filter(|_| user && end > found.end()), "password", spans)
                 }
                 Trigger::PlainLogin => {
@@ -410,6 +441,10 @@ impl Scanner {
                 Trigger::Hexadecimal => whole(encoded::hexadecimal(bytes, floor, start), "encoded", spans),
                 Trigger::Command(row) => {
                     arguments::positional(line, start, &arguments::POSITIONAL[row], spans);
+                    None
+                }
+                Trigger::Notation(row) => {
+                    notations::NOTATIONS[row].1(line, start, found.end(), spans);
                     None
                 }
             };

@@ -43,8 +43,11 @@ const OTHERWISE: [&str; 26] = [
     "link",
 ];
 /// Between a name and its value in a sentence.
-const VERBS: [&str; 14] =
-    ["is", "was", "to", "ist", "lautet", "est", "es", "é", "è", "equals", "as", "becomes", "set", "-"];
+const VERBS: [&str; 36] = [
+    "is", "was", "to", "ist", "lautet", "est", "es", "é", "è", "equals", "as", "becomes", "set", "-", "er", "är", "on",
+    "jest", "je", "это", "este", "olarak", "adalah", "là", "คือ", "है", "هي", "היא", "是", "为", "為", "は", "은", "는", "–",
+    "—",
+];
 
 /// What the words behind a name say its value is.
 pub(super) enum Said {
@@ -95,7 +98,9 @@ fn candidate(line: &str, at: usize, telling: Telling, direct: bool) -> Option<Sp
     let found = value(line, at, Joint::Equals)?;
     let text = &line[found.start..found.end];
     let rest = line[found.end..].trim_matches(['"', '\'', '`', '.', ')', ' ', '\r', '\n']);
-    let address = text.contains("://");
+    // `PersonalAccessToken as core::fmt::Debug>::fmt`.
+    let path = |byte: u8| byte.is_ascii_alphanumeric() || b":_<>".contains(&byte);
+    let address = text.contains("://") || text.contains("::") && text.bytes().all(path);
     let shown = is_token(text)
         || token_length(text.as_bytes()).is_some()
         || is_harmless(text, telling.certainty, found.quoted)
@@ -165,6 +170,58 @@ pub(super) fn nearby(line: &str, last: usize, telling: Telling) -> Option<Span> 
         if !line.is_char_boundary(at) || is_identifier(word) && !word.is_empty() {
             return None;
         }
+    }
+    None
+}
+
+/// Words between a name and the verb before it: `x is the new root password`, `x as our password`.
+const BETWEEN: [&str; 24] = [
+    "the", "a", "an", "its", "our", "your", "my", "his", "her", "their", "new", "old", "current", "initial", "default",
+    "temporary", "root", "admin", "user", "database", "db", "api", "secret", "now",
+];
+
+/// The value that a sentence tells before the name: `"x" as the password`, `x is now the root password`.
+pub(super) fn before(line: &str, first: usize, telling: Telling) -> Option<Span> {
+    let mut rest = line[..first].trim_end();
+    let mut words = 0;
+    loop {
+        let word = rest.rsplit(' ').next()?;
+        let lower = word.to_ascii_lowercase();
+        let front = rest[..rest.len() - word.len()].trim_end();
+        if matches!(lower.as_str(), "as" | "is") {
+            let value = front.rsplit(' ').next()?;
+            let end = front.len();
+            let text = value.trim_matches(['"', '\'', '`', '(', ')']);
+            let start = end - value.len() + value.find(text).unwrap_or(0);
+            let shown = is_token(text) || text.contains("[secret:") || text.contains("://") || is_harmless(text, telling.certainty, false);
+            let secret = is_chosen(text) && is_secretish(text);
+            return (!shown && secret && telling.certainty != Certainty::Possible)
+                .then(|| Span::new(start, start + text.len(), telling.rule));
+        }
+        words += 1;
+        if words > 4 || !BETWEEN.contains(&lower.as_str()) {
+            return None;
+        }
+        rest = front;
+    }
+}
+
+/// The value a few words behind the name in a language whose grammar is not known: `пароль на базу x`.
+pub(super) fn soon(line: &str, last: usize, telling: Telling) -> Option<Span> {
+    if telling.certainty != Certainty::Sure {
+        return None;
+    }
+    let mut at = last;
+    for word in line[last..].split(' ').take(NEAR_WORDS + 1) {
+        let text = word.trim_matches(['"', '\'', '`', ',', ';', ':', '.', '(', ')']);
+        if text.contains("[secret:") || text.contains("://") {
+            return None;
+        }
+        if is_secretish(text) && is_chosen(text) && text.is_ascii() {
+            let start = at + word.find(text).unwrap_or(0);
+            return Some(Span::new(start, start + text.len(), telling.rule));
+        }
+        at += word.len() + 1;
     }
     None
 }

@@ -2,12 +2,43 @@
 
 use super::entropy::is_secretish;
 use super::environment;
-use super::harmless::is_harmless;
+use super::harmless::{is_harmless, is_setting};
 use super::names::{Certainty, telling};
 use super::span::{Quoting, Span};
 use super::tokens::is_token;
 use super::view::visible;
 use super::words::SETTINGS;
+
+/// Headers of a request or a message that say how it is to be read, and open nothing.
+fn is_open_header(name: &str) -> bool {
+    const OPEN: [&str; 24] = [
+        "accept",
+        "accept-encoding",
+        "accept-language",
+        "cache-control",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "date",
+        "etag",
+        "host",
+        "idempotency-key",
+        "if-none-match",
+        "origin",
+        "server",
+        "traceparent",
+        "transfer-encoding",
+        "user-agent",
+        "vary",
+        "x-correlation-id",
+        "x-forwarded-for",
+        "x-forwarded-proto",
+        "x-partition-key",
+        "x-request-id",
+    ];
+    OPEN.contains(&name.to_ascii_lowercase().as_str())
+}
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Parent {
@@ -26,6 +57,8 @@ pub(super) struct Place {
     /// `None` masks whatever is there.
     certainty: Option<Certainty>,
     parent: Parent,
+    /// The value of an environment, which is shown when it only sets something up.
+    setting: bool,
 }
 
 impl Place {
@@ -33,6 +66,9 @@ impl Place {
     pub(super) fn enter(self, key: &str, unit: bool) -> Place {
         let key = visible(key);
         let key = key.trim();
+        if self.rule == Some("header") && self.certainty.is_none() && is_open_header(key) {
+            return Place::default();
+        }
         if self.rule.is_some() {
             return self.within(key);
         }
@@ -49,11 +85,8 @@ impl Place {
             _ => {}
         }
         if self.parent == Parent::Environment {
-            return Place {
-                rule: environment::rule(key),
-                certainty: Some(Certainty::Sure),
-                parent: Parent::Other,
-            };
+            let rule = environment::rule(key);
+            return Place { rule, certainty: Some(Certainty::Sure), parent: Parent::Other, setting: true };
         }
         let telling = telling(key).filter(|telling| telling.certainty != Certainty::Possible);
         let parent = match lower.as_str() {
@@ -70,6 +103,7 @@ impl Place {
             rule: telling.map(|telling| telling.rule),
             certainty: telling.map(|telling| telling.certainty),
             parent,
+            setting: false,
         }
     }
 
@@ -88,6 +122,7 @@ impl Place {
             rule: own.map(|telling| telling.rule).or(self.rule),
             certainty: Some(own.map_or(Certainty::Possible, |telling| telling.certainty)),
             parent: Parent::Other,
+            setting: false,
         }
     }
 
@@ -107,7 +142,7 @@ impl Place {
             Some(certainty) => is_harmless(value, certainty, quoted),
             None => value.trim().is_empty() || (!quoted && matches!(value, "null" | "~")),
         };
-        if shown || is_token(value) {
+        if shown || is_token(value) || self.setting && rule == "environment" && is_setting(value) {
             return None;
         }
         let known = self.certainty.is_some() || is_secretish(value);

@@ -96,6 +96,9 @@ impl Reader<'_, '_> {
                         super::environment::entry(self.text, start, end, self.spans);
                     }
                     self.spans.extend(current.scalar(self.text, start, end, quoted));
+                    if quoted {
+                        super::inner::string(self.text, start, end, self.bytes[at] == b'"', self.spans);
+                    }
                     at = next.max(at + 1);
                     if open.is_empty() {
                         return at;

@@ -5,6 +5,21 @@ use super::span::Quoting;
 /// Blanks between a name, its separator and its value: aligned columns are not wider.
 const BLANKS: usize = 64;
 
+/// Tags of the value that follows a tag with its name.
+pub(super) const VALUE_TAGS: [&str; 3] = ["<value>", "<string>", "<val>"];
+/// Quotes of other languages than English, opening and closing.
+const TYPOGRAPHIC: [(char, &[char]); 9] = [
+    ('«', &['»']),
+    ('»', &['«', '»']),
+    ('„', &['“', '”']),
+    ('“', &['”', '“']),
+    ('”', &['”']),
+    ('‘', &['’']),
+    ('‹', &['›']),
+    ('「', &['」']),
+    ('『', &['』']),
+];
+
 pub(super) struct Value {
     pub(super) start: usize,
     pub(super) end: usize,
@@ -26,6 +41,8 @@ pub(super) struct Joined {
     pub(super) at: usize,
     /// How the name was quoted, backslashes included: `"`, `\"`.
     pub(super) name_quote: Quoting,
+    /// The name is the text of a tag, and the value that of the next one.
+    pub(super) tagged: bool,
 }
 
 /// What follows a name that ends at `at`: its closing quote, a separator, blanks.
@@ -42,13 +59,19 @@ pub(super) fn joined(line: &str, mut at: usize) -> Option<Joined> {
     if let Some(next) =
         next_attribute(bytes, at).filter(|_| quote > 0 || bytes[at..].starts_with(b", value: "))
     {
-        return Some(Joined { joint: Joint::Equals, at: next, name_quote });
+        return Some(Joined { joint: Joint::Equals, at: next, name_quote, tagged: false });
     }
-    // Hadoop's `<name>secret.key</name><value>x</value>`.
-    for tags in ["</name><value>", "</key><value>", "</key><string>"] {
-        if quote == 0 && bytes[at..].starts_with(tags.as_bytes()) {
-            return Some(Joined { joint: Joint::Element, at: at + tags.len(), name_quote });
+    // Hadoop's `<name>secret.key</name><value>x</value>`, over two lines as well.
+    for name in ["</name>", "</key>"] {
+        if quote > 0 || !bytes[at..].starts_with(name.as_bytes()) {
+            continue;
         }
+        let next = skip_blanks(bytes, at + name.len());
+        if next == bytes.len() || bytes[next] == b'\r' {
+            return Some(Joined { joint: Joint::Equals, at: next, name_quote, tagged: true });
+        }
+        let tag = VALUE_TAGS.iter().find(|tag| bytes[next..].starts_with(tag.as_bytes()))?;
+        return Some(Joined { joint: Joint::Element, at: next + tag.len(), name_quote, tagged: false });
     }
     let bracket = bytes.get(at) == Some(&b']');
     let shown = bracket && matches!(bytes.get(skip_blanks(bytes, at + 1)), Some(b'=' | b':'));
@@ -58,7 +81,7 @@ pub(super) fn joined(line: &str, mut at: usize) -> Option<Joined> {
     let rest = bytes.get(at..)?;
     // A pair of Lisp: `(password . "x")`.
     if rest.starts_with(b". \"") && at > after {
-        return Some(Joined { joint: Joint::Equals, at: at + 2, name_quote });
+        return Some(Joined { joint: Joint::Equals, at: at + 2, name_quote, tagged: false });
     }
     let separators: [(&str, Joint); 17] = [
         ("\u{ff1a}", Joint::Colon),
@@ -85,7 +108,8 @@ pub(super) fn joined(line: &str, mut at: usize) -> Option<Joined> {
     if *separator == "::" || scheme {
         return None;
     }
-    Some(Joined { joint: *joint, at: skip_blanks(bytes, at + separator.len()), name_quote })
+    let at = skip_blanks(bytes, at + separator.len());
+    Some(Joined { joint: *joint, at, name_quote, tagged: false })
 }
 
 /// `key="Password" value="x"` of XML, and `a1="--password" a2="x"` of the audit log.
@@ -129,6 +153,9 @@ pub(super) fn value(line: &str, at: usize, joint: Joint) -> Option<Value> {
         let end = rest.find("]]>").map_or(line.len(), |end| start + end);
         return Some(Value { start, end, quoted: true });
     }
+    if let Some(found) = typographic(line, at) {
+        return Some(found);
+    }
     let at = skip_wrapper(bytes, at);
     if bytes.get(at) == Some(&b'[') && bytes.get(at + 1).is_some_and(u8::is_ascii_digit) {
         // Bytes as numbers.
@@ -148,6 +175,17 @@ pub(super) fn value(line: &str, at: usize, joint: Joint) -> Option<Value> {
     (end > at).then_some(Value { start: at, end, quoted: false })
 }
 
+/// `« x »`, `„x“`: the blanks inside belong to the quotes.
+fn typographic(line: &str, at: usize) -> Option<Value> {
+    let opening = line.get(at..)?.chars().next().filter(|first| !first.is_ascii())?;
+    let (_, closing) = TYPOGRAPHIC.iter().find(|(quote, _)| *quote == opening)?;
+    let start = at + opening.len_utf8();
+    let inner = &line[start..start + line[start..].find(*closing)?];
+    let end = start + inner.trim_end().len();
+    let start = start + inner.len() - inner.trim_start().len();
+    (start < end).then_some(Value { start, end, quoted: true })
+}
+
 /// `Some(`, `SecretString(`, `b`, `r#`: what may stand between a separator and the quote.
 fn skip_wrapper(bytes: &[u8], at: usize) -> usize {
     let name =
@@ -156,14 +194,14 @@ fn skip_wrapper(bytes: &[u8], at: usize) -> usize {
     let next = at + name + 1;
     let quoted = |at: usize| quote_length(bytes, at).0 > 0;
     match opening {
-        Some(b'(') if quoted(next) => next,
-        Some(b'#') if name == 1 && quoted(next) => next,
-        Some(b'"' | b'\'') if name == 1 && matches!(bytes[at], b'b' | b'u' | b'r' | b'f') => at + 1,
         // Laravel's `env('NAME', 'x')`.
         Some(b'(') if bytes[at..].starts_with(b"env(") => {
             let name_end = bytes[next..].iter().take(64).position(|byte| *byte == b',');
             name_end.map_or(at, |comma| skip_blanks(bytes, next + comma + 1))
         }
+        Some(b'(') if quoted(next) => next,
+        Some(b'#') if name == 1 && quoted(next) => next,
+        Some(b'"' | b'\'') if name == 1 && matches!(bytes[at], b'b' | b'u' | b'r' | b'f') => at + 1,
         // PHP's `string(9) "x"`.
         Some(b'(') if bytes[at..].starts_with(b"string(") => {
             let digits = bytes[next..].iter().take(9).take_while(|byte| byte.is_ascii_digit()).count();
@@ -239,6 +277,13 @@ pub(super) fn word_end(bytes: &[u8], start: usize) -> usize {
             b'%' => bytes[at..].starts_with(b"%22") || bytes[at..].starts_with(b"%26"),
             // A carriage return inside a word is a trick to hide the rest of it.
             b'\r' => !bytes.get(at + 1).is_some_and(u8::is_ascii_alphanumeric),
+            // The comma, the full stop and their like of Chinese and Japanese.
+            0xef => at > start && [&b"\xef\xbc\x8c"[..], b"\xef\xbc\x9b", b"\xef\xbc\x89"]
+                .iter()
+                .any(|sign| bytes[at..].starts_with(sign)),
+            0xe3 => at > start && [&b"\xe3\x80\x81"[..], b"\xe3\x80\x82"]
+                .iter()
+                .any(|sign| bytes[at..].starts_with(sign)),
             _ => byte == b' ' || byte.is_ascii_control(),
         };
         if ends {

@@ -2,7 +2,8 @@
 
 use super::environment;
 use super::harmless::is_placeholder;
-use super::names::{Certainty, telling};
+use super::inner;
+use super::names::{self, Certainty, telling};
 use super::span::{Quoting, Span};
 use super::structured::Place;
 use super::tokens::is_token;
@@ -93,7 +94,10 @@ impl Reader {
             let name = content.trim_matches(['"', '\'']);
             let telling = telling(name).filter(|telling| telling.certainty != Certainty::Possible);
             self.pair = telling.map(|telling| (indent, telling.rule));
-        } else if key == "value" && place.rule.is_none() {
+        } else if key == "path" {
+            // Files that cloud-init writes: what is in it is told by its name.
+            self.pair = names::of_file(content.trim_matches(['"', '\''])).map(|telling| (indent, telling.rule));
+        } else if matches!(key, "value" | "content") && place.rule.is_none() {
             let rule = self.pair.filter(|(column, _)| *column == indent).map(|(_, rule)| rule);
             place.rule = rule;
         }
@@ -128,6 +132,7 @@ fn scalar(text: &str, start: usize, end: usize, place: Place, spans: &mut Vec<Sp
     if let Some(quote) = quote {
         let close = content[1..].rfind(quote).map_or(content.len(), |close| close + 1);
         spans.extend(place.scalar(text, start + 1, start + close, true));
+        inner::string(text, start + 1, start + close, quote == '"', spans);
     } else if content.starts_with(['[', '{']) && !is_token(content) {
         if let Some(rule) = place.rule.filter(|_| !matches!(content, "{}" | "[]") && !is_placeholder(content))
         {
