@@ -104,7 +104,10 @@ fn two_on_one_line_lose_the_secrets_of_both() {
         let text: String = lines.iter().map(|b| format!("{} ; {}\n", a.text, b.text)).collect();
         let masked = Redactor::new([5; 32]).redact(Shape::Log, &text).into_owned();
         for (line, b) in masked.lines().zip(&lines) {
-            if a.secrets.iter().chain(&b.secrets).any(|secret| line.contains(secret.as_str())) {
+            let left = |form: &Form, other: &Form| {
+                form.secrets.iter().any(|secret| line.contains(secret.as_str()) && !other.text.contains(secret))
+            };
+            if left(a, b) || left(b, a) {
                 wrong.push(format!("{:?} before {:?}: {line:?}", a.text, b.text));
             }
         }

@@ -128,9 +128,11 @@ pub(super) fn last_word(line: &str, first: usize, last: usize, telling: Telling)
         || word.starts_with(['-', '(', '[', '{', '<', '"', '\'', '/', '$'])
         || word.contains("://")
         || is_harmless(word, telling.certainty, false)
-        || is_identifier(word) && !set
+        || is_identifier(word) && !set && !(alone && before.is_empty() && sure && word.len() >= 32)
         || version;
-    let accepted = alone && before.is_empty() && (sure || compound) && (is_chosen(word) || word.contains(['-', '_']))
+    let drawn = word.len() >= 32 && word.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    let accepted = alone && before.is_empty() && sure && drawn
+        || alone && before.is_empty() && (sure || compound) && (is_chosen(word) || word.contains(['-', '_']))
         || alone && set
         || alone && sure && is_chosen(word)
         || compound && is_secretish(word) && (sure || is_random(word) || alone)

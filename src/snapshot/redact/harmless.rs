@@ -101,8 +101,7 @@ const PROSE: [&str; 34] = [
 ];
 
 /// What a token or a credential is, said where it could stand.
-const KINDS: [&str; 8] =
-    ["secret", "token", "configmap", "secrets", "tokens", "credentials", "opaque", "rbac"];
+const KINDS: [&str; 6] = ["secret", "token", "configmap", "secrets", "tokens", "credentials"];
 
 /// Whether masking this value would hide nothing but what a reader needs.
 pub(super) fn is_harmless(value: &str, certainty: Certainty, quoted: bool) -> bool {
@@ -228,7 +227,10 @@ pub(super) fn is_setting(value: &str) -> bool {
 
 /// `127.0.0.1:8090`, `[::1]:80`, `db-1.example.org:5432`, and the same behind a scheme, without credentials.
 fn is_address(value: &str) -> bool {
-    let (scheme, rest) = value.split_once("://").map_or(("", value), |(scheme, rest)| (scheme, rest));
+    let (scheme, rest) = value.split_once("://").unwrap_or(("", value));
+    if !scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte)) {
+        return false;
+    }
     let rest = if scheme.is_empty() { rest } else { rest.split('/').next().unwrap_or_default() };
     if rest.parse::<std::net::SocketAddr>().is_ok() || rest.parse::<std::net::IpAddr>().is_ok() {
         return true;

@@ -4,22 +4,38 @@ use super::json;
 use super::scan::{Carry, Scanner};
 use super::span::{Quoting, Span};
 
-/// What divides a line into parts that could be lines of their own.
-const DIVIDERS: [&str; 4] = ["; ", " | ", " && ", " || "];
+/// The time, host and program of a line of a log end so soon, with `]: `.
+const HEAD_BYTES: usize = 128;
 /// Most parts and strings of one line that are read on their own.
 const PARTS: usize = 64;
 /// Shorter strings hold no name and value.
 const STRING_BYTES: usize = 8;
 
-/// The parts of a line with the places where they begin; none if it is undivided.
+/// The parts of a line that could be lines of their own, divided by `; `, ` | `, ` && `, ` || ` and by the head of a
+/// log, with the places where they begin; none if it is undivided.
 pub(super) fn parts(line: &str) -> Vec<(usize, &str)> {
+    let bytes = line.as_bytes();
     let mut found = Vec::new();
-    let mut start = 0;
-    while found.len() < PARTS {
-        let next = DIVIDERS.iter().filter_map(|sign| Some((line[start..].find(sign)?, sign.len()))).min();
-        let Some((at, length)) = next else { break };
-        found.push((start, &line[start..start + at]));
-        start += at + length;
+    let head = line.as_bytes()[..line.len().min(HEAD_BYTES)].windows(3).position(|sign| sign == b"]: ");
+    let mut start = head.map_or(0, |head| head + 3);
+    for at in memchr::memchr3_iter(b';', b'|', b'&', bytes) {
+        let before = at.checked_sub(1).map(|before| bytes[before]);
+        let blank = |at: usize| bytes.get(at) == Some(&b' ');
+        let (from, to) = match bytes[at] {
+            b';' if blank(at + 1) => (at, at + 2),
+            b'|' if before == Some(b' ') && blank(at + 1) => (at - 1, at + 2),
+            sign @ (b'|' | b'&') if before == Some(b' ') && bytes.get(at + 1) == Some(&sign) && blank(at + 2) => {
+                (at - 1, at + 3)
+            }
+            _ => continue,
+        };
+        if found.len() == PARTS {
+            break;
+        }
+        if from >= start {
+            found.push((start, &line[start..from]));
+            start = to;
+        }
     }
     if start > 0 {
         found.push((start, &line[start..]));
@@ -114,7 +130,7 @@ mod tests {
     fn a_string_of_a_document_is_read_without_its_escapes() {
         let (text, pieces) = decoded(r#"a\tb\"ü\u00e9c"#);
         assert_eq!(text, "a\tb\"üéc");
-        assert_eq!(pieces.last(), Some(&(9, 15)));
+        assert_eq!(pieces.last(), Some(&(8, 14)));
         let masked = |shape, text: &str| Redactor::new([1; 32]).redact(shape, text).into_owned();
         for (shape, text) in [
             (Shape::Json, r#"{"a":["password\ttab-pw-1"],"b":"PASSWORD IS: sent-pw-1"}"#),

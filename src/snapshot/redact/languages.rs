@@ -5,7 +5,7 @@ use super::names::{Certainty, Telling};
 use Certainty::{Likely, Possible, Sure};
 
 /// Words in lower case, as they stand in running text, and what they tell.
-pub(super) const WORDS: [(&str, Certainty); 98] = [
+pub(super) const WORDS: [(&str, Certainty); 103] = [
     // German, Dutch, Swedish, Norwegian, Danish, Finnish, Icelandic.
     ("passwort", Sure),
     ("kennwort", Sure),
@@ -101,6 +101,11 @@ pub(super) const WORDS: [(&str, Certainty); 98] = [
     ("totp seed", Likely),
     ("otp seed", Likely),
     ("unseal key", Likely),
+    ("erlang cookie", Sure),
+    ("magic cookie", Likely),
+    ("one-time code", Likely),
+    ("recovery code", Likely),
+    ("backup code", Likely),
     // Chinese, Japanese, Korean.
     ("密码", Sure),
     ("密碼", Sure),

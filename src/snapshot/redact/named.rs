@@ -169,14 +169,14 @@ fn find(line: &str, first: usize, last: usize) -> Found {
         });
         return Found::of(second.or(found));
     }
-    if let Some(form) = table::column(line, first, last) {
-        return Found::below(telling, form);
-    }
     let spoken = forms::last_word(line, first, last, telling)
         .or_else(|| table::cell(line, first, last, telling))
         .or_else(|| sentence::before(line, first, telling));
     if spoken.is_some() {
         return Found { span: spoken, until: last, ..Found::default() };
+    }
+    if let Some(form) = table::column(line, first, last) {
+        return Found::below(telling, form);
     }
     told(line, last, telling)
 }
@@ -284,7 +284,9 @@ fn assignment_end(line: &str, first: usize, end: usize) -> usize {
         && variable.clone().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
     let quote = line[..first].bytes().next_back().filter(|quote| matches!(quote, b'"' | b'\''));
     let Some(quote) = quote.filter(|_| named) else { return end };
-    let close = line.as_bytes()[end..].iter().position(|byte| *byte == quote).map_or(end, |at| end + at);
+    let rest = line.as_bytes()[end..].iter().take(NAME_BYTES);
+    let close = rest.take_while(|byte| **byte != quote).count();
+    let close = if line.as_bytes().get(end + close) == Some(&quote) { end + close } else { end };
     if line[end..close].contains('=') { end } else { close }
 }
 

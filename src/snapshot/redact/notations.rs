@@ -13,8 +13,10 @@ use super::value::word_end;
 /// Reads a line in which the phrase stands at `start..end`.
 pub(super) type Reader = fn(line: &str, start: usize, end: usize, spans: &mut Vec<Span>) -> Option<()>;
 
-/// Longest part of a line that is read for one phrase.
-const READ_BYTES: usize = 4096;
+/// Longest part of a line that is read for one phrase, before and behind it: linear in the line for any phrase.
+const READ_BYTES: usize = 512;
+/// The same for phrases that no text repeats by chance, and which begin long statements.
+const STATEMENT_BYTES: usize = 4096;
 /// Shortest key in hexadecimal: 128 bits.
 const KEY_DIGITS: usize = 32;
 /// Length of an AWS secret access key.
@@ -81,6 +83,21 @@ fn reach(line: &str, at: usize) -> &str {
     &line[at..line.floor_char_boundary(line.len().min(at + READ_BYTES))]
 }
 
+/// The part of a line before `at` that is read at most.
+fn back(line: &str, at: usize) -> &str {
+    &line[line.floor_char_boundary(at.saturating_sub(READ_BYTES))..at]
+}
+
+fn statement(line: &str, at: usize) -> &str {
+    &line[at..line.floor_char_boundary(line.len().min(at + STATEMENT_BYTES))]
+}
+
+/// The word at `at`, if it is not longer than what is read.
+fn word(line: &str, at: usize) -> &str {
+    let rest = reach(line, at);
+    &rest[..word_end(rest.as_bytes(), 0)]
+}
+
 fn name_part(letter: char) -> bool {
     letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-' | '.')
 }
@@ -97,7 +114,7 @@ fn mistyped(line: &str, start: usize, end: usize, spans: &mut Vec<Span>) -> Opti
     let quote = rest[open..].chars().next()?;
     let value = &rest[open + 1..];
     let close = value.find(quote)?;
-    let before = line[..start].trim_end().trim_end_matches(':');
+    let before = back(line, start).trim_end().trim_end_matches(':');
     let before = before.rsplit(|letter| !name_part(letter)).next().unwrap_or_default();
     let after = ["for key ", "in key ", "for field ", " in `", "key: "].iter().find_map(|phrase| {
         let at = value[close..].find(phrase)? + close + phrase.len();
@@ -114,8 +131,9 @@ fn mistyped(line: &str, start: usize, end: usize, spans: &mut Vec<Span>) -> Opti
 pub(super) const PRIVATE_MEMBERS: [&str; 7] = ["d", "p", "q", "dp", "dq", "qi", "k"];
 
 fn web_key(line: &str, start: usize, end: usize, spans: &mut Vec<Span>) -> Option<()> {
-    let open = line[..start].rfind('{').unwrap_or(0);
-    let rest = reach(line, open);
+    let before = back(line, start);
+    let open = start - before.len() + before.rfind('{').unwrap_or(0);
+    let rest = statement(line, open);
     let close = rest[end - open..].find('}').map_or(rest.len(), |close| end - open + close);
     for member in PRIVATE_MEMBERS {
         let name = format!("\"{member}\"");
@@ -131,26 +149,26 @@ fn web_key(line: &str, start: usize, end: usize, spans: &mut Vec<Span>) -> Optio
 
 /// `root / hunter2x is the login`.
 fn login(line: &str, start: usize, end: usize, spans: &mut Vec<Span>) -> Option<()> {
-    let user = line[..start].rsplit(' ').next().unwrap_or_default();
-    let word = &line[end..word_end(line.as_bytes(), end)];
+    let user = back(line, start).rsplit(' ').next().unwrap_or_default();
+    let word = word(line, end);
     let named = !user.is_empty() && user.chars().all(|letter| name_part(letter) || letter == '@');
     let plain = word.contains(['/', ':']) || word.starts_with(|first: char| first.is_ascii_digit());
     if !named || plain || !is_secretish(word) || !is_chosen(word) {
         return None;
     }
-    let lower = reach(line, 0).to_ascii_lowercase();
+    let lower = [back(line, start), reach(line, end)].concat().to_ascii_lowercase();
     let about = ["login", "log in", "password", "credential", "sign in", "passwd", "account"];
     about.iter().any(|word| lower.contains(word)).then(|| push(spans, end, word, "password"))?
 }
 
 /// `?u=telegraf&p=x` of InfluxDB and its like.
 fn short_query(line: &str, start: usize, end: usize, spans: &mut Vec<Span>) -> Option<()> {
-    let word = line[..start].rfind(char::is_whitespace).map_or(0, |blank| blank + 1);
+    let before = back(line, start).rsplit(char::is_whitespace).next().unwrap_or_default();
     let rest = reach(line, end);
     let length = rest.find(|letter: char| letter.is_whitespace() || "&\"'#".contains(letter));
     let query = ["?u=", "&u=", "?user=", "&user=", "&username=", "?username="];
-    let all = &line[line.floor_char_boundary(word)..end + length.unwrap_or(rest.len())];
-    query.iter().any(|user| all.contains(user) || rest.starts_with(user)).then_some(())?;
+    let after = rest.split(char::is_whitespace).next().unwrap_or_default();
+    query.iter().any(|user| before.contains(user) || after.contains(user)).then_some(())?;
     push(spans, end, &rest[..length.unwrap_or(rest.len())], "password")
 }
 
@@ -172,7 +190,8 @@ fn jaas_user(line: &str, start: usize, end: usize, spans: &mut Vec<Span>) -> Opt
     let rest = reach(line, end);
     let name = rest.split(|letter| !name_part(letter)).next().unwrap_or_default();
     let value = rest[name.len()..].strip_prefix("=\"").or_else(|| rest[name.len()..].strip_prefix("=\\\""))?;
-    let own = line[..start].trim().is_empty() || line.contains("LoginModule");
+    let before = back(line, start);
+    let own = before.trim().is_empty() && before.len() == start || before.contains("LoginModule");
     (own && !OTHERS.contains(&name)).then_some(())?;
     let first = end + rest.len() - value.len();
     push(spans, first, &value[..value.find(['"', '\\']).unwrap_or(value.len())], "password")
@@ -236,7 +255,7 @@ fn here_string(line: &str, _: usize, end: usize, spans: &mut Vec<Span>) -> Optio
 
 /// The arguments of a process as the audit log writes them: in hexadecimal, divided by NUL.
 fn proctitle(line: &str, _: usize, end: usize, spans: &mut Vec<Span>) -> Option<()> {
-    let rest = reach(line, end);
+    let rest = statement(line, end);
     let digits = &rest[..rest.bytes().take_while(u8::is_ascii_hexdigit).count() / 2 * 2];
     let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
     let bytes: Option<Vec<u8>> =
@@ -266,7 +285,7 @@ fn without_scheme(line: &str, start: usize, end: usize, spans: &mut Vec<Span>) -
     let word = start - before.iter().rev().take_while(parts).count();
     let (user, password) = line[word..start].split_once(':')?;
     let named = !user.is_empty() && user.chars().all(name_part);
-    let host: &str = &line[end..word_end(line.as_bytes(), end)];
+    let host = word(line, end);
     let letters = host.bytes().take_while(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(byte)).count();
     let addressed = host.starts_with(|first: char| first.is_ascii_alphabetic()) && !host.starts_with("sha")
         || host[..letters].parse::<std::net::Ipv4Addr>().is_ok();
@@ -278,7 +297,7 @@ fn without_scheme(line: &str, start: usize, end: usize, spans: &mut Vec<Span>) -
 
 /// `INSERT INTO users (name, password) VALUES ('bob', 'x')`: the column tells.
 fn insert(line: &str, _: usize, end: usize, spans: &mut Vec<Span>) -> Option<()> {
-    let rest = reach(line, end);
+    let rest = statement(line, end);
     let open = rest.find('(')?;
     let close = open + rest[open..].find(')')?;
     let columns: Vec<&str> =
@@ -357,9 +376,9 @@ fn words(line: &str, _: usize, end: usize, spans: &mut Vec<Span>) -> Option<()> 
 
 /// A line of pap-secrets or chap-secrets: client, server, secret, addresses.
 fn chap(line: &str, start: usize, end: usize, spans: &mut Vec<Span>) -> Option<()> {
-    let client = line[..start].trim();
+    let client = back(line, start).trim();
     let secret = reach(line, end).split('"').next()?;
-    let tail = line[end + secret.len()..].trim_start_matches('"').trim();
+    let tail = reach(line, end + secret.len()).trim_start_matches('"').trim();
     let fits = !client.is_empty() && !client.contains(' ') && tail.len() < 64 && !tail.contains(' ');
     fits.then(|| push(spans, end, secret, "password"))?
 }
@@ -369,8 +388,7 @@ fn login_pair(line: &str, start: usize, end: usize, spans: &mut Vec<Span>) -> Op
     if line[..start].ends_with(|last: char| last.is_ascii_alphanumeric() || "_-&?.".contains(last)) {
         return None;
     }
-    let word = &line[end..word_end(line.as_bytes(), end)];
-    let (user, password) = word.split_once(':')?;
+    let (user, password) = word(line, end).split_once(':')?;
     let fits = user.chars().all(name_part) && is_chosen(password) && !password.contains([':', '/']);
     fits.then(|| push(spans, end + user.len() + 1, password, "password"))?
 }
@@ -401,7 +419,8 @@ fn last_string(line: &str, _: usize, end: usize, spans: &mut Vec<Span>) -> Optio
 
 /// `crypt('x', gen_salt('bf'))`.
 fn crypt(line: &str, start: usize, _: usize, spans: &mut Vec<Span>) -> Option<()> {
-    let call = line[..start].rfind("crypt(")? + 6;
+    let before = back(line, start);
+    let call = start - before.len() + before.rfind("crypt(")? + 6;
     let (first, last, _) = literal(line, call)?;
     push(spans, first, &line[first..last], "password")
 }

@@ -3,6 +3,9 @@
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
+/// No line of a password file is longer.
+const WORD_BYTES: usize = 512;
+
 /// The end of a JSON web token (signed or encrypted, whole or cut) that begins at `at`.
 pub(super) fn jwt_end(bytes: &[u8], at: usize) -> Option<usize> {
     let word = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
@@ -82,10 +85,18 @@ pub(super) fn shadow_hash(line: &str, at: usize) -> Option<(usize, usize)> {
 /// The word of a line around `at`, and where it begins.
 fn word_around(line: &str, at: usize) -> (usize, &str) {
     let parts = |letter: char| letter.is_whitespace() || matches!(letter, '"' | '\'');
+    let (line, from) = near(line, at);
+    let at = at - from;
     let after = |at: usize| at + line[at..].chars().next().map_or(1, char::len_utf8);
     let start = line[..at].rfind(parts).map_or(0, after);
     let end = line[at..].find(parts).map_or(line.len(), |end| at + end);
-    (start, &line[start..end])
+    (from + start, &line[start..end])
+}
+
+/// The part of a line around `at` in which the word is looked for, and where it begins.
+fn near(line: &str, at: usize) -> (&str, usize) {
+    let from = line.floor_char_boundary(at.saturating_sub(WORD_BYTES));
+    (&line[from..line.floor_char_boundary(line.len().min(at + WORD_BYTES))], from)
 }
 
 fn shadow_fields(line: &str) -> Option<(usize, usize)> {

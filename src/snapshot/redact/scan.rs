@@ -294,7 +294,8 @@ impl Scanner {
             None => {
                 spans.truncate(before);
                 view.read(line);
-                let told = self.visible(&view.text, 0, false, spans).unwrap_or_default();
+                let mut told = self.visible(&view.text, 0, false, spans).unwrap_or_default();
+                self.inside(&view.text, &(0..view.text.len()), &mut told, spans);
                 for span in &mut spans[before..] {
                     let (first, last) = view.place(span.start, span.end);
                     *span = Span { start: place.start + first, end: place.start + last, ..*span };
@@ -407,7 +408,8 @@ impl Scanner {
                 Trigger::PasswordFile => whole(patterns::password_file(line, start), "password", spans),
                 Trigger::AccessList => {
                     let end = value::word_end(bytes, found.end());
-                    let user = line[..start].rsplit(' ').nth(1).is_some_and(|word| word.ends_with("user"));
+                    let before = &line[line.floor_char_boundary(start.saturating_sub(256))..start];
+                    let user = before.rsplit(' ').nth(1).is_some_and(|word| word.ends_with("user"));
                     whole(Some((found.end(), end)).filter(|_| user && end > found.end()), "password", spans)
                 }
                 Trigger::PlainLogin => {

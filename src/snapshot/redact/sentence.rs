@@ -174,6 +174,8 @@ pub(super) fn nearby(line: &str, last: usize, telling: Telling) -> Option<Span> 
     None
 }
 
+/// So far before and behind a name its value is looked for.
+const BEFORE_BYTES: usize = 512;
 /// Words between a name and the verb before it: `x is the new root password`, `x as our password`.
 const BETWEEN: [&str; 24] = [
     "the", "a", "an", "its", "our", "your", "my", "his", "her", "their", "new", "old", "current", "initial", "default",
@@ -182,7 +184,8 @@ const BETWEEN: [&str; 24] = [
 
 /// The value that a sentence tells before the name: `"x" as the password`, `x is now the root password`.
 pub(super) fn before(line: &str, first: usize, telling: Telling) -> Option<Span> {
-    let mut rest = line[..first].trim_end();
+    let from = line.floor_char_boundary(first.saturating_sub(BEFORE_BYTES));
+    let mut rest = line[from..first].trim_end();
     let mut words = 0;
     loop {
         let word = rest.rsplit(' ').next()?;
@@ -190,7 +193,7 @@ pub(super) fn before(line: &str, first: usize, telling: Telling) -> Option<Span>
         let front = rest[..rest.len() - word.len()].trim_end();
         if matches!(lower.as_str(), "as" | "is") {
             let value = front.rsplit(' ').next()?;
-            let end = front.len();
+            let end = from + front.len();
             let text = value.trim_matches(['"', '\'', '`', '(', ')']);
             let start = end - value.len() + value.find(text).unwrap_or(0);
             let shown = is_token(text) || text.contains("[secret:") || text.contains("://") || is_harmless(text, telling.certainty, false);
@@ -212,7 +215,8 @@ pub(super) fn soon(line: &str, last: usize, telling: Telling) -> Option<Span> {
         return None;
     }
     let mut at = last;
-    for word in line[last..].split(' ').take(NEAR_WORDS + 1) {
+    let rest = &line[last..line.floor_char_boundary(line.len().min(last + BEFORE_BYTES))];
+    for word in rest.split(' ').take(NEAR_WORDS + 1) {
         let text = word.trim_matches(['"', '\'', '`', ',', ';', ':', '.', '(', ')']);
         if text.contains("[secret:") || text.contains("://") {
             return None;
