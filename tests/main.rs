@@ -24,6 +24,7 @@ mod inspect;
 mod link;
 mod missing_answers;
 mod named_paths;
+mod named_secrets;
 mod objects;
 mod packages;
 mod packed;

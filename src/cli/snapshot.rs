@@ -300,7 +300,8 @@ fn write(
     if seal.encrypts() || matches!(destination.place, Place::StandardOutput) {
         match destination.format {
             Format::Zip => scan.archive(std::io::Cursor::new(&content))?,
-            Format::Html | Format::Json => scan.file("the report", &content)?,
+            Format::Html => scan.file("report.html", &content)?,
+            Format::Json => scan.file("report.json", &content)?,
         }
     }
     let content = seal.encrypt(content)?;
@@ -317,7 +318,8 @@ fn write(
     output::write_checked(&path, &content, "--output", |file| match destination.format {
         _ if seal.encrypts() => Ok(()),
         Format::Zip => scan.archive(file),
-        Format::Html | Format::Json => scan.file("the report", &content),
+        Format::Html => scan.file("report.html", &content),
+        Format::Json => scan.file("report.json", &content),
     })?;
     let path = path.canonicalize().unwrap_or(path);
     let is_archive = destination.format == Format::Zip && !seal.encrypts();

@@ -13,6 +13,7 @@ use warden_checks::host::Clock;
 use super::Snapshot;
 use super::archive::container::{Container, Label};
 use super::archive::{self, Inventory, Mask};
+use super::own_documents::{self, PAGE, REPORT};
 use super::report::{self, Outcome};
 use super::signature::{PublicKey, SigningKey};
 use crate::sha256::{self, Sha256};
@@ -123,11 +124,14 @@ impl Bundle {
     pub fn signed(snapshot: &Snapshot, key: Option<&SigningKey>) -> anyhow::Result<Bundle> {
         let sweep = |text: &str| snapshot.redactor.sweep(text).into_owned();
         // Masked as the structure it is, not as JSON text: a token must not break the syntax.
-        let report: report::Report = serde_json::from_str(&sweep(&serde_json::to_string(&snapshot.report)?))
-            .context("a masked report is no report any more")?;
+        let mut report = serde_json::to_value(&snapshot.report)?;
+        own_documents::sweep(&snapshot.redactor, &mut report);
+        let report: report::Report =
+            serde_json::from_value(report).context("a masked report is no report any more")?;
+        let page = own_documents::sweep_page(&snapshot.redactor, &report::page(&report)?);
         let mut files = vec![
-            ("report.html".to_owned(), report::page(&report)?.into_bytes()),
-            ("report.json".to_owned(), serde_json::to_vec_pretty(&report)?),
+            (PAGE.to_owned(), page.into_bytes()),
+            (REPORT.to_owned(), serde_json::to_vec_pretty(&report)?),
         ];
         for (path, content) in &snapshot.evidence {
             files.push((format!("host/{}", sweep(path)), sweep(content).into_bytes()));
@@ -140,7 +144,12 @@ impl Bundle {
         files.insert(2, (MANIFEST.to_owned(), bytes));
 
         for (path, content) in &files {
-            let hits = snapshot.redactor.hits(path.as_bytes()) + snapshot.redactor.hits(content);
+            let inside = own_documents::hits(&snapshot.redactor, path, content);
+            let inside = inside.unwrap_or_else(|| {
+                // The bytes of a signature are ours.
+                if path == SIGNATURE { 0 } else { snapshot.redactor.hits(content) }
+            });
+            let hits = own_documents::name_hits(&snapshot.redactor, path) + inside;
             ensure!(hits == 0, "a masked secret shows up again in {}: nothing was written", sweep(path));
         }
         Ok(Bundle { files, clock: snapshot.clock, manifest })
@@ -184,7 +193,7 @@ impl Bundle {
         manifest.iggy = Some(inventory.clone());
         let manifest = serde_json::to_vec_pretty(&manifest)?;
         ensure!(
-            mask.redactor.hits(&manifest) == 0,
+            own_documents::hits(mask.redactor, MANIFEST, &manifest) == Some(0),
             "a masked secret shows up again in {MANIFEST}: nothing was written"
         );
         members.add(MANIFEST, &manifest)?;

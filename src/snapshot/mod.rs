@@ -8,6 +8,7 @@ pub mod encryption;
 pub mod fleet;
 pub mod host;
 pub mod inspection;
+mod own_documents;
 pub mod redact;
 pub mod report;
 pub mod run;

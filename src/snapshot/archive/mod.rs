@@ -8,7 +8,7 @@ mod deflate;
 mod inventory;
 mod learn;
 mod mask;
-mod names;
+pub mod names;
 mod tree;
 mod writer;
 

@@ -218,7 +218,8 @@ fn short(
     if matches!(letter, "-u" | "-U") {
         // curl's `user:password`; for others -u is a user name.
         let (_, password) = next.split_once([':', '%', ',']).filter(|_| known)?;
-        return (!is_token(password) && !is_harmless(password, Certainty::Sure, false)).then_some(("password", Certainty::Sure));
+        return (!is_token(password) && !is_harmless(password, Certainty::Sure, false))
+            .then_some(("password", Certainty::Sure));
     }
     // mysql's -p alone asks for the password.
     if known && program.is_some_and(|program| program.names.contains(&"mysql") || program.names == ARCHIVERS)
@@ -287,8 +288,7 @@ pub(super) fn short_option(line: &str, at: usize, programs: &mut Programs, spans
     let Some((start, end)) = words.first().copied() else { return };
     let next = words.get(1).copied();
     let option = &line[start..end];
-    let rule =
-        short(option, start, Some(program), next.map(|(start, end)| &line[start..end]), spans);
+    let rule = short(option, start, Some(program), next.map(|(start, end)| &line[start..end]), spans);
     if let (Some((rule, certainty)), Some((start, end))) = (rule, next) {
         let word = &line[start..end];
         let user = user_length(option, word);

@@ -105,7 +105,9 @@ fn two_on_one_line_lose_the_secrets_of_both() {
         let masked = Redactor::new([5; 32]).redact(Shape::Log, &text).into_owned();
         for (line, b) in masked.lines().zip(&lines) {
             let left = |form: &Form, other: &Form| {
-                form.secrets.iter().any(|secret| line.contains(secret.as_str()) && !other.text.contains(secret))
+                form.secrets
+                    .iter()
+                    .any(|secret| line.contains(secret.as_str()) && !other.text.contains(secret))
             };
             if left(a, b) || left(b, a) {
                 wrong.push(format!("{:?} before {:?}: {line:?}", a.text, b.text));

@@ -238,7 +238,8 @@ pub(super) fn pin(line: &str, last: usize) -> Option<Span> {
         plain.strip_prefix(*word).map_or(plain, |rest| rest.trim_start_matches([' ', ':', '"', '\'']))
     });
     let digits = plain.bytes().take_while(u8::is_ascii_digit).count();
-    let ends = !plain[digits..].starts_with(|next: char| next.is_alphanumeric() || matches!(next, '.' | '-' | '_' | ':'))
+    let ends = !plain[digits..]
+        .starts_with(|next: char| next.is_alphanumeric() || matches!(next, '.' | '-' | '_' | ':'))
         || plain[digits..].starts_with(". ")
         || &plain[digits..] == ".";
     let start = last + rest.len() - plain.len();

@@ -185,7 +185,9 @@ fn is_reference(value: &str) -> bool {
     let object = OBJECTS.iter().any(|object| value.starts_with(object)) && value.bytes().all(names);
     // `$USER:$PASSWORD`.
     let both = value.starts_with('$')
-        && value.split_once(':').is_some_and(|(user, password)| is_placeholder(user) && is_placeholder(password));
+        && value
+            .split_once(':')
+            .is_some_and(|(user, password)| is_placeholder(user) && is_placeholder(password));
     command || object || both || SOURCES.iter().any(|source| value.starts_with(source))
 }
 
@@ -202,14 +204,45 @@ fn is_version(value: &str) -> bool {
 /// Values that say how something is set up: numbers, sizes, times, switches, addresses, paths, and lists of them.
 pub(super) fn is_setting(value: &str) -> bool {
     const WORDS: [&str; 34] = [
-        "true", "false", "yes", "no", "on", "off", "none", "null", "all", "auto", "default", "enabled", "disabled",
-        "info", "warn", "warning", "debug", "trace", "error", "json", "text", "tcp", "udp", "quic", "http", "https",
-        "grpc", "websocket", "production", "development", "staging", "utf-8", "unlimited", "max",
+        "true",
+        "false",
+        "yes",
+        "no",
+        "on",
+        "off",
+        "none",
+        "null",
+        "all",
+        "auto",
+        "default",
+        "enabled",
+        "disabled",
+        "info",
+        "warn",
+        "warning",
+        "debug",
+        "trace",
+        "error",
+        "json",
+        "text",
+        "tcp",
+        "udp",
+        "quic",
+        "http",
+        "https",
+        "grpc",
+        "websocket",
+        "production",
+        "development",
+        "staging",
+        "utf-8",
+        "unlimited",
+        "max",
     ];
     const UNITS: [&str; 34] = [
-        "", "b", "kb", "mb", "gb", "tb", "kib", "mib", "gib", "tib", "k", "m", "g", "t", "ms", "us", "ns", "s", "sec",
-        "secs", "second", "seconds", "min", "mins", "minute", "minutes", "h", "hour", "hours", "d", "day", "days",
-        "%", "x",
+        "", "b", "kb", "mb", "gb", "tb", "kib", "mib", "gib", "tib", "k", "m", "g", "t", "ms", "us", "ns",
+        "s", "sec", "secs", "second", "seconds", "min", "mins", "minute", "minutes", "h", "hour", "hours",
+        "d", "day", "days", "%", "x",
     ];
     let value = value.trim();
     if value.is_empty() || value.len() > 512 {
@@ -217,7 +250,8 @@ pub(super) fn is_setting(value: &str) -> bool {
     }
     let one = |part: &str| {
         let lower = part.trim().to_ascii_lowercase();
-        let digits = lower.trim_start_matches('-').bytes().take_while(|byte| b"0123456789._".contains(byte)).count();
+        let digits =
+            lower.trim_start_matches('-').bytes().take_while(|byte| b"0123456789._".contains(byte)).count();
         let number = lower.trim_start_matches('-');
         let quantity = digits > 0 && digits <= 12 && UNITS.contains(&number[digits..].trim());
         WORDS.contains(&lower.as_str()) || quantity || is_address(&lower) || is_path(part.trim())
@@ -236,17 +270,23 @@ fn is_address(value: &str) -> bool {
         return true;
     }
     let (host, port) = rest.rsplit_once(':').unwrap_or((rest, ""));
-    let named = !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-_*".contains(&byte));
+    let named = !host.is_empty()
+        && host
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-_*".contains(&byte));
     let ported = port.len() <= 5 && port.bytes().all(|byte| byte.is_ascii_digit());
-    let plain = value.len() == scheme.len() + 3 + rest.len() || value[scheme.len()..].bytes().all(|byte| byte.is_ascii_lowercase() || b":/._-0123456789".contains(&byte));
+    let plain = value.len() == scheme.len() + 3 + rest.len()
+        || value[scheme.len()..]
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || b":/._-0123456789".contains(&byte));
     named && ported && (!port.is_empty() || !scheme.is_empty() && plain)
 }
 
 /// An absolute path below a usual root, or a name that ends as files of keys and certificates do.
 fn is_path(value: &str) -> bool {
     const ROOTS: [&str; 19] = [
-        "/lib/", "/bin/", "/sys/", "/etc/", "/var/", "/run/", "/usr/", "/home/", "/opt/", "/srv/", "/tmp/", "/root", "/proc/", "/dev/",
-        "/mnt/", "/data/", "/app/", "./", "~/",
+        "/lib/", "/bin/", "/sys/", "/etc/", "/var/", "/run/", "/usr/", "/home/", "/opt/", "/srv/", "/tmp/",
+        "/root", "/proc/", "/dev/", "/mnt/", "/data/", "/app/", "./", "~/",
     ];
     const ENDINGS: [&str; 9] = [".pem", ".key", ".crt", ".txt", ".json", ".toml", ".yaml", ".pub", ".p12"];
     let plain = value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-~@:".contains(&byte));

@@ -17,8 +17,9 @@ const WORD_BYTES: usize = 12;
 /// Whether a part of a cookie may open something: `lang=de` and `Path=/` do not.
 fn holds_session(pair: &str) -> bool {
     let Some((name, value)) = pair.trim().split_once('=') else { return false };
-    let attribute = ["path", "domain", "max-age", "expires", "samesite", "lang", "language", "locale", "theme", "tz"]
-        .contains(&name.to_ascii_lowercase().as_str());
+    let attribute =
+        ["path", "domain", "max-age", "expires", "samesite", "lang", "language", "locale", "theme", "tz"]
+            .contains(&name.to_ascii_lowercase().as_str());
     !attribute && !value.is_empty()
 }
 

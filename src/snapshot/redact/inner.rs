@@ -24,7 +24,9 @@ pub(super) fn parts(line: &str) -> Vec<(usize, &str)> {
         let (from, to) = match bytes[at] {
             b';' if blank(at + 1) => (at, at + 2),
             b'|' if before == Some(b' ') && blank(at + 1) => (at - 1, at + 2),
-            sign @ (b'|' | b'&') if before == Some(b' ') && bytes.get(at + 1) == Some(&sign) && blank(at + 2) => {
+            sign @ (b'|' | b'&')
+                if before == Some(b' ') && bytes.get(at + 1) == Some(&sign) && blank(at + 2) =>
+            {
                 (at - 1, at + 3)
             }
             _ => continue,

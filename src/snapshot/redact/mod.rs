@@ -19,6 +19,7 @@ mod languages;
 mod named;
 mod names;
 mod notations;
+mod own;
 mod patterns;
 mod pem;
 mod programs;

@@ -293,7 +293,8 @@ fn assignment_end(line: &str, first: usize, end: usize) -> usize {
 /// Whether the word that goes on at `at` is the name of a resource: `arn:aws:secretsmanager:eu-west-1:1:secret:x`.
 fn within_arn(line: &str, at: usize) -> bool {
     let before = &line.as_bytes()[at.saturating_sub(NAME_BYTES)..at];
-    let word = before.iter().rev().take_while(|byte| byte.is_ascii_alphanumeric() || b":-_/.*".contains(byte));
+    let word =
+        before.iter().rev().take_while(|byte| byte.is_ascii_alphanumeric() || b":-_/.*".contains(byte));
     line[..at][at - word.count()..].starts_with("arn:")
 }
 

@@ -150,7 +150,8 @@ pub(super) fn telling(name: &str) -> Option<Telling> {
             _ => tells("secret-key", Likely),
         };
     }
-    if last == "id" && before == "key" && end >= 3 && matches!(words[end - 3].as_str(), "access" | "private") {
+    if last == "id" && before == "key" && end >= 3 && matches!(words[end - 3].as_str(), "access" | "private")
+    {
         return tells("access-key", Likely);
     }
     match last {

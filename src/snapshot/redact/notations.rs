@@ -184,12 +184,13 @@ fn code(line: &str, start: usize, end: usize, spans: &mut Vec<Span>) -> Option<(
 /// `user_alice="x"` of Kafka's JAAS.
 fn jaas_user(line: &str, start: usize, end: usize, spans: &mut Vec<Span>) -> Option<()> {
     const OTHERS: [&str; 16] = [
-        "name", "id", "agent", "email", "group", "groups", "role", "type", "data", "dir", "path", "list", "file",
-        "count", "uid", "config",
+        "name", "id", "agent", "email", "group", "groups", "role", "type", "data", "dir", "path", "list",
+        "file", "count", "uid", "config",
     ];
     let rest = reach(line, end);
     let name = rest.split(|letter| !name_part(letter)).next().unwrap_or_default();
-    let value = rest[name.len()..].strip_prefix("=\"").or_else(|| rest[name.len()..].strip_prefix("=\\\""))?;
+    let value =
+        rest[name.len()..].strip_prefix("=\"").or_else(|| rest[name.len()..].strip_prefix("=\\\""))?;
     let before = back(line, start);
     let own = before.trim().is_empty() && before.len() == start || before.contains("LoginModule");
     (own && !OTHERS.contains(&name)).then_some(())?;
@@ -263,14 +264,16 @@ fn proctitle(line: &str, _: usize, end: usize, spans: &mut Vec<Span>) -> Option<
     let command = String::from_utf8(bytes?).ok()?;
     let mut found = Vec::new();
     arguments::arguments(&command, 0, command.len(), &mut found);
-    let place = |span: &Span| Span { start: end + 2 * span.start, end: end + 2 * span.end, ..*span }.known(false);
+    let place =
+        |span: &Span| Span { start: end + 2 * span.start, end: end + 2 * span.end, ..*span }.known(false);
     spans.extend(found.iter().filter(|span| span.start < span.end).map(place));
     Some(())
 }
 
 /// `//user:password@server/share`.
 fn share(line: &str, start: usize, end: usize, spans: &mut Vec<Span>) -> Option<()> {
-    let opened = line[..start].chars().next_back().is_none_or(|last| last.is_whitespace() || "\"'=(".contains(last));
+    let opened =
+        line[..start].chars().next_back().is_none_or(|last| last.is_whitespace() || "\"'=(".contains(last));
     let rest = reach(line, end);
     let word = &rest[..rest.find(|letter: char| letter.is_whitespace() || "/\"'<>".contains(letter))?];
     let host = word.rfind('@').filter(|_| opened)?;
@@ -286,11 +289,13 @@ fn without_scheme(line: &str, start: usize, end: usize, spans: &mut Vec<Span>) -
     let (user, password) = line[word..start].split_once(':')?;
     let named = !user.is_empty() && user.chars().all(name_part);
     let host = word(line, end);
-    let letters = host.bytes().take_while(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(byte)).count();
+    let letters =
+        host.bytes().take_while(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(byte)).count();
     let addressed = host.starts_with(|first: char| first.is_ascii_alphabetic()) && !host.starts_with("sha")
         || host[..letters].parse::<std::net::Ipv4Addr>().is_ok();
     let unit = [".service", ".socket", ".timer", ".slice"].iter().any(|end| host[..letters].ends_with(end));
-    let version = password.starts_with('v') && password[1..].bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let version =
+        password.starts_with('v') && password[1..].bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     let fits = named && addressed && !unit && !version && is_secretish(password) && !password.contains(':');
     fits.then(|| push(spans, start - password.len(), password, "url-userinfo"))?
 }
@@ -300,8 +305,11 @@ fn insert(line: &str, _: usize, end: usize, spans: &mut Vec<Span>) -> Option<()>
     let rest = statement(line, end);
     let open = rest.find('(')?;
     let close = open + rest[open..].find(')')?;
-    let columns: Vec<&str> =
-        rest[open + 1..close].split(',').take(COLUMNS).map(|name| name.trim().trim_matches(['"', '`', '[', ']'])).collect();
+    let columns: Vec<&str> = rest[open + 1..close]
+        .split(',')
+        .take(COLUMNS)
+        .map(|name| name.trim().trim_matches(['"', '`', '[', ']']))
+        .collect();
     let values = &rest[close..];
     let lower = values.to_ascii_lowercase();
     let mut at = close + lower.find("values")? + 6;
@@ -350,9 +358,16 @@ fn written(line: &str, _: usize, end: usize, spans: &mut Vec<Span>) -> Option<()
     let rest = reach(line, end);
     let stop = rest.find(['|', '>'])?;
     let target = &rest[stop..];
-    let into = target.rfind('>').map(|at| &target[at + 1..]).or_else(|| target.split_once("tee ").map(|(_, to)| to))?;
+    let into = target
+        .rfind('>')
+        .map(|at| &target[at + 1..])
+        .or_else(|| target.split_once("tee ").map(|(_, to)| to))?;
     let path = into.trim_start_matches(['>', ' ', '-', 'a']).split([' ', ';', '"', '\'']).next()?;
-    let said = rest[..stop].trim_end().trim_start_matches("-n ").trim_start_matches("-e ").trim_start_matches("-ne ");
+    let said = rest[..stop]
+        .trim_end()
+        .trim_start_matches("-n ")
+        .trim_start_matches("-e ")
+        .trim_start_matches("-ne ");
     let said = said.strip_prefix("'%s' ").or_else(|| said.strip_prefix("%s ")).unwrap_or(said);
     names::of_file(path).filter(|_| !said.is_empty())?;
     let first = end + rest[..stop].trim_end().len() - said.len();
@@ -439,9 +454,10 @@ fn next(line: &str, _: usize, end: usize, spans: &mut Vec<Span>) -> Option<()> {
 pub(super) fn aws_secret(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
     let between = bytes[at..].iter().take(8).take_while(|byte| b"\"' ,:;|/\t".contains(byte)).count();
     let start = at + between;
-    let length = bytes[start..].iter().take(AWS_SECRET_BYTES + 1).take_while(|byte| {
-        byte.is_ascii_alphanumeric() || b"+/".contains(byte)
-    });
+    let length = bytes[start..]
+        .iter()
+        .take(AWS_SECRET_BYTES + 1)
+        .take_while(|byte| byte.is_ascii_alphanumeric() || b"+/".contains(byte));
     let secret = length.count();
     (between > 0 && secret == AWS_SECRET_BYTES).then_some((start, start + secret))
 }

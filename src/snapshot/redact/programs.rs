@@ -20,11 +20,7 @@ pub(super) const ARCHIVERS: &[&str] = &["7z", "7za", "7zr", "7zz", "rar", "unrar
 
 pub(super) const PROGRAMS: &[Program] = &[
     program(&["iggy-bench"], &["-p"], true),
-    program(
-        &["iggy", "iggy-cli", "iggy-server", "iggy-connectors", "iggy-mcp"],
-        &["-p", "-t"],
-        true,
-    ),
+    program(&["iggy", "iggy-cli", "iggy-server", "iggy-connectors", "iggy-mcp"], &["-p", "-t"], true),
     program(
         &["mysql", "mysqldump", "mysqladmin", "mysqlimport", "mysqlcheck", "mysqlslap", "mariadb"],
         &["-p"],

@@ -11,7 +11,9 @@ use super::patterns::{self, HASHES};
 use super::providers::{self, INFIXES, PROVIDERS};
 use super::span::Span;
 use super::view::{INVISIBLE, View, WRITTEN_ESCAPES};
-use super::{arguments, encoded, forms, headers, inner, languages, named, notations, pem, tokens, url, value, view};
+use super::{
+    arguments, encoded, forms, headers, inner, languages, named, notations, pem, tokens, url, value, view,
+};
 
 #[derive(Clone, Copy)]
 enum Trigger {

@@ -44,8 +44,41 @@ const OTHERWISE: [&str; 26] = [
 ];
 /// Between a name and its value in a sentence.
 const VERBS: [&str; 36] = [
-    "is", "was", "to", "ist", "lautet", "est", "es", "é", "è", "equals", "as", "becomes", "set", "-", "er", "är", "on",
-    "jest", "je", "это", "este", "olarak", "adalah", "là", "คือ", "है", "هي", "היא", "是", "为", "為", "は", "은", "는", "–",
+    "is",
+    "was",
+    "to",
+    "ist",
+    "lautet",
+    "est",
+    "es",
+    "é",
+    "è",
+    "equals",
+    "as",
+    "becomes",
+    "set",
+    "-",
+    "er",
+    "är",
+    "on",
+    "jest",
+    "je",
+    "это",
+    "este",
+    "olarak",
+    "adalah",
+    "là",
+    "คือ",
+    "है",
+    "هي",
+    "היא",
+    "是",
+    "为",
+    "為",
+    "は",
+    "은",
+    "는",
+    "–",
     "—",
 ];
 
@@ -178,8 +211,30 @@ pub(super) fn nearby(line: &str, last: usize, telling: Telling) -> Option<Span> 
 const BEFORE_BYTES: usize = 512;
 /// Words between a name and the verb before it: `x is the new root password`, `x as our password`.
 const BETWEEN: [&str; 24] = [
-    "the", "a", "an", "its", "our", "your", "my", "his", "her", "their", "new", "old", "current", "initial", "default",
-    "temporary", "root", "admin", "user", "database", "db", "api", "secret", "now",
+    "the",
+    "a",
+    "an",
+    "its",
+    "our",
+    "your",
+    "my",
+    "his",
+    "her",
+    "their",
+    "new",
+    "old",
+    "current",
+    "initial",
+    "default",
+    "temporary",
+    "root",
+    "admin",
+    "user",
+    "database",
+    "db",
+    "api",
+    "secret",
+    "now",
 ];
 
 /// The value that a sentence tells before the name: `"x" as the password`, `x is now the root password`.
@@ -196,7 +251,10 @@ pub(super) fn before(line: &str, first: usize, telling: Telling) -> Option<Span>
             let end = from + front.len();
             let text = value.trim_matches(['"', '\'', '`', '(', ')']);
             let start = end - value.len() + value.find(text).unwrap_or(0);
-            let shown = is_token(text) || text.contains("[secret:") || text.contains("://") || is_harmless(text, telling.certainty, false);
+            let shown = is_token(text)
+                || text.contains("[secret:")
+                || text.contains("://")
+                || is_harmless(text, telling.certainty, false);
             let secret = is_chosen(text) && is_secretish(text);
             return (!shown && secret && telling.certainty != Certainty::Possible)
                 .then(|| Span::new(start, start + text.len(), telling.rule));

@@ -19,7 +19,8 @@ pub(super) fn column(line: &str, first: usize, last: usize) -> Option<Form> {
         return None;
     }
     let quotes: &[char] = &[' ', '"', '\''];
-    let (before, after) = (line[..first].trim_end_matches(quotes), line[last..].trim_start_matches(quotes).trim_end());
+    let (before, after) =
+        (line[..first].trim_end_matches(quotes), line[last..].trim_start_matches(quotes).trim_end());
     let divider = DIVIDERS.into_iter().find(|divider| {
         let sign = char::from(*divider);
         (before.is_empty() || before.ends_with(sign))
@@ -27,17 +28,24 @@ pub(super) fn column(line: &str, first: usize, last: usize) -> Option<Form> {
             && before.len() + after.len() > 0
     })?;
     let named = |cell: &[u8]| {
-        cell.len() <= NAME_BYTES && cell.iter().all(|byte| byte.is_ascii_alphanumeric() || b"_-. \"'\r#".contains(byte))
+        cell.len() <= NAME_BYTES
+            && cell.iter().all(|byte| byte.is_ascii_alphanumeric() || b"_-. \"'\r#".contains(byte))
     };
     let cells: Vec<&[u8]> = line.as_bytes().split(|byte| *byte == divider).collect();
     let at = line.as_bytes()[..first].iter().filter(|byte| **byte == divider).count();
-    let named = cells.iter().all(|cell| named(cell)) && cells.iter().filter(|cell| !cell.is_empty()).count() >= 2;
+    let named =
+        cells.iter().all(|cell| named(cell)) && cells.iter().filter(|cell| !cell.is_empty()).count() >= 2;
     let (at, of) = (u8::try_from(at).ok()?, u8::try_from(cells.len()).ok()?);
     named.then_some(Form::Column { divider, at, of })
 }
 
 /// The cell of a row, in `line` from `start` on: `None` where no row of the table is. An inner `None` masks nothing.
-pub(super) fn row(line: &str, start: usize, (divider, at, of): (u8, u8, u8), telling: Telling) -> Option<Option<Span>> {
+pub(super) fn row(
+    line: &str,
+    start: usize,
+    (divider, at, of): (u8, u8, u8),
+    telling: Telling,
+) -> Option<Option<Span>> {
     let ruled = !line.trim().is_empty() && line.bytes().all(|byte| b"-+=| :".contains(&byte));
     if ruled {
         return Some(None);
@@ -73,14 +81,20 @@ mod tests {
     #[test]
     fn a_column_of_secrets_is_masked_and_its_neighbours_are_not() {
         for (table, secret, kept) in [
-            (" name |  password  | mail\n------+------------+------\n bob  | hunter-22x | b@x\n(1 row)\n", "hunter-22x", "bob"),
+            (
+                " name |  password  | mail\n------+------------+------\n bob  | hunter-22x | b@x\n(1 row)\n",
+                "hunter-22x",
+                "bob",
+            ),
             ("user,password,id\nbob,hunter-22x,17a\neve,horse-4711,18a\nend\n", "horse-4711", "17a"),
             ("| password | hunter-22x |\n", "hunter-22x", "password"),
         ] {
             let masked = Redactor::new([1; 32]).redact(Shape::Log, table).into_owned();
             assert!(!masked.contains(secret) && masked.contains(kept), "{masked}");
         }
-        for other in ["user, password and mail are required\nbob, a1b2c3 and x\n", "password, token\n1, 2, 3\n"] {
+        for other in
+            ["user, password and mail are required\nbob, a1b2c3 and x\n", "password, token\n1, 2, 3\n"]
+        {
             assert_eq!(Redactor::new([1; 32]).redact(Shape::Log, other), other);
         }
     }

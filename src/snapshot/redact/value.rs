@@ -278,12 +278,18 @@ pub(super) fn word_end(bytes: &[u8], start: usize) -> usize {
             // A carriage return inside a word is a trick to hide the rest of it.
             b'\r' => !bytes.get(at + 1).is_some_and(u8::is_ascii_alphanumeric),
             // The comma, the full stop and their like of Chinese and Japanese.
-            0xef => at > start && [&b"\xef\xbc\x8c"[..], b"\xef\xbc\x9b", b"\xef\xbc\x89"]
-                .iter()
-                .any(|sign| bytes[at..].starts_with(sign)),
-            0xe3 => at > start && [&b"\xe3\x80\x81"[..], b"\xe3\x80\x82"]
-                .iter()
-                .any(|sign| bytes[at..].starts_with(sign)),
+            0xef => {
+                at > start
+                    && [&b"\xef\xbc\x8c"[..], b"\xef\xbc\x9b", b"\xef\xbc\x89"]
+                        .iter()
+                        .any(|sign| bytes[at..].starts_with(sign))
+            }
+            0xe3 => {
+                at > start
+                    && [&b"\xe3\x80\x81"[..], b"\xe3\x80\x82"]
+                        .iter()
+                        .any(|sign| bytes[at..].starts_with(sign))
+            }
             _ => byte == b' ' || byte.is_ascii_control(),
         };
         if ends {

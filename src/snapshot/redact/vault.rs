@@ -8,6 +8,7 @@ use base64::Engine;
 use base64::alphabet::{STANDARD, URL_SAFE};
 use base64::engine::general_purpose::{GeneralPurpose, NO_PAD};
 
+use super::own;
 use super::span::Span;
 use super::tokens::token_length;
 
@@ -134,6 +135,9 @@ impl Vault {
             inner.not_kept += 1;
             return;
         }
+        if own::is_own(value) {
+            return;
+        }
         inner.bytes += value.len();
         inner.values.insert(value.to_owned(), BTreeSet::from([rule]));
         inner.search = None;
@@ -188,12 +192,19 @@ impl Search {
             let digit = |at: Option<usize>| at.and_then(|at| bytes.get(at)).is_some_and(u8::is_ascii_digit);
             let in_number = value.bytes().all(|byte| byte.is_ascii_digit())
                 && (digit(start.checked_sub(1)) || digit(Some(end)));
-            if !in_number && !in_token(bytes, start) {
+            if !in_number && !in_token(bytes, start) && !into_token(bytes, start, end) {
                 places.push((Span::new(start, end, rule), Arc::clone(value)));
             }
         }
         places
     }
+}
+
+/// Whether a place ends inside a token that begins in it.
+fn into_token(bytes: &[u8], start: usize, end: usize) -> bool {
+    let opening = bytes[start..end].iter().rposition(|byte| *byte == b'[').map(|opening| start + opening);
+    opening
+        .is_some_and(|opening| token_length(&bytes[opening..]).is_some_and(|length| opening + length > end))
 }
 
 fn in_token(bytes: &[u8], at: usize) -> bool {

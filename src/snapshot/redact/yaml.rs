@@ -96,7 +96,8 @@ impl Reader {
             self.pair = telling.map(|telling| (indent, telling.rule));
         } else if key == "path" {
             // Files that cloud-init writes: what is in it is told by its name.
-            self.pair = names::of_file(content.trim_matches(['"', '\''])).map(|telling| (indent, telling.rule));
+            self.pair =
+                names::of_file(content.trim_matches(['"', '\''])).map(|telling| (indent, telling.rule));
         } else if matches!(key, "value" | "content") && place.rule.is_none() {
             let rule = self.pair.filter(|(column, _)| *column == indent).map(|(_, rule)| rule);
             place.rule = rule;
