@@ -161,7 +161,8 @@ pub(super) fn shown(name: &str, value: &str) -> bool {
             let end = name.rsplit('_').find(|word| !word.bytes().all(|byte| byte.is_ascii_digit()));
             let named = end.is_some_and(|last| HARMLESS_ENDS.contains(&last));
             let plain = value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-/:+, ".contains(&byte));
-            is_setting(value) || named && plain && !is_secretish(value)
+            let words = value.bytes().all(|byte| byte.is_ascii_alphabetic() || b",_-* ".contains(&byte));
+            is_setting(value) || named && plain && !is_secretish(value) || name.starts_with("IGGY_") && words
         }
     }
 }

@@ -5,7 +5,7 @@ use super::names::{Certainty, Telling};
 use Certainty::{Likely, Possible, Sure};
 
 /// Words in lower case, as they stand in running text, and what they tell.
-pub(super) const WORDS: [(&str, Certainty); 103] = [
+pub(super) const WORDS: [(&str, Certainty); 102] = [
     // German, Dutch, Swedish, Norwegian, Danish, Finnish, Icelandic.
     ("passwort", Sure),
     ("kennwort", Sure),
@@ -103,7 +103,6 @@ pub(super) const WORDS: [(&str, Certainty); 103] = [
     ("unseal key", Likely),
     ("erlang cookie", Sure),
     ("magic cookie", Likely),
-    ("one-time code", Likely),
     ("recovery code", Likely),
     ("backup code", Likely),
     // Chinese, Japanese, Korean.

@@ -145,6 +145,12 @@ fn find(line: &str, first: usize, last: usize) -> Found {
     if let Some(joint) = joint {
         return with_value(line, first, last, telling, &joint);
     }
+    // `["--token", "x"]`: the next string of a list.
+    let listed =
+        ["\", \"", "\",\"", "', '", "','"].iter().find(|between| line[last..].starts_with(**between));
+    if let Some(between) = listed.filter(|_| option && telling.certainty != Certainty::Possible) {
+        return Found::of(quoted_word(line, last + between.len() - 1, telling));
+    }
     if option || is_directive(line, first, &lower) {
         if line[last..].trim() == "\\" {
             return Found::below(telling, Form::Word);
@@ -200,6 +206,9 @@ fn told(line: &str, last: usize, telling: Telling) -> Found {
 /// The word before a name, in lower case, if only a blank stands between: `API key`, `message key`.
 fn word_before(line: &str, first: usize) -> Option<String> {
     let before = line[..first].strip_suffix(' ')?;
+    // `AES-256 key`: the size of a key says nothing of it.
+    let before = before.trim_end_matches(|last: char| last.is_ascii_digit());
+    let before = before.strip_suffix('-').unwrap_or(before);
     let word = before.rsplit(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
     (!word.is_empty() && word.len() <= 16).then(|| word.to_ascii_lowercase())
 }
@@ -232,6 +241,15 @@ fn with_value(line: &str, first: usize, last: usize, telling: Telling, joint: &J
         return Found::until(value.end);
     }
     let element = joint.joint == Joint::Element;
+    // `Password={x};` of ODBC.
+    let braced = joint.joint == Joint::Equals && line[value.start..].starts_with('{');
+    let inner = line[value.start..].split(['{', '}']).nth(1).filter(|_| braced).unwrap_or_default();
+    if telling.certainty == Certainty::Sure
+        && !inner.contains([' ', '"', '\'', ':', ','])
+        && sentence::is_chosen(inner)
+    {
+        return Found::of(Some(Span::new(value.start + 1, value.start + 1 + inner.len(), telling.rule)));
+    }
     let opens = !value.quoted && !element && text.starts_with(['{', '[']) && !text.starts_with("[secret:");
     let program = matches!(&line[first..last], "passwd" | "chpasswd") && joint.joint == Joint::Colon;
     let strange = program && !value.quoted && rest.contains(' ');

@@ -70,6 +70,25 @@ pub(super) const NOTATIONS: &[(&str, Reader)] = &[
     ("enable password 7 ", next),
     ("enable secret ", next),
     (" password 7 ", next),
+    (" password 0 ", next),
+    (" secret 0 ", next),
+    (" secret 5 ", next),
+    ("rootpw --plaintext ", next),
+    ("log in with ", pair_behind),
+    ("login with ", pair_behind),
+    ("credentials ", pair_behind),
+    ("log in as ", login_as),
+    ("login as ", login_as),
+    (" from ", changed),
+    ("one-time code", number),
+    ("verification code", number),
+    ("security code", number),
+    ("mysql('", last_argument),
+    ("postgresql('", last_argument),
+    ("mongodb('", last_argument),
+    ("{plain}", dovecot),
+    ("{cleartext}", dovecot),
+    ("cmd=", proctitle),
 ];
 
 fn push(spans: &mut Vec<Span>, start: usize, text: &str, rule: &'static str) -> Option<()> {
@@ -448,6 +467,70 @@ fn next(line: &str, _: usize, end: usize, spans: &mut Vec<Span>) -> Option<()> {
     }
     let secret = word.len() >= 4 && word.bytes().any(|byte| !byte.is_ascii_lowercase());
     secret.then(|| push(spans, first, word, "password"))?
+}
+
+/// `log in with bob:x`, `credentials bob/x`.
+fn pair_behind(line: &str, _: usize, end: usize, spans: &mut Vec<Span>) -> Option<()> {
+    let pair = word(line, end);
+    let sign = pair.find([':', '/'])?;
+    let (user, password) = (&pair[..sign], &pair[sign + 1..]);
+    let fits =
+        !user.is_empty() && user.chars().all(name_part) && is_secretish(password) && is_chosen(password);
+    let plain = password.contains(['/', ':', '@']);
+    (fits && !plain).then(|| push(spans, end + sign + 1, password, "password"))?
+}
+
+/// `log in as root with x`.
+fn login_as(line: &str, _: usize, end: usize, spans: &mut Vec<Span>) -> Option<()> {
+    let user = word(line, end);
+    let at = end + user.len();
+    let rest = reach(line, at).strip_prefix(" with ")?;
+    let start = at + 6;
+    let quoted = rest.starts_with(['"', '\'', '`']);
+    let start = start + usize::from(quoted);
+    let password = word(line, start).trim_end_matches(['"', '\'', '`', '.', ',']);
+    (is_secretish(password) && is_chosen(password)).then(|| push(spans, start, password, "password"))?
+}
+
+/// `changed the password from x to y`.
+fn changed(line: &str, start: usize, end: usize, spans: &mut Vec<Span>) -> Option<()> {
+    let before = back(line, start);
+    let about =
+        ["password", "passphrase", "passwd", "secret", "pin"].iter().any(|name| before.ends_with(name));
+    let old = word(line, end).trim_matches(['"', '\'', '`']);
+    let chosen =
+        |word: &str| is_chosen(word) && !word.contains([':', '/']) && !super::entropy::is_identifier(word);
+    (about && chosen(old)).then_some(())?;
+    let at = end + reach(line, end).find(" to ")? + 4;
+    let new = word(line, at).trim_matches(['"', '\'', '`', '.', ',']);
+    chosen(new).then_some(())?;
+    let place = |from: usize, word: &str| from + line[from..].find(word).unwrap_or(0);
+    push(spans, place(end, old), old, "password")?;
+    push(spans, place(at, new), new, "password")
+}
+
+/// A one-time code.
+fn number(line: &str, _: usize, end: usize, spans: &mut Vec<Span>) -> Option<()> {
+    spans.extend(super::forms::pin(line, end));
+    Some(())
+}
+
+/// `mysql('db:3306', 'shop', 'orders', 'bob', 'x')` of ClickHouse.
+fn last_argument(line: &str, start: usize, end: usize, spans: &mut Vec<Span>) -> Option<()> {
+    let rest = reach(line, end);
+    let call = &rest[..rest.find(')')?];
+    let password = call.trim_end().strip_suffix('\'')?;
+    let password = &password[password.rfind('\'')? + 1..];
+    let arguments = call.matches("',").count();
+    (arguments >= 3 && is_chosen(password)).then(|| last_string(line, start, end, spans))?
+}
+
+/// `bob:{PLAIN}x:::` of a password file of Dovecot.
+fn dovecot(line: &str, _: usize, end: usize, spans: &mut Vec<Span>) -> Option<()> {
+    let rest = reach(line, end);
+    let length =
+        rest.find(|letter: char| letter.is_whitespace() || ":\"'".contains(letter)).unwrap_or(rest.len());
+    push(spans, end, &rest[..length], "password")
 }
 
 /// The secret access key that stands behind its identifier, which ends at `at`.

@@ -31,6 +31,7 @@ pub(super) const PROGRAMS: &[Program] = &[
         &["-p"],
         true,
     ),
+    program(&["useradd", "usermod"], &["-p"], false),
     program(&["sshpass"], &["-p"], true),
     program(&["redis-cli", "valkey-cli", "keydb-cli", "redis-benchmark"], &["-a"], false),
     program(&["mongo", "mongosh", "mongodump", "mongorestore", "mongoexport", "mongoimport"], &["-p"], false),

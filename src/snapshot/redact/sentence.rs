@@ -166,7 +166,7 @@ fn is_key(telling: Telling, word: &str) -> bool {
         "secret-key" | "encryption-key" | "private-key" | "token" | "api-key" | "password"
     );
     named
-        && telling.certainty != Certainty::Possible
+        && (telling.certainty != Certainty::Possible || word.starts_with("0x"))
         && digits.len() >= KEY_DIGITS
         && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
@@ -193,7 +193,7 @@ pub(super) fn nearby(line: &str, last: usize, telling: Telling) -> Option<Span> 
         let word = word.trim_end_matches([')', ']', '}', ':', '>']);
         let follows_is = line[..at].ends_with(" is ") || line[..at].ends_with(" was ");
         let told = follows_is && telling.certainty == Certainty::Sure && is_secretish(word);
-        let key = number == 0 && is_key(telling, word);
+        let key = number <= 1 && is_key(telling, word);
         let version = word.starts_with(|first: char| first.is_ascii_digit()) && word.contains(['.', ':']);
         let next = number == 0 && telling.certainty == Certainty::Sure && is_secretish(word) && !version;
         if is_random(word) || told || key || next && line.as_bytes().get(last) == Some(&b' ') {
@@ -279,9 +279,11 @@ pub(super) fn soon(line: &str, last: usize, telling: Telling) -> Option<Span> {
         if text.contains("[secret:") || text.contains("://") {
             return None;
         }
-        if is_secretish(text) && is_chosen(text) && text.is_ascii() {
-            let start = at + word.find(text).unwrap_or(0);
-            return Some(Span::new(start, start + text.len(), telling.rule));
+        // What stands between letters of another script is the value: `パスワードはxです`.
+        let mut runs = text.split(|letter: char| !letter.is_ascii_graphic());
+        if let Some(value) = runs.find(|run| is_secretish(run) && is_chosen(run)) {
+            let start = at + word.find(value).unwrap_or(0);
+            return Some(Span::new(start, start + value.len(), telling.rule));
         }
         at += word.len() + 1;
     }
