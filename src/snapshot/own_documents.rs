@@ -22,7 +22,7 @@ pub fn hits(redactor: &Redactor, name: &str, content: &[u8]) -> Option<usize> {
     match name {
         PAGE => {
             let page = String::from_utf8_lossy(content);
-            Some(pieces(&page).map(|piece| redactor.hits(piece.as_bytes())).sum())
+            Some(pieces(&page).map(|(piece, _)| redactor.hits(piece.as_bytes())).sum())
         }
         REPORT | MANIFEST => serde_json::from_slice(content).ok().map(|value| in_texts(redactor, &value)),
         _ => None,
@@ -65,13 +65,15 @@ pub fn sweep(redactor: &Redactor, value: &mut Value) {
 /// The same for a page: each text and each tag on its own.
 pub fn sweep_page(redactor: &Redactor, page: &str) -> String {
     let mut out = String::with_capacity(page.len());
-    for piece in pieces(page) {
+    for (piece, sign) in pieces(page) {
         out.push_str(&redactor.sweep(piece));
+        out.push_str(sign);
     }
     out
 }
 
-/// Texts and tags of a page, with the signs that divide them.
-fn pieces(page: &str) -> impl Iterator<Item = &str> {
-    page.split_inclusive(['<', '>'])
+/// Texts and tags of a page, each with the sign that ends it.
+fn pieces(page: &str) -> impl Iterator<Item = (&str, &str)> {
+    let divided = page.split_inclusive(['<', '>']);
+    divided.map(|piece| piece.split_at(piece.strip_suffix(['<', '>']).map_or(piece.len(), str::len)))
 }

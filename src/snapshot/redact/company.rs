@@ -23,7 +23,9 @@ fn forms() -> Vec<Form> {
     let one = |(shape, text, secret): (Shape, String, String)| (shape, text, vec![secret]);
     let mut all: Vec<_> = secrets().into_iter().map(one).collect();
     all.extend(published().into_iter().step_by(PUBLISHED_STEP).map(one));
-    let files = files().into_iter().flat_map(|(_, entries)| entries);
+    // Those of somebody else are tried in company where they are measured.
+    let files = files().into_iter().filter(|(name, _)| !name.starts_with("blind"));
+    let files = files.flat_map(|(_, entries)| entries);
     all.extend(files.map(|entry| (entry.shape, entry.text, entry.secrets)));
     let form = |(shape, text, secrets): (Shape, String, Vec<String>)| {
         let masked = Redactor::new([5; 32]).redact(shape, &text).into_owned();

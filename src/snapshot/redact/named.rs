@@ -148,7 +148,7 @@ fn find(line: &str, first: usize, last: usize) -> Found {
     // `["--token", "x"]`: the next string of a list.
     let listed =
         ["\", \"", "\",\"", "', '", "','"].iter().find(|between| line[last..].starts_with(**between));
-    if let Some(between) = listed.filter(|_| option && telling.certainty != Certainty::Possible) {
+    if let Some(between) = listed.filter(|between| option && !line[last + between.len()..].starts_with('-')) {
         return Found::of(quoted_word(line, last + between.len() - 1, telling));
     }
     if option || is_directive(line, first, &lower) {

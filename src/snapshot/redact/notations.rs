@@ -304,8 +304,8 @@ fn share(line: &str, start: usize, end: usize, spans: &mut Vec<Span>) -> Option<
 fn without_scheme(line: &str, start: usize, end: usize, spans: &mut Vec<Span>) -> Option<()> {
     let before = &line.as_bytes()[start.saturating_sub(256)..start];
     let parts = |byte: &&u8| byte.is_ascii_graphic() && !b"\"'`<>()[]{},;=/\\".contains(byte);
-    let word = start - before.iter().rev().take_while(parts).count();
-    let (user, password) = line[word..start].split_once(':')?;
+    let from = start - before.iter().rev().take_while(parts).count();
+    let (user, password) = line[from..start].split_once(':')?;
     let named = !user.is_empty() && user.chars().all(name_part);
     let host = word(line, end);
     let letters =
