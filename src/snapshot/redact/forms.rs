@@ -199,7 +199,10 @@ pub(super) fn marked(line: &str, start: usize, at: usize, spans: &mut Vec<Span>)
         spans.extend(masked(at, &line[at..end], "password"));
         return Some(end);
     }
-    // `createUser name SHA "x" AES "y"` of net-snmp.
+    // `createUser name SHA "x" AES "y"` of net-snmp; phrases are found in any case, and `login` is a word.
+    if !mark.eq_ignore_ascii_case("createUser") {
+        return None;
+    }
     let mut from = at;
     for _ in 0..2 {
         let open = from + line[from..].find('"')? + 1;

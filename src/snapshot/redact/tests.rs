@@ -157,3 +157,10 @@ fn shapes_follow_from_paths() {
         assert_eq!(Shape::of_path(path), shape, "{path}");
     }
 }
+
+#[test]
+fn a_word_that_is_a_command_elsewhere_hides_nothing() {
+    let text = "echo dockerpw1 | docker login --password-stdin ; x \"level\":\"info\"";
+    let masked = redactor().redact(Shape::Log, text).into_owned();
+    assert!(!masked.contains("dockerpw1") && masked.ends_with("\"level\":\"info\""), "{masked}");
+}
