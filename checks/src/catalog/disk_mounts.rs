@@ -7,7 +7,7 @@ use crate::block::{
     DISKS, Disk, MAPPED, MOUNTS_OF_PROCESS, PARTITIONS, REMOVABLE, SIZES, SLAVES, data_mount,
 };
 use crate::filesystems::{Kind, distinct, is_broken};
-use crate::host::{Cause, Host, IfAny};
+use crate::host::{Host, IfAny};
 use crate::iggy::{self, DataDirectory};
 use crate::proc::Mount;
 use crate::{
@@ -270,7 +270,7 @@ fn after_an_error(mount: &Mount) -> Advice {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::{Recorded, Request};
+    use crate::host::{Cause, Recorded, Request};
 
     const DATA: &str = "/var/lib/iggy";
     const FSTAB: &str =
