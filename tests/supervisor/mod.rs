@@ -4,6 +4,7 @@ mod activities;
 mod administration;
 mod conventions;
 mod document;
+mod full_disk;
 mod idempotency;
 mod identity;
 mod listen;

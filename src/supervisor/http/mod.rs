@@ -71,6 +71,7 @@ pub struct Inner {
     clock: Clock,
     limiter: Limiter,
     telemetry: Telemetry,
+    readiness: health::Readiness,
     streams: Arc<Semaphore>,
     stop: CancellationToken,
     document: document::Document,
@@ -139,6 +140,7 @@ pub fn router(
     let api = Api(Arc::new(Inner {
         limiter: Limiter::new(&settings.limits),
         telemetry: Telemetry::default(),
+        readiness: health::Readiness::default(),
         streams: Arc::new(Semaphore::new(EVENT_STREAMS)),
         document: document::Document::new(openapi),
         store,

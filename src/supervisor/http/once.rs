@@ -1,6 +1,7 @@
 //! Idempotency: a request that comes twice has one effect, and gets the first answer again.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::request::Parts;
@@ -8,18 +9,24 @@ use axum::http::{Extensions, HeaderName, HeaderValue, Method, StatusCode, header
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
 
 use super::identity::Caller;
 use super::problem::{self, Problem};
 use super::{Api, RequestId};
 use crate::sha256::hex;
-use crate::supervisor::store::Change;
+use crate::supervisor::store::{Change, Store};
 use crate::supervisor::store::idempotency::{self, Answer, Claim, Slot};
 
 const HEADER: &str = "idempotency-key";
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 /// Longest key, in bytes.
 const LIMIT: usize = 255;
+
+/// Between two attempts to give a claim back to a store that fails, and how many there are: after a minute a claim is free
+/// by itself.
+const RELEASE_AGAIN: Duration = Duration::from_secs(1);
+const RELEASES: u32 = 60;
 
 /// A success, before it is written.
 pub struct Reply {
@@ -95,10 +102,12 @@ impl Claimed {
                 headers: headers.collect(),
                 body: reply.kept.as_ref().unwrap_or(&reply.body).clone(),
             };
-            if !idempotency::answer(&mut change, &slot, claim, &answer).await? {
-                return Err(in_progress());
-            }
-            if let Err(error) = change.commit().await {
+            let committed = match idempotency::answer(&mut change, &slot, claim, &answer).await {
+                Ok(false) => return Err(in_progress()),
+                Ok(true) => change.commit().await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = committed {
                 // Neither the effect nor the answer is there: the claim is still to be given back.
                 self.open.put(slot, claim);
                 return Err(error.into());
@@ -191,7 +200,21 @@ pub async fn settle(api: &Api, open: &Open, extensions: &Extensions) {
         None => idempotency::release(&api.store, &slot, claim).await,
     };
     if let Err(error) = settled {
-        tracing::warn!(%error, "cannot settle an idempotency key; it is free again in a minute");
+        tracing::warn!(%error, "cannot settle an idempotency key; it is tried again for a minute");
+        tokio::spawn(release_later(api.store.clone(), slot, claim, api.stop.clone()));
+    }
+}
+
+/// Gives a claim back as soon as the store works again, so that whoever asks again need not wait for it to be old.
+async fn release_later(store: Store, slot: Slot, claim: u64, stop: CancellationToken) {
+    for _ in 0..RELEASES {
+        tokio::select! {
+            () = tokio::time::sleep(RELEASE_AGAIN) => {}
+            () = stop.cancelled() => return,
+        }
+        if idempotency::release(&store, &slot, claim).await.is_ok() {
+            return;
+        }
     }
 }
 

@@ -169,10 +169,17 @@ impl Part {
                 .create(true)
                 .mode(0o600)
                 .open(self.partial.with_extension("parts"))?;
-            // One write of one line: two parts that end together do not mix.
-            list.write_all(format!("{}\n", self.number).as_bytes())?;
-            list.sync_data()?;
-            upload.parts().there.insert(self.number, (self.offset, self.length));
+            // Two parts that end together do not mix: who adds to the list holds the parts.
+            let mut parts = upload.parts();
+            let before = list.metadata()?.len();
+            let written =
+                list.write_all(format!("{}\n", self.number).as_bytes()).and_then(|()| list.sync_data());
+            if let Err(error) = written {
+                // A full disk takes some of a line, and the next one would go on in it.
+                list.set_len(before)?;
+                return Err(error);
+            }
+            parts.there.insert(self.number, (self.offset, self.length));
         }
         let partial = self.partial.clone();
         Ok(Ok(Arrived { upload, partial }))
