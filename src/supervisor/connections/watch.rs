@@ -265,37 +265,25 @@ impl AsyncWrite for Watched {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_connection_must_say_something_then_ask_then_ask_again_or_go() {
         let peer: IpAddr = "192.0.2.1".parse().unwrap();
-        let new = || Arc::new(Connection::new(peer, None));
-        // The timer counts in milliseconds.
-        let lasted = |began: Instant| Duration::from_secs_f64(began.elapsed().as_secs_f64().round());
-        let began = Instant::now();
-        assert_eq!(new().overdue().await, Why::Silent);
-        assert_eq!(lasted(began), FIRST_BYTE);
-
-        let (began, heard) = (Instant::now(), new());
-        heard.hears();
-        assert_eq!(heard.overdue().await, Why::NoRequest);
-        assert_eq!(lasted(began), FIRST_REQUEST);
-
-        let asked = new();
-        let asking = asked.asks();
-        tokio::time::sleep(Duration::from_secs(100)).await;
-        asked.moves();
-        let began = Instant::now();
-        assert_eq!(asked.overdue().await, Why::Stalled);
-        assert_eq!(lasted(began), STALLED);
+        let connection = Arc::new(Connection::new(peer, None));
+        let began = connection.began;
+        assert_eq!(connection.due(), (began + FIRST_BYTE, Why::Silent));
+        connection.hears();
+        assert_eq!(connection.due(), (began + FIRST_REQUEST, Why::NoRequest));
+        let asking = connection.asks();
+        assert_eq!(connection.due(), (began + STALLED, Why::Stalled));
+        connection.moved.store(5_000, Ordering::Relaxed);
+        assert_eq!(connection.due(), (began + Duration::from_secs(5) + STALLED, Why::Stalled));
+        let second = connection.asks();
         drop(asking);
-        let began = Instant::now();
-        assert_eq!(asked.overdue().await, Why::Idle);
-        assert_eq!(lasted(began), IDLE);
-
-        let began = Instant::now();
-        let way = new();
-        way.end();
-        assert_eq!(way.overdue().await, Why::MadeWay);
-        assert_eq!(lasted(began), Duration::ZERO);
+        assert_eq!(connection.due().1, Why::Stalled, "one is still under way");
+        drop(second);
+        let at_rest = connection.state().at_rest.unwrap();
+        assert_eq!(connection.due(), (at_rest + IDLE, Why::Idle));
+        connection.end();
+        assert_eq!(connection.overdue().await, Why::MadeWay);
     }
 }
