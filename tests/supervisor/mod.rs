@@ -10,8 +10,10 @@ mod identity;
 mod listen;
 mod replicas;
 pub mod served;
+mod silent;
 mod snapshots;
 mod store;
+mod streams;
 
 use std::path::PathBuf;
 use std::sync::Arc;
