@@ -16,10 +16,12 @@ pub mod uploads;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
+use futures_util::FutureExt;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -33,7 +35,7 @@ use objects::{Local, Objects, S3};
 use settings::{ObjectStore, Settings};
 use store::audit::{Actor, Entry};
 use store::keys::ApiKey;
-use store::{Kind, Store, audit, idempotency, keys};
+use store::{Kind, Store, audit, idempotency, keys, snapshots};
 use uploads::Uploads;
 
 pub use own_host::Invitation;
@@ -83,7 +85,7 @@ impl Supervisor {
         let mut tasks = Tasks::new(stop.clone());
         let settings = Settings { listen: address, ..settings };
         let connections = connections(&settings);
-        let (objects, addresses) = objects(&settings.objects)?;
+        let (objects, addresses) = objects(&settings.objects, &store)?;
         let uploads = Uploads::new(store.clone(), objects.into(), settings.archives);
         let hub_limits = hub::Limits {
             heartbeat_seconds: limits.heartbeat_seconds,
@@ -135,11 +137,17 @@ fn connections(settings: &Settings) -> Connections {
 }
 
 /// The object store, and where its own addresses are served.
-fn objects(settings: &ObjectStore) -> anyhow::Result<(Objects, Router)> {
+fn objects(settings: &ObjectStore, store: &Store) -> anyhow::Result<(Objects, Router)> {
     match settings {
         ObjectStore::Folder(folder) => {
             let local = Local::open(folder)?;
-            let addresses = objects::local::routes(local.clone());
+            let store = store.clone();
+            let wanted = move |key| {
+                let store = store.clone();
+                let wanted = async move { snapshots::awaits(&store, key).await };
+                wanted.map(|wanted| wanted.inspect_err(|error| tracing::warn!(%error, "the store fails")).ok()).boxed()
+            };
+            let addresses = objects::local::routes(local.clone(), Arc::new(wanted));
             Ok((Objects::Local(local), addresses))
         }
         ObjectStore::S3(settings) => {

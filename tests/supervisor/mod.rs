@@ -11,7 +11,7 @@ mod listen;
 mod replicas;
 pub mod served;
 mod silent;
-mod snapshots;
+pub mod snapshots;
 mod store;
 mod streams;
 

@@ -300,7 +300,7 @@ pub async fn remove(
     audit::record(&mut change, entry, now).await?;
     change.commit().await?;
     // The row is hidden for good. What is left of the archive if this fails, the job removes.
-    if let Err(error) = api.uploads.remove_archives().await {
+    if let Err(error) = api.uploads.remove_archives(now).await {
         tracing::warn!(snapshot = id, %error, "the archive of a deleted snapshot is still there");
     }
     Ok(StatusCode::NO_CONTENT.into_response())

@@ -268,6 +268,11 @@ impl Carried<'_> {
                 scribe.finished(self.node, finished).await?;
                 tracing::info!(node = self.node, request, completed, "a node finished a request");
                 socket.send(&ToNode::Settled { request }).await?;
+                if !completed && let Some(uploads) = &self.hub.inner.uploads {
+                    let uploads = uploads.clone();
+                    // In case it was a snapshot, with an upload half done.
+                    self.hub.inner.connections.spawn(async move { uploads.ended(request, now).await });
+                }
                 if self.delivery.settled(request) {
                     self.delivery.deliver(store, scribe, now, socket).await?;
                 }
