@@ -1,5 +1,6 @@
 //! The command as a person runs it, with a scrubbed environment.
 
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};

@@ -10,7 +10,7 @@ use axum::http::Method;
 use serde_json::{Value, json};
 use warden::protocol::{
     About, Agent, Code, ENROL_PATH, Enrol, Enrolled, Finished, FromNode, Heartbeat, Host, Outcome, Refusal,
-    Request, SnapshotOffered, SnapshotProgress, ToNode, Trigger,
+    Request, SnapshotOffered, SnapshotProgress, ToNode, Trigger, decode, encode,
 };
 use warden::secret::Secret;
 use warden::supervisor::settings::{Database, Settings};
@@ -89,7 +89,7 @@ async fn ready(served: &Served, status: u16) {
 async fn enrol(served: &Served, token: &str, credential: &Secret) -> Answer {
     let host = About { hostname: "iggy-1".into(), ..About::default() };
     let enrol = Enrol { token: token.to_owned(), credential_hash: credential.hash(), host };
-    let body = serde_json::to_string(&enrol).unwrap();
+    let body = encode(&enrol).unwrap();
     served.call(Method::POST, ENROL_PATH, &[("content-type", "application/json")], &body).await
 }
 
@@ -100,7 +100,7 @@ async fn token(served: &Served, deployment: u64) -> String {
 
 async fn enrolled(served: &Served, deployment: u64) -> (u64, Secret) {
     let (token, credential) = (token(served, deployment).await, Secret::draw("wnode_").unwrap());
-    let enrolled: Enrolled = serde_json::from_str(&enrol(served, &token, &credential).await.text).unwrap();
+    let enrolled: Enrolled = decode(&enrol(served, &token, &credential).await.text).unwrap();
     (enrolled.node, credential)
 }
 

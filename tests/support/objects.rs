@@ -123,6 +123,12 @@ impl Place {
         stored_in(folder)
     }
 
+    /// Of the upload that is under way.
+    pub fn partial_bytes(&self) -> u64 {
+        let folder = self.folder.as_ref().map(|folder| folder.path().join(".partial").join(KEY.path()));
+        folder.and_then(|path| std::fs::metadata(path).ok()).map_or(0, |about| about.len())
+    }
+
     pub fn lies_there(&self) -> bool {
         match (&self.folder, &self.s3) {
             (Some(folder), _) => folder.path().join(KEY.path()).exists(),

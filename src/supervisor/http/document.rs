@@ -106,7 +106,7 @@ fn complete(path: &str, method: &str, operation: &mut Value) {
         .filter(|name| !parameters.iter().any(|known| known["name"] == *name))
         .map(|name| {
             json!({ "name": name, "in": "path", "required": true, "example": 611_298_765_432_109_056_u64,
-                    "schema": { "type": "integer", "format": "uint64", "minimum": 1 } })
+                    "schema": { "type": "integer", "format": "uint64", "minimum": 1, "maximum": u64::MAX } })
         })
         .collect();
     all.extend(parameters);
@@ -133,8 +133,22 @@ fn complete(path: &str, method: &str, operation: &mut Value) {
             ("503", "`store_unavailable`: try again"),
         ]
     };
+    let with_body: &[(&str, &str)] = if matches!(method, "post" | "put" | "patch") {
+        &[
+            ("408", "`request_timeout`: the body did not come in time"),
+            (
+                "409",
+                "`idempotency_error`: the idempotency-key was used with another request. \
+                 `idempotent_request_in_progress`: ask again in a moment",
+            ),
+            ("413", "`body_too_large`: over 1 MiB"),
+            ("415", "`unsupported_media_type`: the body is no JSON"),
+        ]
+    } else {
+        &[]
+    };
     let in_deployment = path.starts_with("/deployments/{");
-    for (status, description) in refusals {
+    for (status, description) in refusals.iter().chain(with_body) {
         if responses.get(status).is_none() && (*status != "404" || in_deployment) {
             responses[status] = json!({ "description": description });
         }

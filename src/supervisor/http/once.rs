@@ -120,10 +120,15 @@ impl Claimed {
 }
 
 /// Claims the key of a request. Err is the response: what the first request got, or why this one is refused.
-pub async fn claim(api: &Api, parts: &mut Parts, body: &[u8]) -> Result<Claimed, Response> {
+pub async fn claim(
+    api: &Api,
+    parts: &mut Parts,
+    media_type: &str,
+    body: &[u8],
+) -> Result<Claimed, Response> {
     let open = parts.extensions.get::<Open>().cloned().unwrap_or_default();
     let Some(slot) = slot(parts).map_err(IntoResponse::into_response)? else { return Ok(Claimed { open }) };
-    let fingerprint = fingerprint(&parts.method, &parts.uri.to_string(), body);
+    let fingerprint = fingerprint(&parts.method, &parts.uri.to_string(), media_type, body);
     let claim = idempotency::claim(&api.store, &slot, &fingerprint, api.now()).await;
     match claim.map_err(|error| Problem::from(error).into_response())? {
         Claim::Mine(claim) => {
@@ -162,9 +167,9 @@ fn slot(parts: &Parts) -> Result<Option<Slot>, Problem> {
     Ok(Some(Slot { api_key: caller.key.id, idempotency_key: text.to_owned() }))
 }
 
-fn fingerprint(method: &Method, uri: &str, body: &[u8]) -> String {
+fn fingerprint(method: &Method, uri: &str, media_type: &str, body: &[u8]) -> String {
     let mut hash = Sha256::new();
-    for part in [method.as_str().as_bytes(), uri.as_bytes(), body] {
+    for part in [method.as_str().as_bytes(), uri.as_bytes(), media_type.as_bytes(), body] {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     }

@@ -53,7 +53,8 @@ impl PartialSchema for Id {
         let number = ObjectBuilder::new()
             .schema_type(Type::Integer)
             .format(Some(SchemaFormat::Custom("uint64".to_owned())))
-            .minimum(Some(1));
+            .minimum(Some(1))
+            .maximum(Some(u64::MAX as f64));
         let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[0-9]+$"));
         OneOfBuilder::new()
             .item(number)
