@@ -41,7 +41,7 @@ use uploads::Uploads;
 pub use own_host::Invitation;
 
 /// Milliseconds since 1970 UTC, told by whoever starts the Supervisor.
-pub type Clock = std::sync::Arc<dyn Fn() -> i64 + Send + Sync>;
+pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 
 /// The tenant, the division and the environment of those who name none.
 const FIRST_TENANT: u64 = 1;
