@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use utoipa::OpenApi;
 
 use super::Api;
+use super::bounds;
 use super::page::Page;
 use super::problem::{FieldIssue, ProblemBody};
 
@@ -88,6 +89,7 @@ fn completed(mut document: Value) -> Value {
         "type": "apiKey", "in": "header", "name": "ld-api-key", "description": "A key from `POST /api_keys`."
     }});
     document["security"] = json!([{ "ld-api-key": [] }]);
+    bounds::schemas(&mut document["components"]["schemas"]);
     let Some(paths) = document["paths"].as_object_mut() else { return document };
     for (path, item) in paths {
         for (method, operation) in item.as_object_mut().into_iter().flatten() {
@@ -106,7 +108,7 @@ fn complete(path: &str, method: &str, operation: &mut Value) {
         .filter(|name| !parameters.iter().any(|known| known["name"] == *name))
         .map(|name| {
             json!({ "name": name, "in": "path", "required": true, "example": 611_298_765_432_109_056_u64,
-                    "schema": { "type": "integer", "format": "uint64", "minimum": 1, "maximum": u64::MAX } })
+                    "schema": bounds::id() })
         })
         .collect();
     all.extend(parameters);
@@ -117,6 +119,7 @@ fn complete(path: &str, method: &str, operation: &mut Value) {
         // No body is an empty object.
         operation["requestBody"]["required"] = json!(false);
     }
+    all.iter_mut().for_each(bounds::parameter);
     if !all.is_empty() {
         operation["parameters"] = Value::Array(all);
     }

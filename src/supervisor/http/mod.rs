@@ -7,6 +7,7 @@ mod api_keys;
 mod asked;
 mod async_actions;
 mod audit;
+mod bounds;
 mod conventions;
 mod deployments;
 mod document;
