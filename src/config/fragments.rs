@@ -212,11 +212,18 @@ pub fn unread(folder: &Path) -> Vec<String> {
                 looks_like_configuration(&name) && !READ_BY_NAME.contains(&&*name)
             });
             told.extend(names.map(|path| {
-                format!("{} is not read: only {} and warden.d/*.toml are", path.display(), READ_BY_NAME.join(", "))
+                format!(
+                    "{} is not read: only {} and warden.d/*.toml are",
+                    path.display(),
+                    READ_BY_NAME.join(", ")
+                )
             }));
         }
         Err(error) if folder != Path::new(FOLDER) => {
-            told.push(format!("no configuration is read, every setting has its default: {}: {error}", folder.display()));
+            told.push(format!(
+                "no configuration is read, every setting has its default: {}: {error}",
+                folder.display()
+            ));
         }
         Err(_) => {}
     }
@@ -359,7 +366,10 @@ mod tests {
         assert_eq!(told.len(), UNREAD_TOLD + 1);
         assert!(told[UNREAD_TOLD].starts_with("16 more files in /"), "{}", told[UNREAD_TOLD]);
         let missing = unread(&folder.path().join("nowhere"));
-        assert!(missing[0].starts_with("no configuration is read, every setting has its default: "), "{missing:?}");
+        assert!(
+            missing[0].starts_with("no configuration is read, every setting has its default: "),
+            "{missing:?}"
+        );
         assert_eq!(unread(Path::new("/etc/warden")).first().filter(|line| line.starts_with("no ")), None);
     }
 

@@ -145,7 +145,9 @@ fn objects(settings: &ObjectStore, store: &Store) -> anyhow::Result<(Objects, Ro
             let wanted = move |key| {
                 let store = store.clone();
                 let wanted = async move { snapshots::awaits(&store, key).await };
-                wanted.map(|wanted| wanted.inspect_err(|error| tracing::warn!(%error, "the store fails")).ok()).boxed()
+                wanted
+                    .map(|wanted| wanted.inspect_err(|error| tracing::warn!(%error, "the store fails")).ok())
+                    .boxed()
             };
             let addresses = objects::local::routes(local.clone(), Arc::new(wanted));
             Ok((Objects::Local(local), addresses))

@@ -118,7 +118,8 @@ fn every_change_over_the_api_is_refused_on_a_full_disk_and_works_again_when_ther
         let running = served.post(&restart(elsewhere), &json!({})).await.id("ld-async-action");
         let (old_key, _) = served.key(json!({ "permissions": ["deployment:read"] })).await;
         // One that failed on every node, to be deleted.
-        let failed = served.post(&format!("/deployments/{elsewhere}/snapshots"), &json!({})).await.id("ld-snapshot");
+        let failed =
+            served.post(&format!("/deployments/{elsewhere}/snapshots"), &json!({})).await.id("ld-snapshot");
         served.post(&format!("/async_actions/{failed}/cancel"), &json!({})).await;
         let expires_at = jiff::Timestamp::from_millisecond(NOW + 86_400_000).unwrap().to_string();
         let key = json!({ "name": "new", "expires_at": expires_at, "permissions": ["deployment:read"] });

@@ -43,7 +43,8 @@ struct Caller {
 
 impl Caller {
     async fn call(&self, method: Method, path: &str, body: String) -> (StatusCode, String) {
-        let request = self.http.request(method, format!("{}{path}", self.base)).header("ld-api-key", &self.key);
+        let request =
+            self.http.request(method, format!("{}{path}", self.base)).header("ld-api-key", &self.key);
         let request = request.header("content-type", "application/json");
         let answer = request.body(body).send().await.unwrap();
         (answer.status(), answer.text().await.unwrap())
@@ -97,18 +98,17 @@ async fn thousands_that_say_nothing_keep_no_node_and_no_call_out_and_are_closed(
     let (id, credential) = caller.enrolled(&deployment).await;
     let mut node = Node::link(address, id, &credential, "a").await;
 
-    let silent: Vec<TcpStream> =
-        (0..count)
-            .map(|number| {
-                let mut stream = TcpStream::connect(address).unwrap();
-                stream.set_read_timeout(Some(PATIENCE)).unwrap();
-                if number % 4 == 0 {
-                    // One that has made way already cannot be written to.
-                    let _ = stream.write_all(PREFACE);
-                }
-                stream
-            })
-            .collect();
+    let silent: Vec<TcpStream> = (0..count)
+        .map(|number| {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            if number % 4 == 0 {
+                // One that has made way already cannot be written to.
+                let _ = stream.write_all(PREFACE);
+            }
+            stream
+        })
+        .collect();
     for _ in 0..10 {
         assert_eq!(caller.call(Method::GET, "/deployments", String::new()).await.0, StatusCode::OK);
     }

@@ -255,7 +255,8 @@ async fn a_node_that_lies_of_its_archive_or_means_that_of_another_is_refused(bac
         panic!("it is granted");
     };
     let Upload::Whole { put } = grant.upload else { panic!("it is small") };
-    let answer = http().put(format!("{base}{}", put.url)).body("evil evil evil evil ev").send().await.unwrap();
+    let answer =
+        http().put(format!("{base}{}", put.url)).body("evil evil evil evil ev").send().await.unwrap();
     assert_eq!(answer.status(), 200);
     assert_eq!(code(uploads.uploaded(mine, &uploaded).await), UploadRefusal::Mismatch);
     assert_eq!(one(&store, snapshot).await.verdict, None);
@@ -404,7 +405,10 @@ async fn an_upload_address_is_worth_nothing_when_its_upload_is_over(backend: Bac
         end(&store, node, snapshot, Outcome::Completed { result: None }, now).await;
         assert_eq!(put(&address.url).await, 403, "{how}");
         let mut change = store.change().await.unwrap();
-        assert_eq!(snapshots::remove(&mut change, deployment.id, snapshot.id, now).await.unwrap(), Some(true));
+        assert_eq!(
+            snapshots::remove(&mut change, deployment.id, snapshot.id, now).await.unwrap(),
+            Some(true)
+        );
         change.commit().await.unwrap();
         assert_eq!(put(&address.url).await, 403, "{how}");
         uploads.remove_archives(now).await.unwrap();

@@ -54,7 +54,10 @@ fn a_log_that_is_removed_replaced_or_changed_meanwhile_takes_no_line_and_tells_o
         audit.in_place().unwrap();
         harm(&path);
         let told = audit.add(event(2), NOW).unwrap_err().to_string();
-        assert!(told.contains(&format!("audit.jsonl was {how} by somebody else while the agent ran")), "{told}");
+        assert!(
+            told.contains(&format!("audit.jsonl was {how} by somebody else while the agent ran")),
+            "{told}"
+        );
         assert_eq!(audit.in_place().unwrap_err().to_string(), told);
     }
     let folder = tempfile::tempdir().unwrap();

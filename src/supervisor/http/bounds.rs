@@ -14,7 +14,8 @@ const PLAIN: &str = r"^[^\x00-\x1f\x7f-\x9f]*$";
 /// The same, and not blank.
 const NAME: &str = r"^[^\x00-\x1f\x7f-\x9f]*[!-~][^\x00-\x1f\x7f-\x9f]*$";
 /// Below 2^64, without noughts before it.
-pub const ID_TEXT: &str = "^([1-9][0-9]{0,18}|1[0-7][0-9]{18}|18[0-3][0-9]{17}|184[0-3][0-9]{16}|1844[0-5][0-9]{15})$";
+pub const ID_TEXT: &str =
+    "^([1-9][0-9]{0,18}|1[0-7][0-9]{18}|18[0-3][0-9]{17}|184[0-3][0-9]{16}|1844[0-5][0-9]{15})$";
 
 /// An id in a path or a query.
 pub fn id() -> Value {
@@ -109,10 +110,14 @@ mod tests {
         ] {
             assert_eq!(fits(RUNTIME, text), text.parse::<Runtime>().is_ok(), "{text:?}");
         }
-        for text in ["start", "stop", "restart", "reconfigure:42", "reconfigure:", "reconfigure:-1", "deploy", ""] {
+        for text in
+            ["start", "stop", "restart", "reconfigure:42", "reconfigure:", "reconfigure:-1", "deploy", ""]
+        {
             assert_eq!(fits(ACTION, text), text.parse::<Action>().is_ok(), "{text:?}");
         }
-        for text in ["1", "0", "007", "9999999999999999999", "18446744073709551616", "99999999999999999999", "x", ""] {
+        for text in
+            ["1", "0", "007", "9999999999999999999", "18446744073709551616", "99999999999999999999", "x", ""]
+        {
             assert_eq!(fits(ID_TEXT, text), text.parse::<Id>().is_ok(), "{text:?}");
         }
     }

@@ -136,11 +136,7 @@ impl Follower {
         let changed = async {
             loop {
                 let notice = self.notices.next().await?;
-                let ours = [
-                    Notice::Changed(self.action),
-                    Notice::KeyRemoved(self.key),
-                    Notice::Missed,
-                ];
+                let ours = [Notice::Changed(self.action), Notice::KeyRemoved(self.key), Notice::Missed];
                 if ours.contains(&notice) {
                     return Some(());
                 }

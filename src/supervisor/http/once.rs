@@ -15,8 +15,8 @@ use super::identity::Caller;
 use super::problem::{self, Problem};
 use super::{Api, RequestId};
 use crate::sha256::hex;
-use crate::supervisor::store::{Change, Store};
 use crate::supervisor::store::idempotency::{self, Answer, Claim, Slot};
+use crate::supervisor::store::{Change, Store};
 
 const HEADER: &str = "idempotency-key";
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -120,12 +120,7 @@ impl Claimed {
 }
 
 /// Claims the key of a request. Err is the response: what the first request got, or why this one is refused.
-pub async fn claim(
-    api: &Api,
-    parts: &mut Parts,
-    media_type: &str,
-    body: &[u8],
-) -> Result<Claimed, Response> {
+pub async fn claim(api: &Api, parts: &mut Parts, media_type: &str, body: &[u8]) -> Result<Claimed, Response> {
     let open = parts.extensions.get::<Open>().cloned().unwrap_or_default();
     let Some(slot) = slot(parts).map_err(IntoResponse::into_response)? else { return Ok(Claimed { open }) };
     let fingerprint = fingerprint(&parts.method, &parts.uri.to_string(), media_type, body);

@@ -96,7 +96,8 @@ impl Problem {
 
     /// The disk of the store is full, or fails.
     pub fn no_room(cause: impl std::fmt::Display) -> Problem {
-        let reason = "the store cannot write: its disk is full or fails, and nothing was changed; make room there";
+        let reason =
+            "the store cannot write: its disk is full or fails, and nothing was changed; make room there";
         Problem { reason: reason.to_owned(), ..Problem::unavailable(cause) }
     }
 
@@ -178,11 +179,19 @@ impl IntoResponse for Problem {
 
 impl From<sqlx::Error> for Problem {
     fn from(error: sqlx::Error) -> Problem {
-        use sqlx::Error::{BeginFailed, InvalidSavePointStatement, Io, PoolClosed, PoolTimedOut, Tls, WorkerCrashed};
+        use sqlx::Error::{
+            BeginFailed, InvalidSavePointStatement, Io, PoolClosed, PoolTimedOut, Tls, WorkerCrashed,
+        };
         // The last two: of a connection that is replaced.
         let away = matches!(
             error,
-            PoolTimedOut | PoolClosed | Io(_) | Tls(_) | WorkerCrashed | BeginFailed | InvalidSavePointStatement
+            PoolTimedOut
+                | PoolClosed
+                | Io(_)
+                | Tls(_)
+                | WorkerCrashed
+                | BeginFailed
+                | InvalidSavePointStatement
         );
         let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
         match code.map_or(Fault::Other, |code| fault(&code)) {

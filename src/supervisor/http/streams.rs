@@ -38,7 +38,8 @@ impl Streams {
         }
         let of_key = taken.of_key.entry(key).or_default();
         if *of_key >= STREAMS_OF_A_KEY {
-            let reason = format!("this key follows {STREAMS_OF_A_KEY} actions already; end one of these streams");
+            let reason =
+                format!("this key follows {STREAMS_OF_A_KEY} actions already; end one of these streams");
             return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_streams", reason)
                 .retry_after(COME_BACK));
         }

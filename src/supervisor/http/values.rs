@@ -122,7 +122,9 @@ mod tests {
         let read = |json: &str| serde_json::from_str::<Id>(json).ok();
         assert_eq!(read("18446744073709551615"), Some(Id(u64::MAX)));
         assert_eq!(read("\"610809900976570889\""), Some(Id(610_809_900_976_570_889)));
-        for bad in ["0", "\"0\"", "\"01\"", "-1", "1.5", "1e3", "\"\"", "\"+1\"", "\" 1\"", "\"x\"", "null", "true"] {
+        for bad in
+            ["0", "\"0\"", "\"01\"", "-1", "1.5", "1e3", "\"\"", "\"+1\"", "\" 1\"", "\"x\"", "null", "true"]
+        {
             assert_eq!(read(bad), None, "{bad}");
         }
     }
