@@ -189,15 +189,13 @@ impl Open {
             if address.is_some() && connection.address != address {
                 continue;
             }
-            match connection.rank() {
-                // None is missed less than the oldest of those.
-                Rank::Unheard => {
-                    least = Some((Rank::Unheard, *number));
-                    break;
-                }
-                Rank::Served => {}
-                rank if least.is_none_or(|(known, _)| rank < known) => least = Some((rank, *number)),
-                _ => {}
+            let rank = connection.rank();
+            if rank < Rank::Served && least.is_none_or(|(known, _)| rank < known) {
+                least = Some((rank, *number));
+            }
+            // Of those that asked for nothing, the oldest comes first.
+            if rank == Rank::Unheard {
+                break;
             }
         }
         let Some((_, number)) = least else { return false };
