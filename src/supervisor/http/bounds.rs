@@ -39,12 +39,20 @@ pub fn parameter(parameter: &mut Value) {
         }
         ("runtime", _) => schema["pattern"] = json!(RUNTIME),
         ("action", "path") => schema["pattern"] = json!(ACTION),
+        ("from" | "to", "query") => schema["format"] = json!("date-time"),
         ("status", "query") => schema["enum"] = json!(["processing", "completed", "rejected"]),
         (_, "query") if schema["type"] == "string" && schema.get("format").is_none() => {
             schema["pattern"] = json!(PLAIN);
         }
         _ => {}
     }
+}
+
+/// Whether a body must be sent: no body is an empty object, which lacks every field that must be there.
+pub fn needs_body(operation: &Value, schemas: &Value) -> bool {
+    let reference = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].as_str();
+    let name = reference.and_then(|reference| reference.rsplit('/').next()).unwrap_or_default();
+    schemas[name]["required"].as_array().is_some_and(|required| !required.is_empty())
 }
 
 /// Bounds the fields of what is sent, in all schemas of requests.

@@ -90,10 +90,15 @@ fn completed(mut document: Value) -> Value {
     }});
     document["security"] = json!([{ "ld-api-key": [] }]);
     bounds::schemas(&mut document["components"]["schemas"]);
+    let schemas = document["components"]["schemas"].clone();
     let Some(paths) = document["paths"].as_object_mut() else { return document };
     for (path, item) in paths {
         for (method, operation) in item.as_object_mut().into_iter().flatten() {
+            let needs_body = bounds::needs_body(operation, &schemas);
             complete(path, method, operation);
+            if needs_body {
+                operation["requestBody"]["required"] = json!(true);
+            }
         }
     }
     document
@@ -116,7 +121,6 @@ fn complete(path: &str, method: &str, operation: &mut Value) {
         all.push(json!({ "name": "idempotency-key", "in": "header", "required": false,
             "description": "Makes the request safe to send again: the first answer is kept for 10 minutes and replayed with `idempotent-replayed: true`.",
             "example": "4f1c2f6e-restart-iggy", "schema": { "type": "string", "minLength": 1, "maxLength": 255 } }));
-        // No body is an empty object.
         operation["requestBody"]["required"] = json!(false);
     }
     all.iter_mut().for_each(bounds::parameter);
