@@ -76,11 +76,12 @@ pub async fn serve(
             }
         }
     }
-    drop(listener);
     tracker.close();
     // What is not done by then is cut off with the process.
     let _ = timeout(STOP_GRACE, tracker.wait()).await;
     server.tell();
+    // Not before: thousands of nodes that are refused dial again at once, and what is under way needs the cores.
+    drop(listener);
 }
 
 struct Server {
