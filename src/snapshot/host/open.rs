@@ -18,7 +18,7 @@ use crate::snapshot::archive_end::open_archive_of;
 /// A recording has some hundred files and some MiB; a folder or an archive that claims more is not one of ours, and must
 /// not take the memory of the machine that judges it.
 const FILES: usize = 20_000;
-pub(super) const BYTES: u64 = 32 << 20;
+pub(super) const BYTES: u64 = 20 << 20;
 /// The largest answer has 8 MiB (`FILES_BYTES` and others of the checks), and as JSON some more.
 const FILE_BYTES: u64 = 16 << 20;
 /// Folders in folders, of a recording on disk.
@@ -175,9 +175,9 @@ mod tests {
         };
         let refused = |files, size| unzip(archive(files, size)).unwrap_err().to_string();
         assert_eq!(refused(1, (16 << 20) + 1), "a file of a recording has at most 16 MiB");
-        assert_eq!(refused(3, 11 << 20), "a recording holds at most 32 MiB unpacked");
+        assert_eq!(refused(3, 11 << 20), "a recording holds at most 20 MiB unpacked");
         assert!(refused(20_001, 0).starts_with("the archive claims 20001 entries"));
-        assert_eq!(unzip(archive(2, 16 << 20)).unwrap().len(), 2);
+        assert_eq!(unzip(archive(2, 10 << 20)).unwrap().len(), 2);
     }
 
     #[test]
