@@ -1,5 +1,6 @@
 //! The command as a person runs it, with a scrubbed environment.
 
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -238,4 +239,34 @@ fn checks_are_listed_and_explained() {
         explained.as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap()).collect();
     assert_eq!(ids, ["disk-space", "data-directory"]);
     assert_eq!(explained[1]["title"], "Is Iggy's data whole?");
+}
+
+#[test]
+fn an_archive_that_unpacks_to_a_gigabyte_is_refused_in_little_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bomb.zip");
+    let mut archive = zip::ZipWriter::new(std::fs::File::create(&path).unwrap());
+    let zeros = vec![0; 1 << 20];
+    for (name, mebibytes) in [("host/.host/complete", 0), ("host/proc/meminfo", 1024)] {
+        archive.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
+        for _ in 0..mebibytes {
+            archive.write_all(&zeros).unwrap();
+        }
+    }
+    archive.finish().unwrap();
+    // Whatever it takes beyond this is refused by the kernel.
+    let output = Command::new("prlimit")
+        .args(["--data=67108864", "--", env!("CARGO_BIN_EXE_warden"), "snapshot", "--host", "bomb.zip"])
+        .args(["-o", "out.zip"])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let message = text(&output.stderr);
+    assert!(
+        message.starts_with("error: cannot read the recording bomb.zip")
+            && message.contains("a file of a recording has at most 16 MiB"),
+        "{message}"
+    );
+    assert!(!folder.path().join("out.zip").exists());
 }

@@ -260,6 +260,9 @@ fn of_executor(settings: &Settings) -> executor::Settings {
     }
 }
 
+/// How often it is looked whether something is in the way of every request, beside each time that one comes or ends.
+const OBSTACLE_LOOK: Duration = Duration::from_secs(30);
+
 async fn tell_what_is_done(
     status: Arc<Teller>,
     executor: Executor,
@@ -268,9 +271,17 @@ async fn tell_what_is_done(
     loop {
         let (doing, mut news) = executor.doing();
         status.doing(doing);
+        let obstacle = executor.obstacle().await;
+        if let Some(why) = &obstacle
+            && status.now().obstacle != obstacle
+        {
+            tracing::error!("nothing is done on this host for now: {why}");
+        }
+        status.obstacle(obstacle);
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
             changed = news.changed() => if changed.is_err() { return Ok(()) },
+            () = tokio::time::sleep(OBSTACLE_LOOK) => {}
         }
     }
 }
@@ -301,6 +312,7 @@ fn starting(instance: &str, now: i64) -> Status {
         link: LinkState::Connecting,
         since_ms: now,
         doing: Vec::new(),
+        obstacle: None,
     }
 }
 

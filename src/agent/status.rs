@@ -37,6 +37,9 @@ pub struct Status {
     /// What is being done, the oldest first; at most [`DOING_LIMIT`].
     #[serde(default)]
     pub doing: Vec<Doing>,
+    /// Why nothing is done on this host for now, whatever is asked; absent when that is not so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub obstacle: Option<String>,
 }
 
 /// A request that has not ended.
@@ -148,6 +151,11 @@ impl Teller {
         self.change(|status| status.doing = doing);
     }
 
+    /// This is in the way of every request, or nothing is.
+    pub fn obstacle(&self, why: Option<String>) {
+        self.change(|status| status.obstacle = why);
+    }
+
     pub fn now(&self) -> Status {
         self.status.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
@@ -200,6 +208,7 @@ mod tests {
             link: Link::NotEnrolled { why: "run `warden enroll`".into() },
             since_ms: 1,
             doing: Vec::new(),
+            obstacle: None,
         };
         let teller = Teller::new(runtime.path(), status.clone());
         assert_eq!(Status::read(runtime.path()).unwrap(), Some(status));

@@ -27,6 +27,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let settings = Settings::load(&arguments.config)?;
     log::start();
+    log::tell_unread(&arguments.config);
     agent::run(settings)?;
     Ok(0)
 }

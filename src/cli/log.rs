@@ -1,11 +1,13 @@
 //! Where log lines go: to the journal when systemd runs us, to standard error otherwise.
 
 use std::io::IsTerminal;
+use std::path::Path;
 
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::config::fragments;
 use crate::said::Said;
 
 /// What is logged, as tracing-subscriber's `EnvFilter` reads it: `debug`, or `info,warden::agent=debug`.
@@ -28,6 +30,13 @@ pub fn start() {
                 .with_target(false);
             registry.with(plain).init();
         }
+    }
+}
+
+/// Names the files of a configuration folder that are not read.
+pub fn tell_unread(folder: &Path) {
+    for line in fragments::unread(folder) {
+        tracing::warn!("{line}");
     }
 }
 

@@ -95,6 +95,10 @@ fn text(told: &Told, start: &str, now: Timestamp, paint: Painter) -> String {
             if let Some(advice) = advice {
                 text += &format!("  {advice}\n");
             }
+            if let Some(why) = &status.obstacle {
+                let nothing = paint.paint(Style::Red, "nothing is done on this host for now");
+                text += &format!("{nothing}: {}\n", harmless(why));
+            }
             text += &format!(
                 "agent {}, PID {}{}\n",
                 harmless(&status.agent_version),
@@ -190,6 +194,7 @@ mod tests {
             link: LinkState::Connected,
             since_ms: 1_773_662_590_000,
             doing: vec![Doing { request: 9, what: "restart iggy".into(), since_ms: 1_773_662_599_000 }],
+            obstacle: Some("the audit log is gone".into()),
         };
         let runtimes = vec![state("iggy", "loaded", "active"), state("connectors", "not-found", "inactive")];
         let told = Told { running: true, agent: Some(agent), runtimes };
@@ -197,6 +202,7 @@ mod tests {
             text(&told, "", now, Painter::plain()),
             concat!(
                 "connected to https://sup as node 610809900976570889, since 2026-03-16T12:03:10Z (10 s)\n",
+                "nothing is done on this host for now: the audit log is gone\n",
                 "agent 0.1.0, PID 7, since 2026-03-16T12:00:00Z (3 min 20 s)\n",
                 "iggy        active (running)  iggy.service, main PID 4711, since 2026-03-16T12:00:00Z (3 min 20 s), ",
                 "restarted 2 times by systemd, its API does not answer\n",

@@ -84,6 +84,7 @@ const DATABASE_URL: &str = "WARDEN_DATABASE_URL";
 pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let settings = arguments.settings(None)?;
     log::start();
+    log::tell_unread(&arguments.config);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let supervisor = arguments.start(settings, clock(), told_to_stop()).await?;

@@ -23,6 +23,11 @@ const FILE_LIMIT: u64 = 256 << 10;
 /// Files in `warden.d`: more is a loop of some tool, not a configuration.
 const FILES_LIMIT: usize = 100;
 
+/// What is read in the folder itself.
+const READ_BY_NAME: [&str; 2] = ["warden.toml", "policy.toml"];
+/// Files that are not read and told by name.
+const UNREAD_TOLD: usize = 20;
+
 /// What the files say, and what is wrong with them so far.
 #[derive(Debug, Default)]
 pub struct Fragments {
@@ -196,6 +201,54 @@ impl fmt::Display for Problems {
     }
 }
 
+/// What lies in a configuration folder, looks like configuration, and is not read: a sentence each, for what somebody
+/// wrote there has no effect.
+pub fn unread(folder: &Path) -> Vec<String> {
+    let mut told = Vec::new();
+    match std::fs::read_dir(folder) {
+        Ok(entries) => {
+            let names = entries.flatten().map(|entry| entry.path()).filter(|path| {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                looks_like_configuration(&name) && !READ_BY_NAME.contains(&&*name)
+            });
+            told.extend(names.map(|path| {
+                format!(
+                    "{} is not read: only {} and warden.d/*.toml are",
+                    path.display(),
+                    READ_BY_NAME.join(", ")
+                )
+            }));
+        }
+        Err(error) if folder != Path::new(FOLDER) => {
+            told.push(format!(
+                "no configuration is read, every setting has its default: {}: {error}",
+                folder.display()
+            ));
+        }
+        Err(_) => {}
+    }
+    let more = folder.join("warden.d");
+    let entries = std::fs::read_dir(&more).into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.path()).filter(|path| !is_fragment(path));
+    told.extend(names.map(|path| {
+        format!("{} is not read: its name must end in .toml and begin with no dot", path.display())
+    }));
+    told.sort();
+    if told.len() > UNREAD_TOLD {
+        let more = told.len() - UNREAD_TOLD;
+        told.truncate(UNREAD_TOLD);
+        told.push(format!("{more} more files in {} are not read", folder.display()));
+    }
+    told
+}
+
+/// Certificates, keys and secrets lie there too, and are read where they are named.
+fn looks_like_configuration(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    name.contains(".toml")
+        || [".conf", ".cfg", ".ini", ".yaml", ".yml", ".json"].iter().any(|ending| name.ends_with(ending))
+}
+
 /// A section with this one key.
 fn alone<'a>(
     key: &Spanned<std::borrow::Cow<'a, str>>,
@@ -213,11 +266,15 @@ fn names(folder: &Path) -> io::Result<Vec<PathBuf>> {
         Err(error) => return Err(error),
     };
     let mut paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>()?;
-    // As shells and systemd do: a hidden file is an editor's, not a fragment.
-    let hidden = |path: &Path| path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
-    paths.retain(|path| path.extension().is_some_and(|ending| ending == "toml") && !hidden(path));
+    paths.retain(|path| is_fragment(path));
     paths.sort();
     Ok(paths)
+}
+
+fn is_fragment(path: &Path) -> bool {
+    // As shells and systemd do: a hidden file is an editor's, not a fragment.
+    let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+    path.extension().is_some_and(|ending| ending == "toml") && !hidden
 }
 
 fn read(path: &Path) -> io::Result<String> {
@@ -270,6 +327,50 @@ mod tests {
         let sample: Sample = fragments.section("agent");
         assert_eq!(sample, Sample { url: Some("a".into()), seconds: Some(3), names: vec!["z".into()] });
         fragments.finish().unwrap();
+    }
+
+    #[test]
+    fn files_that_are_not_read_are_named_and_keys_and_certificates_are_not() {
+        let folder = folder(&[
+            ("warden.toml", ""),
+            ("policy.toml", ""),
+            ("supervisor.pem", ""),
+            ("database-url", ""),
+            ("agent.toml", ""),
+            ("warden.toml.rpmsave", ""),
+            ("warden.yaml", ""),
+            ("warden.d/10-a.toml", ""),
+            ("warden.d/10-a.conf", ""),
+            ("warden.d/.20-b.toml", ""),
+            ("warden.d/30-c.toml~", ""),
+        ]);
+        let root = format!("{}/", folder.path().display());
+        let told: Vec<String> = unread(folder.path()).iter().map(|line| line.replace(&root, "")).collect();
+        let by_name = "is not read: only warden.toml, policy.toml and warden.d/*.toml are";
+        let by_ending = "is not read: its name must end in .toml and begin with no dot";
+        assert_eq!(
+            told,
+            [
+                format!("agent.toml {by_name}"),
+                format!("warden.d/.20-b.toml {by_ending}"),
+                format!("warden.d/10-a.conf {by_ending}"),
+                format!("warden.d/30-c.toml~ {by_ending}"),
+                format!("warden.toml.rpmsave {by_name}"),
+                format!("warden.yaml {by_name}"),
+            ]
+        );
+        for number in 0..30 {
+            std::fs::write(folder.path().join(format!("warden.d/{number}.bak")), "").unwrap();
+        }
+        let told = unread(folder.path());
+        assert_eq!(told.len(), UNREAD_TOLD + 1);
+        assert!(told[UNREAD_TOLD].starts_with("16 more files in /"), "{}", told[UNREAD_TOLD]);
+        let missing = unread(&folder.path().join("nowhere"));
+        assert!(
+            missing[0].starts_with("no configuration is read, every setting has its default: "),
+            "{missing:?}"
+        );
+        assert_eq!(unread(Path::new("/etc/warden")).first().filter(|line| line.starts_with("no ")), None);
     }
 
     #[test]

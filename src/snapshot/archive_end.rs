@@ -23,13 +23,18 @@ const RECORD: [u8; 4] = *b"PK\x06\x06";
 
 /// Opens an archive of which nothing stands before its first and behind its last byte, and whose directory, which
 /// is held in memory, is no larger than one of ours can be.
-pub fn open_archive<R: Read + Seek>(mut source: R) -> anyhow::Result<ZipArchive<R>> {
+pub fn open_archive<R: Read + Seek>(source: R) -> anyhow::Result<ZipArchive<R>> {
+    open_archive_of(FILES, source)
+}
+
+/// The same of one that has at most so many entries.
+pub fn open_archive_of<R: Read + Seek>(most: u64, mut source: R) -> anyhow::Result<ZipArchive<R>> {
     if is_encrypted(&mut source)? {
         bail!(Encrypted);
     }
     const NOT_WHOLE: &str = "this is no whole ZIP archive";
     let claimed = entries(&mut source).context(NOT_WHOLE)?;
-    ensure!(claimed <= FILES, "the archive claims {claimed} entries; a bundle has at most {FILES}");
+    ensure!(claimed <= most, "the archive claims {claimed} entries; a bundle has at most {most}");
     source.rewind()?;
     ZipArchive::new(source).context(NOT_WHOLE)
 }

@@ -2,15 +2,11 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, ensure};
 use axum::Router;
-use axum_server::Handle;
-use axum_server::accept::NoDelayAcceptor;
-use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
-use hyper_util::rt::TokioTimer;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -18,13 +14,10 @@ use rustls::{RootCertStore, ServerConfig};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::connections::{self, Connections};
 use super::settings::{Settings, Tls};
 use crate::tasks::Tasks;
 
-/// For the head of a request to come, and for the next one on a connection that is kept.
-const HEAD_PATIENCE: Duration = Duration::from_secs(60);
-/// For requests under way when the Supervisor stops.
-const STOP_GRACE: Duration = Duration::from_secs(10);
 /// How often the certificate's files are looked at: whoever renews them need not tell us.
 const RENEWAL_LOOK: Duration = Duration::from_secs(60);
 
@@ -32,7 +25,25 @@ const RENEWAL_LOOK: Duration = Duration::from_secs(60);
 pub struct Listener {
     socket: TcpListener,
     pub address: SocketAddr,
-    tls: Option<(RustlsConfig, Tls)>,
+    tls: Option<(Certificate, Tls)>,
+}
+
+/// The certificate that is shown, with its key: the one of now.
+#[derive(Clone)]
+pub struct Certificate(Arc<RwLock<Arc<ServerConfig>>>);
+
+impl Certificate {
+    fn new(config: Arc<ServerConfig>) -> Certificate {
+        Certificate(Arc::new(RwLock::new(config)))
+    }
+
+    pub fn current(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn replace(&self, config: Arc<ServerConfig>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = config;
+    }
 }
 
 impl Listener {
@@ -45,7 +56,7 @@ impl Listener {
              key, listen on 127.0.0.1 behind a proxy that has them, or say --insecure-plain-http"
         );
         let tls = match &settings.tls {
-            Some(tls) => Some((RustlsConfig::from_config(config(tls)?), tls.clone())),
+            Some(tls) => Some((Certificate::new(config(tls)?), tls.clone())),
             None => None,
         };
         let socket = TcpListener::bind(listen).with_context(|| format!("cannot listen on {listen}"))?;
@@ -55,45 +66,19 @@ impl Listener {
     }
 
     /// Serves until told to stop, then ends what is under way.
-    pub fn serve(self, router: Router, tasks: &mut Tasks) -> anyhow::Result<()> {
+    pub fn serve(self, router: Router, connections: Connections, tasks: &mut Tasks) -> anyhow::Result<()> {
         // From now on: a SIGHUP that nobody waits for would end the process.
         let hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
         let tls = self.tls.clone();
         tasks.spawn("certificate", |stop| renew(tls, hangup, stop));
-        tasks.spawn("http", |stop| self.run(router, stop));
-        Ok(())
-    }
-
-    async fn run(self, router: Router, stop: CancellationToken) -> anyhow::Result<()> {
-        let service = router.into_make_service_with_connect_info::<SocketAddr>();
-        let handle = Handle::new();
-        let ends = handle.clone();
-        tokio::spawn(async move {
-            stop.cancelled().await;
-            ends.graceful_shutdown(Some(STOP_GRACE));
+        let socket = tokio::net::TcpListener::from_std(self.socket)?;
+        let certificate = self.tls.map(|(certificate, _)| certificate);
+        tasks.spawn("http", |stop| async move {
+            connections::serve(socket, certificate, router, connections, stop).await;
+            Ok(())
         });
-        match self.tls {
-            Some((tls, _)) => {
-                let acceptor = RustlsAcceptor::new(tls).acceptor(NoDelayAcceptor::new());
-                let mut server = axum_server::from_tcp(self.socket)?.acceptor(acceptor).handle(handle);
-                bound(server.http_builder());
-                server.serve(service).await?;
-            }
-            None => {
-                let server = axum_server::from_tcp(self.socket)?.acceptor(NoDelayAcceptor::new());
-                let mut server = server.handle(handle);
-                bound(server.http_builder());
-                server.serve(service).await?;
-            }
-        }
         Ok(())
     }
-}
-
-/// Limits of a connection.
-fn bound(builder: &mut hyper_util::server::conn::auto::Builder<hyper_util::rt::TokioExecutor>) {
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE);
-    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(100).keep_alive_interval(HEAD_PATIENCE);
 }
 
 fn config(tls: &Tls) -> anyhow::Result<Arc<ServerConfig>> {
@@ -134,7 +119,7 @@ fn certificates(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
 /// Takes up a renewed certificate: soon after it was written, and at once on SIGHUP. One that cannot be read leaves the
 /// old one in place.
 async fn renew(
-    tls: Option<(RustlsConfig, Tls)>,
+    tls: Option<(Certificate, Tls)>,
     mut hangup: Signal,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
@@ -152,7 +137,7 @@ async fn renew(
         }
         match config(files) {
             Ok(config) => {
-                served.reload_from_config(config);
+                served.replace(config);
                 tracing::info!(certificate = %files.certificate.display(), "the certificate was read anew");
             }
             Err(error) => tracing::error!("the renewed certificate is not taken: {error:#}"),

@@ -1,5 +1,6 @@
 //! The Supervisor: takes requests over HTTP, keeps them, and has nodes carry them out.
 
+pub mod connections;
 pub mod http;
 pub mod hub;
 pub mod id;
@@ -15,29 +16,32 @@ pub mod uploads;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
+use futures_util::FutureExt;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::secret::Secret;
 use crate::tasks::Tasks;
 use crate::tls::{self, Trust};
+use connections::Connections;
 use hub::Hub;
 use listen::Listener;
 use objects::{Local, Objects, S3};
 use settings::{ObjectStore, Settings};
 use store::audit::{Actor, Entry};
 use store::keys::ApiKey;
-use store::{Kind, Store, audit, idempotency, keys};
+use store::{Kind, Store, audit, idempotency, keys, snapshots};
 use uploads::Uploads;
 
 pub use own_host::Invitation;
 
 /// Milliseconds since 1970 UTC, told by whoever starts the Supervisor.
-pub type Clock = std::sync::Arc<dyn Fn() -> i64 + Send + Sync>;
+pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 
 /// The tenant, the division and the environment of those who name none.
 const FIRST_TENANT: u64 = 1;
@@ -80,17 +84,21 @@ impl Supervisor {
         let limits = settings.limits;
         let mut tasks = Tasks::new(stop.clone());
         let settings = Settings { listen: address, ..settings };
-        let (objects, addresses) = objects(&settings.objects)?;
+        let connections = connections(&settings);
+        let (objects, addresses) = objects(&settings.objects, &store)?;
         let uploads = Uploads::new(store.clone(), objects.into(), settings.archives);
-        let hub_limits =
-            hub::Limits { heartbeat_seconds: limits.heartbeat_seconds, ..hub::Limits::default() };
+        let hub_limits = hub::Limits {
+            heartbeat_seconds: limits.heartbeat_seconds,
+            connections: connections.limits().nodes,
+            ..hub::Limits::default()
+        };
         let hub = Hub::new(store.clone(), clock.clone(), hub_limits, Some(uploads.clone()));
         let (router, api) = http::router(store.clone(), settings, uploads, clock.clone(), stop, hub.routes());
         // Beside the API, for what holds there does not here: an archive is large, and takes its time.
         let router = router.merge(addresses);
         tasks.spawn("the hub", |stop| hub.clone().run(stop));
         jobs::start(&mut tasks, &store, &api, limits, &clock);
-        listener.serve(router, &mut tasks)?;
+        listener.serve(router, connections, &mut tasks)?;
         tracing::info!(%address, store = ?store.kind(), "the Supervisor listens on {address}");
         Ok(Supervisor { address, administrator_key, hub, tasks, store })
     }
@@ -108,12 +116,40 @@ impl Supervisor {
     }
 }
 
+/// As many as the settings say and the descriptors of this process allow.
+fn connections(settings: &Settings) -> Connections {
+    let descriptors = connections::raise_descriptors();
+    let wanted = connections::Limits {
+        callers: settings.limits.connections as usize,
+        per_address: settings.limits.connections_per_address as usize,
+        nodes: hub::Limits::default().connections,
+    };
+    let limits = wanted.within(descriptors);
+    if limits != wanted {
+        let connections::Limits { callers, nodes, .. } = limits;
+        tracing::warn!(
+            descriptors,
+            "this process may have {descriptors} files open, which is room for {nodes} nodes and {callers} other \
+             connections; raise LimitNOFILE= of its unit for more"
+        );
+    }
+    Connections::new(limits, settings.trusted_proxies.clone())
+}
+
 /// The object store, and where its own addresses are served.
-fn objects(settings: &ObjectStore) -> anyhow::Result<(Objects, Router)> {
+fn objects(settings: &ObjectStore, store: &Store) -> anyhow::Result<(Objects, Router)> {
     match settings {
         ObjectStore::Folder(folder) => {
             let local = Local::open(folder)?;
-            let addresses = objects::local::routes(local.clone());
+            let store = store.clone();
+            let wanted = move |key| {
+                let store = store.clone();
+                let wanted = async move { snapshots::awaits(&store, key).await };
+                wanted
+                    .map(|wanted| wanted.inspect_err(|error| tracing::warn!(%error, "the store fails")).ok())
+                    .boxed()
+            };
+            let addresses = objects::local::routes(local.clone(), Arc::new(wanted));
             Ok((Objects::Local(local), addresses))
         }
         ObjectStore::S3(settings) => {

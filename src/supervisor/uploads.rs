@@ -9,6 +9,9 @@ use super::store::{self, Store};
 use crate::protocol::{SnapshotProgress, ToNode, UploadGrant, UploadRefusal, UploadWanted, Uploaded};
 use crate::sha256;
 
+/// Bytes of a ZIP archive with nothing in it (APPNOTE.TXT 4.3.16): less is none.
+const SMALLEST_ARCHIVE: u64 = 22;
+
 /// Shared by all connections.
 #[derive(Clone)]
 pub struct Uploads(Arc<Inner>);
@@ -64,16 +67,10 @@ impl Uploads {
 
     /// Removes the archives of snapshots that are removed, uploads of those that failed, and, in a folder of ours,
     /// archives that no snapshot knows. What cannot be removed now is tried again by the next run.
-    pub async fn remove_archives(&self) -> store::Result<()> {
+    pub async fn remove_archives(&self, now: i64) -> store::Result<()> {
         let Inner { store, objects, .. } = &*self.0;
         for removal in snapshots::removed(store).await? {
-            if let Err(error) = remove(objects, &removal).await {
-                tracing::warn!(object = removal.key.path(), %error, "an archive cannot be removed yet");
-                continue;
-            }
-            let mut change = store.change().await?;
-            snapshots::forget(&mut change, removal.key.snapshot).await?;
-            change.commit().await?;
+            self.remove(&removal, now).await?;
         }
         if let Objects::Local(local) = &**objects {
             for key in local.kept().unwrap_or_default() {
@@ -84,6 +81,34 @@ impl Uploads {
             }
         }
         Ok(())
+    }
+
+    /// Removes what was uploaded for a snapshot that has failed.
+    pub async fn ended(&self, snapshot: u64, now: i64) {
+        let removed = async {
+            match snapshots::to_remove(&self.0.store, snapshot).await? {
+                Some(removal) => self.remove(&removal, now).await,
+                None => Ok(()),
+            }
+        };
+        if let Err(error) = removed.await {
+            tracing::warn!(snapshot, %error, "the upload of a snapshot that failed is removed later");
+        }
+    }
+
+    async fn remove(&self, removal: &Removal, now: i64) -> store::Result<()> {
+        let Inner { store, objects, .. } = &*self.0;
+        if let Err(error) = remove(objects, removal).await {
+            tracing::warn!(object = removal.key.path(), %error, "an archive cannot be removed yet");
+            return Ok(());
+        }
+        // An address of S3 cannot be taken back: what is put there yet is removed by a later run.
+        if matches!(**objects, Objects::S3(_)) && now < removal.since + GRANT_LIFE.as_millis() as i64 {
+            return Ok(());
+        }
+        let mut change = store.change().await?;
+        snapshots::forget(&mut change, removal.key.snapshot).await?;
+        change.commit().await
     }
 
     /// Keeps how far a snapshot is.
@@ -103,6 +128,10 @@ impl Uploads {
             let reason = format!("the archive has {} bytes, {largest} are taken", wanted.size);
             return Err(Failed::Refused(UploadRefusal::TooLarge, reason));
         }
+        if wanted.size < SMALLEST_ARCHIVE {
+            let reason = format!("{} bytes are no archive", wanted.size);
+            return Err(Failed::Refused(UploadRefusal::Mismatch, reason));
+        }
         let announced = Announced { size: wanted.size, sha256 };
         let known = snapshots::uploading(store, node, request).await?.ok_or_else(not_wanted)?;
         let key = known.key;
@@ -110,7 +139,10 @@ impl Uploads {
             return Ok(ToNode::UploadConfirmed { request });
         }
         let begun = match known.begun {
-            Some((before, begun)) if before == announced => begun,
+            Some((before, begun)) if before == announced => {
+                objects.resume(key, &announced)?;
+                begun
+            }
             before => {
                 if let Some((_, begun)) = before {
                     // Taken again by a node that lost the first one.

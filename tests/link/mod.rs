@@ -4,7 +4,7 @@ mod agent;
 mod enrolment;
 mod fake;
 mod hub;
-mod node;
+pub mod node;
 mod offers;
 mod replicas;
 mod site;

@@ -19,11 +19,13 @@ use super::node::Node;
 use super::site::{Agent, Site, enrolled, now};
 use super::until;
 use crate::supervisor::Backend;
+use crate::supervisor::snapshots::stored;
 
 crate::supervisor::on_both_stores!(
     an_offer_becomes_a_run_over_its_node_and_is_asked_for_once,
     an_offer_is_refused_while_a_run_is_under_way_or_the_plan_has_no_place_but_the_last,
     an_offer_that_failed_may_be_made_again,
+    offers_without_an_archive_take_no_place_of_the_plan,
 );
 
 const FIRST: Page = Page { page: 1, results: 100 };
@@ -83,6 +85,7 @@ async fn an_offer_becomes_a_run_over_its_node_and_is_asked_for_once(backend: Bac
     // Told twice, as after a connection that broke: nothing follows from that.
     node.say(&FromNode::SnapshotOffered(offered(7))).await;
     assert_eq!(refused(&mut node, 8).await, OfferRefusal::InProgress);
+    stored(&site.store, id, request.request).await;
     ends(&mut node, request.request, Outcome::Completed { result: None }).await;
     assert_eq!(refused(&mut node, 7).await, OfferRefusal::NotWanted);
 
@@ -112,6 +115,7 @@ async fn an_offer_is_refused_while_a_run_is_under_way_or_the_plan_has_no_place_b
     let mut node = Node::link(site.address, id, &credential, "a").await;
     for offer in [1, 2] {
         let request = asked_for(&mut node, offer).await.request;
+        stored(&site.store, id, request).await;
         ends(&mut node, request, Outcome::Completed { result: None }).await;
     }
     assert_eq!(refused(&mut node, 3).await, OfferRefusal::LimitReached);
@@ -127,6 +131,20 @@ async fn an_offer_that_failed_may_be_made_again(backend: Backend) {
     let again = asked_for(&mut node, 5).await.request;
     assert_ne!(first, again);
     assert_eq!(listed(&site).await.len(), 2);
+}
+
+async fn offers_without_an_archive_take_no_place_of_the_plan(backend: Backend) {
+    // Its plan keeps three, of which two are for offers.
+    let site = Site::start(backend).await;
+    let (id, credential) = site.enrolled().await;
+    let mut node = Node::link(site.address, id, &credential, "a").await;
+    for offer in 1..=4 {
+        let request = asked_for(&mut node, offer).await.request;
+        ends(&mut node, request, Outcome::Completed { result: None }).await;
+    }
+    let rows = listed(&site).await;
+    assert_eq!(rows.len(), 4);
+    assert!(rows.iter().all(|row| row.status == Status::Failed), "{rows:?}");
 }
 
 /// An agent with a snapshot of its own in its outbox.

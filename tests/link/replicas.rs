@@ -61,6 +61,35 @@ async fn a_second_agent_at_another_supervisor_is_refused_and_gets_no_work() {
     other.welcome().await;
     let request = second.order(id).await;
     assert_eq!(other.refused().await, Refusal::DuplicateIdentity);
-    let (_rightful, sent) = answering.await.unwrap();
+    let (mut rightful, sent) = answering.await.unwrap();
+    assert!(matches!(sent, Some(ToNode::Request(sent)) if sent.request == request));
+
+    // It is no less a stranger when it comes again.
+    let answering = tokio::spawn(async move { rightful.hear().await });
+    let mut other = Node::dial(second.address, &credential).await.unwrap();
+    other.say(&FromNode::Hello(hello(id, "b", Vec::new()))).await;
+    other.welcome().await;
+    assert_eq!(other.refused().await, Refusal::DuplicateIdentity);
+    let next = first.order(id).await;
+    let sent = answering.await.unwrap();
+    assert!(matches!(sent, Some(ToNode::Request(sent)) if sent.request == next));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_agent_does_not_displace_one_that_is_held_back_itself() {
+    let site = Site::start(Backend::postgres()).await;
+    let (id, credential) = site.enrolled().await;
+    drop(Node::link(site.address, id, &credential, "before its restart").await);
+    site.unlinked(id).await;
+    // Nothing is sent to it for a while: another agent was seen a moment ago.
+    let mut first = Node::link(site.address, id, &credential, "a").await;
+    let answering = tokio::spawn(async move { (first.hear().await, first) });
+    for _ in 0..2 {
+        let mut second = Node::dial(site.address, &credential).await.unwrap();
+        second.say(&FromNode::Hello(hello(id, "b", Vec::new()))).await;
+        assert_eq!(second.refused().await, Refusal::DuplicateIdentity);
+    }
+    let request = site.order(id).await;
+    let (sent, _first) = answering.await.unwrap();
     assert!(matches!(sent, Some(ToNode::Request(sent)) if sent.request == request));
 }

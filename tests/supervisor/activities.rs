@@ -180,7 +180,7 @@ async fn an_async_action_tells_how_it_went(backend: Backend) {
 }
 
 /// Reads a stream of events to its end, or to `enough` of them: id, kind and data of each.
-async fn events(
+pub async fn events(
     response: axum::http::Response<hyper::body::Incoming>,
     enough: usize,
 ) -> Vec<(u64, String, Value)> {

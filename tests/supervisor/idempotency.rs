@@ -16,6 +16,7 @@ super::on_both_stores!(
     a_repeated_request_gets_the_first_answer_and_has_one_effect,
     the_answer_survives_a_restart_and_is_kept_ten_minutes,
     another_request_with_the_same_key_is_refused,
+    the_media_type_is_a_part_of_the_request,
     the_same_request_in_parallel_has_one_effect,
     a_refusal_is_kept_and_tells_its_own_request,
     what_may_do_better_later_is_not_kept,
@@ -96,6 +97,27 @@ async fn another_request_with_the_same_key_is_refused(backend: Backend) {
     assert_eq!(served.once("one", &format!("{PATH}?x=1"), &body()).await.problem(), refused);
     assert_eq!(deployments(&served).await, 1);
     assert_eq!(served.once("one", PATH, &body()).await.text, first.text, "the first answer is still there");
+    served.stop().await;
+}
+
+async fn the_media_type_is_a_part_of_the_request(backend: Backend) {
+    let served = Served::start(&backend).await;
+    let send = async |media_type: &str| {
+        let headers =
+            [("ld-api-key", served.key.as_str()), ("idempotency-key", "one"), ("content-type", media_type)];
+        served.call(Method::POST, PATH, &headers, &body().to_string()).await
+    };
+    let wrong = (415, "unsupported_media_type".to_owned());
+    assert_eq!(send("text/plain").await.problem(), wrong);
+    let first = send("application/json").await;
+    assert_eq!((first.status, first.header("idempotent-replayed")), (201, ""), "{}", first.text);
+    let again = send("Application/JSON; charset=utf-8").await;
+    assert_eq!((again.header("idempotent-replayed"), &again.text), ("true", &first.text));
+    let other = send("application/merge-patch+json").await;
+    assert_eq!(other.problem(), (409, "idempotency_error".to_owned()));
+    let plain = send("text/plain").await;
+    assert_eq!((plain.problem(), plain.header("idempotent-replayed")), (wrong, ""));
+    assert_eq!(deployments(&served).await, 1);
     served.stop().await;
 }
 

@@ -62,7 +62,7 @@ impl Running {
     }
 
     /// Waits until it has logged this.
-    fn logged(&self, text: &str) {
+    pub fn logged(&self, text: &str) {
         super::super::support::until(text, || self.log.lock().unwrap().contains(text).then_some(()));
     }
 
@@ -196,12 +196,12 @@ fn the_state_is_in_postgresql_when_the_environment_says_so() {
 }
 
 /// A CA, a certificate for 127.0.0.1 that it signed, and one for a client.
-struct Certificates {
+pub struct Certificates {
     folder: tempfile::TempDir,
 }
 
 impl Certificates {
-    fn new() -> Certificates {
+    pub fn new() -> Certificates {
         let folder = tempfile::tempdir().unwrap();
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -218,11 +218,11 @@ impl Certificates {
         Certificates { folder }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn text(&self, name: &str) -> String {
+    pub fn text(&self, name: &str) -> String {
         self.path(name).to_str().unwrap().to_owned()
     }
 }

@@ -4,13 +4,16 @@ mod activities;
 mod administration;
 mod conventions;
 mod document;
+mod full_disk;
 mod idempotency;
 mod identity;
 mod listen;
 mod replicas;
 pub mod served;
-mod snapshots;
+mod silent;
+pub mod snapshots;
 mod store;
+mod streams;
 
 use std::path::PathBuf;
 use std::sync::Arc;

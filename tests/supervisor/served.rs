@@ -178,7 +178,16 @@ impl Served {
         path: &str,
         headers: &[(&str, &str)],
     ) -> axum::http::Response<hyper::body::Incoming> {
-        let mut request = Request::builder().uri(self.url(path)).header("ld-api-key", &self.key);
+        self.stream_as(&self.key, path, headers).await
+    }
+
+    pub async fn stream_as(
+        &self,
+        key: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> axum::http::Response<hyper::body::Incoming> {
+        let mut request = Request::builder().uri(self.url(path)).header("ld-api-key", key);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

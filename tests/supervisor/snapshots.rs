@@ -4,7 +4,7 @@ use warden::protocol::{
     Code, Finished, Outcome, SnapshotProgress, ToNode, Upload, UploadRefusal, UploadWanted, Uploaded, Work,
 };
 use warden::sha256::hex;
-use warden::supervisor::objects::{Key, Local, Objects};
+use warden::supervisor::objects::{Announced, Begun, Key, Local, Objects, local};
 use warden::supervisor::store::activities::{self, Order};
 use warden::supervisor::store::async_actions;
 use warden::supervisor::store::deployments::{Deployment, Scope};
@@ -28,6 +28,8 @@ super::on_both_stores!(
     a_node_that_lies_of_its_archive_or_means_that_of_another_is_refused,
     what_is_older_than_the_plan_keeps_goes_with_its_archive_however_often_the_job_dies,
     deleting_a_run_hides_it_at_once,
+    a_node_that_says_completed_without_an_archive_has_a_failed_snapshot,
+    an_upload_address_is_worth_nothing_when_its_upload_is_over,
 );
 
 fn order(deployment: &Deployment, nodes: &[u64], now: i64) -> Order {
@@ -73,8 +75,24 @@ async fn listed(store: &Store, deployment: &Deployment) -> Vec<Snapshot> {
 async fn uploads(store: &Store) -> (Uploads, String, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let local = Local::open(folder.path()).unwrap();
-    let base = serve(warden::supervisor::objects::local::routes(local.clone())).await;
+    let base = serve(local::routes(local.clone(), wanted(store))).await;
     (Uploads::new(store.clone(), Objects::Local(local).into(), LIMITS), base, folder)
+}
+
+/// What the Supervisor's own addresses ask the store.
+fn wanted(store: &Store) -> local::Wanted {
+    let store = store.clone();
+    std::sync::Arc::new(move |key| {
+        let store = store.clone();
+        Box::pin(async move { snapshots::awaits(&store, key).await.ok() })
+    })
+}
+
+/// An archive has arrived, as far as the store knows.
+pub async fn stored(store: &Store, node: u64, snapshot: u64) {
+    let announced = Announced { size: 1000, sha256: [7; 32] };
+    assert!(snapshots::announce(store, node, snapshot, &announced, &Begun::Whole).await.unwrap());
+    assert!(snapshots::stored(store, node, snapshot, "pass").await.unwrap());
 }
 
 async fn put(
@@ -137,6 +155,9 @@ async fn a_plan_keeps_so_many_runs_and_a_failed_one_takes_no_place(backend: Back
             0 | 2 => Outcome::rejected(Code::Internal, "a defect"),
             _ => Outcome::Completed { result: None },
         };
+        if outcome.is_completed() {
+            stored(&store, node, snapshot.id).await;
+        }
         end(&store, node, snapshot, outcome, NOW + run).await;
     }
     assert_eq!(start(&store, &deployment, &[node], NOW + 9).await, Err(Refused::LimitReached(3)));
@@ -154,6 +175,7 @@ async fn a_node_that_never_answers_fails_its_snapshot_and_the_next_run_starts(ba
     let (here, away) = (node(&store, deployment.id, "a").await, node(&store, deployment.id, "b").await);
     let rows = start(&store, &deployment, &[here, away], NOW).await.unwrap();
     let mine = rows.iter().find(|row| row.node_id == here).unwrap();
+    stored(&store, here, mine.id).await;
     end(&store, here, mine, Outcome::Completed { result: None }, NOW + 5).await;
     assert_eq!(start(&store, &deployment, &[here], NOW + 6).await, Err(Refused::InProgress));
     let late = NOW + 60_001;
@@ -195,7 +217,7 @@ async fn an_archive_is_confirmed_from_the_object_store_and_then_the_snapshot_com
     let key = Key { deployment: deployment.id, snapshot: snapshot.id };
     assert_eq!(std::fs::read(folder.path().join(key.path())).unwrap(), content);
     // Nothing can be put there any more.
-    let wanted = UploadWanted { request: snapshot.id, size: 1, sha256: "0".repeat(64), parts: Vec::new() };
+    let wanted = UploadWanted { request: snapshot.id, size: 22, sha256: "0".repeat(64), parts: Vec::new() };
     let refused = uploads.wanted(node, &wanted).await;
     assert!(
         matches!(refused, Some(ToNode::UploadRefused { code: UploadRefusal::NotWanted, .. })),
@@ -221,18 +243,20 @@ async fn a_node_that_lies_of_its_archive_or_means_that_of_another_is_refused(bac
         parts: Vec::new(),
     };
     let zeros = "0".repeat(64);
-    assert_eq!(code(uploads.wanted(other, &wanted(1, &zeros)).await), UploadRefusal::NotWanted);
+    assert_eq!(code(uploads.wanted(other, &wanted(22, &zeros)).await), UploadRefusal::NotWanted);
     assert_eq!(code(uploads.wanted(mine, &wanted(u64::MAX, &zeros)).await), UploadRefusal::TooLarge);
-    assert_eq!(code(uploads.wanted(mine, &wanted(1, "../../etc")).await), UploadRefusal::Mismatch);
+    assert_eq!(code(uploads.wanted(mine, &wanted(21, &zeros)).await), UploadRefusal::Mismatch);
+    assert_eq!(code(uploads.wanted(mine, &wanted(22, "../../etc")).await), UploadRefusal::Mismatch);
     let uploaded = Uploaded { request: snapshot.id, verdict: "pass".into(), parts: Vec::new() };
     assert_eq!(code(uploads.uploaded(mine, &uploaded).await), UploadRefusal::NotWanted);
 
     // It announces one content and puts another of the same size.
-    let Some(ToNode::UploadGrant(grant)) = uploads.wanted(mine, &wanted(4, &zeros)).await else {
+    let Some(ToNode::UploadGrant(grant)) = uploads.wanted(mine, &wanted(22, &zeros)).await else {
         panic!("it is granted");
     };
     let Upload::Whole { put } = grant.upload else { panic!("it is small") };
-    let answer = http().put(format!("{base}{}", put.url)).body("evil").send().await.unwrap();
+    let answer =
+        http().put(format!("{base}{}", put.url)).body("evil evil evil evil ev").send().await.unwrap();
     assert_eq!(answer.status(), 200);
     assert_eq!(code(uploads.uploaded(mine, &uploaded).await), UploadRefusal::Mismatch);
     assert_eq!(one(&store, snapshot).await.verdict, None);
@@ -268,14 +292,14 @@ async fn what_is_older_than_the_plan_keeps_goes_with_its_archive_however_often_t
     // It died after that, and before it forgot the row.
     let [removal] = &snapshots::removed(&store).await.unwrap()[..] else { panic!("one is to go") };
     uploads.objects().delete(removal.key).await.unwrap();
-    uploads.remove_archives().await.unwrap();
+    uploads.remove_archives(NOW + 9 * DAY).await.unwrap();
     assert_eq!(snapshots::removed(&store).await.unwrap(), []);
     assert!(!folder.path().join(keys[0].path()).exists() && folder.path().join(keys[1].path()).exists());
     // An archive that no row knows goes, too.
     let stray = Key { deployment: 1, snapshot: 2 };
     std::fs::create_dir(folder.path().join("1")).unwrap();
     std::fs::write(folder.path().join(stray.path()), "x").unwrap();
-    uploads.remove_archives().await.unwrap();
+    uploads.remove_archives(NOW + 9 * DAY).await.unwrap();
     assert!(!folder.path().join(stray.path()).exists() && folder.path().join(keys[1].path()).exists());
 }
 
@@ -290,6 +314,7 @@ async fn deleting_a_run_hides_it_at_once(backend: Backend) {
         change.commit().await.unwrap();
         removed
     };
+    stored(&store, rows[0].node_id, rows[0].id).await;
     end(&store, rows[0].node_id, &rows[0], Outcome::Completed { result: None }, NOW).await;
     assert_eq!(remove(rows[0].run_id).await, Some(false));
     end(&store, rows[1].node_id, &rows[1], Outcome::rejected(Code::Cancelled, "cancelled"), NOW).await;
@@ -298,4 +323,96 @@ async fn deleting_a_run_hides_it_at_once(backend: Backend) {
     assert_eq!(remove(rows[0].run_id).await, Some(true));
     assert_eq!(listed(&store, &deployment).await, []);
     assert_eq!(remove(rows[0].run_id).await, None);
+}
+
+async fn a_node_that_says_completed_without_an_archive_has_a_failed_snapshot(backend: Backend) {
+    let store = opened(&backend).await;
+    let deployment = deployment(&store, "events-prod").await;
+    let node = node(&store, deployment.id, "a").await;
+    // More often than the plan has places.
+    for run in 0..4 {
+        let rows = start(&store, &deployment, &[node], NOW + run).await.unwrap();
+        let completed = Outcome::Completed { result: None };
+        if run == 3 {
+            // Announced is not stored.
+            let announced = Announced { size: 1000, sha256: [7; 32] };
+            let announced = snapshots::announce(&store, node, rows[0].id, &announced, &Begun::Whole);
+            assert!(announced.await.unwrap());
+        }
+        end(&store, node, &rows[0], completed, NOW + run).await;
+        let failed = one(&store, &rows[0]).await;
+        assert_eq!((failed.status, failed.completed_at), (Status::Failed, Some(NOW + run)));
+        assert_eq!(failed.reason.unwrap().code, Code::UploadFailed);
+        let run = async_actions::get(&store, Scope::ALL, rows[0].run_id).await.unwrap().unwrap();
+        let finish = run.finished.unwrap();
+        assert!(!finish.success);
+        assert_eq!(finish.message, "Took a snapshot of 0 of 1 node");
+    }
+    assert!(start(&store, &deployment, &[node], NOW + 9).await.is_ok(), "none of them took a place");
+}
+
+/// Every file below a folder, but the key of its addresses.
+fn files(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else if !path.ends_with(".signing-key") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+async fn an_upload_address_is_worth_nothing_when_its_upload_is_over(backend: Backend) {
+    let store = opened(&backend).await;
+    let deployment = deployment(&store, "events-prod").await;
+    let node = node(&store, deployment.id, "a").await;
+    let (uploads, base, folder) = uploads(&store).await;
+    let content = content(1000);
+    let announced = announced(&content);
+    let put = async |url: &str| {
+        http().put(format!("{base}{url}")).body(content.clone()).send().await.unwrap().status().as_u16()
+    };
+    for (now, how) in [(NOW, "confirmed"), (NOW + 1, "finished"), (NOW + 2, "deleted")] {
+        let rows = start(&store, &deployment, &[node], now).await.unwrap();
+        let snapshot = &rows[0];
+        let wanted = UploadWanted {
+            request: snapshot.id,
+            size: announced.size,
+            sha256: hex(&announced.sha256),
+            parts: Vec::new(),
+        };
+        let Some(ToNode::UploadGrant(grant)) = uploads.wanted(node, &wanted).await else {
+            panic!("it is granted");
+        };
+        let Upload::Whole { put: address } = grant.upload else { panic!("it is small") };
+        assert_eq!(put(&address.url).await, 200, "{how}");
+        let uploaded = Uploaded { request: snapshot.id, verdict: "pass".into(), parts: Vec::new() };
+        let object = folder.path().join(Key { deployment: deployment.id, snapshot: snapshot.id }.path());
+        if how == "finished" {
+            end(&store, node, snapshot, Outcome::rejected(Code::Internal, "a defect"), now).await;
+            assert_eq!(put(&address.url).await, 403, "before anything of it is removed");
+            uploads.ended(snapshot.id, now).await;
+            assert_eq!(put(&address.url).await, 403);
+            assert_eq!(files(folder.path()), Vec::<std::path::PathBuf>::new());
+            continue;
+        }
+        uploads.uploaded(node, &uploaded).await.unwrap();
+        assert_eq!(put(&address.url).await, 403, "{how}");
+        assert_eq!(files(folder.path()), std::slice::from_ref(&object));
+        end(&store, node, snapshot, Outcome::Completed { result: None }, now).await;
+        assert_eq!(put(&address.url).await, 403, "{how}");
+        let mut change = store.change().await.unwrap();
+        assert_eq!(
+            snapshots::remove(&mut change, deployment.id, snapshot.id, now).await.unwrap(),
+            Some(true)
+        );
+        change.commit().await.unwrap();
+        assert_eq!(put(&address.url).await, 403, "{how}");
+        uploads.remove_archives(now).await.unwrap();
+        assert_eq!(put(&address.url).await, 403, "{how}");
+        assert_eq!(files(folder.path()), Vec::<std::path::PathBuf>::new(), "{how}");
+    }
 }

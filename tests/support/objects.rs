@@ -16,6 +16,11 @@ use super::s3::{ACCESS_KEY, BUCKET, S3Server, SECRET_KEY};
 
 pub const KEY: Key = Key { deployment: 611298765432109056, snapshot: 610809900976570889 };
 
+/// Every upload is waited for, as nothing but the folder knows.
+pub fn always() -> local::Wanted {
+    std::sync::Arc::new(|_| Box::pin(std::future::ready(Some(true))))
+}
+
 /// One of the two stores, serving.
 pub struct Place {
     pub objects: Objects,
@@ -38,7 +43,7 @@ impl Place {
 
     pub async fn folder_at(folder: tempfile::TempDir, front: impl FnOnce(Router) -> Router) -> Place {
         let kept = Local::open(folder.path()).unwrap();
-        let base = serve(front(local::routes(kept.clone()))).await;
+        let base = serve(front(local::routes(kept.clone(), always()))).await;
         Place { objects: Objects::Local(kept), base, http: http(), folder: Some(folder), s3: None }
     }
 
@@ -116,6 +121,12 @@ impl Place {
             _ => return Vec::new(),
         };
         stored_in(folder)
+    }
+
+    /// Of the upload that is under way.
+    pub fn partial_bytes(&self) -> u64 {
+        let folder = self.folder.as_ref().map(|folder| folder.path().join(".partial").join(KEY.path()));
+        folder.and_then(|path| std::fs::metadata(path).ok()).map_or(0, |about| about.len())
     }
 
     pub fn lies_there(&self) -> bool {

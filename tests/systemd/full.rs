@@ -36,6 +36,26 @@ fn on_a_full_disk_a_request_is_refused_and_on_one_with_room_it_is_done() {
     assert_eq!(node.open_after_restart(&sandbox, &Start::default()), [2]);
 }
 
+#[test]
+fn without_its_audit_log_nothing_is_done_until_the_agent_is_started_anew() {
+    let sandbox = Sandbox::boot();
+    runs(&sandbox, "iggy.service");
+    let mut node = Node::start(&sandbox);
+    sandbox.run(&["rm", "/var/lib/warden/audit.jsonl"]);
+    node.request(1, "iggy start");
+    let (reason, _) = node.rejected(1);
+    assert_eq!(reason.code, Code::LedgerUnavailable);
+    assert!(
+        reason.reason.contains("nothing was done") && reason.reason.contains("audit.jsonl was removed"),
+        "{reason:?}"
+    );
+    assert_eq!(counted(&sandbox, "iggy.service"), 0);
+    assert_eq!(node.open_after_restart(&sandbox, &Start::default()), [0_u64; 0]);
+    let mut node = Node::start(&sandbox);
+    node.request(2, "iggy start");
+    assert!(node.outcome(2).is_completed());
+}
+
 /// How the disk breaks: a kind of system call on the files of the ledger or the audit log.
 #[derive(Debug, Clone, Copy)]
 struct Fault {

@@ -14,7 +14,7 @@ mod tests;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -124,11 +124,34 @@ impl Audit {
         Ok(audit)
     }
 
+    /// Whether the log is where it was opened, and as this agent has written it: lines in a file that has lost its name are
+    /// seen by nobody.
+    ///
+    /// # Errors
+    /// It was removed, replaced or changed, or cannot be looked at.
+    pub fn in_place(&self) -> io::Result<()> {
+        let path = self.folder.join(FILE);
+        let own = self.file.metadata()?;
+        let wrong = match fs::symlink_metadata(&path) {
+            Ok(there) if (there.dev(), there.ino()) != (own.dev(), own.ino()) => "replaced",
+            Ok(_) if own.len() != self.length => "changed",
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => "removed",
+            Err(error) => return Err(error),
+        };
+        Err(io::Error::other(format!(
+            "{} was {wrong} by somebody else while the agent ran; find out by whom, then restart the agent, which goes on \
+             with a new line that tells what is missing",
+            path.display()
+        )))
+    }
+
     /// Adds a line. It survives the end of this process at once, and that of the host when [`Audit::sync`] returned.
     ///
     /// # Errors
-    /// The disk is full or broken; the chain is as before.
+    /// The disk is full or broken, or the log is not in its place; the chain is as before.
     pub fn add(&mut self, event: Event, now: Timestamp) -> io::Result<()> {
+        self.in_place()?;
         if self.length >= FILE_LIMIT {
             self.put_aside()?;
         }

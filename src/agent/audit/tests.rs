@@ -32,6 +32,46 @@ fn the_chain_goes_on_over_starts_of_the_agent() {
 }
 
 #[test]
+fn a_log_that_is_removed_replaced_or_changed_meanwhile_takes_no_line_and_tells_of_it_after_a_start() {
+    type Harm = fn(&Path);
+    let harms: [(&str, Harm); 4] = [
+        ("removed", |path| fs::remove_file(path).unwrap()),
+        ("replaced", |path| {
+            fs::copy(path, path.with_extension("copy")).unwrap();
+            fs::rename(path.with_extension("copy"), path).unwrap();
+        }),
+        ("changed", |path| File::options().write(true).open(path).unwrap().set_len(0).unwrap()),
+        ("changed", |path| {
+            OpenOptions::new().append(true).open(path).unwrap().write_all(b"more\n").unwrap();
+        }),
+    ];
+    for (how, harm) in harms {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE);
+        let mut audit = Audit::open(folder.path(), NOW).unwrap();
+        audit.add(event(1), NOW).unwrap();
+        audit.sync().unwrap();
+        audit.in_place().unwrap();
+        harm(&path);
+        let told = audit.add(event(2), NOW).unwrap_err().to_string();
+        assert!(
+            told.contains(&format!("audit.jsonl was {how} by somebody else while the agent ran")),
+            "{told}"
+        );
+        assert_eq!(audit.in_place().unwrap_err().to_string(), told);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut audit = Audit::open(folder.path(), NOW).unwrap();
+    audit.add(event(1), NOW).unwrap();
+    audit.sync().unwrap();
+    fs::remove_file(folder.path().join(FILE)).unwrap();
+    drop(audit);
+    Audit::open(folder.path(), NOW).unwrap().add(event(2), NOW).unwrap();
+    let cut = verify(folder.path()).unwrap().cut;
+    assert_eq!(cut[0].why, "lines 1 to 1 were on disk and are not there", "{cut:?}");
+}
+
+#[test]
 fn the_first_line_that_does_not_follow_is_told() {
     let folder = tempfile::tempdir().unwrap();
     log(folder.path(), 6);

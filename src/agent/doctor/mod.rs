@@ -213,6 +213,7 @@ mod tests {
                 link,
                 since_ms: 1,
                 doing: Vec::new(),
+                obstacle: None,
             };
             let finding = of_agent(Some(&status));
             (finding.verdict, finding.told)

@@ -20,6 +20,8 @@ use crate::systemd::{CallError, Error, Jobs, Manager, Verb};
 
 /// Why a snapshot failed, when that cannot be masked.
 const WITHHELD: &str = "the snapshot failed, and why is not told: the policy of this host is not understood";
+/// How long it is remembered how long an action took: a unit may be quicker today. In milliseconds.
+const USUAL_KNOWN_MS: i64 = 24 * 3_600_000;
 /// Between two attempts to reach the bus.
 const TRY_AGAIN: Duration = Duration::from_millis(250);
 
@@ -155,8 +157,22 @@ impl Hands {
         let asked = Asked { runtime, action, author: self.entry.author.clone() };
         let place = &self.shared.settings.policy;
         match policy::allows(place, &self.shared.ledger, &asked, wall_clock()).await {
-            Ok(()) => Answer::Allowed,
+            Ok(()) => Answer::Allowed { usual_ms: self.usual_ms().await },
             Err(why) => Answer::Denied(why),
+        }
+    }
+
+    /// How long the same took the last time. Not to know it is no reason to refuse anything.
+    async fn usual_ms(&self) -> Option<u64> {
+        let work = self.entry.work.as_ref()?;
+        let since = wall_clock().saturating_sub(USUAL_KNOWN_MS);
+        match self.shared.ledger.last_took_ms(work, since).await {
+            Ok(took) => took,
+            Err(error) => {
+                let request = self.entry.request;
+                tracing::warn!(request, "how long the same took the last time is not known: {error:#}");
+                None
+            }
         }
     }
 

@@ -153,6 +153,11 @@ impl Executor {
         (self.shared.book.doing(), news)
     }
 
+    /// Why nothing can be done on this host now, if that is so: the audit log is not where it was.
+    pub async fn obstacle(&self) -> Option<String> {
+        self.shared.obstacle().await
+    }
+
     /// What a Supervisor that has just said welcome may not know yet.
     pub fn unsettled(&self) -> Vec<FromNode> {
         self.shared.book.told_again()
@@ -242,6 +247,15 @@ impl Shared {
             if sync { audit.sync() } else { Ok(()) }
         });
         written.await?.context("cannot write the audit log")
+    }
+
+    /// Why nothing can be done on this host now, if that is so.
+    async fn obstacle(&self) -> Option<String> {
+        let audit = self.audit.clone();
+        let looked = tokio::task::spawn_blocking(move || {
+            audit.lock().unwrap_or_else(PoisonError::into_inner).in_place()
+        });
+        looked.await.ok()?.err().map(|error| error.to_string())
     }
 
     async fn settle(&self, request: u64) {

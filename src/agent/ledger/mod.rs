@@ -72,6 +72,9 @@ pub struct Begun {
     pub at_ms: i64,
 }
 
+/// Requests that are looked at for how long they took.
+const TOOK_LOOKED_AT: u32 = 8;
+
 const COLUMNS: &str = "request, work, author, boot_id, deadline_ms, step, progress, outcome, settled_at_ms";
 type Columns = (i64, Option<String>, String, String, i64, String, String, Option<String>, Option<i64>);
 
@@ -174,6 +177,32 @@ impl Ledger {
             Some(Begun { work: serde_json::from_str(&work?).ok()?, author, at_ms })
         });
         Ok(begun.collect())
+    }
+}
+
+impl Ledger {
+    /// How long the same work took the last time that it was begun since then, in milliseconds: until its job ended, or
+    /// until it was given up as late.
+    ///
+    /// # Errors
+    /// The disk is broken.
+    pub async fn last_took_ms(&self, work: &Work, since_ms: i64) -> anyhow::Result<Option<u64>> {
+        let rows: Vec<(String,)> = sqlx::query_as(
+            "SELECT progress FROM request WHERE work = $1 AND intended_at_ms >= $2 \
+             ORDER BY intended_at_ms DESC LIMIT $3",
+        )
+        .bind(serde_json::to_string(work)?)
+        .bind(since_ms)
+        .bind(TOOK_LOOKED_AT)
+        .fetch_all(self.held.lock().await.reader().await?)
+        .await
+        .context("cannot read the ledger")?;
+        // One that is under way, or was interrupted, does not tell.
+        let took = rows.iter().find_map(|(progress,)| {
+            let progress: Progress = serde_json::from_str(progress).ok()?;
+            progress.took_ms.max(progress.late_ms)
+        });
+        Ok(took)
     }
 }
 

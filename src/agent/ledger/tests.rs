@@ -63,6 +63,28 @@ async fn what_was_written_is_read_again_in_the_order_of_arrival() {
 }
 
 #[tokio::test]
+async fn how_long_the_same_took_the_last_time_is_known_if_it_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(&folder.path().join("ledger.sqlite")).await.unwrap();
+    let restart = entry(1).work.unwrap();
+    let took = async || ledger.last_took_ms(&restart, 10).await.unwrap();
+    assert_eq!(took().await, None);
+    let write = async |request, at_ms, took_ms, late_ms| {
+        let progress = Progress { took_ms, late_ms, ..Progress::default() };
+        ledger.write(&entry(request), &Record { progress, ..at(Step::Called) }, at_ms).await.unwrap();
+    };
+    write(1, 9, Some(7_000), None).await;
+    assert_eq!(took().await, None, "it is too long ago");
+    write(2, 10, Some(800), None).await;
+    write(3, 11, None, None).await;
+    assert_eq!(took().await, Some(800), "one that was interrupted does not tell");
+    write(4, 12, None, Some(9_000)).await;
+    assert_eq!(took().await, Some(9_000));
+    let stop = Work::Activity { runtime: Runtime::Iggy, action: Action::Stop };
+    assert_eq!(ledger.last_took_ms(&stop, 10).await.unwrap(), None);
+}
+
+#[tokio::test]
 async fn a_settled_request_is_known_for_thirty_days_but_the_newest_thousand_longer() {
     let folder = tempfile::tempdir().unwrap();
     let ledger = Ledger::open(&folder.path().join("ledger.sqlite")).await.unwrap();

@@ -221,7 +221,10 @@ impl Course {
                 self.doing(State::Pausing(Then::Recall), Op::Pause { until })
             }
             (State::Queued, Answer::Turn) => self.begin(),
-            (State::Policy, Answer::Allowed) => self.look(Look::First),
+            (State::Policy, Answer::Allowed { usual_ms }) => {
+                self.record.progress.usual_ms = usual_ms;
+                self.look(Look::First)
+            }
             (State::Snapshot, Answer::Snapshot(outcome)) => self.finish(*outcome),
             (State::Policy, Answer::Denied(why)) => self.reject(Code::PolicyDenied, why),
             (State::Looking(why), Answer::Standing { standing, bus }) => {

@@ -9,6 +9,8 @@ use crate::agent::clock::BootTime;
 use crate::protocol::{Code, Outcome};
 use crate::systemd::{Error, Standing};
 
+/// For the calls and the ledger between the looks at a unit, on a busy host.
+const CONFIRMING: Duration = Duration::from_secs(1);
 /// Between two looks at a unit that must stay as it is.
 const LOOK_EACH: Duration = Duration::from_millis(250);
 /// What systemd asks polkit about is answered or refused within this time: 25 s, which sd-bus gives every call
@@ -24,11 +26,13 @@ impl Course {
     pub(super) fn seen(&mut self, why: Look, now_is: Standing, bus: String, now: BootTime) -> Effects {
         let Some((action, unit)) = self.unit() else { return Vec::new() };
         match why {
-            Look::First => self.first(action, &unit, now_is, bus),
+            Look::First => self.first(action, &unit, now_is, bus, now),
             Look::Verify => self.verify(action, &unit, now_is, bus, now),
             Look::AfterJob => self.after_job(action, &unit, now_is, now),
             Look::Settling => self.still(action, &unit, now_is, now),
             Look::Last => {
+                let under_way = self.called_at.map(|called| now.since(called).as_millis());
+                self.record.progress.late_ms = under_way.and_then(|late| u64::try_from(late).ok());
                 let reason = words::late(action, &unit, &self.record, &now_is);
                 self.reject_after(Code::DeadlineExceeded, reason, now_is)
             }
@@ -44,6 +48,7 @@ impl Course {
         unit: &str,
         now_is: Standing,
         bus: String,
+        now: BootTime,
     ) -> Effects {
         let down = matches!(now_is.state.active_state.as_str(), "inactive" | "failed");
         if now_is.load_state == "not-found" && down {
@@ -55,7 +60,19 @@ impl Course {
             let result = Some(self.change(Some(now_is)));
             return self.finish(Outcome::Completed { result });
         }
-        self.intend(bus)
+        match self.too_late(now) {
+            Some(reason) => self.reject(Code::DeadlineExceeded, reason),
+            None => self.intend(bus),
+        }
+    }
+
+    /// Why it is not begun any more: what would be done could not be confirmed by the deadline, and would be told as a
+    /// failure.
+    fn too_late(&self, now: BootTime) -> Option<String> {
+        let usual = self.record.progress.usual_ms.map(Duration::from_millis);
+        let needed = usual.unwrap_or_default() + self.spans.settle + CONFIRMING;
+        let left = self.deadline.since(now);
+        (left < needed).then(|| words::too_late(left, needed, usual))
     }
 
     pub(super) fn intend(&mut self, bus: String) -> Effects {
@@ -87,7 +104,10 @@ impl Course {
             Verdict::NoEffect if self.cancelled => {
                 self.reject_after(Code::Cancelled, words::CANCELLED.to_owned(), now_is)
             }
-            Verdict::NoEffect => self.intend(bus),
+            Verdict::NoEffect => match self.too_late(now) {
+                Some(reason) => self.reject_after(Code::DeadlineExceeded, reason, now_is),
+                None => self.intend(bus),
+            },
             Verdict::Unclear(why) => {
                 self.reject_after(Code::Interrupted, words::unclear(action, unit, why), now_is)
             }

@@ -68,6 +68,12 @@ pub struct Progress {
     pub took_ms: Option<u64>,
     /// How the unit stood when the job was done.
     pub after: Option<Standing>,
+    /// How long the job was under way when the deadline was over, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub late_ms: Option<u64>,
+    /// How long the same took the last time, as far as the ledger knows, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usual_ms: Option<u64>,
 }
 
 /// What is to be done.
@@ -149,7 +155,10 @@ pub enum Answer {
     /// Whether it is in the ledger cannot be told now.
     Unread,
     Turn,
-    Allowed,
+    /// And how long the same took the last time, in milliseconds, if that is known.
+    Allowed {
+        usual_ms: Option<u64>,
+    },
     Denied(String),
     /// How the snapshot ended.
     Snapshot(Box<Outcome>),

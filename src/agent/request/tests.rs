@@ -130,6 +130,46 @@ fn a_cancel_ends_what_has_not_begun_and_nothing_else() {
 }
 
 #[test]
+fn what_could_not_be_confirmed_by_its_deadline_is_not_begun() {
+    // Four seconds are needed besides what it took the last time.
+    for (usual_ms, left_ms, begun) in
+        [(None, 3_999, false), (None, 4_000, true), (Some(6_000), 9_999, false), (Some(6_000), 10_000, true)]
+    {
+        let mut world = World::new(Action::Restart, true);
+        world.usual_ms = usual_ms;
+        until(&mut world, |op| matches!(op, Op::Look));
+        world.happen(Happening::Later(DEADLINE.0 - left_ms));
+        world.happen(Happening::Done(1));
+        if begun {
+            assert!(matches!(&world.op, Some((_, Op::Record(record))) if record.step == Step::Intended));
+            continue;
+        }
+        world.run_out();
+        assert_eq!((code(&world), world.effects), (Code::DeadlineExceeded, 0), "{left_ms}");
+        assert!(says_nothing_was_done(&world.told[0]), "{:?}", world.told);
+    }
+}
+
+#[test]
+fn a_call_that_did_not_arrive_is_not_made_again_when_it_is_too_late() {
+    let mut world = World::new(Action::Restart, true);
+    until(&mut world, |op| matches!(op, Op::Call(_)));
+    world.happen(Happening::Crash { done: false });
+    world.happen(Happening::Later(DEADLINE.0 - 1_000));
+    world.run_out();
+    assert_eq!((code(&world), world.effects), (Code::DeadlineExceeded, 0));
+}
+
+#[test]
+fn what_is_wanted_already_needs_no_time() {
+    let mut world = World::new(Action::Start, true);
+    until(&mut world, |op| matches!(op, Op::Look));
+    world.happen(Happening::Later(DEADLINE.0 - 1));
+    world.run_out();
+    assert!(world.told[0].is_completed(), "{:?}", world.told);
+}
+
+#[test]
 fn without_a_ledger_nothing_is_accepted_and_nothing_done() {
     let mut world = World::new(Action::Restart, true);
     world.happen(Happening::Fails);

@@ -14,6 +14,17 @@ pub const NOT_BEGUN: &str = "the deadline was over before it was begun; nothing 
 pub const REBOOTED_BEFORE: &str = "the host went down before it was begun; nothing was done";
 pub const SETTLING: &str = "waiting whether the unit stays as it is";
 
+/// `usual`: how long it took the last time.
+pub fn too_late(left: Duration, needed: Duration, usual: Option<Duration>) -> String {
+    let (left, needed) = (left.as_secs_f64(), needed.as_secs_f64());
+    let took = usual
+        .map_or_else(String::new, |usual| format!(" (it took {:.1} s the last time)", usual.as_secs_f64()));
+    format!(
+        "{left:.1} s before its deadline it could not be done and confirmed any more, which needs {needed:.1} s{took}: \
+         nothing was done; ask again, with a longer deadline if it stays so"
+    )
+}
+
 pub fn ledger(why: &str) -> String {
     format!("the agent cannot write its ledger, so nothing was done: {why}")
 }

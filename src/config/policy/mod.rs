@@ -4,11 +4,12 @@ mod automatic;
 mod rules;
 
 use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::MetadataExt;
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use anyhow::{Context, ensure};
+use rustix::fs::OFlags;
 use serde::Deserialize;
 
 use crate::snapshot::redact::AlsoMask;
@@ -130,18 +131,41 @@ fn read(path: &Path) -> anyhow::Result<Vec<String>> {
     Ok(policy.redaction.also_mask)
 }
 
-/// A host without a policy has no demands.
+/// A host without a policy has no demands. That there is none is believed only when its name is not there either: behind
+/// a link that leads nowhere, or on a mount that is away, there may be one.
 fn text(path: &Path) -> anyhow::Result<Option<(String, File)>> {
     let unread = || format!("cannot read the policy {}", path.display());
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+    // Looked at before it is opened: to open a device may do something, and a fifo waits for somebody to write.
+    let about = match std::fs::metadata(path) {
+        Ok(about) => about,
+        Err(error) if error.kind() == ErrorKind::NotFound && is_absent(path).with_context(unread)? => {
+            return Ok(None);
+        }
         Err(error) => return Err(error).with_context(unread),
     };
+    let no_file = || format!("the policy {} is no regular file", path.display());
+    ensure!(about.is_file(), no_file());
+    let file = File::options().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path);
+    let file = file.with_context(unread)?;
+    ensure!(file.metadata().with_context(unread)?.is_file(), no_file());
     let mut text = String::new();
     (&file).take(MOST_BYTES + 1).read_to_string(&mut text).with_context(unread)?;
     ensure!(text.len() as u64 <= MOST_BYTES, "the policy {} is larger than 256 KiB", path.display());
     Ok(Some((text, file)))
+}
+
+/// Whether there is nothing of this name, and the folder that would have it is a folder, or is absent in the same way.
+fn is_absent(path: &Path) -> std::io::Result<bool> {
+    for (above, part) in path.ancestors().enumerate() {
+        match std::fs::symlink_metadata(part) {
+            Ok(_) if above == 0 => return Ok(false),
+            // A link to a folder is one; a link to nothing is not.
+            Ok(_) => return Ok(std::fs::metadata(part).is_ok_and(|about| about.is_dir())),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(true)
 }
 
 fn parse(text: &str) -> anyhow::Result<Policy> {
@@ -181,7 +205,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         assert!(also_mask(&[&folder.path().join("policy.toml")]).is_ok());
         let error = also_mask(&[folder.path()]).unwrap_err();
-        assert!(format!("{error:#}").starts_with("cannot read the policy "), "{error:#}");
+        assert!(format!("{error:#}").ends_with(" is no regular file"), "{error:#}");
         let path = folder.path().join("odd.toml");
         std::fs::write(&path, "[redaction]\nalso_mask = 7\n").unwrap();
         let told = format!("{:#}", also_mask(&[&path]).unwrap_err());
@@ -189,6 +213,42 @@ mod tests {
             told.starts_with("nothing is collected while the policy ") && told.contains("also_mask = 7"),
             "{told}"
         );
+    }
+
+    #[test]
+    fn only_a_policy_whose_name_is_not_there_is_none_and_a_fifo_or_a_device_is_refused_at_once() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name);
+        symlink("nowhere.toml", place("dangling.toml")).unwrap();
+        symlink("loop.toml", place("loop.toml")).unwrap();
+        symlink("nowhere", place("away")).unwrap();
+        symlink("/dev/null", place("device.toml")).unwrap();
+        std::fs::write(place("file"), "").unwrap();
+        nix::unistd::mkfifo(&place("fifo.toml"), nix::sys::stat::Mode::S_IRUSR).unwrap();
+        for (path, told) in [
+            ("dangling.toml", "cannot read the policy"),
+            ("loop.toml", "cannot read the policy"),
+            ("away/policy.toml", "cannot read the policy"),
+            ("file/policy.toml", "cannot read the policy"),
+            ("device.toml", "is no regular file"),
+            ("fifo.toml", "is no regular file"),
+        ] {
+            let path = place(path);
+            for refused in [
+                rules(&path).err(),
+                snapshots(&path).err(),
+                includes_secrets_of_iggy(&path).err(),
+                also_mask(&[&path]).err(),
+            ] {
+                let error = format!("{:#}", refused.unwrap());
+                assert!(error.contains(told), "{}: {error}", path.display());
+            }
+        }
+        symlink(folder.path(), place("here")).unwrap();
+        for path in ["policy.toml", "no/such/folder/policy.toml", "here/policy.toml"] {
+            assert_eq!(rules(&place(path)).unwrap(), [], "{path}");
+        }
     }
 
     #[test]

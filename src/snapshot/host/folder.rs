@@ -6,6 +6,8 @@ use std::sync::Arc;
 use anyhow::{Context, bail, ensure};
 use warden_checks::host::{Answer, Cause, Content, Data, Failure, FileText, Recorded, Request, Unread};
 
+use super::open::BYTES;
+
 /// Answers that are no file content: `.host/KIND/NAME.json`.
 const OTHER: &str = ".host/";
 /// Paths that were asked for and do not exist, a line each.
@@ -94,14 +96,14 @@ fn record_place(request: &Request) -> String {
 }
 
 /// The recording that `files` (path relative to the root, content) hold.
-pub fn read(files: BTreeMap<String, Vec<u8>>) -> anyhow::Result<Recorded> {
+pub fn read(mut files: BTreeMap<String, Vec<u8>>) -> anyhow::Result<Recorded> {
     let complete = files.contains_key(COMPLETE);
     let mut host = if complete { Recorded::complete() } else { Recorded::new() };
-    let is_recording = complete || files.keys().any(|path| path.starts_with(OTHER));
-    ensure!(is_recording, "this holds no recorded host: there is no {OTHER} folder in it");
+    let answers: Vec<String> = files.keys().filter(|path| path.starts_with(OTHER)).cloned().collect();
+    ensure!(!answers.is_empty(), "this holds no recorded host: there is no {OTHER} folder in it");
     let mut patterns = Vec::new();
-    for (path, content) in &files {
-        let content = String::from_utf8_lossy(content).into_owned();
+    for path in answers {
+        let content = text(files.remove(&path).unwrap_or_default());
         match path.strip_prefix(OTHER) {
             Some("complete") => {}
             Some("absent") => {
@@ -120,22 +122,31 @@ pub fn read(files: BTreeMap<String, Vec<u8>>) -> anyhow::Result<Recorded> {
                     }
                 }
             }
-            Some(_) => bail!("{path} is not part of a recording"),
-            None => {
-                let data = Data::Text(Content { text: content, cut_from: None });
-                host.insert(Request::File { path: decode(path)? }, Ok(data));
-            }
+            _ => bail!("{path} is not part of a recording"),
         }
     }
+    let mut spread = 0;
     for (request, paths, mut found, left_out, unread) in patterns {
         for path in paths {
             let content = files.get(&encode(&path)).with_context(|| format!("the recording lacks {path}"))?;
+            // A small list can name a large file many times.
+            spread += content.len() as u64 + 1;
+            ensure!(spread <= BYTES, "the patterns of a recording name more than it holds");
             found.push(FileText { text: String::from_utf8_lossy(content).into_owned(), path });
         }
         found.sort_by_cached_key(|file| natural(&file.path));
         host.insert(request, Ok(Data::Files { files: found, left_out, unread }));
     }
+    for (path, content) in files {
+        let data = Data::Text(Content { text: text(content), cut_from: None });
+        host.insert(Request::File { path: decode(&path)? }, Ok(data));
+    }
     Ok(host)
+}
+
+/// Without a copy, where it is UTF-8.
+fn text(content: Vec<u8>) -> String {
+    String::from_utf8(content).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 #[derive(serde::Serialize, serde::Deserialize)]

@@ -10,12 +10,19 @@ use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use sha2::{Digest, Sha256};
 use warden_checks::host::Recorded;
+use warden_checks::quantity;
 
 use super::folder;
+use crate::snapshot::archive_end::open_archive_of;
 
-/// A recording is far smaller; a folder or an archive that claims more is not one of ours.
-const FILES: usize = 200_000;
-const BYTES: u64 = 1 << 30;
+/// A recording has some hundred files and some MiB; a folder or an archive that claims more is not one of ours, and must
+/// not take the memory of the machine that judges it.
+const FILES: usize = 20_000;
+pub(super) const BYTES: u64 = 20 << 20;
+/// The largest answer has 8 MiB (`FILES_BYTES` and others of the checks), and as JSON some more.
+const FILE_BYTES: u64 = 16 << 20;
+/// Folders in folders, of a recording on disk.
+const DEPTH: usize = 64;
 
 /// The recording at `path`, and a digest of all that is in it.
 pub fn open(path: &Path) -> anyhow::Result<(Recorded, [u8; 32])> {
@@ -26,7 +33,7 @@ pub fn open(path: &Path) -> anyhow::Result<(Recorded, [u8; 32])> {
             .with_context(|| format!("cannot open the recording {shown}"))?;
         let root = if root.is_dir("host/.host") { root.open_dir("host")? } else { root };
         let mut files = BTreeMap::new();
-        walk(&root, "", &mut files, &mut 0)?;
+        walk(&root, "", &mut files, &mut 0, DEPTH)?;
         files
     } else {
         let file = File::open(path).with_context(|| format!("cannot open the recording {shown}"))?;
@@ -55,7 +62,9 @@ fn walk(
     prefix: &str,
     files: &mut BTreeMap<String, Vec<u8>>,
     bytes: &mut u64,
+    depth: usize,
 ) -> anyhow::Result<()> {
+    ensure!(depth > 0, "the folders of a recording are at most {DEPTH} deep");
     for entry in directory.entries()? {
         let entry = entry?;
         let name = entry.file_name();
@@ -64,9 +73,10 @@ fn walk(
         let path = format!("{prefix}{name}");
         let kind = entry.file_type()?;
         if kind.is_dir() {
-            walk(&entry.open_dir()?, &format!("{path}/"), files, bytes)?;
+            walk(&entry.open_dir()?, &format!("{path}/"), files, bytes, depth - 1)?;
         } else if kind.is_file() {
-            let content = bounded(entry.open()?, bytes, files.len())?;
+            let size = entry.metadata()?.len();
+            let content = bounded(entry.open()?, size, bytes, files.len())?;
             files.insert(path, content);
         } else {
             bail!("{path} is a link or a special file: a recording holds only files and folders");
@@ -76,8 +86,16 @@ fn walk(
 }
 
 fn unzip(file: impl Read + Seek) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
-    let mut archive = zip::ZipArchive::new(file)?;
-    ensure!(archive.len() <= FILES, "the archive holds {} files, the limit is {FILES}", archive.len());
+    let mut archive = open_archive_of(FILES as u64, file)?;
+    // What is unpacked is measured before any of it is kept: an archive can claim what it wants.
+    let mut total = 0;
+    for index in 0..archive.len() {
+        let entry = archive.by_index(index)?;
+        if entry.name()?.starts_with("host/") && entry.is_file() {
+            total += measured(entry)?;
+            ensure!(total <= BYTES, too_large());
+        }
+    }
     let (mut files, mut bytes) = (BTreeMap::new(), 0);
     for index in 0..archive.len() {
         let entry = archive.by_index(index)?;
@@ -87,20 +105,33 @@ fn unzip(file: impl Read + Seek) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
                 !path.split('/').any(|part| matches!(part, "" | "." | "..")),
                 "`{path}` is no path of a recording"
             );
-            files.insert(path, bounded(entry, &mut bytes, index)?);
+            let size = entry.size().min(FILE_BYTES);
+            files.insert(path, bounded(entry, size, &mut bytes, index)?);
         }
     }
     Ok(files)
 }
 
-/// What the entry really holds counts, not what it claims.
-fn bounded(source: impl Read, bytes: &mut u64, files: usize) -> anyhow::Result<Vec<u8>> {
+/// Bytes that come out of an entry, none of which is kept.
+fn measured(source: impl Read) -> anyhow::Result<u64> {
+    let length = std::io::copy(&mut source.take(FILE_BYTES + 1), &mut std::io::sink())?;
+    ensure!(length <= FILE_BYTES, "a file of a recording has at most {}", quantity::bytes(FILE_BYTES));
+    Ok(length)
+}
+
+/// What the entry really holds counts, not the `size` that it claims.
+fn bounded(source: impl Read, size: u64, bytes: &mut u64, files: usize) -> anyhow::Result<Vec<u8>> {
     ensure!(files < FILES, "a recording holds at most {FILES} files");
-    let mut content = Vec::new();
-    source.take(BYTES - *bytes + 1).read_to_end(&mut content)?;
+    let room = (BYTES - *bytes).min(FILE_BYTES);
+    let mut content = Vec::with_capacity(size.min(room) as usize);
+    source.take(room + 1).read_to_end(&mut content)?;
     *bytes += content.len() as u64;
-    ensure!(*bytes <= BYTES, "a recording holds at most {}", warden_checks::quantity::bytes(BYTES));
+    ensure!(*bytes <= BYTES && content.len() as u64 <= FILE_BYTES, too_large());
     Ok(content)
+}
+
+fn too_large() -> String {
+    format!("a recording holds at most {} unpacked", quantity::bytes(BYTES))
 }
 
 #[cfg(test)]
@@ -129,6 +160,24 @@ mod tests {
         archive.write_all(b"x").unwrap();
         let error = unzip(archive.finish().unwrap()).unwrap_err();
         assert_eq!(error.to_string(), "`../../etc/passwd` is no path of a recording");
+    }
+
+    #[test]
+    fn what_unpacks_to_more_than_a_recording_has_is_refused_whatever_it_claims() {
+        use std::io::Write;
+        let archive = |files: usize, size: usize| {
+            let mut archive = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+            for file in 0..files {
+                archive.start_file(format!("host/{file}"), zip::write::SimpleFileOptions::default()).unwrap();
+                archive.write_all(&vec![0; size]).unwrap();
+            }
+            archive.finish().unwrap()
+        };
+        let refused = |files, size| unzip(archive(files, size)).unwrap_err().to_string();
+        assert_eq!(refused(1, (16 << 20) + 1), "a file of a recording has at most 16 MiB");
+        assert_eq!(refused(3, 11 << 20), "a recording holds at most 20 MiB unpacked");
+        assert!(refused(20_001, 0).starts_with("the archive claims 20001 entries"));
+        assert_eq!(unzip(archive(2, 10 << 20)).unwrap().len(), 2);
     }
 
     #[test]

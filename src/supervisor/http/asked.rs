@@ -107,15 +107,16 @@ impl<T: DeserializeOwned> FromRequest<Api> for Asked<T> {
 
     async fn from_request(request: Request, api: &Api) -> Result<Asked<T>, Response> {
         let (mut parts, body) = request.into_parts();
-        let typed = is_json(&parts);
+        let media_type = media_type(&parts);
         let mut limited = Request::new(body);
         // The limit of the body is among them.
         *limited.extensions_mut() = parts.extensions.clone();
         let bytes = read(limited).await.map_err(IntoResponse::into_response)?;
-        let claim = once::claim(api, &mut parts, &bytes).await?;
-        if !bytes.is_empty() && !typed {
+        // Before anything is kept for its idempotency key: it is as wrong the next time.
+        if !bytes.is_empty() && !is_json(&media_type) {
             return Err(wrong_media_type().into_response());
         }
+        let claim = once::claim(api, &mut parts, &media_type, &bytes).await?;
         let body = parse(&bytes).map_err(IntoResponse::into_response)?;
         Ok(Asked { body, claim })
     }
@@ -144,11 +145,13 @@ fn wrong_media_type() -> Problem {
         .header(header::ACCEPT, header::HeaderValue::from_static("application/json"))
 }
 
-fn is_json(parts: &Parts) -> bool {
-    let Some(Ok(text)) = parts.headers.get(header::CONTENT_TYPE).map(|value| value.to_str()) else {
-        return false;
-    };
-    let media_type = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+/// Without its parameters; empty when there is none, or no text.
+fn media_type(parts: &Parts) -> String {
+    let value = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    value.and_then(|text| text.split(';').next()).unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+fn is_json(media_type: &str) -> bool {
     media_type == "application/json"
         || (media_type.starts_with("application/") && media_type.ends_with("+json"))
 }

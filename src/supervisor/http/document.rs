@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use utoipa::OpenApi;
 
 use super::Api;
+use super::bounds;
 use super::page::Page;
 use super::problem::{FieldIssue, ProblemBody};
 
@@ -88,10 +89,16 @@ fn completed(mut document: Value) -> Value {
         "type": "apiKey", "in": "header", "name": "ld-api-key", "description": "A key from `POST /api_keys`."
     }});
     document["security"] = json!([{ "ld-api-key": [] }]);
+    bounds::schemas(&mut document["components"]["schemas"]);
+    let schemas = document["components"]["schemas"].clone();
     let Some(paths) = document["paths"].as_object_mut() else { return document };
     for (path, item) in paths {
         for (method, operation) in item.as_object_mut().into_iter().flatten() {
+            let needs_body = bounds::needs_body(operation, &schemas);
             complete(path, method, operation);
+            if needs_body {
+                operation["requestBody"]["required"] = json!(true);
+            }
         }
     }
     document
@@ -106,7 +113,7 @@ fn complete(path: &str, method: &str, operation: &mut Value) {
         .filter(|name| !parameters.iter().any(|known| known["name"] == *name))
         .map(|name| {
             json!({ "name": name, "in": "path", "required": true, "example": 611_298_765_432_109_056_u64,
-                    "schema": { "type": "integer", "format": "uint64", "minimum": 1 } })
+                    "schema": bounds::id() })
         })
         .collect();
     all.extend(parameters);
@@ -114,9 +121,9 @@ fn complete(path: &str, method: &str, operation: &mut Value) {
         all.push(json!({ "name": "idempotency-key", "in": "header", "required": false,
             "description": "Makes the request safe to send again: the first answer is kept for 10 minutes and replayed with `idempotent-replayed: true`.",
             "example": "4f1c2f6e-restart-iggy", "schema": { "type": "string", "minLength": 1, "maxLength": 255 } }));
-        // No body is an empty object.
         operation["requestBody"]["required"] = json!(false);
     }
+    all.iter_mut().for_each(bounds::parameter);
     if !all.is_empty() {
         operation["parameters"] = Value::Array(all);
     }
@@ -133,8 +140,22 @@ fn complete(path: &str, method: &str, operation: &mut Value) {
             ("503", "`store_unavailable`: try again"),
         ]
     };
+    let with_body: &[(&str, &str)] = if matches!(method, "post" | "put" | "patch") {
+        &[
+            ("408", "`request_timeout`: the body did not come in time"),
+            (
+                "409",
+                "`idempotency_error`: the idempotency-key was used with another request. \
+                 `idempotent_request_in_progress`: ask again in a moment",
+            ),
+            ("413", "`body_too_large`: over 1 MiB"),
+            ("415", "`unsupported_media_type`: the body is no JSON"),
+        ]
+    } else {
+        &[]
+    };
     let in_deployment = path.starts_with("/deployments/{");
-    for (status, description) in refusals {
+    for (status, description) in refusals.iter().chain(with_body) {
         if responses.get(status).is_none() && (*status != "404" || in_deployment) {
             responses[status] = json!({ "description": description });
         }

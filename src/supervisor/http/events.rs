@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -12,16 +11,16 @@ use axum::response::sse::{Event as SentEvent, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde_json::json;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::Api;
 use super::asked::{Place, Query};
 use super::async_actions::action;
 use super::identity::{Allowed, Read};
 use super::problem::Problem;
+use super::streams::Stream;
 use super::values::Time;
-use crate::supervisor::store::async_actions::{self, Event};
-use crate::supervisor::store::{Notice, Notices};
+use crate::supervisor::store::async_actions::{self, AsyncAction, Event};
+use crate::supervisor::store::{Notice, Notices, keys};
 
 /// Something is sent at least this often, so that proxies keep the stream open.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -36,13 +35,15 @@ const FINISHED: &str = "finished";
 ///
 /// Server-sent events, from the first on: `started`, `progress` (what a node does right now), `node` (a node has
 /// ended), `cancelling`, `finished`. The id counts from 1 without gaps. The stream ends after `finished`; cut off
-/// before, send `Last-Event-ID` and it goes on after that.
+/// before, send `Last-Event-ID` and it goes on after that. Of an action that has ended, `finished` is told whatever was
+/// received before. A key follows at most 32 actions at once; its streams end when it is removed or expires.
 #[utoipa::path(get, operation_id = "follow_async_action", path = "/async_actions/{async_action_id}/events", tag = "async actions",
     params(("last-event-id" = Option<u64>, Header, description = "The id of the last event that was received.")),
     responses(
         (status = OK, content_type = "text/event-stream", body = String,
          example = "id: 1\nevent: started\ndata: {\"action\":\"restart\",\"at\":\"2026-06-01T10:30:00Z\",\"metadata\":{\"runtime\":\"iggy\"},\"nodes\":1}\n\n"),
         (status = NOT_FOUND, description = "`async_action_not_found`"),
+        (status = TOO_MANY_REQUESTS, description = "`rate_limited`; `too_many_streams`: of this key"),
     ))]
 pub async fn follow(
     State(api): State<Api>,
@@ -51,15 +52,22 @@ pub async fn follow(
     parts: Parts,
 ) -> Result<Response, Problem> {
     Query::read(&parts, &[])?;
-    let after = last_event(&parts)?;
-    let action = action(&api, &who.caller, &place).await?.id;
-    let Ok(permit) = Arc::clone(&api.streams).try_acquire_owned() else {
-        return Err(Problem::unavailable("too many streams of events").coded("too_many_streams"));
-    };
+    let received = last_event(&parts)?;
+    let action = action(&api, &who.caller, &place).await?;
+    let key = who.caller.key.id;
+    let stream = api.streams.take(key)?;
     // From before the first look, so that nothing is missed in between.
     let notices = api.store.listen();
-    let follower =
-        Follower { api, action, after, notices, ready: VecDeque::new(), over: false, _permit: permit };
+    let follower = Follower {
+        api,
+        action: action.id,
+        after: begins_after(&action, received),
+        key,
+        notices,
+        ready: VecDeque::new(),
+        over: false,
+        _stream: stream,
+    };
     let events = stream::unfold(follower, |mut follower| async {
         let event = follower.next().await?;
         Some((Ok::<SentEvent, Infallible>(sent(&event)), follower))
@@ -68,6 +76,13 @@ pub async fn follow(
     // nginx would hold the events back.
     response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
     Ok(response)
+}
+
+/// The event after which the stream begins. One of an action that has ended tells its end, if nothing else: whoever had
+/// received it before would wait for ever.
+fn begins_after(action: &AsyncAction, received: u64) -> u64 {
+    let last = if action.finished.is_some() { action.version.saturating_sub(1) } else { action.version };
+    received.min(last)
 }
 
 fn last_event(parts: &Parts) -> Result<u64, Problem> {
@@ -87,14 +102,16 @@ struct Follower {
     action: u64,
     /// The version of the last event that was handed out.
     after: u64,
+    /// Of whoever follows.
+    key: u64,
     notices: Notices,
     ready: VecDeque<Event>,
     over: bool,
-    _permit: OwnedSemaphorePermit,
+    _stream: Stream,
 }
 
 impl Follower {
-    /// The next event; none when the action has ended, or the Supervisor stops.
+    /// The next event; none when the action has ended, the key is good no more, or the Supervisor stops.
     async fn next(&mut self) -> Option<Event> {
         while self.ready.is_empty() {
             if self.over {
@@ -119,15 +136,73 @@ impl Follower {
         let changed = async {
             loop {
                 let notice = self.notices.next().await?;
-                if notice == Notice::Changed(self.action) || notice == Notice::Missed {
+                let ours = [Notice::Changed(self.action), Notice::KeyRemoved(self.key), Notice::Missed];
+                if ours.contains(&notice) {
                     return Some(());
                 }
             }
         };
         tokio::select! {
-            changed = changed => changed,
-            () = tokio::time::sleep(LOOK_AGAIN) => Some(()),
-            () = self.api.stop.cancelled() => None,
+            changed = changed => changed?,
+            () = tokio::time::sleep(LOOK_AGAIN) => {}
+            () = self.api.stop.cancelled() => return None,
+        }
+        self.key_is_good().await.then_some(())
+    }
+
+    /// Whoever lost the right to ask is told nothing more.
+    async fn key_is_good(&self) -> bool {
+        match keys::by_id(&self.api.store, self.key).await {
+            Ok(key) => key.is_some_and(|key| key.expires_at > self.api.now()),
+            Err(error) => {
+                tracing::warn!(%error, key = self.key, "cannot look at a key: its stream of events ends");
+                false
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::supervisor::store::async_actions::Finish;
+
+    fn action(version: u64, finished: bool) -> AsyncAction {
+        let finish = Finish { at: 1, success: true, message: String::new(), result: json!({}) };
+        AsyncAction {
+            id: 1,
+            tenant_id: 1,
+            deployment_id: 1,
+            author_id: 1,
+            author: String::new(),
+            resource_type: String::new(),
+            resource_id: 1,
+            action: String::new(),
+            started_via: String::new(),
+            started_at: 0,
+            metadata: json!({}),
+            total: 1,
+            ended: 0,
+            completed: 0,
+            version,
+            cancel_requested_at: None,
+            finished: finished.then_some(finish),
+        }
+    }
+
+    #[test]
+    fn the_end_of_an_action_is_told_whatever_was_received_before() {
+        for (version, finished, received, after) in [
+            (5, false, 0, 0),
+            (5, false, 5, 5),
+            (5, false, u64::MAX, 5),
+            (5, true, 3, 3),
+            (5, true, 5, 4),
+            (5, true, u64::MAX, 4),
+        ] {
+            assert_eq!(begins_after(&action(version, finished), received), after, "{version} {received}");
         }
     }
 }

@@ -1,11 +1,12 @@
 //! `/health`, `/ready` and `/metrics`: for machines that watch this one; no key is asked for.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use tokio::sync::Mutex;
 use utoipa::ToSchema;
 
 use super::Api;
@@ -15,6 +16,8 @@ use crate::supervisor::store::{activities, nodes};
 
 /// A store that takes longer to answer one question is not ready.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long an answer of `/ready` holds. It costs a write to the disk, and nobody needs a key to ask.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// Whether it is there.
 #[derive(Debug, Serialize, ToSchema)]
@@ -40,27 +43,55 @@ pub async fn health() -> Result<Reply, Problem> {
     Reply::json(StatusCode::OK, &Health { status: "alive", version: env!("CARGO_PKG_VERSION") })
 }
 
-/// Whether it can do its work: store and object store answer
+/// Whether it can do its work: the store takes a write, the object store answers
+///
+/// Tried at most once a second: who asks more often gets the last answer again.
 #[utoipa::path(get, operation_id = "ready", path = "/ready", tag = "supervisor", security(()),
     responses((status = OK, body = Ready)))]
 pub async fn ready(State(api): State<Api>) -> Result<Reply, Problem> {
-    let not =
-        |reason: &str| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", reason).retry_after(1);
-    match tokio::time::timeout(PATIENCE, api.store.answers()).await {
+    match api.readiness.now(&api).await {
+        None => Reply::json(StatusCode::OK, &Ready { status: "ready", store: "ok", objects: "ok" }),
+        Some(reason) => {
+            Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", reason).retry_after(1))
+        }
+    }
+}
+
+/// When it was tried last, and why it did not work.
+#[derive(Default)]
+pub struct Readiness(Mutex<Option<(Instant, Option<&'static str>)>>);
+
+impl Readiness {
+    /// Why it cannot work now, if it cannot. Whoever asks meanwhile waits for the same answer.
+    async fn now(&self, api: &Api) -> Option<&'static str> {
+        let mut last = self.0.lock().await;
+        if let Some((at, told)) = *last
+            && at.elapsed() < FRESH
+        {
+            return told;
+        }
+        let told = tried_out(api).await;
+        *last = Some((Instant::now(), told));
+        told
+    }
+}
+
+async fn tried_out(api: &Api) -> Option<&'static str> {
+    match tokio::time::timeout(PATIENCE, api.store.try_out()).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
             tracing::warn!(%error, "the store fails");
-            return Err(not("the store fails; the log tells why"));
+            return Some("the store fails, or cannot write; the log tells why");
         }
-        Err(_) => return Err(not("the store does not answer")),
+        Err(_) => return Some("the store does not answer"),
     }
     match tokio::time::timeout(PATIENCE, api.uploads.objects().ready()).await {
-        Ok(Ok(())) => Reply::json(StatusCode::OK, &Ready { status: "ready", store: "ok", objects: "ok" }),
+        Ok(Ok(())) => None,
         Ok(Err(error)) => {
             tracing::warn!(%error, "the object store fails");
-            Err(not("the object store fails; the log tells why"))
+            Some("the object store fails; the log tells why")
         }
-        Err(_) => Err(not("the object store does not answer")),
+        Err(_) => Some("the object store does not answer"),
     }
 }
 

@@ -17,6 +17,7 @@ use super::asked::Place;
 use super::problem::Problem;
 use super::{Api, Peer, RequestId};
 use crate::secret::Secret;
+use crate::supervisor::connections::Visitor;
 use crate::supervisor::network::Network;
 use crate::supervisor::settings::Limits;
 use crate::supervisor::store::audit::{Actor, Entry};
@@ -160,6 +161,9 @@ async fn identify(parts: &mut Parts, api: &Api) -> Result<Arc<Caller>, Problem> 
     let address = address(parts, &api.settings.trusted_proxies);
     if !key.allow_list.is_empty() && !key.allow_list.iter().any(|network| network.contains(address)) {
         return Err(Problem::forbidden("this key may not be used from this address").coded("address_denied"));
+    }
+    if let Some(visitor) = parts.extensions.get::<Visitor>() {
+        visitor.is_known();
     }
     api.limiter.take(key.id)?;
     let request = RequestId::of(&parts.extensions);

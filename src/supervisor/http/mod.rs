@@ -7,6 +7,7 @@ mod api_keys;
 mod asked;
 mod async_actions;
 mod audit;
+mod bounds;
 mod conventions;
 mod deployments;
 mod document;
@@ -22,6 +23,7 @@ mod page;
 mod pages;
 pub mod problem;
 mod snapshots;
+mod streams;
 mod telemetry;
 mod values;
 
@@ -36,7 +38,6 @@ use axum::extract::{ConnectInfo, DefaultBodyLimit};
 use axum::http::request::Parts;
 use axum::http::{Extensions, StatusCode, header, uri};
 use axum::{Router, middleware};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -57,8 +58,6 @@ pub const BODY_LIMIT: usize = 1 << 20;
 const BODY_PATIENCE: Duration = Duration::from_secs(15);
 /// A request that takes longer is given up; what it changed by then is rolled back or committed whole.
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
-/// Streams of events at once: each holds a connection for as long as its action runs.
-const EVENT_STREAMS: usize = 1024;
 
 /// What the endpoints share.
 #[derive(Clone)]
@@ -71,7 +70,8 @@ pub struct Inner {
     clock: Clock,
     limiter: Limiter,
     telemetry: Telemetry,
-    streams: Arc<Semaphore>,
+    readiness: health::Readiness,
+    streams: streams::Streams,
     stop: CancellationToken,
     document: document::Document,
 }
@@ -139,7 +139,8 @@ pub fn router(
     let api = Api(Arc::new(Inner {
         limiter: Limiter::new(&settings.limits),
         telemetry: Telemetry::default(),
-        streams: Arc::new(Semaphore::new(EVENT_STREAMS)),
+        readiness: health::Readiness::default(),
+        streams: streams::Streams::default(),
         document: document::Document::new(openapi),
         store,
         settings,

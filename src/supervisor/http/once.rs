@@ -1,6 +1,7 @@
 //! Idempotency: a request that comes twice has one effect, and gets the first answer again.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::request::Parts;
@@ -8,18 +9,24 @@ use axum::http::{Extensions, HeaderName, HeaderValue, Method, StatusCode, header
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
 
 use super::identity::Caller;
 use super::problem::{self, Problem};
 use super::{Api, RequestId};
 use crate::sha256::hex;
-use crate::supervisor::store::Change;
 use crate::supervisor::store::idempotency::{self, Answer, Claim, Slot};
+use crate::supervisor::store::{Change, Store};
 
 const HEADER: &str = "idempotency-key";
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 /// Longest key, in bytes.
 const LIMIT: usize = 255;
+
+/// Between two attempts to give a claim back to a store that fails, and how many there are: after a minute a claim is free
+/// by itself.
+const RELEASE_AGAIN: Duration = Duration::from_secs(1);
+const RELEASES: u32 = 60;
 
 /// A success, before it is written.
 pub struct Reply {
@@ -95,10 +102,12 @@ impl Claimed {
                 headers: headers.collect(),
                 body: reply.kept.as_ref().unwrap_or(&reply.body).clone(),
             };
-            if !idempotency::answer(&mut change, &slot, claim, &answer).await? {
-                return Err(in_progress());
-            }
-            if let Err(error) = change.commit().await {
+            let committed = match idempotency::answer(&mut change, &slot, claim, &answer).await {
+                Ok(false) => return Err(in_progress()),
+                Ok(true) => change.commit().await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = committed {
                 // Neither the effect nor the answer is there: the claim is still to be given back.
                 self.open.put(slot, claim);
                 return Err(error.into());
@@ -111,10 +120,10 @@ impl Claimed {
 }
 
 /// Claims the key of a request. Err is the response: what the first request got, or why this one is refused.
-pub async fn claim(api: &Api, parts: &mut Parts, body: &[u8]) -> Result<Claimed, Response> {
+pub async fn claim(api: &Api, parts: &mut Parts, media_type: &str, body: &[u8]) -> Result<Claimed, Response> {
     let open = parts.extensions.get::<Open>().cloned().unwrap_or_default();
     let Some(slot) = slot(parts).map_err(IntoResponse::into_response)? else { return Ok(Claimed { open }) };
-    let fingerprint = fingerprint(&parts.method, &parts.uri.to_string(), body);
+    let fingerprint = fingerprint(&parts.method, &parts.uri.to_string(), media_type, body);
     let claim = idempotency::claim(&api.store, &slot, &fingerprint, api.now()).await;
     match claim.map_err(|error| Problem::from(error).into_response())? {
         Claim::Mine(claim) => {
@@ -153,9 +162,9 @@ fn slot(parts: &Parts) -> Result<Option<Slot>, Problem> {
     Ok(Some(Slot { api_key: caller.key.id, idempotency_key: text.to_owned() }))
 }
 
-fn fingerprint(method: &Method, uri: &str, body: &[u8]) -> String {
+fn fingerprint(method: &Method, uri: &str, media_type: &str, body: &[u8]) -> String {
     let mut hash = Sha256::new();
-    for part in [method.as_str().as_bytes(), uri.as_bytes(), body] {
+    for part in [method.as_str().as_bytes(), uri.as_bytes(), media_type.as_bytes(), body] {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     }
@@ -191,7 +200,21 @@ pub async fn settle(api: &Api, open: &Open, extensions: &Extensions) {
         None => idempotency::release(&api.store, &slot, claim).await,
     };
     if let Err(error) = settled {
-        tracing::warn!(%error, "cannot settle an idempotency key; it is free again in a minute");
+        tracing::warn!(%error, "cannot settle an idempotency key; it is tried again for a minute");
+        tokio::spawn(release_later(api.store.clone(), slot, claim, api.stop.clone()));
+    }
+}
+
+/// Gives a claim back as soon as the store works again, so that whoever asks again need not wait for it to be old.
+async fn release_later(store: Store, slot: Slot, claim: u64, stop: CancellationToken) {
+    for _ in 0..RELEASES {
+        tokio::select! {
+            () = tokio::time::sleep(RELEASE_AGAIN) => {}
+            () = stop.cancelled() => return,
+        }
+        if idempotency::release(&store, &slot, claim).await.is_ok() {
+            return;
+        }
     }
 }
 

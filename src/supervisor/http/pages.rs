@@ -28,7 +28,7 @@ const PAGE_LIMIT: u32 = 10_000_000;
 #[expect(dead_code, reason = "it describes; the query is read by hand to tell every mistake")]
 pub struct PageParameters {
     /// Which page, from 1.
-    #[param(minimum = 1, default = 1, example = 1)]
+    #[param(minimum = 1, maximum = 10_000_000, default = 1, example = 1)]
     page: Option<u32>,
     /// Items of a page.
     #[param(minimum = 1, maximum = 100, default = 10, example = 10)]

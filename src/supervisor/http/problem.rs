@@ -94,6 +94,13 @@ impl Problem {
         Problem { cause: Some(cause.to_string()), ..problem }.retry_after(1)
     }
 
+    /// The disk of the store is full, or fails.
+    pub fn no_room(cause: impl std::fmt::Display) -> Problem {
+        let reason =
+            "the store cannot write: its disk is full or fails, and nothing was changed; make room there";
+        Problem { reason: reason.to_owned(), ..Problem::unavailable(cause) }
+    }
+
     /// Fields that are wrong. The first gives the reason.
     pub fn validation(issues: Vec<FieldIssue>) -> Problem {
         let reason = match issues.as_slice() {
@@ -172,15 +179,72 @@ impl IntoResponse for Problem {
 
 impl From<sqlx::Error> for Problem {
     fn from(error: sqlx::Error) -> Problem {
-        use sqlx::Error::{Io, PoolClosed, PoolTimedOut, Tls, WorkerCrashed};
-        let away = matches!(error, PoolTimedOut | PoolClosed | Io(_) | Tls(_) | WorkerCrashed);
+        use sqlx::Error::{
+            BeginFailed, InvalidSavePointStatement, Io, PoolClosed, PoolTimedOut, Tls, WorkerCrashed,
+        };
+        // The last two: of a connection that is replaced.
+        let away = matches!(
+            error,
+            PoolTimedOut
+                | PoolClosed
+                | Io(_)
+                | Tls(_)
+                | WorkerCrashed
+                | BeginFailed
+                | InvalidSavePointStatement
+        );
         let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-        // PostgreSQL: deadlock, serialization failure, shutting down or starting, too many connections. SQLite: busy,
-        // full.
-        let passing = away
-            || code.is_some_and(|code| {
-                matches!(&*code, "40P01" | "40001" | "57P01" | "57P02" | "57P03" | "53300" | "5" | "13")
-            });
-        if passing { Problem::unavailable(error) } else { Problem::internal(error) }
+        match code.map_or(Fault::Other, |code| fault(&code)) {
+            Fault::Disk => Problem::no_room(error),
+            Fault::Passing => Problem::unavailable(error),
+            Fault::Other if away => Problem::unavailable(error),
+            Fault::Other => Problem::internal(error),
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Fault {
+    /// Full, or it fails.
+    Disk,
+    Passing,
+    Other,
+}
+
+/// PostgreSQL's codes (its manual, appendix A) have five characters. SQLite's (sqlite.org/rescode.html) are numbers, the
+/// kind in the lowest byte.
+fn fault(code: &str) -> Fault {
+    match code {
+        // disk_full, io_error
+        "53100" | "58030" => Fault::Disk,
+        // deadlock_detected, serialization_failure, admin_shutdown, crash_shutdown, cannot_connect_now, out_of_memory,
+        // too_many_connections
+        "40P01" | "40001" | "57P01" | "57P02" | "57P03" | "53200" | "53300" => Fault::Passing,
+        _ if code.len() >= 5 => Fault::Other,
+        _ => match code.parse::<u32>().map(|code| code & 0xff) {
+            // IOERR, FULL, CANTOPEN
+            Ok(10 | 13 | 14) => Fault::Disk,
+            // BUSY, LOCKED
+            Ok(5 | 6) => Fault::Passing,
+            _ => Fault::Other,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_apart_from_a_mistake_of_ours_on_either_store() {
+        for code in ["53100", "58030", "13", "10", "778", "4874", "14"] {
+            assert_eq!(fault(code), Fault::Disk, "{code}");
+        }
+        for code in ["40P01", "53300", "5", "261", "6"] {
+            assert_eq!(fault(code), Fault::Passing, "{code}");
+        }
+        for code in ["23505", "42P01", "1", "787", "2067", "11", ""] {
+            assert_eq!(fault(code), Fault::Other, "{code}");
+        }
     }
 }

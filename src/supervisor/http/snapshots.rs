@@ -171,8 +171,8 @@ impl From<Snapshot> for Shown {
         (status = NO_CONTENT, headers(
             ("ld-snapshot" = u64, description = "The id of the run."),
             ("ld-async-action" = u64, description = "The same id."))),
-        (status = CONFLICT, description = "`snapshot_in_progress`: one at a time. `snapshots_limit_reached`: as many as the plan keeps; delete one."),
-        (status = BAD_REQUEST, description = "`no_nodes`: the deployment has none. `redaction_required`: `redact_secrets` is false, and secrets never leave a node."),
+        (status = CONFLICT, description = "`snapshot_in_progress`: one at a time. `snapshots_limit_reached`: as many as the plan keeps; delete one. `no_nodes`: the deployment has none."),
+        (status = BAD_REQUEST, description = "`redaction_required`: `redact_secrets` is false, and secrets never leave a node."),
     ))]
 pub async fn create(
     State(api): State<Api>,
@@ -205,7 +205,7 @@ pub async fn create(
             "snapshots_limit_reached",
             format!("the plan of this deployment keeps {kept} snapshots; delete one first"),
         ),
-        Refused::NoNodes => Problem::bad_request("no_nodes", "the deployment has no nodes yet"),
+        Refused::NoNodes => Problem::conflict("no_nodes", "the deployment has no nodes yet"),
     })?;
     let detail =
         json!({ "nodes": snapshots.len(), "redact_secrets": redact_secrets, "include_iggy": include_iggy });
@@ -300,7 +300,7 @@ pub async fn remove(
     audit::record(&mut change, entry, now).await?;
     change.commit().await?;
     // The row is hidden for good. What is left of the archive if this fails, the job removes.
-    if let Err(error) = api.uploads.remove_archives().await {
+    if let Err(error) = api.uploads.remove_archives(now).await {
         tracing::warn!(snapshot = id, %error, "the archive of a deleted snapshot is still there");
     }
     Ok(StatusCode::NO_CONTENT.into_response())

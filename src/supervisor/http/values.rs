@@ -10,6 +10,8 @@ use utoipa::openapi::schema::{KnownFormat, OneOfBuilder, SchemaFormat, Type};
 use utoipa::openapi::{ObjectBuilder, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
+use super::bounds::ID_TEXT;
+
 /// An id that was sent: a number, or a text with the number, for clients whose numbers end at 2^53.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Id(pub u64);
@@ -20,7 +22,7 @@ impl FromStr for Id {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Id, Self::Err> {
-        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+        let digits = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
         let id = if digits { text.parse().ok() } else { None };
         id.filter(|id| *id > 0).map(Id).ok_or(NO_ID)
     }
@@ -53,8 +55,9 @@ impl PartialSchema for Id {
         let number = ObjectBuilder::new()
             .schema_type(Type::Integer)
             .format(Some(SchemaFormat::Custom("uint64".to_owned())))
-            .minimum(Some(1));
-        let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[0-9]+$"));
+            .minimum(Some(1))
+            .maximum(Some(u64::MAX as f64));
+        let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some(ID_TEXT));
         OneOfBuilder::new()
             .item(number)
             .item(text)
@@ -119,7 +122,9 @@ mod tests {
         let read = |json: &str| serde_json::from_str::<Id>(json).ok();
         assert_eq!(read("18446744073709551615"), Some(Id(u64::MAX)));
         assert_eq!(read("\"610809900976570889\""), Some(Id(610_809_900_976_570_889)));
-        for bad in ["0", "\"0\"", "-1", "1.5", "1e3", "\"\"", "\"+1\"", "\" 1\"", "\"x\"", "null", "true"] {
+        for bad in
+            ["0", "\"0\"", "\"01\"", "-1", "1.5", "1e3", "\"\"", "\"+1\"", "\" 1\"", "\"x\"", "null", "true"]
+        {
             assert_eq!(read(bad), None, "{bad}");
         }
     }

@@ -79,7 +79,21 @@ impl Hub {
         }
         let instance = &hello.instance;
         tracing::info!(node = node.id, deployment = node.deployment_id, instance, "a node is linked");
-        self.carry(&before, hello, seat, socket).await
+        let instance = instance.clone();
+        let end = self.carry(&before, hello, seat, socket).await;
+        if let End::Closed(Close::Duplicate) = &end {
+            self.take_back(&before, &instance).await;
+        }
+        end
+    }
+
+    /// The other agent was first: what it said of itself is what the node is, and this one is met as a stranger when it
+    /// comes again.
+    async fn take_back(&self, before: &Node, instance: &str) {
+        let Some(hello) = &before.hello else { return };
+        if let Err(error) = nodes::restore_hello(&self.inner.store, before.id, instance, hello).await {
+            tracing::warn!(node = before.id, %error, "what a second agent said of a node is kept");
+        }
     }
 
     /// Keeps what the node said, and tells the other Supervisors. The node as it was until now.

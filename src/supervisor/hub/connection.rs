@@ -4,7 +4,8 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::Hub;
 use super::delivery::Delivery;
@@ -24,6 +25,8 @@ const STEP_APART: Duration = Duration::from_millis(200);
 /// And two offers of snapshots: a node has a few at most, and offers again what is not answered.
 const OFFER_APART: Duration = Duration::from_millis(200);
 
+/// Messages that are kept meanwhile, of at most 64 KiB each; then the node must wait.
+const HELD_MESSAGES: usize = 8;
 /// For another Supervisor to say that it holds a living connection of another agent of the same node.
 const ELSEWHERE: Duration = Duration::from_secs(6);
 /// A node heard within this time may still be connected, in milliseconds: longer ago its connection was found dead.
@@ -72,6 +75,14 @@ struct Carried<'a> {
     beat: Option<Instant>,
     step: Option<Instant>,
     offer: Option<Instant>,
+    held_back: Option<HeldBack>,
+}
+
+/// Another agent of the same node may be connected to another Supervisor: until that had time to say so, nothing is sent to
+/// this one, and nothing that it says is taken.
+struct HeldBack {
+    until: Instant,
+    said: Vec<Utf8Bytes>,
 }
 
 impl Hub {
@@ -95,6 +106,7 @@ impl Hub {
             beat: None,
             step: None,
             offer: None,
+            held_back: None,
         };
         let end = match carried.carry(node, &hello.instance, seat, socket).await {
             Ok(never) => match never {},
@@ -149,18 +161,24 @@ impl Carried<'_> {
     ) -> Result<Infallible, End> {
         // Futures that speak with the store are large: they are on the heap while they are needed, and not in every
         // idle connection.
-        Box::pin(self.begin(node, instance, seat, socket)).await?;
+        Box::pin(self.begin(node, instance, socket)).await?;
         let mut tick = interval(Duration::from_secs(PING_SECONDS));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         tick.reset();
         loop {
+            let held_until = self.held_back.as_ref().map(|held| held.until);
             tokio::select! {
-                received = socket.receive() => {
+                received = socket.receive(), if !self.has_heard_enough() => {
                     let received = received?;
                     self.hears();
-                    if let Received::Text(text) = received {
-                        Box::pin(self.heed(&text, socket)).await?;
+                    match (received, &mut self.held_back) {
+                        (Received::Text(text), Some(held)) => held.said.push(text),
+                        (Received::Text(text), None) => Box::pin(self.heed(&text, socket)).await?,
+                        (Received::Sign, _) => {}
                     }
+                }
+                () = sleep_until(held_until.unwrap_or_else(Instant::now)), if held_until.is_some() => {
+                    Box::pin(self.go_on(socket)).await?;
                 }
                 orders = seat.mailbox.take() => {
                     Box::pin(self.obey(orders, socket)).await?;
@@ -171,28 +189,27 @@ impl Carried<'_> {
     }
 
     /// What the node missed.
-    async fn begin(
-        &mut self,
-        node: &Node,
-        instance: &str,
-        seat: &Seat<'_>,
-        socket: &mut Socket,
-    ) -> Result<(), End> {
-        let (store, scribe) = (&self.hub.inner.store, &self.hub.inner.scribe);
-        if store.kind() == Kind::Postgres && was_another(node, instance, self.hub.now()) {
-            // Another agent could be connected to another Supervisor: until that had time to say so, nothing is sent.
-            let told = timeout(ELSEWHERE, async {
-                loop {
-                    if let Some(why) = seat.mailbox.take().await.close {
-                        return why;
-                    }
-                }
-            });
-            if let Ok(why) = told.await {
-                return Err(End::Closed(why));
-            }
+    async fn begin(&mut self, node: &Node, instance: &str, socket: &mut Socket) -> Result<(), End> {
+        if self.hub.inner.store.kind() == Kind::Postgres && was_another(node, instance, self.hub.now()) {
+            self.held_back = Some(HeldBack { until: Instant::now() + ELSEWHERE, said: Vec::new() });
+            return Ok(());
         }
-        self.delivery.reconcile(store, scribe, self.hub.now(), socket).await
+        self.go_on(socket).await
+    }
+
+    /// Nobody else has claimed to be this node.
+    async fn go_on(&mut self, socket: &mut Socket) -> Result<(), End> {
+        let said = self.held_back.take().map_or_else(Vec::new, |held| held.said);
+        let (store, scribe) = (&self.hub.inner.store, &self.hub.inner.scribe);
+        self.delivery.reconcile(store, scribe, self.hub.now(), socket).await?;
+        for text in said {
+            Box::pin(self.heed(&text, socket)).await?;
+        }
+        Ok(())
+    }
+
+    fn has_heard_enough(&self) -> bool {
+        self.held_back.as_ref().is_some_and(|held| held.said.len() >= HELD_MESSAGES)
     }
 
     async fn obey(&mut self, orders: Orders, socket: &mut Socket) -> Result<(), End> {
@@ -201,7 +218,16 @@ impl Carried<'_> {
         }
         if !orders.probes.is_empty() {
             self.probes.extend(orders.probes);
-            socket.ping().await?;
+            if self.has_heard_enough() {
+                // It spoke a moment ago, and is not listened to now.
+                self.hears();
+            } else {
+                socket.ping().await?;
+            }
+        }
+        if self.held_back.is_some() {
+            // Afterwards everything is looked for.
+            return Ok(());
         }
         let (store, scribe) = (&self.hub.inner.store, &self.hub.inner.scribe);
         if orders.reconcile {
@@ -268,6 +294,11 @@ impl Carried<'_> {
                 scribe.finished(self.node, finished).await?;
                 tracing::info!(node = self.node, request, completed, "a node finished a request");
                 socket.send(&ToNode::Settled { request }).await?;
+                if !completed && let Some(uploads) = &self.hub.inner.uploads {
+                    let uploads = uploads.clone();
+                    // In case it was a snapshot, with an upload half done.
+                    self.hub.inner.connections.spawn(async move { uploads.ended(request, now).await });
+                }
                 if self.delivery.settled(request) {
                     self.delivery.deliver(store, scribe, now, socket).await?;
                 }

@@ -172,7 +172,7 @@ impl Hub {
             }
             Notice::Contested { node, ref instance } => registry.contested(node, instance),
             Notice::Reconcile(node) => registry.reconcile(node),
-            Notice::Changed(_) => {}
+            Notice::Changed(_) | Notice::KeyRemoved(_) => {}
         }
     }
 

@@ -13,6 +13,7 @@ use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body
 use super::socket::Socket;
 use super::{COME_BACK, Hub, TURN_LIMIT};
 use crate::secret::Secret;
+use crate::supervisor::connections::Visitor;
 use crate::supervisor::http::problem::Problem;
 use crate::supervisor::store::nodes;
 
@@ -45,6 +46,9 @@ pub async fn take(State(hub): State<Hub>, mut request: Request) -> Result<Respon
         )
         .header(header::UPGRADE, header::HeaderValue::from_static("websocket"))
     })?;
+    if let Some(visitor) = request.extensions().get::<Visitor>() {
+        visitor.becomes_node();
+    }
     let address = address(&request);
     let upgrade = hyper::upgrade::on(&mut request);
     let connections = hub.inner.connections.clone();

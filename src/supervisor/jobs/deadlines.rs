@@ -20,6 +20,10 @@ pub async fn run(context: Context) -> Result<()> {
         let rejected = activities::reject_overdue(&mut change, &overdue, context.now).await?;
         change.commit().await?;
         tracing::info!(rejected, "{rejected} activities were not done by their deadline");
+        // Of a snapshot that came to nothing, nothing stays.
+        for (activity, _) in &overdue {
+            context.api.uploads.ended(*activity, context.now).await;
+        }
         if rejected == 0 {
             return Ok(());
         }

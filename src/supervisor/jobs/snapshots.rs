@@ -16,5 +16,5 @@ pub async fn run(context: Context) -> Result<()> {
         tracing::info!(expired, "snapshots older than their plan keeps are removed");
     }
     // Not in the transaction: an object store may take its time. Two replicas that remove the same do no harm.
-    context.api.uploads.remove_archives().await
+    context.api.uploads.remove_archives(context.now).await
 }

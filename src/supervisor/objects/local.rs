@@ -2,7 +2,8 @@
 //!
 //! An address is good for one verb, one object, one size, one place in it, and a while: HMAC-SHA256 over all of
 //! them, with a key that never leaves the folder. Nothing can be listed. An upload is written at its place in one
-//! file below `.partial`, and moved to its name when all of it is there and is what was announced.
+//! file below `.partial`, which is made when it begins, and moved to its name when all of it is there and is what was
+//! announced. Without that file, and when nobody waits for the upload any more, its addresses are worth nothing.
 
 mod serve;
 mod upload;
@@ -21,7 +22,7 @@ use super::{Announced, Begun, DOWNLOAD_LIFE, Error, GRANT_LIFE, Key};
 use crate::protocol::Put;
 use crate::sha256::hex;
 
-pub use serve::routes;
+pub use serve::{Wanted, routes};
 
 /// Where the addresses lie below the Supervisor's own.
 pub const PATH: &str = "/objects";
@@ -88,7 +89,12 @@ impl Local {
 
     pub(super) fn begin(&self, key: Key, announced: &Announced) -> Result<(), Error> {
         self.room_for(announced.size)?;
-        self.abort(key)
+        self.abort(key)?;
+        upload::open(self, key)
+    }
+
+    pub(super) fn resume(&self, key: Key, announced: &Announced) -> Result<(), Error> {
+        if self.partial(key).exists() { Ok(()) } else { self.begin(key, announced) }
     }
 
     pub(super) async fn finish(&self, key: Key, announced: &Announced, begun: &Begun) -> Result<(), Error> {

@@ -93,6 +93,17 @@ impl Objects {
         Ok(Begun::Parts { part_bytes: part_bytes(announced.size), upload_id: None })
     }
 
+    /// Goes on with an upload that was begun; if what had arrived of it is gone, from its beginning.
+    ///
+    /// # Errors
+    /// There is no room, or no answer.
+    pub fn resume(&self, key: Key, announced: &Announced) -> Result<(), Error> {
+        match self {
+            Objects::Local(local) => local.resume(key, announced),
+            Objects::S3(_) => Ok(()),
+        }
+    }
+
     /// Addresses for the parts named, or for the first ones; for an upload that goes whole, its one address.
     /// Numbers that are no parts of this archive are left out.
     pub fn grant(

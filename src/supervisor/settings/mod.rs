@@ -67,6 +67,10 @@ pub struct Limits {
     pub deadline_grace_ms: i64,
     /// How often a node tells how it is.
     pub heartbeat_seconds: u32,
+    /// Connections that are no node's, at once.
+    pub connections: u32,
+    /// Of those, from one address.
+    pub connections_per_address: u32,
 }
 
 impl Default for Limits {
@@ -82,6 +86,10 @@ impl Default for Limits {
             // A reconnect after the longest pause of 60 s is still in time.
             deadline_grace_ms: 90_000,
             heartbeat_seconds: 30,
+            // Nodes of a large deployment that come all at once after a restart, from behind one address, and people
+            // beside them; with their files that is a quarter of the descriptors that the packaged unit has.
+            connections: 4096,
+            connections_per_address: 1024,
         }
     }
 }

@@ -38,6 +38,8 @@ struct Section {
     snapshot_deadline_seconds: Option<u32>,
     deadline_grace_seconds: Option<u32>,
     heartbeat_seconds: Option<u32>,
+    connections: Option<u32>,
+    connections_per_address: Option<u32>,
     /// Without `s3`; by default `objects` in the data directory.
     objects_directory: Option<PathBuf>,
     s3: Option<S3Section>,
@@ -149,6 +151,7 @@ impl Reader {
 
     fn limits(&mut self) -> Limits {
         let Section { requests_at_once, requests_per_second, heartbeat_seconds, .. } = self.section;
+        let Section { connections, connections_per_address, .. } = self.section;
         let Section { activity_deadline_seconds, snapshot_deadline_seconds, deadline_grace_seconds, .. } =
             self.section;
         let default = Limits::default();
@@ -171,6 +174,10 @@ impl Reader {
             heartbeat_seconds: self
                 .number("heartbeat_seconds", heartbeat_seconds, 5..=60)
                 .unwrap_or(default.heartbeat_seconds),
+            connections: self.number("connections", connections, 32..=100_000).unwrap_or(default.connections),
+            connections_per_address: self
+                .number("connections_per_address", connections_per_address, 8..=100_000)
+                .unwrap_or(default.connections_per_address),
         }
     }
 

@@ -111,6 +111,20 @@ impl Fresh {
         taken
     }
 
+    /// Keeps what could not be written for the next time; what was told meanwhile is newer.
+    fn put_back(&self, taken: Vec<Taken>) {
+        let mut told = self.lock();
+        for Taken { node, seen, heartbeat } in taken {
+            let told = told.entry(node).or_default();
+            told.seen = told.seen.max(Some(seen));
+            let Some(written) = heartbeat else { continue };
+            if written.first {
+                told.step = None;
+            }
+            told.heartbeat.get_or_insert((written.at, written.heartbeat));
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Told>> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -121,14 +135,24 @@ pub fn record(store: &Store, node: u64, heartbeat: &Heartbeat, now: i64) {
     store.fresh().heartbeat(node, now, heartbeat.clone());
 }
 
-/// Writes what was recorded and seen. How many nodes it was.
+/// Writes what was recorded and seen. How many nodes it was. What cannot be written now is written by the next call.
 pub async fn flush(store: &Store, now: i64) -> Result<usize> {
     let taken = store.fresh().take(now);
     if taken.is_empty() {
         return Ok(0);
     }
+    match write_all(store, &taken).await {
+        Ok(()) => Ok(taken.len()),
+        Err(error) => {
+            store.fresh().put_back(taken);
+            Err(error)
+        }
+    }
+}
+
+async fn write_all(store: &Store, taken: &[Taken]) -> Result<()> {
     let mut change = store.change().await?;
-    for Taken { node, seen, heartbeat } in &taken {
+    for Taken { node, seen, heartbeat } in taken {
         let there = sqlx::query(
             "UPDATE nodes SET unreachable_at = NULL, \
              last_seen_at = CASE WHEN last_seen_at > $2 THEN last_seen_at ELSE $2 END \
@@ -147,8 +171,7 @@ pub async fn flush(store: &Store, now: i64) -> Result<usize> {
             write(change.connection(), *node, written, &subject, json(state)?).await?;
         }
     }
-    change.commit().await?;
-    Ok(taken.len())
+    change.commit().await
 }
 
 async fn write(

@@ -8,7 +8,7 @@ use sqlx::any::AnyRow;
 use super::columns::{Columns, key};
 use super::deployments::Scope;
 use super::page::paged;
-use super::{Change, Page, Paged, Result, Store};
+use super::{Change, Notice, Page, Paged, Result, Store};
 use crate::supervisor::network::Network;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -155,6 +155,7 @@ pub async fn delete(change: &mut Change, id: u64) -> Result<bool> {
         .await?;
     let done =
         sqlx::query("DELETE FROM api_keys WHERE id = $1").bind(key(id)).execute(change.connection()).await?;
+    change.notify(Notice::KeyRemoved(id));
     Ok(done.rows_affected() == 1)
 }
 

@@ -104,9 +104,20 @@ impl Store {
         }
     }
 
-    /// Whether the store answers a question now.
-    pub async fn answers(&self) -> Result<()> {
-        sqlx::query("SELECT 1").execute(self.readers()).await.map(|_| ())
+    /// Reads and writes a little: whether the store works now.
+    ///
+    /// # Errors
+    /// It does not: no answer, no room, a disk that fails.
+    pub async fn try_out(&self) -> Result<()> {
+        sqlx::query("SELECT 1").execute(self.readers()).await?;
+        let mut change = self.change().await?;
+        sqlx::query(
+            "INSERT INTO counters (name, value) VALUES ('tried_out', 1) \
+             ON CONFLICT (name) DO UPDATE SET value = counters.value + 1",
+        )
+        .execute(change.connection())
+        .await?;
+        change.commit().await
     }
 
     /// Ends all connections, after what is under way.

@@ -130,6 +130,25 @@ async fn write_hello(change: &mut Change, node: u64, hello: &protocol::Hello, no
     .map(|_| ())
 }
 
+/// Puts what a node said before in the place of what the agent `instance` said since.
+pub async fn restore_hello(store: &Store, node: u64, instance: &str, before: &Hello) -> Result<()> {
+    let mut change = store.change().await?;
+    let row = sqlx::query("SELECT hello FROM nodes WHERE id = $1 AND removed_at IS NULL")
+        .bind(key(node))
+        .fetch_optional(change.connection())
+        .await?;
+    let now = row.map(|row| row.maybe_json::<Hello>("hello")).transpose()?.flatten();
+    if now.is_none_or(|now| now.instance != instance) {
+        return Ok(());
+    }
+    sqlx::query("UPDATE nodes SET hello = $2 WHERE id = $1")
+        .bind(key(node))
+        .bind(json(before)?)
+        .execute(change.connection())
+        .await?;
+    change.commit().await
+}
+
 /// A node was heard. Written within a second, together with others; a crash before that loses nothing of worth.
 pub fn seen(store: &Store, node: u64, now: i64) {
     store.fresh().seen(node, now);

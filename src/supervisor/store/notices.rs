@@ -37,6 +37,8 @@ pub enum Notice {
     Reconcile(u64),
     /// An async action has a new event.
     Changed(u64),
+    /// A key is void: what it still follows ends.
+    KeyRemoved(u64),
     /// Notices were lost: everything may have changed.
     Missed,
 }

@@ -11,7 +11,7 @@ use rustix::fs::{FlockOperation, flock};
 use sqlx::AnyPool;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions, install_default_drivers};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::{Row, SqlSafeStr};
+use sqlx::{AnyConnection, Connection, Row, SqlSafeStr};
 use tokio::sync::broadcast;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -63,6 +63,7 @@ impl Store {
                 let pool = AnyPoolOptions::new()
                     .max_connections(POSTGRES_CONNECTIONS)
                     .acquire_timeout(PATIENCE)
+                    .before_acquire(|connection, _| Box::pin(is_at_rest(connection)))
                     .connect_with(connect_options(url.expose())?)
                     .await
                     .context("cannot connect to PostgreSQL")?;
@@ -145,12 +146,24 @@ async fn sqlite_pool(
         .test_before_acquire(false)
         .idle_timeout(None)
         .max_lifetime(None)
+        .before_acquire(|connection, _| Box::pin(is_at_rest(connection)))
         .after_connect(move |connection, _| {
             Box::pin(async move { sqlx::raw_sql(pragmas).execute(connection).await.map(|_| ()) })
         })
         .connect_with(options)
         .await
         .context("cannot open SQLite")
+}
+
+/// Whether a connection that nobody uses is in no transaction, as it must be. SQLite rolls back by itself when the disk is
+/// full, and the driver, which cannot roll back a second time, counts the transaction as open for ever: no other can be
+/// begun. Such a connection is closed, and another one opened in its place.
+async fn is_at_rest(connection: &mut AnyConnection) -> super::Result<bool> {
+    let at_rest = !connection.is_in_transaction();
+    if !at_rest {
+        tracing::warn!("a connection to the store was left in a transaction that failed; it is replaced");
+    }
+    Ok(at_rest)
 }
 
 /// As the SQLite driver decodes it: `%` and what a URL has a meaning for.

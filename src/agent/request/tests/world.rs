@@ -86,6 +86,8 @@ pub struct World {
     pub told: Vec<Outcome>,
     /// What there was of effects, with the one that may be on its way, when an outcome was first told.
     pub effects_told: Option<u32>,
+    /// What the ledger knows of how long the same took.
+    pub usual_ms: Option<u64>,
 }
 
 impl World {
@@ -109,6 +111,7 @@ impl World {
             answers: Vec::new(),
             told: Vec::new(),
             effects_told: None,
+            usual_ms: None,
         };
         world.take(effects);
         world
@@ -187,7 +190,7 @@ impl World {
             }
             Op::Recall => Some(if self.ledger.is_some() { Answer::Recorded } else { Answer::NotThere }),
             Op::Turn => Some(Answer::Turn),
-            Op::Policy => Some(Answer::Allowed),
+            Op::Policy => Some(Answer::Allowed { usual_ms: self.usual_ms }),
             Op::Snapshot(_) => Some(Answer::Snapshot(Box::new(Outcome::Completed { result: None }))),
             Op::Look => Some(Answer::Standing { standing: Box::new(self.standing()), bus: "bus 1".into() }),
             Op::Call(verb) => {

@@ -1,6 +1,7 @@
 //! The signed addresses of the folder, over HTTP.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
@@ -10,6 +11,7 @@ use axum::middleware::map_request;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use tokio::task::JoinHandle;
 use tower::ServiceExt;
 use tower_http::services::ServeFile;
@@ -23,16 +25,26 @@ use crate::supervisor::objects::Key;
 /// Bytes gathered before they go to disk; of one upload there are two in memory, one that comes and one that is written.
 const BLOCK: usize = 1 << 20;
 
-/// `GET`, `HEAD` and `PUT` of the folder's own addresses. They need no key: the signature is the right.
-pub fn routes(local: Local) -> Router {
+/// Tells whether an upload is still waited for; none when that cannot be told now.
+pub type Wanted = Arc<dyn Fn(Key) -> BoxFuture<'static, Option<bool>> + Send + Sync>;
+
+/// `GET`, `HEAD` and `PUT` of the folder's own addresses. They need no key: the signature is the right, and of a `PUT`
+/// that its upload is still wanted.
+pub fn routes(local: Local, wanted: Wanted) -> Router {
     Router::new()
         .route(&format!("{PATH}/{{*path}}"), get(download).put(upload))
-        .with_state(local)
+        .with_state(Served { local, wanted })
         .layer(map_request(async |request: Request| request.map(linger)))
 }
 
+#[derive(Clone)]
+struct Served {
+    local: Local,
+    wanted: Wanted,
+}
+
 async fn download(
-    State(local): State<Local>,
+    State(Served { local, .. }): State<Served>,
     Path(path): Path<String>,
     Query(query): Query<HashMap<String, String>>,
     request: Request,
@@ -54,7 +66,7 @@ async fn download(
 }
 
 async fn upload(
-    State(local): State<Local>,
+    State(Served { local, wanted }): State<Served>,
     Path(path): Path<String>,
     Query(query): Query<HashMap<String, String>>,
     headers: HeaderMap,
@@ -64,6 +76,11 @@ async fn upload(
         Ok(allowed) => allowed,
         Err(refusal) => return refusal,
     };
+    match wanted(allowed.key).await {
+        Some(true) => {}
+        Some(false) => return over(),
+        None => return tell(StatusCode::SERVICE_UNAVAILABLE, "the store does not answer; try again"),
+    }
     let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     match length {
         None => return tell(StatusCode::LENGTH_REQUIRED, "say Content-Length"),
@@ -79,13 +96,18 @@ async fn upload(
     match receive(local, &allowed, body).await {
         // The whole archive is held against its SHA-256 at the end; a part only needs a name.
         Ok(()) => [(header::ETAG, format!("\"{}\"", allowed.part))].into_response(),
-        Err(Broken::Over) => tell(StatusCode::CONFLICT, "this upload is over"),
+        Err(Broken::Over) => over(),
         Err(Broken::Torn) => tell(StatusCode::BAD_REQUEST, "the body ended early"),
         Err(Broken::Disk(error)) => {
             tracing::error!(object = allowed.key.path(), %error, "an upload could not be written");
             tell(StatusCode::INSUFFICIENT_STORAGE, "it could not be written")
         }
     }
+}
+
+/// Confirmed, given up, or of a snapshot that has ended.
+fn over() -> Response {
+    tell(StatusCode::FORBIDDEN, "this upload is over: ask whether the archive is still wanted")
 }
 
 enum Broken {

@@ -138,11 +138,12 @@ impl Part {
             Coming(Arc::clone(&upload), number)
         };
         let partial = local.partial(key);
-        if let Some(folder) = partial.parent() {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        }
-        let mut options = fs::OpenOptions::new();
-        let file = options.write(true).create(true).truncate(false).mode(0o600).open(&partial)?;
+        // Never made here: an address outlives its upload, and must leave nothing behind.
+        let file = match fs::OpenOptions::new().write(true).open(&partial) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Err(Over)),
+            Err(error) => return Err(error),
+        };
         Ok(Ok(Part { partial, number, file, offset, length: 0, upload: coming }))
     }
 
@@ -169,10 +170,17 @@ impl Part {
                 .create(true)
                 .mode(0o600)
                 .open(self.partial.with_extension("parts"))?;
-            // One write of one line: two parts that end together do not mix.
-            list.write_all(format!("{}\n", self.number).as_bytes())?;
-            list.sync_data()?;
-            upload.parts().there.insert(self.number, (self.offset, self.length));
+            // Two parts that end together do not mix: who adds to the list holds the parts.
+            let mut parts = upload.parts();
+            let before = list.metadata()?.len();
+            let written =
+                list.write_all(format!("{}\n", self.number).as_bytes()).and_then(|()| list.sync_data());
+            if let Err(error) = written {
+                // A full disk takes some of a line, and the next one would go on in it.
+                list.set_len(before)?;
+                return Err(error);
+            }
+            parts.there.insert(self.number, (self.offset, self.length));
         }
         let partial = self.partial.clone();
         Ok(Ok(Arrived { upload, partial }))
@@ -187,6 +195,17 @@ impl Arrived {
             let _ = self.upload.hash(&self.partial, &mut hashed);
         }
     }
+}
+
+/// Makes the file that parts are written to.
+pub(super) fn open(local: &Local, key: Key) -> Result<(), Error> {
+    let partial = local.partial(key);
+    let folder = partial.parent().unwrap_or(Path::new("/"));
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    let mut options = fs::OpenOptions::new();
+    made.and_then(|()| options.write(true).create(true).truncate(true).mode(0o600).open(&partial))
+        .map(drop)
+        .map_err(|error| Error::Unavailable(format!("{}: {error}", key.path())))
 }
 
 pub(super) fn finish(local: &Local, key: Key, announced: &Announced, begun: &Begun) -> Result<(), Error> {

@@ -157,11 +157,23 @@ struct End<'a> {
     outcome: &'a Outcome,
 }
 
+/// How it ends in place of what the node says, when that is a snapshot of which no archive was confirmed.
+async fn missing_archive(change: &mut Change, end: &End<'_>) -> Result<Option<Outcome>> {
+    let Outcome::Completed { .. } = end.outcome else { return Ok(None) };
+    let missing = snapshots::lacks_archive(change, end.activity).await?;
+    Ok(missing.then(|| {
+        let reason = "the node said that it is done, and no archive of it has arrived; take another snapshot";
+        Outcome::rejected(Code::UploadFailed, reason)
+    }))
+}
+
 /// Ends what is still open of `ends`, which come by rising id, and tells their async actions. How many it was.
 async fn end_all(change: &mut Change, ends: &[End<'_>], now: i64) -> Result<u64> {
     let mut by_action: BTreeMap<u64, Vec<Ended>> = BTreeMap::new();
     for end in ends {
-        let (state, code, reason, result) = match end.outcome {
+        let missing = missing_archive(change, end).await?;
+        let outcome = missing.as_ref().unwrap_or(end.outcome);
+        let (state, code, reason, result) = match outcome {
             Outcome::Completed { result } => (State::Completed, None, None, result),
             Outcome::Rejected { reason, result } => {
                 (State::Rejected, Some(reason.code), Some(json(reason)?), result)
@@ -182,7 +194,7 @@ async fn end_all(change: &mut Change, ends: &[End<'_>], now: i64) -> Result<u64>
         .fetch_optional(change.connection())
         .await?;
         if let Some(row) = row {
-            snapshots::ended(change, end.activity, end.outcome, now).await?;
+            snapshots::ended(change, end.activity, outcome, now).await?;
             let ended = Ended { node: row.id("node_id")?, activity: end.activity, state, code };
             by_action.entry(row.id("async_action_id")?).or_default().push(ended);
         }

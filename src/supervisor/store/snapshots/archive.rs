@@ -1,6 +1,6 @@
 //! The way of an archive: announced by its node, under way, stored.
 
-use super::{Columns, Result, SnapshotProgress, Store, json, key};
+use super::{Change, Columns, Result, SnapshotProgress, Store, json, key};
 use crate::sha256::{from_hex, hex};
 use crate::supervisor::objects::{Announced, Begun, Key};
 use crate::supervisor::store::activities;
@@ -78,6 +78,29 @@ pub async fn stored(store: &Store, node: u64, snapshot: u64, verdict: &str) -> R
     .await?;
     change.commit().await?;
     Ok(done.rows_affected() == 1)
+}
+
+/// Whether this is a snapshot under way of which no archive was confirmed.
+pub async fn lacks_archive(change: &mut Change, snapshot: u64) -> Result<bool> {
+    let row =
+        sqlx::query("SELECT id FROM snapshots WHERE id = $1 AND status = 'processing' AND verdict IS NULL")
+            .bind(key(snapshot))
+            .fetch_optional(change.connection())
+            .await?;
+    Ok(row.is_some())
+}
+
+/// Whether bytes of this archive are still wanted: announced, not confirmed, and its snapshot under way.
+pub async fn awaits(store: &Store, archive: Key) -> Result<bool> {
+    let row = sqlx::query(
+        "SELECT id FROM snapshots WHERE id = $1 AND deployment_id = $2 AND status = 'processing' \
+         AND upload IS NOT NULL AND verdict IS NULL AND removed_at IS NULL",
+    )
+    .bind(key(archive.snapshot))
+    .bind(key(archive.deployment))
+    .fetch_optional(store.readers())
+    .await?;
+    Ok(row.is_some())
 }
 
 /// How far it is. False when it is not this node's, or has ended.

@@ -9,9 +9,9 @@ mod removal;
 
 use sqlx::any::AnyRow;
 
-pub use archive::{Uploading, announce, progress, stored, uploading};
+pub use archive::{Uploading, announce, awaits, lacks_archive, progress, stored, uploading};
 pub use offer::{Cause, offered_since, status_of_offer};
-pub use removal::{Removal, expire, forget, is_known, remove, removed};
+pub use removal::{Removal, expire, forget, is_known, remove, removed, to_remove};
 
 use super::activities::{self, Order};
 use super::async_actions::AsyncAction;

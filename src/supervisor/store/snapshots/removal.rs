@@ -1,6 +1,9 @@
 //! How snapshots go: first the row is hidden, then the archive is removed, then the row. Dying in between costs
 //! nothing: what is hidden is found again.
 
+use sqlx::AssertSqlSafe;
+use sqlx::any::AnyRow;
+
 use super::{Change, Columns, DAY_MS, Plan, Result, Status, Store, key, limits};
 use crate::supervisor::objects::{Begun, Key};
 
@@ -12,7 +15,12 @@ const BATCH: i64 = 100;
 pub struct Removal {
     pub key: Key,
     pub begun: Option<Begun>,
+    /// Since when nothing is to be put there any more, in milliseconds.
+    pub since: i64,
 }
+
+const TO_REMOVE: &str = "SELECT id, deployment_id, upload, COALESCE(removed_at, completed_at, created_at) AS since \
+    FROM snapshots WHERE (removed_at IS NOT NULL OR (status = 'failed' AND upload IS NOT NULL))";
 
 /// Hides a snapshot, or all of a run. None when there is none; false when one has not ended.
 pub async fn remove(change: &mut Change, deployment: u64, snapshot: u64, now: i64) -> Result<Option<bool>> {
@@ -65,19 +73,26 @@ pub async fn expire(change: &mut Change, now: i64) -> Result<u64> {
 
 /// Archives that are hidden, and those of snapshots that failed with an upload half done: at most 100.
 pub async fn removed(store: &Store) -> Result<Vec<Removal>> {
-    let rows = sqlx::query(
-        "SELECT id, deployment_id, upload FROM snapshots WHERE removed_at IS NOT NULL \
-         OR (status = 'failed' AND upload IS NOT NULL) ORDER BY id LIMIT $1",
-    )
-    .bind(BATCH)
-    .fetch_all(store.readers())
-    .await?;
-    let read = |row| {
-        let row: &sqlx::any::AnyRow = row;
-        let key = Key { deployment: row.id("deployment_id")?, snapshot: row.id("id")? };
-        Ok(Removal { key, begun: row.maybe_json("upload")? })
-    };
+    // A constant, and a place for the number.
+    let rows = sqlx::query(AssertSqlSafe(format!("{TO_REMOVE} ORDER BY id LIMIT $1")))
+        .bind(BATCH)
+        .fetch_all(store.readers())
+        .await?;
     rows.iter().map(read).collect()
+}
+
+/// The same of one snapshot; none when it has no archive that must go.
+pub async fn to_remove(store: &Store, snapshot: u64) -> Result<Option<Removal>> {
+    let row = sqlx::query(AssertSqlSafe(format!("{TO_REMOVE} AND id = $1")))
+        .bind(key(snapshot))
+        .fetch_optional(store.readers())
+        .await?;
+    row.as_ref().map(read).transpose()
+}
+
+fn read(row: &AnyRow) -> Result<Removal> {
+    let key = Key { deployment: row.id("deployment_id")?, snapshot: row.id("id")? };
+    Ok(Removal { key, begun: row.maybe_json("upload")?, since: row.number("since")? })
 }
 
 /// The archive is gone: so is the row, or, of one that failed and is not hidden, its upload.
