@@ -68,7 +68,11 @@ pub struct UnitChange {
     pub job_result: Option<String>,
     /// From the call to the end of the job, in milliseconds.
     pub took_ms: Option<u64>,
-    /// The unit's newest journal lines, masked, oldest first; only of a failure.
+    /// The unit did not stop by itself: its stop ended in SIGKILL, which for the process in it is a crash. Absent:
+    /// false, or not seen.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub forced: bool,
+    /// The unit's newest journal lines, masked, oldest first; only of a failure and of a forced stop.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub journal: Vec<String>,
 }
@@ -86,6 +90,11 @@ pub struct UnitState {
     pub result: String,
     /// Exit status or signal number of the main process, when it has ended.
     pub exit_status: Option<i32>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl Outcome {

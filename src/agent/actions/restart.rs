@@ -10,6 +10,8 @@ pub const RESTART: UnitAction = UnitAction {
     already: |_| false,
     wanted: runs,
     stayed: runs_on,
+    // Of its stop nothing is left to see once it runs again: that is heard while the job lasts.
+    forced: |_, _| false,
     verify: |before, now| {
         if started_since(before, now) {
             Verdict::TookEffect

@@ -10,6 +10,7 @@ pub const START: UnitAction = UnitAction {
     already: runs,
     wanted: runs,
     stayed: runs_on,
+    forced: |_, _| false,
     verify: |before, now| {
         if started_since(before, now) {
             Verdict::TookEffect

@@ -243,8 +243,9 @@ impl Course {
             }
             (State::Calling, Answer::Lost) => self.quiet(),
             (State::Quieting, Answer::Quiet) => self.look(Look::Verify),
-            (State::Following(_), Answer::JobEnded(result)) => {
+            (State::Following(_), Answer::JobEnded { result, forced }) => {
                 self.record.progress.job_result = result;
+                self.record.progress.forced |= forced;
                 let took = self.called_at.map(|called| now.since(called).as_millis());
                 self.record.progress.took_ms = took.and_then(|took| u64::try_from(took).ok());
                 self.look(Look::AfterJob)

@@ -160,7 +160,16 @@ impl Course {
     /// The same, with the unit's newest journal lines.
     pub(super) fn fail(&mut self, code: Code, reason: String, after: Standing, now: BootTime) -> Effects {
         let result = Some(self.change(Some(after)));
-        let outcome = Outcome::Rejected { reason: Reason { code, reason }, result };
+        self.fetch_journal(Outcome::Rejected { reason: Reason { code, reason }, result }, now)
+    }
+
+    /// Done and stable; with the unit's newest journal lines where its stop was forced.
+    pub(super) fn complete(&mut self, after: Standing, now: BootTime) -> Effects {
+        let outcome = Outcome::Completed { result: Some(self.change(Some(after))) };
+        if self.record.progress.forced { self.fetch_journal(outcome, now) } else { self.finish(outcome) }
+    }
+
+    fn fetch_journal(&mut self, outcome: Outcome, now: BootTime) -> Effects {
         let since = self.called_at.map_or(Duration::ZERO, |called| now.since(called));
         self.doing(State::Journal(Box::new(outcome)), Op::Journal { since })
     }
@@ -173,12 +182,11 @@ impl Course {
 
     /// The end that the lines were fetched for, with them.
     pub(super) fn finish_with(&mut self, mut outcome: Outcome, journal: Vec<String>) -> Effects {
-        if let Outcome::Rejected { result, .. } = &mut outcome {
-            if let Some(change) = result {
-                change.journal = journal;
-            } else if !journal.is_empty() {
-                *result = Some(UnitChange { unit: OWN_UNIT.to_owned(), journal, ..UnitChange::default() });
-            }
+        let (Outcome::Completed { result } | Outcome::Rejected { result, .. }) = &mut outcome;
+        if let Some(change) = result {
+            change.journal = journal;
+        } else if !journal.is_empty() {
+            *result = Some(UnitChange { unit: OWN_UNIT.to_owned(), journal, ..UnitChange::default() });
         }
         self.finish(outcome)
     }
@@ -191,6 +199,7 @@ impl Course {
             after: after.map(|after| after.state),
             job_result: progress.job_result.clone(),
             took_ms: progress.took_ms,
+            forced: progress.forced,
             journal: Vec::new(),
         }
     }

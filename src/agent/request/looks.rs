@@ -139,6 +139,8 @@ impl Course {
             let reason = words::job_failed(action, unit, &result, &now_is.state);
             return self.fail(Code::JobFailed, reason, now_is, now);
         }
+        let before = self.record.progress.before.clone().unwrap_or_default();
+        self.record.progress.forced |= (action.forced)(&before, &now_is);
         if !(action.wanted)(&now_is.state) {
             let reason = words::not_as_wanted(action, unit, &now_is.state);
             return self.fail(Code::UnitNotStable, reason, now_is, now);
@@ -171,8 +173,7 @@ impl Course {
         }
         let end = since.after(self.spans.settle);
         if now >= end {
-            let result = Some(self.change(Some(now_is)));
-            return self.finish(Outcome::Completed { result });
+            return self.complete(now_is, now);
         }
         self.pause(Look::Settling, end.min(now.after(LOOK_EACH)))
     }

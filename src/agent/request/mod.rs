@@ -66,6 +66,8 @@ pub struct Progress {
     pub job: Option<String>,
     pub job_result: Option<String>,
     pub took_ms: Option<u64>,
+    /// The stop ended in SIGKILL.
+    pub forced: bool,
     /// How the unit stood when the job was done.
     pub after: Option<Standing>,
 }
@@ -167,8 +169,12 @@ pub enum Answer {
     NotSent,
     /// It may have had its effect.
     Lost,
-    /// With its result, unless it ended unheard.
-    JobEnded(Option<String>),
+    JobEnded {
+        /// Absent: it ended unheard.
+        result: Option<String>,
+        /// systemd was seen to end the stop with SIGKILL.
+        forced: bool,
+    },
     /// The connection broke.
     JobLost,
     Quiet,
