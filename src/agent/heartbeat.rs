@@ -103,7 +103,7 @@ impl Observer {
                 [Runtime::Iggy, Runtime::Connectors].map(unknown).into()
             }
         };
-        if let (Some(iggy), Some(address)) = (states.first_mut(), self.settings.iggy_api)
+        if let (Some(iggy), Some(address)) = (states.first_mut(), self.settings.iggy_api.address())
             && iggy.active_state == "active"
         {
             let answers = timeout(PING_LIMIT, ping(address)).await;

@@ -3,6 +3,7 @@
 
 mod about;
 pub mod actions;
+pub mod answering;
 pub mod audit;
 mod automatic;
 pub mod clock;
@@ -45,7 +46,7 @@ pub use heartbeat::Observer;
 pub use identity::{Identity, credentials_directory};
 pub use link::Proxy;
 pub use settings::{
-    ClientCertificate, HEARTBEAT_SECONDS, IGGY_API, RUNTIME_DIRECTORY, STATE_DIRECTORY, Settings,
+    ClientCertificate, HEARTBEAT_SECONDS, IGGY_API, IggyApi, RUNTIME_DIRECTORY, STATE_DIRECTORY, Settings,
 };
 use snapshots::{Child, Outbox, Refused, Snapshots, own_program, uploader};
 pub use status::{Doing, Link as LinkState, Status};
@@ -256,7 +257,9 @@ fn of_executor(settings: &Settings) -> executor::Settings {
         state_directory: settings.state_directory.clone(),
         policy: settings.policy.clone(),
         units: settings.units.clone(),
-        settle: config::SETTLE,
+        settle: settings.settle,
+        answer: settings.answer,
+        iggy_api: settings.iggy_api,
     }
 }
 

@@ -17,6 +17,7 @@ pub mod signature;
 pub mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -248,6 +249,23 @@ pub fn certificates() -> anyhow::Result<Vec<warden_checks::Expiry>> {
     let live = Live::new(settings(config::SINCE), None)?;
     let host = Host::new(Arc::new(live), Instant::now() + config::RUN_LIMIT);
     Ok(warden_checks::expiries(&host))
+}
+
+/// Asks a runtime on this host, which `unit` carries, whether it does its work. Blocks for [`config::ANSWER_LIMIT`] at
+/// most. `api`: where Iggy's HTTP API is, whatever its configuration says.
+pub fn answering(
+    runtime: iggy::Runtime,
+    unit: &str,
+    api: Option<SocketAddr>,
+) -> anyhow::Result<iggy::answering::Answering> {
+    let mut settings = settings(config::SINCE);
+    match runtime {
+        iggy::Runtime::Iggy => unit.clone_into(&mut settings.iggy_unit),
+        iggy::Runtime::Connectors => unit.clone_into(&mut settings.connectors_unit),
+    }
+    let live = Live::new(settings, None)?;
+    let host = Host::new(Arc::new(live), Instant::now() + config::ANSWER_LIMIT);
+    Ok(iggy::answering::ask(&host, runtime, api))
 }
 
 fn settings(since: Duration) -> Settings {

@@ -3,6 +3,7 @@
 mod actions;
 mod automatic;
 mod busless;
+mod ends;
 mod full;
 mod killed;
 mod node;

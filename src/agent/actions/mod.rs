@@ -20,8 +20,10 @@ pub struct UnitAction {
     pub wanted: fn(&UnitState) -> bool,
     /// The unit stayed as it was right afterwards.
     pub stayed: fn(&Standing, &Standing) -> bool,
-    /// The stop that it asks for ended in SIGKILL, from how the unit stood before the call and right after its job.
-    pub forced: fn(&Standing, &Standing) -> bool,
+    /// Afterwards a runtime is up, and can be asked whether it does its work.
+    pub starts: bool,
+    /// The stop that it asks for ended in SIGKILL, from how the unit, which was up before, stands right after its job.
+    pub forced: fn(&Standing) -> bool,
     /// What came of a call that may or may not have been made, from how the unit stood before it and stands now,
     /// with no job of these kinds left.
     pub verify: fn(&Standing, &Standing) -> Verdict,
@@ -73,9 +75,9 @@ fn started_since(before: &Standing, now: &Standing) -> bool {
     !now.state.invocation_id.is_empty() && now.state.invocation_id != before.state.invocation_id
 }
 
-/// How systemd tells that a run of a unit which was up ended by SIGKILL.
-fn was_killed(before: &Standing, now: &Standing) -> bool {
-    !is_down(&before.state) && !before.is_between_starts() && is_down(&now.state) && now.tells_a_kill()
+/// How systemd tells that the run of a unit which was up ended by SIGKILL.
+fn was_killed(now: &Standing) -> bool {
+    is_down(&now.state) && now.tells_a_kill()
 }
 
 fn unchanged(before: &Standing, now: &Standing) -> bool {
@@ -136,19 +138,16 @@ mod tests {
     fn a_stop_was_forced_when_it_ran_out_of_time_or_the_main_process_was_killed() {
         let forced = of(Action::Stop).unwrap().forced;
         let mut down = unit("failed", "a");
-        assert!(!forced(&unit("active", "a"), &down));
+        assert!(!forced(&down));
         down.state.result = "timeout".into();
-        assert!(forced(&unit("active", "a"), &down));
-        let mut waits = unit("activating", "a");
-        waits.state.sub_state = "auto-restart".into();
-        assert!(!forced(&waits, &down), "a start that ran out of time before is no stop of ours");
+        assert!(forced(&down));
         down.state.result = "success".into();
         down.main_killed_by = Some(15);
-        assert!(!forced(&unit("active", "a"), &down));
+        assert!(!forced(&down));
         down.main_killed_by = Some(9);
-        assert!(forced(&unit("active", "a"), &down), "SuccessExitStatus=SIGKILL hides nothing");
-        let failed_before = down.clone();
-        assert!(!forced(&failed_before, &down), "it was down before");
+        assert!(forced(&down), "SuccessExitStatus=SIGKILL hides nothing");
+        down.state.active_state = "active".into();
+        assert!(!forced(&down), "it is up");
     }
 
     #[test]

@@ -26,6 +26,7 @@ use super::actions;
 use super::audit::{Audit, Event};
 use super::ledger::{Entry, Ledger};
 use super::request::{Spans, Task};
+use super::settings::IggyApi;
 use super::snapshots::{Snapshots, Wish};
 use super::status::Doing;
 use crate::config::units::Units;
@@ -67,6 +68,9 @@ pub struct Settings {
     pub units: Units,
     /// How long a unit must stay as it was right after its job.
     pub settle: Duration,
+    /// How long a runtime may take to answer after its start; nought: it is not asked.
+    pub answer: Duration,
+    pub iggy_api: IggyApi,
 }
 
 /// Takes requests and reports how they go.
@@ -192,7 +196,7 @@ impl Executor {
 
 impl Shared {
     fn spans(&self) -> Spans {
-        Spans { settle: self.settings.settle }
+        Spans { settle: self.settings.settle, answer: self.settings.answer }
     }
 
     /// What is to be done for a request, and in whose line.

@@ -163,15 +163,21 @@ impl Course {
         self.fetch_journal(Outcome::Rejected { reason: Reason { code, reason }, result }, now)
     }
 
-    /// Done and stable; with the unit's newest journal lines where its stop was forced.
-    pub(super) fn complete(&mut self, after: Standing, now: BootTime) -> Effects {
-        let outcome = Outcome::Completed { result: Some(self.change(Some(after))) };
-        if self.record.progress.forced { self.fetch_journal(outcome, now) } else { self.finish(outcome) }
+    fn fetch_journal(&mut self, outcome: Outcome, now: BootTime) -> Effects {
+        let since = self.since_call(now);
+        self.doing(State::Journal(Box::new(outcome)), Op::Journal { since })
     }
 
-    fn fetch_journal(&mut self, outcome: Outcome, now: BootTime) -> Effects {
-        let since = self.called_at.map_or(Duration::ZERO, |called| now.since(called));
-        self.doing(State::Journal(Box::new(outcome)), Op::Journal { since })
+    pub(super) fn since_call(&self, now: BootTime) -> Duration {
+        self.called_at.map_or(Duration::ZERO, |called| now.since(called))
+    }
+
+    /// Whether the unit ran something before the call, and systemd said of it nothing yet of what it says of a kill.
+    pub(super) fn was_up(&self) -> bool {
+        self.record.progress.before.as_ref().is_some_and(|before| {
+            let is_down = matches!(before.state.active_state.as_str(), "" | "inactive" | "failed");
+            !is_down && !before.is_between_starts() && !before.tells_a_kill()
+        })
     }
 
     /// With what the agent logged last: what it was at, nobody else can tell.
@@ -182,11 +188,12 @@ impl Course {
 
     /// The end that the lines were fetched for, with them.
     pub(super) fn finish_with(&mut self, mut outcome: Outcome, journal: Vec<String>) -> Effects {
-        let (Outcome::Completed { result } | Outcome::Rejected { result, .. }) = &mut outcome;
-        if let Some(change) = result {
-            change.journal = journal;
-        } else if !journal.is_empty() {
-            *result = Some(UnitChange { unit: OWN_UNIT.to_owned(), journal, ..UnitChange::default() });
+        if let Outcome::Rejected { result, .. } = &mut outcome {
+            if let Some(change) = result {
+                change.journal = journal;
+            } else if !journal.is_empty() {
+                *result = Some(UnitChange { unit: OWN_UNIT.to_owned(), journal, ..UnitChange::default() });
+            }
         }
         self.finish(outcome)
     }
@@ -200,7 +207,9 @@ impl Course {
             job_result: progress.job_result.clone(),
             took_ms: progress.took_ms,
             forced: progress.forced,
-            journal: Vec::new(),
+            answers: progress.answers,
+            answer: progress.answer.clone(),
+            journal: progress.journal.clone(),
         }
     }
 

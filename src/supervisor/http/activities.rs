@@ -34,6 +34,7 @@ const DEADLINE_LIMIT_S: u32 = 24 * 3600;
     "created_at": "2026-03-16T12:00:00Z", "finished_at": "2026-03-16T12:00:05Z",
     "async_action_id": 98765, "deadline_at": "2026-03-16T12:05:00Z", "step": null, "reason": null,
     "result": { "unit": "iggy.service", "job_result": "done", "took_ms": 812,
+        "answers": true, "answer": "http://127.0.0.1:3000/ping says pong",
         "before": { "active_state": "active", "sub_state": "running", "main_pid": 811,
                     "invocation_id": "0d1c…", "result": "success", "exit_status": null },
         "after": { "active_state": "active", "sub_state": "running", "main_pid": 4711,
