@@ -60,7 +60,6 @@ use self::readings::Readings;
 use self::recorder::Recorder;
 use self::status::Teller;
 use self::triggers::Trigger;
-use crate::config;
 use crate::systemd::{Bus, notify};
 use crate::tasks::Tasks;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
 use zbus::message::Type;
-use zbus::{MatchRule, MessageStream, OwnedObjectPath, OwnedVariant};
+use zbus::{MatchRule, MessageStream, OwnedMatchRule, OwnedObjectPath, OwnedVariant};
 
 use super::error::{CallError, explain, explain_call};
 use super::properties::text;
@@ -76,8 +76,9 @@ impl Manager {
             .arg(2, unit)
             .build()
             .map_err(explain)?;
-        let listen = async |rule, queued| {
-            MessageStream::for_match_rule(rule, self.connection(), queued).await.map_err(explain)
+        let connection = self.connection();
+        let listen = |rule: OwnedMatchRule, queued| async move {
+            MessageStream::for_match_rule(rule, connection, queued).await.map_err(explain)
         };
         let (signals, changes, ()) = self
             .in_time(async {
@@ -90,7 +91,8 @@ impl Manager {
                     .member("PropertiesChanged")
                     .build()
                     .map_err(explain)?;
-                tokio::try_join!(listen(rule, None), listen(of_unit, Some(CHANGES)), self.subscribe())
+                let (jobs, unit) = (listen(rule.into(), None), listen(of_unit.into(), Some(CHANGES)));
+                tokio::try_join!(jobs, unit, self.subscribe())
             })
             .await?;
         let (manager, unit) = (self.clone(), unit.to_owned());

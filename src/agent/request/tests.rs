@@ -240,7 +240,7 @@ fn what_was_started_is_completed_when_it_answers_and_rejected_when_it_never_does
         (Action::Stop, Some(false)),
     ] {
         let mut world = World::new(action, true);
-        world.answers = answers;
+        world.runtime_answers = answers;
         world.run_out();
         let change = match (world.told.as_slice(), action, answers) {
             ([Outcome::Completed { result: Some(change) }], Action::Stop, _) => {
@@ -265,7 +265,7 @@ fn what_was_started_is_completed_when_it_answers_and_rejected_when_it_never_does
 fn a_runtime_that_answers_late_is_completed_and_one_that_ends_meanwhile_is_not() {
     let silent_at_first = || {
         let mut world = World::new(Action::Restart, true);
-        world.answers = Some(false);
+        world.runtime_answers = Some(false);
         until(&mut world, |op| matches!(op, Op::Follow { .. }));
         world.happen(Happening::JobEnds { well: true });
         until(&mut world, |op| matches!(op, Op::Ask));
@@ -273,7 +273,7 @@ fn a_runtime_that_answers_late_is_completed_and_one_that_ends_meanwhile_is_not()
         world
     };
     let mut world = silent_at_first();
-    world.answers = Some(true);
+    world.runtime_answers = Some(true);
     world.run_out();
     assert!(world.told[0].is_completed(), "{:?}", world.told);
 

@@ -78,7 +78,7 @@ pub struct World {
     /// What stops a unit ends in SIGKILL.
     pub kills: bool,
     /// Whether the runtime answers; none: it cannot be asked.
-    pub answers: Option<bool>,
+    pub runtime_answers: Option<bool>,
     ended: Vec<(String, String)>,
     jobs: u32,
     /// What this is all about: how often a call of ours became a job.
@@ -105,7 +105,7 @@ impl World {
             decided_by: None,
             job: None,
             kills: false,
-            answers: Some(true),
+            runtime_answers: Some(true),
             ended: Vec::new(),
             jobs: 0,
             effects: 0,
@@ -213,7 +213,7 @@ impl World {
                 self.decided_by = self.on_its_way.map(|_| self.decided_by.unwrap_or(since));
                 Some(Answer::Quiet)
             }
-            Op::Ask => Some(Answer::Answered(Answered { answers: self.answers, said: "it says so".into() })),
+            Op::Ask => Some(Answer::Answered(Answered { answers: self.runtime_answers, said: "it says so".into() })),
             Op::Pause { until } => {
                 self.pass(self.now.max(*until));
                 Some(Answer::Paused)
