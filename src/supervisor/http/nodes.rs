@@ -32,7 +32,8 @@ pub struct Shown {
     pub id: u64,
     pub deployment_id: u64,
     pub name: String,
-    /// `pending` (enrolled, never heard), `online`, or `unreachable` (silent for 120 s; it heals by itself).
+    /// `pending` (enrolled, never heard), `online`, or `unreachable` (its connection ended and it is not back within
+    /// 10 s, or it is silent for 120 s; it heals by itself).
     pub status: &'static str,
     pub enrolled_at: Time,
     pub last_seen_at: Option<Time>,
@@ -50,7 +51,7 @@ impl Shown {
     fn new(node: Node, now: i64) -> Shown {
         let status = node.status(now);
         let silent = status == nodes::Status::Unreachable;
-        let since = node.last_seen_at.filter(|_| silent).map(|seen| seen + nodes::UNREACHABLE_AFTER_MS);
+        let since = node.unreachable_from().filter(|_| silent);
         let hello = node.hello;
         Shown {
             id: node.id,

@@ -79,7 +79,24 @@ impl Hub {
         }
         let instance = &hello.instance;
         tracing::info!(node = node.id, deployment = node.deployment_id, instance, "a node is linked");
-        self.carry(&before, hello, seat, socket).await
+        let linked_at = self.now();
+        let end = self.carry(&before, hello, seat, socket).await;
+        self.unlinked(node.id, seat.number, linked_at, &end);
+        end
+    }
+
+    /// A node that is connected anew, here or elsewhere, has not left; and one that comes back to a Supervisor that is
+    /// started anew need not be told to have been away.
+    fn unlinked(&self, node: u64, connection: u64, linked_at: i64, end: &End) {
+        let is_gone = match end {
+            End::Failed(_) | End::Silent | End::WrongNode(_) | End::Store(_) => true,
+            End::Closed(
+                Close::Replaced | Close::Silent | Close::Duplicate | Close::Removed | Close::GoingAway,
+            ) => false,
+        };
+        if is_gone && self.inner.registry.holds(node, connection) {
+            nodes::unlinked(&self.inner.store, node, linked_at, self.now());
+        }
     }
 
     /// Keeps what the node said, and tells the other Supervisors. The node as it was until now.
