@@ -27,9 +27,7 @@ pub fn ask(runtime: &Runtime, units: &Units, api: IggyApi) -> Answered {
         }
         (Runtime::Iggy, IggyApi::Configured) => snapshot::answering(iggy::Runtime::Iggy, &unit, None),
         (Runtime::Iggy, IggyApi::At(at)) => snapshot::answering(iggy::Runtime::Iggy, &unit, Some(at)),
-        (Runtime::Connectors, _) => {
-            snapshot::answering(iggy::Runtime::Connectors, &unit, None::<SocketAddr>)
-        }
+        (Runtime::Connectors, _) => snapshot::answering(iggy::Runtime::Connectors, &unit, None::<SocketAddr>),
         // It has no API of its own.
         (Runtime::Connector { .. }, _) => return Answered::default(),
     };

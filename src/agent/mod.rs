@@ -179,7 +179,7 @@ pub async fn serve(
         });
     }
     let ending = link_stop.clone();
-    let telling = status.clone();
+    let (telling, ended) = (status.clone(), executor.ended());
     tasks.spawn("the executor", |stop| async move {
         stop.cancelled().await;
         telling.link(LinkState::Stopping, wall_clock());
@@ -199,7 +199,9 @@ pub async fn serve(
     let ending = link_stop.clone();
     tasks.spawn("the link", |_| link.run(ending));
     let observer = Observer::new(settings, readings);
-    tasks.spawn("the heartbeat", |_| heartbeat::run(observer, listened, beats, pulse, wall_clock, link_stop));
+    tasks.spawn("the heartbeat", |_| {
+        heartbeat::run(observer, listened, ended, beats, pulse, wall_clock, link_stop)
+    });
     tasks.spawn("the memory", resident::run);
     tasks.spawn("the watchdog", |stop| watch_over(pulse, stop));
     notify::ready("started");

@@ -10,8 +10,8 @@ use super::endpoint::Endpoint;
 use super::link::Proxy;
 use super::snapshots::Limits;
 use crate::config::fragments::{Fragments, Problems};
-use crate::config::{self, policy};
 use crate::config::units::Units;
+use crate::config::{self, policy};
 pub use crate::tls::ClientCertificate;
 
 /// Identity, ledger and audit log; the package makes it for the agent's own user.

@@ -240,11 +240,7 @@ mod tests {
         [("ActiveState", Variant::from(active)), ("SubState", Variant::from(sub))]
     }
 
-    fn end(
-        result: &'static str,
-        code: i32,
-        status: i32,
-    ) -> [(&'static str, Variant<'static>); 3] {
+    fn end(result: &'static str, code: i32, status: i32) -> [(&'static str, Variant<'static>); 3] {
         let number = |name, value: i32| (name, Variant::from(value));
         [("Result", Variant::from(result)), number("ExecMainCode", code), number("ExecMainStatus", status)]
     }

@@ -22,7 +22,8 @@ const AFTER: &str = "WARDEN_TEST_RUNTIME_AFTER_MS";
 const SETTLE: Duration = Duration::from_millis(300);
 
 /// Does not heed SIGTERM.
-const DEAF: &str = "[Service]\nExecStart=/bin/sh -c 'trap \"\" TERM; echo flushing for ever; while :; do sleep 0.1; done'\n";
+const DEAF: &str =
+    "[Service]\nExecStart=/bin/sh -c 'trap \"\" TERM; echo flushing for ever; while :; do sleep 0.1; done'\n";
 
 fn quick() -> Start<'static> {
     Start { settle: SETTLE, answer: Duration::from_secs(3), ..Start::default() }
@@ -68,7 +69,8 @@ fn sigkill_is_seen_whatever_systemd_makes_of_it_and_a_clean_stop_is_none() {
                 SuccessExitStatus=SIGKILL\n";
     sandbox.unit("iggy.service", unit);
     let mut node = Node::start_as(&sandbox, &quick()).unwrap();
-    for (request, what) in (1..).zip(["iggy start", "connectors start", "iggy restart", "connectors restart"]) {
+    for (request, what) in (1..).zip(["iggy start", "connectors start", "iggy restart", "connectors restart"])
+    {
         node.request(request, what);
         let change = node.completed(request);
         assert_eq!(change.forced, what == "iggy restart", "{what}");
@@ -102,7 +104,8 @@ fn an_agent_that_was_away_while_systemd_waited_hears_how_the_stop_ends() {
 #[test]
 fn a_crash_loop_of_four_seconds_is_not_completed() {
     let sandbox = Sandbox::boot();
-    let unit = "[Service]\nRestart=always\nRestartSec=100ms\nExecStart=/bin/sh -c 'sleep 4; echo no room; exit 7'\n";
+    let unit =
+        "[Service]\nRestart=always\nRestartSec=100ms\nExecStart=/bin/sh -c 'sleep 4; echo no room; exit 7'\n";
     sandbox.unit("iggy.service", unit);
     let settle = Duration::from_secs(config::SETTLE_SECONDS.into());
     let mut node = Node::start_as(&sandbox, &Start { settle, ..Start::default() }).unwrap();
@@ -189,7 +192,10 @@ fn where_the_api_is_off_or_nothing_tells_where_it_is_the_unit_alone_decides_and_
     node.request(2, "iggy restart");
     let change = node.completed(2);
     let said = change.answer.unwrap();
-    assert!(said.ends_with("of the unit is `sleep`, and nothing tells where what it starts would listen"), "{said}");
+    assert!(
+        said.ends_with("of the unit is `sleep`, and nothing tells where what it starts would listen"),
+        "{said}"
+    );
     assert_eq!(change.answers, None);
 }
 
@@ -203,9 +209,7 @@ fn is_a_runtime_when_it_is_told_so() {
     for stream in listener.incoming() {
         let mut stream = stream.unwrap();
         let _ = stream.read(&mut [0; 1024]);
-        let _ = stream.write_all(
-            b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\npong",
-        );
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\npong");
         assert!(began.elapsed() < Duration::from_secs(3600));
     }
 }

@@ -154,7 +154,8 @@ mod tests {
         let pongs = answered(server(), PING, 200, "pong\n");
         assert_eq!(iggy(pongs.clone()), Answering::Answers(format!("{PING} says pong")));
         let deaf = pongs.clone().file("/proc/net/tcp", &TCP.replace("1F9C", "1F9D"));
-        let silent = format!("{PING} says pong, and nobody listens at 127.0.0.1:8092, which it has for websocket");
+        let silent =
+            format!("{PING} says pong, and nobody listens at 127.0.0.1:8092, which it has for websocket");
         assert_eq!(iggy(deaf.clone()), Answering::Silent(silent));
         let without = deaf.file("/d/runtime/current_config.toml", "[websocket]\nenabled = false\n");
         assert_eq!(iggy(without), Answering::Answers(format!("{PING} says pong")));
@@ -205,7 +206,11 @@ mod tests {
         let told = answered(wrapped.clone(), "http://127.0.0.1:3001/ping", 200, "pong");
         let told = told.file("/proc/80/environ", "IGGY_HTTP_ADDRESS=127.0.0.1:3001\0");
         assert_eq!(iggy(told), Answering::Answers("http://127.0.0.1:3001/ping says pong".to_owned()));
-        let given = ask(&answered(wrapped, PING, 200, "pong").host(), Runtime::Iggy, Some(([127, 0, 0, 1], 3000).into()));
+        let given = ask(
+            &answered(wrapped, PING, 200, "pong").host(),
+            Runtime::Iggy,
+            Some(([127, 0, 0, 1], 3000).into()),
+        );
         assert_eq!(given, Answering::Answers(format!("{PING} says pong")));
     }
 
@@ -215,7 +220,8 @@ mod tests {
             .settings(settings())
             .file("/proc/71/stat", &stat_line(71, "iggy-connectors", 'S'));
         let url = "http://127.0.0.1:8081/health";
-        let asked = |status| ask(&answered(recorded.clone(), url, status, "").host(), Runtime::Connectors, None);
+        let asked =
+            |status| ask(&answered(recorded.clone(), url, status, "").host(), Runtime::Connectors, None);
         assert_eq!(asked(200), Answering::Answers(format!("{url} says status 200")));
         assert_eq!(asked(401), Answering::Answers(format!("{url} says status 401")));
         assert_eq!(asked(500), Answering::Silent(format!("{url}: it answered with status 500")));

@@ -157,6 +157,11 @@ impl Executor {
         (self.shared.book.doing(), news)
     }
 
+    /// Says that a request has ended.
+    pub fn ended(&self) -> watch::Receiver<()> {
+        self.shared.book.ends()
+    }
+
     /// What a Supervisor that has just said welcome may not know yet.
     pub fn unsettled(&self) -> Vec<FromNode> {
         self.shared.book.told_again()

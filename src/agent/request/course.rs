@@ -263,7 +263,9 @@ impl Course {
                 self.record.progress.journal = lines;
                 self.settle(*standing)
             }
-            (State::Asking(standing), Answer::Answered(answered)) => self.answered_itself(answered, *standing, now),
+            (State::Asking(standing), Answer::Answered(answered)) => {
+                self.answered_itself(answered, *standing, now)
+            }
             // An answer of one kind to an operation of another.
             _ => Vec::new(),
         }

@@ -86,7 +86,9 @@ pub fn late(action: &UnitAction, unit: &str, record: &Record, now_is: &Standing)
     if record.step >= Step::Settling {
         let silent = record.progress.answers == Some(false);
         return match record.progress.answer.as_deref().filter(|_| silent) {
-            Some(said) => format!("{unit} is {state} after its {name}, and did not answer by the deadline: {said}"),
+            Some(said) => {
+                format!("{unit} is {state} after its {name}, and did not answer by the deadline: {said}")
+            }
             None => format!(
                 "{unit} is {state} after its {name}; the deadline left no time to see whether it stays so"
             ),

@@ -246,11 +246,9 @@ mod tests {
                  | systemd: Killing process 7 (iggy-server) with signal SIGKILL.\n"
             )
         );
-        let mut answered = json!({"status": "completed", "result": {"answers": true, "answer": "/ping says pong"}});
-        assert_eq!(
-            told(&answered, "a", 1, Painter::plain()),
-            "completed  a\n           /ping says pong\n"
-        );
+        let mut answered =
+            json!({"status": "completed", "result": {"answers": true, "answer": "/ping says pong"}});
+        assert_eq!(told(&answered, "a", 1, Painter::plain()), "completed  a\n           /ping says pong\n");
         answered["result"] = json!({"answer": "iggy-server was not asked: its API is off"});
         assert_eq!(
             told(&answered, "a", 1, Painter::plain()),

@@ -213,7 +213,9 @@ impl World {
                 self.decided_by = self.on_its_way.map(|_| self.decided_by.unwrap_or(since));
                 Some(Answer::Quiet)
             }
-            Op::Ask => Some(Answer::Answered(Answered { answers: self.runtime_answers, said: "it says so".into() })),
+            Op::Ask => {
+                Some(Answer::Answered(Answered { answers: self.runtime_answers, said: "it says so".into() }))
+            }
             Op::Pause { until } => {
                 self.pass(self.now.max(*until));
                 Some(Answer::Paused)
