@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use warden_checks::host::IfAny;
 use warden_checks::host::{
     Answer, Cause, Clock, Failure, Request, Rights, STATE_DIRECTORY, Settings, Source, missing,
@@ -60,6 +60,8 @@ pub struct Order {
     pub data: Option<Place>,
     /// Where the agent keeps its state; the default is [`STATE_DIRECTORY`].
     pub agent_state: Option<PathBuf>,
+    /// Why the data directory, which was asked for, is not packed.
+    pub iggy_left_out: Option<String>,
 }
 
 /// A data directory of Iggy, or an archive of one.
@@ -238,10 +240,22 @@ fn source(order: &Order, checks: &[&Check]) -> anyhow::Result<(Arc<dyn Source>, 
 }
 
 /// Where Iggy keeps its data on this host, by the running server, its configuration or its usual place.
-pub fn data_directory() -> anyhow::Result<Option<Place>> {
+///
+/// # Errors
+/// There is none, or it cannot be seen: with the place where it would be, if that is known.
+pub fn data_directory() -> anyhow::Result<Place> {
     let live = Live::new(settings(config::SINCE), None)?;
     let host = Host::new(Arc::new(live), Instant::now() + config::RUN_LIMIT);
-    Ok(iggy::data_directory(&host).map(|found| Place::of(found, &host)))
+    if let Some(found) = iggy::data_directory(&host) {
+        return Ok(Place::of(found, &host));
+    }
+    if let Some((DataDirectory { path, found_by }, _)) = iggy::intended_data_directory(&host) {
+        bail!("the data directory {path} (by {found_by}) is not there; is its filesystem mounted?");
+    }
+    match iggy::hidden_data_directory(&host) {
+        Some(error) => Err(anyhow!("no data directory of Iggy can be seen: {error}")),
+        None => Err(anyhow!("no data directory of Iggy was found; name it with --iggy-data DIR")),
+    }
 }
 
 /// When the certificates run out that Iggy's listeners on this host are configured with; those that can be read.

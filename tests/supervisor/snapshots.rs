@@ -34,7 +34,12 @@ fn order(deployment: &Deployment, nodes: &[u64], now: i64) -> Order {
     Order {
         deployment: deployment.clone(),
         nodes: nodes.to_vec(),
-        work: Work::Snapshot { redact_secrets: true, include_iggy: true, offer: None },
+        work: Work::Snapshot {
+            redact_secrets: true,
+            include_iggy: true,
+            offer: None,
+            choice: warden::protocol::SnapshotChoice::default(),
+        },
         author_id: 42,
         author: "ops@example.com".into(),
         started_via: "api",
@@ -121,7 +126,12 @@ async fn one_run_at_a_time_however_many_ask_at_once(backend: Backend) {
     let [sent] = &activities::undelivered(&store, nodes[0]).await.unwrap()[..] else {
         panic!("one is queued")
     };
-    let work = Work::Snapshot { redact_secrets: true, include_iggy: true, offer: None };
+    let work = Work::Snapshot {
+        redact_secrets: true,
+        include_iggy: true,
+        offer: None,
+        choice: warden::protocol::SnapshotChoice::default(),
+    };
     assert_eq!(sent.request(NOW).work, work);
 }
 

@@ -12,6 +12,7 @@ mod privileges;
 mod readings;
 mod reasons;
 mod sandbox;
+mod told;
 
 use crate::support::sandbox::Sandbox;
 

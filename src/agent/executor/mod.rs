@@ -216,9 +216,15 @@ impl Shared {
                 };
                 (task, Some(runtime.clone()))
             }
-            Some(Work::Snapshot { redact_secrets, include_iggy, offer }) => {
-                let (redact_secrets, include_iggy, offer) = (*redact_secrets, *include_iggy, *offer);
-                (Task::Snapshot(Wish { redact_secrets, include_iggy, offer }), None)
+            Some(Work::Snapshot { redact_secrets, include_iggy, offer, choice }) => {
+                let wish = Wish {
+                    redact_secrets: *redact_secrets,
+                    include_iggy: *include_iggy,
+                    offer: *offer,
+                    choice: choice.clone(),
+                    iggy_left_out: None,
+                };
+                (Task::Snapshot(wish), None)
             }
             None => (unsupported("this version of the agent does not know what to do"), None),
         }

@@ -318,7 +318,7 @@ impl Course {
             }
             (Step::Accepted, Task::Unit { .. }) => self.doing(State::Policy, Op::Policy),
             (Step::Accepted, Task::Snapshot(wish)) => {
-                let wish = *wish;
+                let wish = wish.clone();
                 self.doing(State::Snapshot, Op::Snapshot(wish))
             }
             (Step::Intended, _) => self.quiet(),

@@ -320,9 +320,9 @@ fn an_outcome_the_supervisor_had_first_is_settled_with_the_end() {
 
 #[test]
 fn a_snapshot_that_is_late_ends_with_what_the_agent_logged_last() {
-    let wish = Wish { redact_secrets: true, include_iggy: false, offer: None };
+    let wish = Wish { redact_secrets: true, ..Wish::default() };
     for (answer, lines) in [(Some(vec!["a line".to_owned()]), 1), (Some(Vec::new()), 0), (None, 0)] {
-        let (mut course, mut effects) = Course::receive(Task::Snapshot(wish), DEADLINE, SPANS);
+        let (mut course, mut effects) = Course::receive(Task::Snapshot(wish.clone()), DEADLINE, SPANS);
         let number = |effects: &[Effect]| match effects.last() {
             Some(Effect::Do(number, op)) => (*number, op.clone()),
             other => panic!("{other:?}"),
@@ -330,7 +330,7 @@ fn a_snapshot_that_is_late_ends_with_what_the_agent_logged_last() {
         for answer in [Answer::Recorded, Answer::Turn] {
             effects = course.handle(Event::Answer(number(&effects).0, answer), BootTime(0));
         }
-        assert_eq!(number(&effects).1, Op::Snapshot(wish));
+        assert_eq!(number(&effects).1, Op::Snapshot(wish.clone()));
         let (asked, op) = number(&course.handle(Event::Tick, DEADLINE));
         assert_eq!(op, Op::OwnLog);
         // Where no answer comes, it ends all the same.

@@ -22,7 +22,7 @@ use crate::supervisor::store::activities::{self, Activity, Filter, Order, Status
 use crate::supervisor::store::{audit, nodes};
 
 /// Nodes of one request.
-const NODES_LIMIT: usize = 10_000;
+pub const NODES_LIMIT: usize = 10_000;
 /// Longest deadline a request may ask for, in seconds.
 const DEADLINE_LIMIT_S: u32 = 24 * 3600;
 
@@ -201,7 +201,7 @@ fn deadline(api: &Api, body: &NewActivities) -> Result<i64, Problem> {
 }
 
 /// The nodes that are meant: all there are, or each that was named, once.
-fn chosen(named: &[Id], there: Vec<u64>) -> Result<Vec<u64>, Problem> {
+pub fn chosen(named: &[Id], there: Vec<u64>) -> Result<Vec<u64>, Problem> {
     if there.len() > NODES_LIMIT && named.is_empty() {
         return Err(Problem::field("nodes", "too_long", format!("name at most {NODES_LIMIT} nodes")));
     }
