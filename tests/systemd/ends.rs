@@ -32,7 +32,7 @@ fn quick() -> Start<'static> {
 fn is_forced(change: &UnitChange) {
     assert!(change.forced, "{change:?}");
     let lines = change.journal.join("\n");
-    assert!(lines.contains("sh: flushing for ever") && lines.contains("SIGKILL"), "{lines}");
+    assert!(lines.contains("with signal SIGKILL"), "{lines}");
 }
 
 #[test]

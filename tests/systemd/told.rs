@@ -137,7 +137,7 @@ fn a_forced_stop_is_warned_of_where_it_is_waited_for() {
     assert!(told.starts_with("completed "), "{told}");
     assert!(told.contains("warning: it did not stop by itself and got SIGKILL"), "{told}");
     assert!(told.contains("| sh: flushing for ever"), "{told}");
-    assert!(told.contains("judged by its unit alone: iggy-server was not asked: "), "{told}");
+    assert!(told.contains("judged by its unit alone: Iggy was not asked: iggy_api is none"), "{told}");
     let listed = json(&host, &["activities", "list"]);
     assert_eq!(listed["items"][0]["result"]["forced"], true);
 }
