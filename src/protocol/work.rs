@@ -27,6 +27,10 @@ pub enum Work {
     },
 }
 
+/// The capability of an agent that heeds a [`SnapshotChoice`]: one that does not know it would take all of the host, as
+/// it is.
+pub const SNAPSHOT_CHOICE: &str = "snapshot_choice";
+
 /// What of a host a snapshot tells; without a choice, all of it, as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -1,5 +1,6 @@
 //! Diagnoses a host: asks, judges, masks, reports.
 
+mod alone;
 pub mod archive;
 mod archive_end;
 pub mod bundle;
@@ -17,12 +18,11 @@ pub mod signature;
 pub mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
 use warden_checks::host::IfAny;
 use warden_checks::host::{
     Answer, Cause, Clock, Failure, Request, Rights, STATE_DIRECTORY, Settings, Source, missing,
@@ -33,6 +33,7 @@ use warden_checks::{Advice, Check, Host, Read, proc};
 use crate::config;
 use crate::iggy::report::Mode;
 use crate::user_view::Directory;
+pub use alone::{answering, certificates, data_directory};
 use host::live::{Live, Secret};
 use host::{Recording, folder};
 use redact::{Anonymizer, Known, Redactor};
@@ -237,49 +238,6 @@ fn source(order: &Order, checks: &[&Check]) -> anyhow::Result<(Arc<dyn Source>, 
     sampled.dedup();
     live.begin_samples(sampled.into_iter());
     Ok((Arc::new(live), Redactor::new(key), SourceKind::Live))
-}
-
-/// Where Iggy keeps its data on this host, by the running server, its configuration or its usual place.
-///
-/// # Errors
-/// There is none, or it cannot be seen: with the place where it would be, if that is known.
-pub fn data_directory() -> anyhow::Result<Place> {
-    let live = Live::new(settings(config::SINCE), None)?;
-    let host = Host::new(Arc::new(live), Instant::now() + config::RUN_LIMIT);
-    if let Some(found) = iggy::data_directory(&host) {
-        return Ok(Place::of(found, &host));
-    }
-    if let Some((DataDirectory { path, found_by }, _)) = iggy::intended_data_directory(&host) {
-        bail!("the data directory {path} (by {found_by}) is not there; is its filesystem mounted?");
-    }
-    match iggy::hidden_data_directory(&host) {
-        Some(error) => Err(anyhow!("no data directory of Iggy can be seen: {error}")),
-        None => Err(anyhow!("no data directory of Iggy was found; name it with --iggy-data DIR")),
-    }
-}
-
-/// When the certificates run out that Iggy's listeners on this host are configured with; those that can be read.
-pub fn certificates() -> anyhow::Result<Vec<warden_checks::Expiry>> {
-    let live = Live::new(settings(config::SINCE), None)?;
-    let host = Host::new(Arc::new(live), Instant::now() + config::RUN_LIMIT);
-    Ok(warden_checks::expiries(&host))
-}
-
-/// Asks a runtime on this host, which `unit` carries, whether it does its work. Blocks for [`config::ANSWER_LIMIT`] at
-/// most. `api`: where Iggy's HTTP API is, whatever its configuration says.
-pub fn answering(
-    runtime: iggy::Runtime,
-    unit: &str,
-    api: Option<SocketAddr>,
-) -> anyhow::Result<iggy::answering::Answering> {
-    let mut settings = settings(config::SINCE);
-    match runtime {
-        iggy::Runtime::Iggy => unit.clone_into(&mut settings.iggy_unit),
-        iggy::Runtime::Connectors => unit.clone_into(&mut settings.connectors_unit),
-    }
-    let live = Live::new(settings, None)?;
-    let host = Host::new(Arc::new(live), Instant::now() + config::ANSWER_LIMIT);
-    Ok(iggy::answering::ask(&host, runtime, api))
 }
 
 fn settings(since: Duration) -> Settings {

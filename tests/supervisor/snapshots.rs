@@ -2,8 +2,8 @@
 
 use serde_json::json;
 use warden::protocol::{
-    Code, Finished, Outcome, SnapshotChoice, SnapshotProgress, ToNode, Upload, UploadRefusal, UploadWanted,
-    Uploaded, Work,
+    Code, Finished, Outcome, SNAPSHOT_CHOICE, SnapshotChoice, SnapshotProgress, ToNode, Upload,
+    UploadRefusal, UploadWanted, Uploaded, Work,
 };
 use warden::sha256::hex;
 use warden::supervisor::objects::{Key, Local, Objects};
@@ -11,10 +11,11 @@ use warden::supervisor::store::activities::{self, Order};
 use warden::supervisor::store::async_actions;
 use warden::supervisor::store::deployments::{Deployment, Scope};
 use warden::supervisor::store::snapshots::{self, Refused, Snapshot, Status};
-use warden::supervisor::store::{Page, Store};
+use warden::supervisor::store::{Page, Store, nodes};
 use warden::supervisor::uploads::{Limits, Uploads};
 
 use super::Backend;
+use super::administration::hello;
 use super::served::Served;
 use super::store::{NOW, deployment, node, opened};
 use crate::support::objects::{announced, content, http, serve};
@@ -308,6 +309,12 @@ async fn a_snapshot_of_some_nodes_and_of_less_is_asked_of_those_as_it_was_asked(
     }
     let asked = json!({ "nodes": [one, one], "only": ["disk", "runtime-iggy-health"], "since_seconds": 7200,
         "anonymize": true });
+    // An agent that does not know how would send everything as it is.
+    let mut hello = hello(one);
+    nodes::hello(&served.store, one, &hello, served.now()).await.unwrap();
+    assert_eq!(served.post(&path, &asked).await.problem(), (409, "agent_too_old".to_owned()));
+    hello.capabilities.push(SNAPSHOT_CHOICE.to_owned());
+    nodes::hello(&served.store, one, &hello, served.now()).await.unwrap();
     let begun = served.post(&path, &asked).await;
     assert_eq!(begun.status, 204);
     let rows = served.get(&path).await.json();

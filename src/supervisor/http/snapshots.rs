@@ -16,7 +16,7 @@ use super::pages::{Listed, PageOf, PageParameters};
 use super::problem::Problem;
 use super::values::{Id, Time};
 use super::{Api, base_url};
-use crate::protocol::{Reason, SnapshotChoice, SnapshotProgress, Trigger, Work};
+use crate::protocol::{Reason, SNAPSHOT_CHOICE, SnapshotChoice, SnapshotProgress, Trigger, Work};
 use crate::snapshot::select::Selection;
 use crate::supervisor::objects::Key;
 use crate::supervisor::store::activities::Order;
@@ -25,6 +25,8 @@ use crate::supervisor::store::{audit, nodes};
 
 /// Checks and areas that one request names; there are fewer.
 const ONLY_LIMIT: usize = 100;
+/// Names of nodes in a refusal.
+const NAMES_TOLD: usize = 10;
 /// How far back logs are read, as `warden snapshot --since` takes it: from a minute to 90 days.
 const SINCE_SECONDS: std::ops::RangeInclusive<u32> = 60..=90 * 86_400;
 
@@ -194,7 +196,7 @@ impl From<Snapshot> for Shown {
         (status = NO_CONTENT, headers(
             ("ld-snapshot" = u64, description = "The id of the run."),
             ("ld-async-action" = u64, description = "The same id."))),
-        (status = CONFLICT, description = "`snapshot_in_progress`: one at a time. `snapshots_limit_reached`: as many as the plan keeps; delete one."),
+        (status = CONFLICT, description = "`snapshot_in_progress`: one at a time. `snapshots_limit_reached`: as many as the plan keeps; delete one. `agent_too_old`: a node that cannot leave out what was asked to be."),
         (status = BAD_REQUEST, description = "`no_nodes`: the deployment has none. `node_not_found`: an unknown node, nothing was asked of any. `unknown_check`: in `only`. `redaction_required`: `redact_secrets` is false, and secrets never leave a node."),
     ))]
 pub async fn create(
@@ -219,6 +221,18 @@ pub async fn create(
         started_via: within.caller.started_via,
         deadline_at: now + api.settings.limits.snapshot_deadline_ms,
     };
+    if choice != SnapshotChoice::default() {
+        let old = nodes::without(&mut change, &order.nodes, SNAPSHOT_CHOICE).await?;
+        if !old.is_empty() {
+            let names = old.iter().take(NAMES_TOLD).cloned().collect::<Vec<_>>().join(", ");
+            let reason = format!(
+                "{} of the nodes have an agent that takes a snapshot only as a whole ({names}); upgrade it, or leave out \
+                 only, since_seconds and anonymize",
+                old.len()
+            );
+            return Err(Problem::conflict("agent_too_old", reason));
+        }
+    }
     let started = snapshots::start(&mut change, order, None, now).await?;
     let (run, snapshots) = started.map_err(|refused| match refused {
         Refused::InProgress => Problem::conflict(

@@ -207,6 +207,23 @@ pub async fn ids(change: &mut Change, deployment: u64) -> Result<Vec<u64>> {
     rows.iter().map(|row| row.id("id")).collect()
 }
 
+/// Names of those nodes that said what they can do and did not name `capability`.
+pub async fn without(change: &mut Change, nodes: &[u64], capability: &str) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for id in nodes {
+        let row = sqlx::query("SELECT name, hello FROM nodes WHERE id = $1 AND hello IS NOT NULL")
+            .bind(key(*id))
+            .fetch_optional(change.connection())
+            .await?;
+        let Some(row) = row else { continue };
+        let hello: Option<Hello> = row.maybe_json("hello")?;
+        if hello.is_some_and(|hello| !hello.capabilities.iter().any(|known| known == capability)) {
+            names.push(row.text("name")?);
+        }
+    }
+    Ok(names)
+}
+
 /// Takes a node out of its deployment: its credential is worth nothing from now on. False when it is not there.
 pub async fn remove(change: &mut Change, deployment: u64, node: u64, now: i64) -> Result<bool> {
     let done = sqlx::query(
