@@ -7,7 +7,7 @@ use nix::time::{ClockId, clock_gettime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use warden_checks::arc::ARC_STATISTICS;
 
@@ -18,6 +18,11 @@ use super::settings::Settings;
 use crate::protocol::{Agent, Heartbeat, Host, Runtime, RuntimeState};
 use crate::systemd::UnitFacts;
 
+/// A unit that systemd started again by itself is told as up when it has been so for this long: one that crashes and
+/// is started again, over and over, is up most of the time.
+const UP_AGAIN_MS: i64 = 60_000;
+/// Between two heartbeats, of which those that something happened for come early: the Supervisor looks at no more.
+const APART: Duration = Duration::from_millis(2_500);
 /// For Iggy to answer a ping; it is on this host.
 const PING_LIMIT: Duration = Duration::from_secs(1);
 
@@ -28,10 +33,12 @@ pub struct Observer {
     ticks: Option<CpuTicks>,
 }
 
-/// Tells how the node is, as often as `listening` says, while somebody listens.
+/// Tells how the node is, as often as `listening` says and when a request has ended or a unit has changed, while
+/// somebody listens.
 pub async fn run(
     mut observer: Observer,
     mut listening: watch::Receiver<Option<Duration>>,
+    mut ended: watch::Receiver<()>,
     beats: mpsc::Sender<Heartbeat>,
     pulse: Pulse,
     wall_clock: fn() -> i64,
@@ -46,13 +53,25 @@ pub async fn run(
             continue;
         };
         let mut ticks = pulse.every(period);
+        let mut changes = observer.readings.changes();
         loop {
             let beat = observer.observe(wall_clock()).await;
+            let told = Instant::now();
+            changes.mark_unchanged();
             // The last one is still not sent: this one would be no news.
             let _ = beats.try_send(beat);
+            let news = async {
+                tokio::select! {
+                    Ok(()) = ended.changed() => observer.readings.forget().await,
+                    Ok(()) = changes.changed() => {}
+                    else => std::future::pending().await,
+                }
+                sleep_until(told + APART).await;
+            };
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 _ = ticks.tick() => {}
+                () = news => {}
                 changed = listening.changed() => match changed {
                     Ok(()) => break,
                     Err(_) => return Ok(()),
@@ -69,7 +88,7 @@ impl Observer {
 
     /// One look. What cannot be read is absent; nothing makes it wait for long.
     pub async fn observe(&mut self, at_ms: i64) -> Heartbeat {
-        Heartbeat { at_ms, host: self.host().await, agent: agent(), runtimes: self.runtimes().await }
+        Heartbeat { at_ms, host: self.host().await, agent: agent(), runtimes: self.runtimes(at_ms).await }
     }
 
     async fn host(&mut self) -> Host {
@@ -90,20 +109,20 @@ impl Observer {
         }
     }
 
-    /// The runtimes alone.
-    pub async fn runtimes(&mut self) -> Vec<RuntimeState> {
+    /// The runtimes alone, at `now_ms`, milliseconds since 1970 UTC.
+    pub async fn runtimes(&mut self, now_ms: i64) -> Vec<RuntimeState> {
         let units = &self.settings.units;
         let mut states: Vec<RuntimeState> = match self.readings.runtimes().await {
             Some(readings) => {
-                let told = |unit: &str, facts| Some(state(units.runtime(unit)?, unit, Some(facts)));
+                let told = |unit: &str, facts| Some(state(units.runtime(unit)?, unit, Some(facts), now_ms));
                 readings.iter().filter_map(|reading| told(&reading.unit, &reading.facts)).collect()
             }
             None => {
-                let unknown = |runtime: Runtime| state(runtime.clone(), &units.unit(&runtime), None);
+                let unknown = |runtime: Runtime| state(runtime.clone(), &units.unit(&runtime), None, now_ms);
                 [Runtime::Iggy, Runtime::Connectors].map(unknown).into()
             }
         };
-        if let (Some(iggy), Some(address)) = (states.first_mut(), self.settings.iggy_api)
+        if let (Some(iggy), Some(address)) = (states.first_mut(), self.settings.iggy_api.address())
             && iggy.active_state == "active"
         {
             let answers = timeout(PING_LIMIT, ping(address)).await;
@@ -113,9 +132,9 @@ impl Observer {
     }
 }
 
-fn state(runtime: Runtime, unit: &str, facts: Option<&UnitFacts>) -> RuntimeState {
+fn state(runtime: Runtime, unit: &str, facts: Option<&UnitFacts>, now_ms: i64) -> RuntimeState {
     let unknown = || "unknown".to_owned();
-    let facts = facts.cloned();
+    let facts = facts.cloned().map(|facts| as_it_is(facts, now_ms));
     RuntimeState {
         runtime,
         unit: unit.to_owned(),
@@ -130,6 +149,20 @@ fn state(runtime: Runtime, unit: &str, facts: Option<&UnitFacts>) -> RuntimeStat
         tasks: facts.as_ref().and_then(|facts| facts.tasks),
         answers: None,
     }
+}
+
+/// systemd's words where they say how a unit is, and others where they do not: it calls a unit that is not there
+/// `inactive`, and one in a crash loop `active` whenever it is up for a moment.
+fn as_it_is(mut facts: UnitFacts, now_ms: i64) -> UnitFacts {
+    let is_down = matches!(facts.active_state.as_str(), "inactive" | "failed");
+    let was_restarted = facts.restarts.is_some_and(|restarts| restarts > 0);
+    let since = facts.since_ms.unwrap_or(now_ms);
+    if facts.load_state == "not-found" && is_down {
+        facts.active_state.clone_from(&facts.load_state);
+    } else if facts.active_state == "active" && was_restarted && now_ms.saturating_sub(since) < UP_AGAIN_MS {
+        (facts.active_state, facts.sub_state) = ("activating".to_owned(), "auto-restart".to_owned());
+    }
+    facts
 }
 
 /// Whether Iggy's HTTP API answers at all: any answer of HTTP is one.
@@ -172,6 +205,33 @@ mod tests {
         assert!(beat.agent.resident_bytes > 1 << 20);
         let units: Vec<&str> = beat.runtimes.iter().map(|state| state.unit.as_str()).take(2).collect();
         assert_eq!(units, ["iggy.service", "iggy-connectors.service"]);
+    }
+
+    #[test]
+    fn a_unit_that_is_not_there_and_one_in_a_crash_loop_are_told_as_such() {
+        let told = |load: &str, active: &str, restarts, since_ms| {
+            let facts = UnitFacts {
+                load_state: load.to_owned(),
+                active_state: active.to_owned(),
+                sub_state: "running".to_owned(),
+                restarts: Some(restarts),
+                since_ms: Some(since_ms),
+                ..UnitFacts::default()
+            };
+            let state = state(Runtime::Iggy, "iggy.service", Some(&facts), 100_000);
+            (state.active_state, state.sub_state)
+        };
+        let state = |active: &str, sub: &str| (active.to_owned(), sub.to_owned());
+        assert_eq!(told("not-found", "inactive", 0, 0), state("not-found", "running"));
+        assert_eq!(
+            told("not-found", "active", 0, 0),
+            state("active", "running"),
+            "its file is gone, it runs"
+        );
+        assert_eq!(told("loaded", "active", 0, 99_000), state("active", "running"));
+        assert_eq!(told("loaded", "active", 3, 40_001), state("activating", "auto-restart"));
+        assert_eq!(told("loaded", "active", 3, 40_000), state("active", "running"));
+        assert_eq!(told("loaded", "failed", 3, 99_000), state("failed", "running"));
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 
 mod about;
 pub mod actions;
+pub mod answering;
 pub mod audit;
 mod automatic;
 pub mod clock;
@@ -45,7 +46,7 @@ pub use heartbeat::Observer;
 pub use identity::{Identity, credentials_directory};
 pub use link::Proxy;
 pub use settings::{
-    ClientCertificate, HEARTBEAT_SECONDS, IGGY_API, RUNTIME_DIRECTORY, STATE_DIRECTORY, Settings,
+    ClientCertificate, HEARTBEAT_SECONDS, IGGY_API, IggyApi, RUNTIME_DIRECTORY, STATE_DIRECTORY, Settings,
 };
 use snapshots::{Child, Outbox, Refused, Snapshots, own_program, uploader};
 pub use status::{Doing, Link as LinkState, Status};
@@ -59,7 +60,6 @@ use self::readings::Readings;
 use self::recorder::Recorder;
 use self::status::Teller;
 use self::triggers::Trigger;
-use crate::config;
 use crate::systemd::{Bus, notify};
 use crate::tasks::Tasks;
 
@@ -179,7 +179,7 @@ pub async fn serve(
         });
     }
     let ending = link_stop.clone();
-    let telling = status.clone();
+    let (telling, ended) = (status.clone(), executor.ended());
     tasks.spawn("the executor", |stop| async move {
         stop.cancelled().await;
         telling.link(LinkState::Stopping, wall_clock());
@@ -199,7 +199,9 @@ pub async fn serve(
     let ending = link_stop.clone();
     tasks.spawn("the link", |_| link.run(ending));
     let observer = Observer::new(settings, readings);
-    tasks.spawn("the heartbeat", |_| heartbeat::run(observer, listened, beats, pulse, wall_clock, link_stop));
+    tasks.spawn("the heartbeat", |_| {
+        heartbeat::run(observer, listened, ended, beats, pulse, wall_clock, link_stop)
+    });
     tasks.spawn("the memory", resident::run);
     tasks.spawn("the watchdog", |stop| watch_over(pulse, stop));
     notify::ready("started");
@@ -256,7 +258,9 @@ fn of_executor(settings: &Settings) -> executor::Settings {
         state_directory: settings.state_directory.clone(),
         policy: settings.policy.clone(),
         units: settings.units.clone(),
-        settle: config::SETTLE,
+        settle: settings.settle,
+        answer: settings.answer,
+        iggy_api: settings.iggy_api,
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::statvfs::{FsFlags, statvfs};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use warden_checks::filesystems::{Kind, measure};
@@ -37,6 +37,8 @@ pub struct Readings {
     bus: Arc<Bus>,
     runtimes: Mutex<Option<Runtimes>>,
     filesystems: Mutex<Filesystems>,
+    /// Says that a unit has come into another state.
+    changes: watch::Sender<()>,
 }
 
 /// A runtime's unit and its main process.
@@ -52,6 +54,8 @@ struct Runtimes {
     /// When systemd told everything, and when it was last seen to hold.
     told: Instant,
     seen: Instant,
+    /// Something happened since.
+    is_old: bool,
     readings: Arc<Vec<RuntimeReading>>,
 }
 
@@ -63,7 +67,20 @@ struct Filesystems {
 
 impl Readings {
     pub fn new(units: Units, bus: Arc<Bus>) -> Readings {
-        Readings { units, bus, runtimes: Mutex::default(), filesystems: Mutex::default() }
+        let (changes, _) = watch::channel(());
+        Readings { units, bus, runtimes: Mutex::default(), filesystems: Mutex::default(), changes }
+    }
+
+    /// Says that a unit has come into another state, as whoever looked has seen.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
+    /// Has systemd asked anew by whoever looks next.
+    pub async fn forget(&self) {
+        if let Some(runtimes) = &mut *self.runtimes.lock().await {
+            runtimes.is_old = true;
+        }
     }
 
     /// Iggy, the connectors runtime, and every single connector that systemd has loaded, with all that systemd tells.
@@ -71,7 +88,9 @@ impl Readings {
     pub async fn runtimes(&self) -> Option<Arc<Vec<RuntimeReading>>> {
         let mut held = self.runtimes.lock().await;
         match &*held {
-            Some(runtimes) if runtimes.told.elapsed() < FRESH => Some(runtimes.readings.clone()),
+            Some(runtimes) if runtimes.told.elapsed() < FRESH && !runtimes.is_old => {
+                Some(runtimes.readings.clone())
+            }
             _ => self.ask(&mut held).await,
         }
     }
@@ -82,7 +101,7 @@ impl Readings {
     pub async fn glance(&self) -> Option<Arc<Vec<RuntimeReading>>> {
         let mut held = self.runtimes.lock().await;
         let Some(runtimes) = &mut *held else { return self.ask(&mut held).await };
-        if runtimes.seen.elapsed() < FRESH {
+        if runtimes.seen.elapsed() < FRESH && !runtimes.is_old {
             return Some(runtimes.readings.clone());
         }
         if runtimes.told.elapsed() < BELIEVED {
@@ -125,7 +144,10 @@ impl Readings {
         };
         let readings: Arc<Vec<_>> = Arc::new(facts.into_iter().map(with_process).collect());
         let now = Instant::now();
-        *held = Some(Runtimes { told: now, seen: now, readings: readings.clone() });
+        if held.as_ref().is_some_and(|before| states_of(&before.readings) != states_of(&readings)) {
+            self.changes.send_replace(());
+        }
+        *held = Some(Runtimes { told: now, seen: now, is_old: false, readings: readings.clone() });
         Some(readings)
     }
 
@@ -155,6 +177,14 @@ impl Readings {
     fn always(&self) -> [String; 2] {
         [self.units.unit(&Runtime::Iggy), self.units.unit(&Runtime::Connectors)]
     }
+}
+
+fn states_of(readings: &[RuntimeReading]) -> Vec<(&str, &str, u32)> {
+    let mut states = Vec::with_capacity(readings.len());
+    for RuntimeReading { unit, facts, .. } in readings {
+        states.push((unit.as_str(), facts.active_state.as_str(), facts.main_pid));
+    }
+    states
 }
 
 /// The readings with their processes as they are now; nothing when a unit has changed, come or gone.

@@ -10,8 +10,8 @@ use super::endpoint::Endpoint;
 use super::link::Proxy;
 use super::snapshots::Limits;
 use crate::config::fragments::{Fragments, Problems};
-use crate::config::policy;
 use crate::config::units::Units;
+use crate::config::{self, policy};
 pub use crate::tls::ClientCertificate;
 
 /// Identity, ledger and audit log; the package makes it for the agent's own user.
@@ -23,6 +23,11 @@ pub const IGGY_API: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::
 /// How often a node may tell how it is, in seconds: more often costs more than it says, and a node that is silent
 /// for 120 s counts as unreachable, so it must be told at least once in half of that.
 pub const HEARTBEAT_SECONDS: std::ops::RangeInclusive<u32> = 5..=60;
+
+/// The most seconds that a unit is watched after its job: a wait for longer than ten minutes is a check of another kind.
+const SETTLE_MOST: u32 = 600;
+/// The most seconds that an answer is waited for: terabytes are loaded by then.
+const ANSWER_MOST: u32 = 3600;
 
 /// Archives that may wait to be sent: a run that nobody fetched, an automatic one, and one asked for meanwhile.
 pub const OUTBOX_ARCHIVES: u32 = 3;
@@ -44,8 +49,12 @@ pub struct Settings {
     pub proxy: Proxy,
     /// Absent: as the Supervisor says.
     pub heartbeat: Option<Duration>,
-    /// Where Iggy is asked whether it answers; absent: it is not.
-    pub iggy_api: Option<SocketAddr>,
+    /// Where Iggy is asked whether it answers.
+    pub iggy_api: IggyApi,
+    /// How long a unit must stay as it was right after its job.
+    pub settle: Duration,
+    /// How long a runtime may take to answer after its start; nought: it is not asked.
+    pub answer: Duration,
     pub units: Units,
     pub state_directory: PathBuf,
     pub runtime_directory: PathBuf,
@@ -70,7 +79,9 @@ struct Section {
     client_key: Option<PathBuf>,
     proxy: Option<Proxy>,
     heartbeat_seconds: Option<u32>,
-    iggy_api: Option<Asked>,
+    iggy_api: Option<IggyApi>,
+    settle_seconds: Option<u32>,
+    answer_seconds: Option<u32>,
     state_directory: Option<PathBuf>,
     runtime_directory: Option<PathBuf>,
     policy: Option<PathBuf>,
@@ -81,10 +92,28 @@ struct Section {
     recorder: Option<bool>,
 }
 
-/// An address to ask, or `none`.
-#[derive(Debug, Deserialize)]
+/// Where Iggy's HTTP API is asked: `configured`, an address, or `none`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-struct Asked(Option<SocketAddr>);
+pub enum IggyApi {
+    /// Where Iggy's own configuration has it.
+    #[default]
+    Configured,
+    At(SocketAddr),
+    /// Nowhere.
+    None,
+}
+
+impl IggyApi {
+    /// What a heartbeat asks, which looks into no configuration.
+    pub fn address(self) -> Option<SocketAddr> {
+        match self {
+            IggyApi::Configured => Some(IGGY_API),
+            IggyApi::At(address) => Some(address),
+            IggyApi::None => None,
+        }
+    }
+}
 
 impl Settings {
     /// Those of the files in `folder`.
@@ -146,6 +175,11 @@ impl Settings {
             bytes: u64::from(number("outbox_mib", section.outbox_mib, 1 << 22, OUTBOX_MIB)) << 20,
         };
         let iggy_budget = number("iggy_budget_mib", section.iggy_budget_mib, 1 << 22, IGGY_BUDGET_MIB);
+        let settle = number("settle_seconds", section.settle_seconds, SETTLE_MOST, config::SETTLE_SECONDS);
+        let answer = match section.answer_seconds {
+            Some(0) => 0,
+            seconds => number("answer_seconds", seconds, ANSWER_MOST, config::ANSWER_SECONDS),
+        };
         let rate = section.upload_kib_per_second;
         let rate = rate.map(|_| u64::from(number("upload_kib_per_second", rate, 1 << 30, 1)) << 10);
         Settings {
@@ -154,7 +188,9 @@ impl Settings {
             client,
             proxy: section.proxy.unwrap_or_default(),
             heartbeat: section.heartbeat_seconds.map(|seconds| Duration::from_secs(seconds.into())),
-            iggy_api: section.iggy_api.map_or(Some(IGGY_API), |Asked(address)| address),
+            iggy_api: section.iggy_api.unwrap_or_default(),
+            settle: Duration::from_secs(settle.into()),
+            answer: Duration::from_secs(answer.into()),
             units,
             state_directory: section.state_directory.unwrap_or_else(|| STATE_DIRECTORY.into()),
             runtime_directory: section.runtime_directory.unwrap_or_else(|| RUNTIME_DIRECTORY.into()),
@@ -173,15 +209,18 @@ impl Default for Settings {
     }
 }
 
-impl TryFrom<String> for Asked {
+impl TryFrom<String> for IggyApi {
     type Error = String;
 
-    fn try_from(text: String) -> Result<Asked, String> {
-        if text == "none" {
-            return Ok(Asked(None));
+    fn try_from(text: String) -> Result<IggyApi, String> {
+        match text.as_str() {
+            "configured" => Ok(IggyApi::Configured),
+            "none" => Ok(IggyApi::None),
+            address => match address.parse() {
+                Ok(address) => Ok(IggyApi::At(address)),
+                Err(_) => Err(format!("expected configured, an address like {IGGY_API}, or none")),
+            },
         }
-        let address = text.parse().map_err(|_| format!("expected an address like {IGGY_API}, or none"))?;
-        Ok(Asked(Some(address)))
     }
 }
 
@@ -210,7 +249,7 @@ mod tests {
         let settings = load(
             "[agent]\nsupervisor = \"https://sup.example.com\"\nca_file = \"/etc/warden/ca.pem\"\n\
              client_certificate = \"/c.pem\"\nclient_key = \"/k.pem\"\nproxy = \"none\"\nheartbeat_seconds = 10\n\
-             iggy_api = \"none\"\nstate_directory = \"/s\"\nruntime_directory = \"/r\"\npolicy = \"/p\"\n\
+             iggy_api = \"none\"\nsettle_seconds = 30\nanswer_seconds = 0\nstate_directory = \"/s\"\nruntime_directory = \"/r\"\npolicy = \"/p\"\n\
              recorder = false\n\
              [units]\niggy = \"broker.service\"\n",
         )
@@ -221,7 +260,8 @@ mod tests {
         assert_eq!(settings.client, Some(client));
         assert_eq!(settings.proxy, Proxy::Never);
         assert_eq!(settings.heartbeat, Some(Duration::from_secs(10)));
-        assert_eq!(settings.iggy_api, None);
+        assert_eq!(settings.iggy_api, IggyApi::None);
+        assert_eq!((settings.settle, settings.answer), (Duration::from_secs(30), Duration::ZERO));
         assert_eq!((settings.state_directory, settings.runtime_directory), ("/s".into(), "/r".into()));
         assert_eq!(settings.policy, Path::new("/p"));
         assert!(!settings.recorder);
@@ -232,19 +272,21 @@ mod tests {
     fn what_makes_no_sense_is_told_by_place() {
         let told = load(
             "[agent]\nsupervisor = \"http://10.0.0.1\"\nca_file = \"ca.pem\"\nclient_key = \"/k\"\n\
-             heartbeat_seconds = 90\niggy_api = \"3000\"\n",
+             heartbeat_seconds = 90\niggy_api = \"3000\"\nsettle_seconds = 0\nanswer_seconds = 86400\n",
         )
         .unwrap_err();
         assert_eq!(
             told.lines().collect::<Vec<_>>(),
             [
-                "5 things are wrong with the configuration",
+                "7 things are wrong with the configuration",
                 "warden.toml:2:14: http:// is only for a Supervisor on this host; elsewhere the credential could \
                  be read: use https://",
                 "warden.toml:3:1: agent.ca_file must be an absolute path",
                 "warden.toml:4:1: agent.client_key needs client_certificate beside it",
                 "warden.toml:5:1: agent.heartbeat_seconds must be from 5 to 60",
-                "warden.toml:6:12: expected an address like 127.0.0.1:3000, or none",
+                "warden.toml:6:12: expected configured, an address like 127.0.0.1:3000, or none",
+                "warden.toml:7:1: agent.settle_seconds must be from 1 to 600",
+                "warden.toml:8:1: agent.answer_seconds must be from 1 to 3600",
             ]
         );
     }

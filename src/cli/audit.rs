@@ -139,10 +139,12 @@ fn show(lines: u32, place: &Place) -> anyhow::Result<()> {
 
 fn row(Line { at, event, .. }: &Line, paint: Painter) -> String {
     let (style, word) = match event.event {
+        Happened::Received => (Style::Dim, "received"),
         Happened::Accepted => (Style::Dim, "accepted"),
         Happened::Calling => (Style::Cyan, "calling"),
         Happened::Called => (Style::Cyan, "called"),
         Happened::Completed => (Style::Green, "completed"),
+        Happened::Denied => (Style::Red, "denied"),
         Happened::Rejected => (Style::Red, "rejected"),
         Happened::Healed => (Style::Yellow, "healed"),
         Happened::Cut => (Style::Red, "cut"),

@@ -4,7 +4,7 @@ use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use clap::ValueEnum;
 use warden_checks::quantity;
 
@@ -110,9 +110,10 @@ impl Arguments {
         if !is_asked_for || is_recorded {
             return Ok(None);
         }
-        let found = watch
-            .while_asking("where Iggy keeps its data", crate::snapshot::data_directory)?
-            .context("no data directory of Iggy was found; name it with --iggy-data DIR")?;
+        let found = watch.while_asking("where Iggy keeps its data", crate::snapshot::data_directory)?;
+        if self.include_iggy {
+            watch.while_reading(&found.path, || found.open().map(drop))?;
+        }
         Ok(Some(found))
     }
 

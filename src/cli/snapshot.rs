@@ -111,6 +111,10 @@ pub struct Arguments {
     #[arg(long, hide = true, value_name = "DIR")]
     agent_state: Option<PathBuf>,
 
+    /// Why the data directory that was asked for is not in it: told in the report as a failure
+    #[arg(long, hide = true, value_name = "REASON", conflicts_with = "include_iggy")]
+    iggy_left_out: Option<String>,
+
     /// This is the child process that does the work
     #[arg(long, hide = true)]
     pub in_child: bool,
@@ -179,6 +183,7 @@ fn diagnose(arguments: &Arguments, selection: Selection, watch: &Watch) -> anyho
         policy: arguments.policy.clone(),
         anonymize: arguments.anonymize,
         agent_state,
+        iggy_left_out: arguments.iggy_left_out.clone(),
     };
     let mut snapshot = collect(&order, &mut |event| progress.observe(event))?;
     progress.say("writing the report");
@@ -354,7 +359,7 @@ fn is_at_or_above(report: &Report, level: FailOn) -> bool {
 }
 
 /// `90m`, `24h`, `7d`, `45s`; at least a minute, at most 90 days.
-fn parse_since(text: &str) -> Result<Duration, String> {
+pub fn parse_since(text: &str) -> Result<Duration, String> {
     const LEAST: u64 = 60;
     const MOST: u64 = 90 * 86_400;
     let hint = || {

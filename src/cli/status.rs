@@ -50,7 +50,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let agent = Status::read(&settings.runtime_directory)?.filter(Status::is_alive);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let readings = Readings::new(settings.units.clone(), Arc::new(Bus::system()));
-    let runtimes = runtime.block_on(Observer::new(settings, Arc::new(readings)).runtimes());
+    let now = Timestamp::now();
+    let mut observer = Observer::new(settings, Arc::new(readings));
+    let runtimes = runtime.block_on(observer.runtimes(now.as_millisecond()));
     let told = Told { running: agent.is_some(), agent, runtimes };
     let mut out = std::io::stdout().lock();
     if arguments.json {
@@ -59,9 +61,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         serde_json::to_writer_pretty(&mut out, &told)?;
         writeln!(out)?;
     } else {
-        out.write_all(
-            text(&told, &arguments.agent.start_command(), Timestamp::now(), Painter::stdout()).as_bytes(),
-        )?;
+        out.write_all(text(&told, &arguments.agent.start_command(), now, Painter::stdout()).as_bytes())?;
     }
     Ok(match told.agent.map(|status| status.link) {
         None => NOT_RUNNING,

@@ -35,9 +35,14 @@ pub const IGGY_API_LIMIT: Duration = Duration::from_secs(5);
 /// One call to the service manager.
 pub const DBUS_LIMIT: Duration = Duration::from_secs(3);
 
-/// How long a unit must stay as it was right after its job. A service that finds its port taken, its data damaged or
-/// its configuration wrong ends within the first two seconds or so; whoever waits for a restart has that much patience.
-pub const SETTLE: Duration = Duration::from_secs(3);
+/// How long a unit must stay as it was right after its job, in seconds. A service that finds its port taken, its data
+/// damaged or its configuration wrong ends within some seconds, and is started again by systemd some seconds later:
+/// whoever waits for a restart has that much patience.
+pub const SETTLE_SECONDS: u32 = 10;
+/// How long a runtime may take to answer after its start, in seconds: Iggy opens its API when it has loaded its data.
+pub const ANSWER_SECONDS: u32 = 120;
+/// One look whether a runtime answers: its configuration, its API, its listeners.
+pub const ANSWER_LIMIT: Duration = Duration::from_secs(6);
 
 /// Looking into Iggy's data directory. Only its structure, as part of every snapshot: on a disk that keeps up this is
 /// done long before, and on one that does not, whoever waits has other worries.

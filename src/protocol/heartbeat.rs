@@ -52,6 +52,9 @@ pub struct RuntimeState {
     pub unit: String,
     /// `loaded`, `not-found`, `masked`, ...; `unknown` when systemd could not be asked.
     pub load_state: String,
+    /// In systemd's words, and beyond them: `not-found` of a unit that is not there, `unknown` when systemd could not be
+    /// asked, and `activating` with the sub state `auto-restart` of one that systemd itself started again less than a
+    /// minute ago, which in a crash loop is up for moments only.
     pub active_state: String,
     pub sub_state: String,
     pub main_pid: u32,

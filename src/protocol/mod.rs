@@ -21,7 +21,7 @@ pub use upload::{
     PARTS_OF_A_GRANT, PARTS_OF_AN_ARCHIVE, PartPut, PartTag, Put, SnapshotProgress, Upload, UploadGrant,
     UploadRefusal, UploadWanted, Uploaded,
 };
-pub use work::{Action, ConnectorKind, Runtime, Unreadable, Work};
+pub use work::{Action, ConnectorKind, Runtime, SNAPSHOT_CHOICE, SnapshotChoice, Unreadable, Work};
 
 /// The one version spoken so far.
 pub const VERSION: u32 = 1;

@@ -43,6 +43,8 @@ pub enum Code {
     JobFailed,
     /// The job was done, and the unit did not stay in the wanted state.
     UnitNotStable,
+    /// The unit stays up, and the runtime in it did not answer in time.
+    RuntimeSilent,
     SystemdUnavailable,
     /// The agent could not write its ledger: nothing was done.
     LedgerUnavailable,
@@ -68,7 +70,18 @@ pub struct UnitChange {
     pub job_result: Option<String>,
     /// From the call to the end of the job, in milliseconds.
     pub took_ms: Option<u64>,
-    /// The unit's newest journal lines, masked, oldest first; only of a failure.
+    /// The unit did not stop by itself: its stop ended in SIGKILL, which for the process in it is a crash. Absent:
+    /// false, or not seen.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub forced: bool,
+    /// Whether the runtime answered after its start: `/ping` of Iggy and its listeners, `/health` of the connectors.
+    /// Absent: it was not asked, and `answer` says why; or nothing was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<bool>,
+    /// What it answered, or why not, or why it was not asked and is judged by its unit alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<String>,
+    /// The unit's newest journal lines, masked, oldest first; only of a failure and of a forced stop.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub journal: Vec<String>,
 }
@@ -86,6 +99,11 @@ pub struct UnitState {
     pub result: String,
     /// Exit status or signal number of the main process, when it has ended.
     pub exit_status: Option<i32>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl Outcome {

@@ -22,7 +22,28 @@ pub enum Work {
         /// The one that the node offered, taken already; absent: a new one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         offer: Option<u64>,
+        #[serde(flatten)]
+        choice: SnapshotChoice,
     },
+}
+
+/// The capability of an agent that heeds a [`SnapshotChoice`]: one that does not know it would take all of the host, as
+/// it is.
+pub const SNAPSHOT_CHOICE: &str = "snapshot_choice";
+
+/// What of a host a snapshot tells; without a choice, all of it, as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SnapshotChoice {
+    /// Only these checks and areas.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub only: Vec<String>,
+    /// How far back logs are read, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since_seconds: Option<u32>,
+    /// Addresses and names are taken out, too.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub anonymize: bool,
 }
 
 /// A thing that runs on a node. As text `iggy`, `connectors`, or `connector:sink:orders-pg` for one instance.

@@ -3,7 +3,8 @@
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use warden_checks::{Host, quantity};
+use warden_checks::iggy as iggy_on;
+use warden_checks::{Host, Verdict, quantity};
 
 use super::archive_end::open_archive;
 use super::bundle::IGGY;
@@ -23,7 +24,31 @@ pub fn look(
     redactor: &Redactor,
     observe: &mut dyn FnMut(Event),
 ) -> Option<DataDirectory> {
-    let mode = order.inspect?;
+    let told = order.inspect.and_then(|mode| looked(mode, order, kind, host, redactor, observe));
+    let Some(why) = &order.iggy_left_out else { return told };
+    let why = redactor.redact(Shape::Plain, why).into_owned();
+    // Nobody misses what is not there: this may be a host of connectors alone.
+    let is_here = !iggy_on::launches(host, iggy_on::Runtime::Iggy).is_empty()
+        || iggy_on::data_directory(host).is_some()
+        || iggy_on::hidden_data_directory(host).is_some();
+    let severity = if is_here { Verdict::Fail } else { Verdict::Note };
+    let told = told.unwrap_or_else(|| {
+        let known = iggy_on::intended_data_directory(host).map(|(data, _)| (data.path, data.found_by));
+        let (path, found_by) = known.unwrap_or_default();
+        let masked = |text: &str| redactor.redact(Shape::Plain, text).into_owned();
+        DataDirectory::unseen(masked(&path), masked(&found_by), Outcome::Note, String::new())
+    });
+    Some(told.without_archive(why, severity))
+}
+
+fn looked(
+    mode: Mode,
+    order: &Order,
+    kind: SourceKind,
+    host: &Host,
+    redactor: &Redactor,
+    observe: &mut dyn FnMut(Event),
+) -> Option<DataDirectory> {
     let place = place(order, kind, host)?;
     let began = Instant::now();
     // Where a recording lies is nothing of the host's.

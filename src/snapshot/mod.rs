@@ -1,5 +1,6 @@
 //! Diagnoses a host: asks, judges, masks, reports.
 
+mod alone;
 pub mod archive;
 mod archive_end;
 pub mod bundle;
@@ -33,6 +34,7 @@ use warden_checks::{Advice, Check, Host, Read, proc};
 use crate::config;
 use crate::iggy::report::Mode;
 use crate::user_view::Directory;
+pub use alone::{answering, certificates, data_directory};
 use host::live::{Live, Secret};
 use host::{Recording, folder};
 use redact::{Anonymizer, Known, Redactor};
@@ -60,6 +62,8 @@ pub struct Order {
     pub data: Option<Place>,
     /// Where the agent keeps its state; the default is [`STATE_DIRECTORY`].
     pub agent_state: Option<PathBuf>,
+    /// Why the data directory, which was asked for, is not packed.
+    pub iggy_left_out: Option<String>,
 }
 
 /// A data directory of Iggy, or an archive of one.
@@ -235,20 +239,6 @@ fn source(order: &Order, checks: &[&Check]) -> anyhow::Result<(Arc<dyn Source>, 
     sampled.dedup();
     live.begin_samples(sampled.into_iter());
     Ok((Arc::new(live), Redactor::new(key), SourceKind::Live))
-}
-
-/// Where Iggy keeps its data on this host, by the running server, its configuration or its usual place.
-pub fn data_directory() -> anyhow::Result<Option<Place>> {
-    let live = Live::new(settings(config::SINCE), None)?;
-    let host = Host::new(Arc::new(live), Instant::now() + config::RUN_LIMIT);
-    Ok(iggy::data_directory(&host).map(|found| Place::of(found, &host)))
-}
-
-/// When the certificates run out that Iggy's listeners on this host are configured with; those that can be read.
-pub fn certificates() -> anyhow::Result<Vec<warden_checks::Expiry>> {
-    let live = Live::new(settings(config::SINCE), None)?;
-    let host = Host::new(Arc::new(live), Instant::now() + config::RUN_LIMIT);
-    Ok(warden_checks::expiries(&host))
 }
 
 fn settings(since: Duration) -> Settings {

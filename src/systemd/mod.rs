@@ -24,7 +24,7 @@ use error::{explain, explain_connect};
 pub use bus::Bus;
 pub use error::{CallError, Error};
 pub use facts::UnitFacts;
-pub use jobs::{Jobs, Verb};
+pub use jobs::{Ended, Jobs, Verb};
 pub use standing::{Job, Standing};
 
 const DESTINATION: &str = "org.freedesktop.systemd1";

@@ -13,6 +13,13 @@ use crate::protocol::UnitState;
 const JOB: &str = "org.freedesktop.systemd1.Job";
 /// systemd's way to say "no job".
 const NO_JOB: u32 = 0;
+/// `Result` of a service whose start or stop took longer than it may.
+pub(super) const TIMED_OUT: &str = "timeout";
+/// `si_code` of a process that ended by a signal, see sigaction(2).
+const CLD_KILLED: i32 = 2;
+const CLD_DUMPED: i32 = 3;
+/// See signal(7).
+pub(super) const SIGKILL: i32 = 9;
 
 /// A unit at one moment, in systemd's own words.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +29,9 @@ pub struct Standing {
     pub state: UnitState,
     /// How often systemd itself started it again (`Restart=`), since it was last started by hand.
     pub restarts: u32,
+    /// The signal that ended the main process; absent while it runs, and when it ended otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub main_killed_by: Option<i32>,
     /// What is queued or under way for it.
     pub job: Option<Job>,
 }
@@ -32,6 +42,24 @@ pub struct Job {
     pub path: String,
     /// `start`, `stop`, `restart`, ...; empty when it ended while it was asked.
     pub kind: String,
+}
+
+impl Standing {
+    /// It has ended, and systemd waits until it starts it again by itself (`Restart=`): not up, whatever `ActiveState`
+    /// says.
+    pub fn is_between_starts(&self) -> bool {
+        self.state.sub_state.starts_with("auto-restart")
+    }
+
+    /// Its last run ended by SIGKILL: systemd lost patience with its stop, or the main process says so itself.
+    pub fn tells_a_kill(&self) -> bool {
+        self.state.result == TIMED_OUT || self.main_killed_by == Some(SIGKILL)
+    }
+}
+
+/// The signal that ended a process, from `ExecMainCode` and `ExecMainStatus`.
+pub(super) fn killed_by(code: i32, status: i32) -> Option<i32> {
+    matches!(code, CLD_KILLED | CLD_DUMPED).then_some(status)
 }
 
 impl Manager {
@@ -70,6 +98,7 @@ impl Manager {
                     exit_status: (signed(&code) != 0).then(|| signed(&status)),
                 },
                 restarts: small(&restarts),
+                main_killed_by: killed_by(signed(&code), signed(&status)),
                 job,
             })
         })
@@ -99,7 +128,7 @@ fn variant<'a>(all: &'a HashMap<String, OwnedVariant>, name: &str) -> &'a OwnedV
     all.get(name).unwrap_or(&ABSENT)
 }
 
-fn signed(value: &OwnedVariant) -> i32 {
+pub(super) fn signed(value: &OwnedVariant) -> i32 {
     if let Variant::I32(number) = &**value { *number } else { 0 }
 }
 

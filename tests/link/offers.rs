@@ -78,7 +78,15 @@ async fn an_offer_becomes_a_run_over_its_node_and_is_asked_for_once(backend: Bac
     node.say(&FromNode::Hello(super::node::hello(id, "a", Vec::new()))).await;
     assert!(node.welcome().await.takes_offers);
     let request = asked_for(&mut node, 7).await;
-    assert_eq!(request.work, Work::Snapshot { redact_secrets: true, include_iggy: false, offer: Some(7) });
+    assert_eq!(
+        request.work,
+        Work::Snapshot {
+            redact_secrets: true,
+            include_iggy: false,
+            offer: Some(7),
+            choice: warden::protocol::SnapshotChoice::default()
+        }
+    );
     let name = nodes::get(&site.store, site.deployment.id, id).await.unwrap().unwrap().name;
     assert_eq!(request.author, name);
     assert!((1_000_000..=1_800_000).contains(&request.deadline_ms), "{}", request.deadline_ms);

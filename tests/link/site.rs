@@ -202,7 +202,7 @@ pub fn settings(folder: &Path) -> Settings {
         runtime_directory: folder.join("run"),
         policy: folder.join("policy.toml"),
         proxy: agent::Proxy::Never,
-        iggy_api: None,
+        iggy_api: agent::IggyApi::None,
         ..Settings::default()
     }
 }

@@ -27,7 +27,15 @@ async fn finish(served: &Served, node: u64, activity: u64, outcome: Outcome) {
 }
 
 fn completed() -> Outcome {
-    let result = UnitChange { unit: "iggy.service".into(), took_ms: Some(812), ..UnitChange::default() };
+    let result = UnitChange {
+        unit: "iggy.service".into(),
+        took_ms: Some(812),
+        forced: true,
+        answers: Some(true),
+        answer: Some("http://127.0.0.1:3000/ping says pong".into()),
+        journal: vec!["systemd: Killing process 7 (iggy-server) with signal SIGKILL.".into()],
+        ..UnitChange::default()
+    };
     Outcome::Completed { result: Some(result) }
 }
 
@@ -176,6 +184,10 @@ async fn an_async_action_tells_how_it_went(backend: Backend) {
     assert_eq!(rejected["reason"], json!({ "code": "policy_denied", "reason": "not here" }));
     let done = served.get(&format!("/deployments/{deployment}/activities/{}", ids[0])).await.json();
     assert_eq!((&done["status"], &done["result"]["took_ms"]), (&json!("completed"), &json!(812)));
+    let result = &done["result"];
+    assert_eq!((&result["forced"], &result["answers"]), (&json!(true), &json!(true)));
+    assert_eq!(result["answer"], "http://127.0.0.1:3000/ping says pong");
+    assert_eq!(result["journal"].as_array().unwrap().len(), 1);
     served.stop().await;
 }
 

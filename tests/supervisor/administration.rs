@@ -54,7 +54,7 @@ async fn a_deployment_tells_where_its_nodes_call(backend: Backend) {
     served.stop().await;
 }
 
-fn hello(node: u64) -> Hello {
+pub fn hello(node: u64) -> Hello {
     Hello {
         node,
         boot_id: "4f0d6ad3-35a7-4e6a-b1f7-1f6f2f0c9a11".into(),

@@ -1,7 +1,9 @@
 //! Runs of snapshots in the store: one at a time, within the plan, and gone when they are old.
 
+use serde_json::json;
 use warden::protocol::{
-    Code, Finished, Outcome, SnapshotProgress, ToNode, Upload, UploadRefusal, UploadWanted, Uploaded, Work,
+    Code, Finished, Outcome, SNAPSHOT_CHOICE, SnapshotChoice, SnapshotProgress, ToNode, Upload,
+    UploadRefusal, UploadWanted, Uploaded, Work,
 };
 use warden::sha256::hex;
 use warden::supervisor::objects::{Announced, Begun, Key, Local, Objects, local};
@@ -9,10 +11,12 @@ use warden::supervisor::store::activities::{self, Order};
 use warden::supervisor::store::async_actions;
 use warden::supervisor::store::deployments::{Deployment, Scope};
 use warden::supervisor::store::snapshots::{self, Refused, Snapshot, Status};
-use warden::supervisor::store::{Page, Store};
+use warden::supervisor::store::{Page, Store, nodes};
 use warden::supervisor::uploads::{Limits, Uploads};
 
 use super::Backend;
+use super::administration::hello;
+use super::served::Served;
 use super::store::{NOW, deployment, node, opened};
 use crate::support::objects::{announced, content, http, serve};
 
@@ -30,13 +34,19 @@ super::on_both_stores!(
     deleting_a_run_hides_it_at_once,
     a_node_that_says_completed_without_an_archive_has_a_failed_snapshot,
     an_upload_address_is_worth_nothing_when_its_upload_is_over,
+    a_snapshot_of_some_nodes_and_of_less_is_asked_of_those_as_it_was_asked,
 );
 
 fn order(deployment: &Deployment, nodes: &[u64], now: i64) -> Order {
     Order {
         deployment: deployment.clone(),
         nodes: nodes.to_vec(),
-        work: Work::Snapshot { redact_secrets: true, include_iggy: true, offer: None },
+        work: Work::Snapshot {
+            redact_secrets: true,
+            include_iggy: true,
+            offer: None,
+            choice: SnapshotChoice::default(),
+        },
         author_id: 42,
         author: "ops@example.com".into(),
         started_via: "api",
@@ -139,7 +149,12 @@ async fn one_run_at_a_time_however_many_ask_at_once(backend: Backend) {
     let [sent] = &activities::undelivered(&store, nodes[0]).await.unwrap()[..] else {
         panic!("one is queued")
     };
-    let work = Work::Snapshot { redact_secrets: true, include_iggy: true, offer: None };
+    let work = Work::Snapshot {
+        redact_secrets: true,
+        include_iggy: true,
+        offer: None,
+        choice: SnapshotChoice::default(),
+    };
     assert_eq!(sent.request(NOW).work, work);
 }
 
@@ -301,6 +316,48 @@ async fn what_is_older_than_the_plan_keeps_goes_with_its_archive_however_often_t
     std::fs::write(folder.path().join(stray.path()), "x").unwrap();
     uploads.remove_archives(NOW + 9 * DAY).await.unwrap();
     assert!(!folder.path().join(stray.path()).exists() && folder.path().join(keys[1].path()).exists());
+}
+
+async fn a_snapshot_of_some_nodes_and_of_less_is_asked_of_those_as_it_was_asked(backend: Backend) {
+    let served = Served::start(&backend).await;
+    let deployment = served.deployment("events-prod").await;
+    let [one, _other] = [served.node(deployment, "a").await, served.node(deployment, "b").await];
+    let path = format!("/deployments/{deployment}/snapshots");
+    for (asked, code) in [
+        (json!({ "nodes": [one, 7] }), "node_not_found"),
+        (json!({ "only": ["nothing-like-it"] }), "unknown_check"),
+        (json!({ "since_seconds": 59 }), "validation_error"),
+        (json!({ "only": vec!["disk"; 101] }), "validation_error"),
+    ] {
+        assert_eq!(served.post(&path, &asked).await.problem(), (400, code.to_owned()), "{asked}");
+    }
+    let asked = json!({ "nodes": [one, one], "only": ["disk", "runtime-iggy-health"], "since_seconds": 7200,
+        "anonymize": true });
+    // An agent that does not know how would send everything as it is.
+    let mut hello = hello(one);
+    nodes::hello(&served.store, one, &hello, served.now()).await.unwrap();
+    assert_eq!(served.post(&path, &asked).await.problem(), (409, "agent_too_old".to_owned()));
+    hello.capabilities.push(SNAPSHOT_CHOICE.to_owned());
+    nodes::hello(&served.store, one, &hello, served.now()).await.unwrap();
+    let begun = served.post(&path, &asked).await;
+    assert_eq!(begun.status, 204);
+    let rows = served.get(&path).await.json();
+    assert_eq!((&rows["total_results"], &rows["items"][0]["node_id"]), (&json!(1), &json!(one)));
+    let [sent] = &activities::undelivered(&served.store, one).await.unwrap()[..] else {
+        panic!("one is queued")
+    };
+    let choice = SnapshotChoice {
+        only: vec!["disk".into(), "runtime-iggy-health".into()],
+        since_seconds: Some(7200),
+        anonymize: true,
+    };
+    let work = Work::Snapshot { redact_secrets: true, include_iggy: true, offer: None, choice };
+    assert_eq!(sent.request(served.now()).work, work);
+    let audit = served.get("/audit?action=snapshot.create").await.json();
+    let detail = json!({ "nodes": 1, "redact_secrets": true, "include_iggy": true,
+        "only": ["disk", "runtime-iggy-health"], "since_seconds": 7200, "anonymize": true });
+    assert_eq!(audit["items"][0]["detail"], detail);
+    served.stop().await;
 }
 
 async fn deleting_a_run_hides_it_at_once(backend: Backend) {

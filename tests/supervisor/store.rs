@@ -12,6 +12,7 @@ use warden::supervisor::store::idempotency::{self, Answer, Claim, Slot};
 use warden::supervisor::store::{Notice, Page, Store, audit, nodes};
 
 use super::Backend;
+use super::administration::hello;
 
 pub const NOW: i64 = 1_780_000_000_000;
 pub const FIRST: Page = Page { page: 1, results: 100 };
@@ -23,6 +24,7 @@ super::on_both_stores!(
     a_claim_without_an_answer_is_taken_over_and_its_holder_commits_nothing,
     notices_reach_every_listener_once_the_change_is_committed,
     a_silent_node_is_marked_once_and_heals,
+    a_node_whose_connection_ended_is_unreachable_after_a_grace_unless_it_is_back,
     the_history_of_heartbeats_is_bounded,
     state_survives_and_each_start_draws_other_ids,
 );
@@ -214,6 +216,39 @@ async fn a_silent_node_is_marked_once_and_heals(backend: Backend) {
     heartbeats::flush(&store, NOW + 130_000).await.unwrap();
     assert_eq!(status(NOW + 130_000).await, ("online", None));
     assert_eq!(nodes::count(&store, NOW + 130_000).await.unwrap(), (1, 0));
+}
+
+async fn a_node_whose_connection_ended_is_unreachable_after_a_grace_unless_it_is_back(backend: Backend) {
+    let store = opened(&backend).await;
+    let deployment = deployment(&store, "events-prod").await;
+    let id = node(&store, deployment.id, "a").await;
+    let status = async |now| {
+        let node = nodes::get(&store, deployment.id, id).await.unwrap().unwrap();
+        node.status(now).as_str()
+    };
+    nodes::hello(&store, id, &hello(id), NOW).await.unwrap();
+    nodes::seen(&store, id, NOW + 30_000);
+    nodes::unlinked(&store, id, NOW, NOW + 31_000);
+    heartbeats::flush(&store, NOW + 31_000).await.unwrap();
+    assert_eq!(status(NOW + 40_999).await, "online");
+    assert_eq!(status(NOW + 41_000).await, "unreachable");
+    assert_eq!(nodes::count(&store, NOW + 41_000).await.unwrap(), (1, 1));
+    let mut change = store.change().await.unwrap();
+    assert_eq!(nodes::mark_unreachable(&mut change, NOW + 40_999).await.unwrap(), []);
+    assert_eq!(nodes::mark_unreachable(&mut change, NOW + 41_000).await.unwrap(), [(id, "a".to_owned())]);
+    change.commit().await.unwrap();
+
+    // What another Supervisor heard later is not undone by one that finds out late.
+    nodes::hello(&store, id, &hello(id), NOW + 50_000).await.unwrap();
+    nodes::unlinked(&store, id, NOW, NOW + 51_000);
+    heartbeats::flush(&store, NOW + 51_000).await.unwrap();
+    assert_eq!(status(NOW + 80_000).await, "online");
+    assert_eq!(nodes::count(&store, NOW + 80_000).await.unwrap(), (1, 0));
+    // Neither is a heartbeat.
+    nodes::unlinked(&store, id, NOW + 50_000, NOW + 52_000);
+    nodes::seen(&store, id, NOW + 53_000);
+    heartbeats::flush(&store, NOW + 53_000).await.unwrap();
+    assert_eq!(status(NOW + 80_000).await, "online");
 }
 
 fn heartbeat(now: i64) -> Heartbeat {

@@ -60,11 +60,15 @@ impl Host {
         });
     }
 
-    fn starts_agent(&mut self) {
+    pub fn starts_agent(&mut self) {
         self.begins_agent();
         until("the agent is connected", || {
             self.sandbox.output(&[WARDEN, "status"]).status.success().then_some(())
         });
+    }
+
+    pub fn stops_agent(&mut self) {
+        kill(&mut self.agent);
     }
 
     fn begins_agent(&mut self) {
@@ -73,13 +77,13 @@ impl Host {
         self.agent = Some(started(command));
     }
 
-    fn ctl(&self, arguments: &[&str]) -> Output {
+    pub fn ctl(&self, arguments: &[&str]) -> Output {
         let mut command = self.sandbox.command(WARDEN);
         command.arg("ctl").args(arguments).env("WARDEN_URL", URL).env("WARDEN_API_KEY_FILE", KEY_FILE);
         command.output().unwrap()
     }
 
-    fn says(&self, arguments: &[&str]) -> String {
+    pub fn says(&self, arguments: &[&str]) -> String {
         let output = self.ctl(arguments);
         assert_eq!(output.status.code(), Some(0), "{arguments:?}: {output:?}");
         String::from_utf8(output.stdout).unwrap()

@@ -55,6 +55,81 @@ fn a_restart_is_done_once_whichever_message_to_the_bus_is_the_last() {
     assert!(found > 15, "only {found} messages were found");
 }
 
+/// Moments of a slow restart at which the agent is killed, this far apart: more than all of it takes.
+const MOMENTS: u64 = 48;
+const MOMENT: Duration = Duration::from_millis(35);
+/// Ends half a second after it is told to, and takes a third of one to start: each part is under way when some moment
+/// comes.
+const SLOW: &str = "[Service]\nExecStartPre=/bin/sh -c 'echo %n >> /run/starts; sleep 0.3'\nTimeoutStopSec=20\n\
+     ExecStart=/bin/sh -c 'trap \"sleep 0.5; exit 0\" TERM; while :; do sleep 0.05; done'\n";
+/// Does not end at all, and is killed.
+const DEAF: &str = "[Service]\nExecStartPre=/bin/sh -c 'echo %n >> /run/starts; sleep 0.3'\nTimeoutStopSec=500ms\n\
+     ExecStart=/bin/sh -c 'trap \"\" TERM; while :; do sleep 0.05; done'\n";
+
+#[test]
+fn a_slow_restart_is_done_once_and_completed_whenever_the_agent_is_killed() {
+    let sandbox = with_an_agents_user();
+    sandbox.unit("iggy-connector@.service", SLOW);
+    let told = at_moments(&sandbox, "slow");
+    assert!(told.iter().all(|forced| !forced), "a stop that ends by itself is forced");
+}
+
+#[test]
+fn a_restart_of_what_must_be_killed_too() {
+    let sandbox = with_an_agents_user();
+    sandbox.unit("iggy-connector@.service", DEAF);
+    let told = at_moments(&sandbox, "deaf");
+    // Who is away at that very moment cannot hear of it.
+    let forced = told.iter().filter(|forced| **forced).count();
+    assert!(forced > told.len() / 2, "only {forced} of {} are told as forced", told.len());
+}
+
+/// Restarts a unit of its own for each moment, kills the agent at that moment, and returns which stops were told as
+/// forced.
+fn at_moments(sandbox: &Sandbox, kind: &str) -> Vec<bool> {
+    let next = AtomicUsize::new(0);
+    let told = std::sync::Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                loop {
+                    let moment = next.fetch_add(1, Ordering::Relaxed) as u64;
+                    if moment >= MOMENTS {
+                        return;
+                    }
+                    let forced = killed_after(sandbox, &format!("{kind}-{moment}"), moment);
+                    told.lock().unwrap().push(forced);
+                }
+            });
+        }
+    });
+    told.into_inner().unwrap()
+}
+
+/// However it went, the restart was done once and is told as completed.
+fn killed_after(sandbox: &Sandbox, name: &str, moment: u64) -> bool {
+    let unit = format!("iggy-connector@sink-{name}.service");
+    let state = format!("/var/lib/warden-{name}");
+    sandbox.run(&["systemctl", "start", &unit]);
+    let start = Start { state: &state, user: "warden", settle: SETTLE, ..Start::default() };
+    let request = 1_000 + moment;
+    let ask = asked(request, &format!("connector:sink:{name} restart"), DEADLINE);
+    let mut node = Node::start_as(sandbox, &start).unwrap();
+    node.send(&ask);
+    std::thread::sleep(MOMENT * u32::try_from(moment).unwrap());
+    node.kill();
+    let mut node = Node::start_as(sandbox, &start).unwrap();
+    if !node.open.contains(&request) {
+        node.send(&ask);
+    }
+    let change = node.completed(request);
+    node.send(&ToNode::Settled { request });
+    assert_eq!(node.open_after_restart(sandbox, &start), [0_u64; 0], "{name} stays open");
+    assert_eq!(counted(sandbox, &unit), 2, "{name}");
+    assert_eq!(sandbox.property(&unit, "ActiveState"), "active", "{name}");
+    change.forced
+}
+
 fn at_every_write(action: &str) -> usize {
     let sandbox = sandbox();
     WRITES.iter().map(|call| at_every(&sandbox, action, Point { call, number: 0, ledger: true })).sum()

@@ -3,6 +3,7 @@
 mod actions;
 mod automatic;
 mod busless;
+mod ends;
 mod full;
 mod killed;
 mod node;
@@ -11,6 +12,7 @@ mod privileges;
 mod readings;
 mod reasons;
 mod sandbox;
+mod told;
 
 use crate::support::sandbox::Sandbox;
 

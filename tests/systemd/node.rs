@@ -7,6 +7,7 @@ use std::process::{Child, Stdio};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use warden::agent::IggyApi;
 use warden::agent::executor::{Executor, Settings};
 use warden::config;
 use warden::protocol::{
@@ -19,6 +20,7 @@ use crate::support::sandbox::Sandbox;
 /// Set for the process that is to be a node: its state directory.
 const STATE: &str = "WARDEN_TEST_NODE";
 const SETTLE: &str = "WARDEN_TEST_SETTLE_MS";
+const ANSWER: &str = "WARDEN_TEST_ANSWER_MS";
 const IGGY: &str = "WARDEN_TEST_IGGY_UNIT";
 /// Before the ids of open requests, the first thing a node prints.
 const OPEN: &str = "open:";
@@ -43,6 +45,7 @@ pub struct Start<'a> {
     pub state: &'a str,
     pub user: &'a str,
     pub settle: Duration,
+    pub answer: Duration,
     pub iggy: &'a str,
     /// A program and its arguments that run it.
     pub under: Vec<String>,
@@ -53,7 +56,8 @@ impl Default for Start<'_> {
         Start {
             state: "/var/lib/warden",
             user: "root",
-            settle: config::SETTLE,
+            settle: Duration::from_secs(3),
+            answer: Duration::from_secs(8),
             iggy: config::IGGY_UNIT,
             under: Vec::new(),
         }
@@ -76,6 +80,7 @@ impl Node {
         command.arg(std::env::current_exe().unwrap());
         command.args(["--exact", "systemd::node::is_a_node_when_it_is_told_so", "--nocapture"]);
         command.env(STATE, start.state).env(IGGY, start.iggy);
+        command.env(ANSWER, start.answer.as_millis().to_string());
         command.env(SETTLE, start.settle.as_millis().to_string()).env_remove("RUST_BACKTRACE");
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
@@ -219,6 +224,8 @@ fn is_a_node_when_it_is_told_so() {
         policy: config::policy::PLACE.into(),
         units: toml::from_str(&format!("iggy = \"{}\"", variable(IGGY))).unwrap(),
         settle: Duration::from_millis(variable(SETTLE).parse().unwrap()),
+        answer: Duration::from_millis(variable(ANSWER).parse().unwrap()),
+        iggy_api: IggyApi::Configured,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(run(settings));

@@ -217,6 +217,12 @@ fn the_policy_of_the_host_holds_from_the_moment_it_is_written() {
         denied(node.outcome(1)),
         "the rule \"no stops\" of the policy of this host denies the stop of iggy by ops@example.com"
     );
+    let log = sandbox.read("/var/lib/warden/audit.jsonl");
+    let events: Vec<serde_json::Value> =
+        log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of_denied: Vec<_> =
+        events.iter().filter(|line| line["request"] == 1).map(|line| &line["event"]).collect();
+    assert_eq!(of_denied, ["received", "denied"]);
     node.request(2, "iggy restart");
     assert!(node.outcome(2).is_completed());
     node.kill();

@@ -1,9 +1,8 @@
 //! runtime-iggy-health: does the server answer, and is the answer true.
 
 use crate::host::{Cause, Failure, Host, IfAny, Level, LogLine};
-use crate::iggy::{self, Listener, Runtime, Service, log};
+use crate::iggy::{self, Listener, Runtime, Service, answering, log};
 use crate::quantity::{bytes, count, number};
-use crate::sockets::Socket;
 use crate::{
     Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Log, Read, Result, Table, Value, Verdict,
 };
@@ -124,8 +123,7 @@ struct Answer {
 }
 
 fn ping(host: &Host, listener: &Listener) -> Result<Answer> {
-    let scheme = if listener.tls { "https" } else { "http" };
-    let url = format!("{scheme}://{}/ping", listener.address());
+    let url = format!("{}/ping", answering::base(listener));
     let answer = host.http(&url)?;
     let body = host.unmasked(&url, answer.body.clone())?;
     if answer.status == 200 && body.trim().is_empty() {
@@ -138,16 +136,13 @@ fn ping(host: &Host, listener: &Listener) -> Result<Answer> {
     Ok(Answer { good, text, millis: answer.millis })
 }
 
-/// A connect would tell no more, since the kernel accepts it, and the server logs each one: as a warning, when a
-/// WebSocket or TLS client was expected and nothing was said.
 fn listens(host: &Host, root: &str, listener: &Listener) -> Result<Answer> {
     let what = format!("port {}", listener.port);
     let hidden = |error| Failure {
         what: what.clone(),
         cause: Cause::Unavailable(format!("the kernel's list of listeners is not to be had: {error}")),
     };
-    let sockets = Socket::tcp(host, root).map_err(hidden)?;
-    if sockets.iter().any(|socket| socket.is_listener() && socket.port == listener.port) {
+    if answering::listens(host, root, listener).map_err(hidden)? {
         return Ok(Answer { good: true, text: "listens".to_owned(), millis: 0.0 });
     }
     let cause = Cause::Other("nobody listens there".to_owned());

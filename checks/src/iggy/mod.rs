@@ -1,5 +1,6 @@
 //! Where Iggy is on this host: its processes, its data directory, its configuration.
 
+pub mod answering;
 pub mod api;
 pub mod boot_refusals;
 mod configuration;

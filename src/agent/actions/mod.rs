@@ -20,6 +20,10 @@ pub struct UnitAction {
     pub wanted: fn(&UnitState) -> bool,
     /// The unit stayed as it was right afterwards.
     pub stayed: fn(&Standing, &Standing) -> bool,
+    /// Afterwards a runtime is up, and can be asked whether it does its work.
+    pub starts: bool,
+    /// The stop that it asks for ended in SIGKILL, from how the unit, which was up before, stands right after its job.
+    pub forced: fn(&Standing) -> bool,
     /// What came of a call that may or may not have been made, from how the unit stood before it and stands now,
     /// with no job of these kinds left.
     pub verify: fn(&Standing, &Standing) -> Verdict,
@@ -71,6 +75,11 @@ fn started_since(before: &Standing, now: &Standing) -> bool {
     !now.state.invocation_id.is_empty() && now.state.invocation_id != before.state.invocation_id
 }
 
+/// How systemd tells that the run of a unit which was up ended by SIGKILL.
+fn was_killed(now: &Standing) -> bool {
+    is_down(&now.state) && now.tells_a_kill()
+}
+
 fn unchanged(before: &Standing, now: &Standing) -> bool {
     now.state.invocation_id == before.state.invocation_id
         && now.state.active_state == before.state.active_state
@@ -87,7 +96,7 @@ mod tests {
             invocation_id: invocation_id.into(),
             ..UnitState::default()
         };
-        Standing { load_state: "loaded".into(), state, restarts: 0, job: None }
+        Standing { load_state: "loaded".into(), state, ..Standing::default() }
     }
 
     fn verdicts(action: Action, before: &Standing, after: &[Standing]) -> Vec<Verdict> {
@@ -123,6 +132,22 @@ mod tests {
         assert_eq!(verdicts(Action::Stop, &unit("active", "a"), &now), [took, took, took, Verdict::NoEffect]);
         let anew = verdicts(Action::Stop, &unit("active", "a"), &[unit("active", "b")]);
         assert!(matches!(anew[0], Verdict::Unclear(_)));
+    }
+
+    #[test]
+    fn a_stop_was_forced_when_it_ran_out_of_time_or_the_main_process_was_killed() {
+        let forced = of(Action::Stop).unwrap().forced;
+        let mut down = unit("failed", "a");
+        assert!(!forced(&down));
+        down.state.result = "timeout".into();
+        assert!(forced(&down));
+        down.state.result = "success".into();
+        down.main_killed_by = Some(15);
+        assert!(!forced(&down));
+        down.main_killed_by = Some(9);
+        assert!(forced(&down), "SuccessExitStatus=SIGKILL hides nothing");
+        down.state.active_state = "active".into();
+        assert!(!forced(&down), "it is up");
     }
 
     #[test]

@@ -9,7 +9,9 @@ pub const START: UnitAction = UnitAction {
     jobs: &["start", "restart"],
     already: runs,
     wanted: runs,
+    starts: true,
     stayed: runs_on,
+    forced: |_| false,
     verify: |before, now| {
         if started_since(before, now) {
             Verdict::TookEffect

@@ -1,6 +1,6 @@
 //! Stops a unit that runs.
 
-use super::{UnitAction, Verdict, is_down, started_since};
+use super::{UnitAction, Verdict, is_down, started_since, was_killed};
 use crate::systemd::Verb;
 
 pub const STOP: UnitAction = UnitAction {
@@ -9,7 +9,9 @@ pub const STOP: UnitAction = UnitAction {
     jobs: &["stop"],
     already: is_down,
     wanted: is_down,
+    starts: false,
     stayed: |_, now| is_down(&now.state),
+    forced: was_killed,
     verify: |before, now| {
         if is_down(&now.state) {
             Verdict::TookEffect

@@ -40,13 +40,17 @@ const TEXT_LIMIT: usize = 2 << 10;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Happened {
-    /// A request is in the ledger and will end.
+    /// A request is in the ledger and will end. The policy has not been asked yet.
+    Received,
+    /// The same, in the words of agents before this one.
     Accepted,
     /// systemd is about to be asked.
     Calling,
     /// systemd has taken it.
     Called,
     Completed,
+    /// The policy of this host or polkit does not allow it.
+    Denied,
     /// Not done, or not well: the code says which.
     Rejected,
     /// The last line had been torn by a crash and was taken out.

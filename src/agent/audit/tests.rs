@@ -5,7 +5,7 @@ use super::*;
 const NOW: Timestamp = Timestamp::constant(1_795_257_619, 0);
 
 fn event(request: u64) -> Event {
-    Event { request: Some(request), reason: Some("é".repeat(2_000)), ..Event::new(Happened::Accepted) }
+    Event { request: Some(request), reason: Some("é".repeat(2_000)), ..Event::new(Happened::Received) }
 }
 
 fn log(folder: &Path, lines: u64) {

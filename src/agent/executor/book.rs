@@ -17,6 +17,8 @@ pub struct Book {
     pages: Mutex<Pages>,
     /// Says that [`Book::doing`] may have changed.
     news: watch::Sender<()>,
+    /// Says that a request has ended.
+    ends: watch::Sender<()>,
 }
 
 #[derive(Debug, Default)]
@@ -71,6 +73,7 @@ impl Book {
         open.doing = None;
         drop(pages);
         self.news.send_replace(());
+        self.ends.send_replace(());
     }
 
     /// Nothing runs for it any more.
@@ -120,6 +123,10 @@ impl Book {
 
     pub fn news(&self) -> watch::Receiver<()> {
         self.news.subscribe()
+    }
+
+    pub fn ends(&self) -> watch::Receiver<()> {
+        self.ends.subscribe()
     }
 
     pub fn len(&self) -> usize {

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::order::Place;
 use super::{Begun, Shared, journal, wall_clock};
+use crate::agent::answering::{self, Answered};
 use crate::agent::audit::{self, Happened};
 use crate::agent::clock::sleep_until;
 use crate::agent::ledger::{Entry, NotWritten};
@@ -16,7 +17,7 @@ use crate::agent::request::{Answer, OWN_UNIT, Op, Record, Step, Task};
 use crate::agent::snapshots::Wish;
 use crate::config::policy::{Asked, snapshots};
 use crate::protocol::{Code, Outcome, Reason, UnitChange, Work};
-use crate::systemd::{CallError, Error, Jobs, Manager, Verb};
+use crate::systemd::{CallError, Ended, Error, Jobs, Manager, Verb};
 
 /// Why a snapshot failed, when that cannot be masked.
 const WITHHELD: &str = "the snapshot failed, and why is not told: the policy of this host is not understood";
@@ -74,6 +75,7 @@ pub async fn does(hands: SharedHands, op: Op) -> Answer {
             }
             Answer::Quiet
         }
+        Op::Ask => hands.ask().await,
         Op::Pause { until } => {
             sleep_until(until).await;
             Answer::Paused
@@ -110,12 +112,15 @@ impl Hands {
     async fn record(&mut self, record: Record) -> Result<(), NotWritten> {
         let outcome = record.outcome.as_ref();
         let happened = match (record.step, outcome) {
-            (Step::Accepted, _) => Some(Happened::Accepted),
+            (Step::Accepted, _) => Some(Happened::Received),
             (Step::Intended, _) => Some(Happened::Calling),
             (Step::Called, _) => Some(Happened::Called),
             (Step::Settling, _) => None,
             (Step::Finished, _) if self.audited_end => None,
             (Step::Finished, Some(Outcome::Completed { .. })) => Some(Happened::Completed),
+            (Step::Finished, Some(Outcome::Rejected { reason, .. })) if is_denial(reason.code) => {
+                Some(Happened::Denied)
+            }
             (Step::Finished, _) => Some(Happened::Rejected),
         };
         if let Some(happened) = happened {
@@ -216,6 +221,16 @@ impl Hands {
         Outcome::Rejected { reason: Reason { code, reason }, result }
     }
 
+    /// Asks the runtime itself.
+    async fn ask(&self) -> Answer {
+        let Some(Work::Activity { runtime, .. }) = self.entry.work.clone() else {
+            return Answer::Answered(Answered::default());
+        };
+        let (units, api) = (self.shared.settings.units.clone(), self.shared.settings.iggy_api);
+        let asked = tokio::task::spawn_blocking(move || answering::ask(&runtime, &units, api)).await;
+        Answer::Answered(asked.unwrap_or_default())
+    }
+
     async fn look(&mut self) -> Answer {
         match self.standing().await {
             Ok(answer) => answer,
@@ -269,7 +284,11 @@ impl Hands {
             None => self.follow_anew(job).await,
         };
         match ended {
-            Ok(result) => Answer::JobEnded(result),
+            Ok(Ended { result, killed }) => {
+                // Unread signals would hold up every answer of the bus behind them.
+                self.jobs = None;
+                Answer::JobEnded { result, killed }
+            }
             Err(error) => {
                 tracing::warn!(unit = self.unit, "lost sight of a job: {error}");
                 self.jobs = None;
@@ -279,13 +298,17 @@ impl Hands {
     }
 
     /// A job that was there before this connection: it may be gone by now.
-    async fn follow_anew(&mut self, job: &str) -> Result<Option<String>, Error> {
+    async fn follow_anew(&mut self, job: &str) -> Result<Ended, Error> {
         let unit = self.unit.as_deref().unwrap_or_default();
         let manager = self.shared.bus.manager().await?;
         let jobs = self.jobs.insert(manager.jobs(unit).await?);
         let there = manager.standing(unit).await?.job.is_some_and(|now| now.path == job);
-        if there { jobs.ended(job).await } else { Ok(None) }
+        if there { jobs.ended(job).await } else { Ok(Ended { result: None, killed: false }) }
     }
+}
+
+fn is_denial(code: Code) -> bool {
+    matches!(code, Code::PolicyDenied | Code::PermissionDenied)
 }
 
 /// The line of the audit log for something that happened to a request.

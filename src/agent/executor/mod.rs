@@ -26,6 +26,7 @@ use super::actions;
 use super::audit::{Audit, Event};
 use super::ledger::{Entry, Ledger};
 use super::request::{Spans, Task};
+use super::settings::IggyApi;
 use super::snapshots::{Snapshots, Wish};
 use super::status::Doing;
 use crate::config::units::Units;
@@ -67,6 +68,9 @@ pub struct Settings {
     pub units: Units,
     /// How long a unit must stay as it was right after its job.
     pub settle: Duration,
+    /// How long a runtime may take to answer after its start; nought: it is not asked.
+    pub answer: Duration,
+    pub iggy_api: IggyApi,
 }
 
 /// Takes requests and reports how they go.
@@ -158,6 +162,11 @@ impl Executor {
         self.shared.obstacle().await
     }
 
+    /// Says that a request has ended.
+    pub fn ended(&self) -> watch::Receiver<()> {
+        self.shared.book.ends()
+    }
+
     /// What a Supervisor that has just said welcome may not know yet.
     pub fn unsettled(&self) -> Vec<FromNode> {
         self.shared.book.told_again()
@@ -197,7 +206,7 @@ impl Executor {
 
 impl Shared {
     fn spans(&self) -> Spans {
-        Spans { settle: self.settings.settle }
+        Spans { settle: self.settings.settle, answer: self.settings.answer }
     }
 
     /// What is to be done for a request, and in whose line.
@@ -212,9 +221,15 @@ impl Shared {
                 };
                 (task, Some(runtime.clone()))
             }
-            Some(Work::Snapshot { redact_secrets, include_iggy, offer }) => {
-                let (redact_secrets, include_iggy, offer) = (*redact_secrets, *include_iggy, *offer);
-                (Task::Snapshot(Wish { redact_secrets, include_iggy, offer }), None)
+            Some(Work::Snapshot { redact_secrets, include_iggy, offer, choice }) => {
+                let wish = Wish {
+                    redact_secrets: *redact_secrets,
+                    include_iggy: *include_iggy,
+                    offer: *offer,
+                    choice: choice.clone(),
+                    iggy_left_out: None,
+                };
+                (Task::Snapshot(wish), None)
             }
             None => (unsupported("this version of the agent does not know what to do"), None),
         }

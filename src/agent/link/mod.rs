@@ -32,7 +32,7 @@ use super::identity::Identity;
 use super::pulse::Pulse;
 use super::settings::Settings;
 use super::status::{Link as State, Teller};
-use crate::protocol::{FromNode, Heartbeat, Hello, Refusal, Welcome};
+use crate::protocol::{FromNode, Heartbeat, Hello, Refusal, SNAPSHOT_CHOICE, Welcome};
 
 /// From the name of the Supervisor to the open websocket.
 pub const CONNECT_LIMIT: Duration = Duration::from_secs(15);
@@ -43,8 +43,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// Requests named in `hello`; what is not named is sent again, and answered from the ledger.
 const OPEN_LIMIT: usize = 1_000;
 
-/// Kinds of work this agent does.
-const CAPABILITIES: [&str; 1] = ["activity"];
+/// Kinds of work this agent does, and what it heeds in them.
+const CAPABILITIES: [&str; 2] = ["activity", SNAPSHOT_CHOICE];
 
 /// Why there is no connection.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use super::words;
 use super::{Answer, Effect, Event, Op, Progress, Record, Spans, Step, Task};
 use crate::agent::clock::BootTime;
 use crate::protocol::{Code, Outcome};
-use crate::systemd::Error;
+use crate::systemd::{Error, Standing};
 
 /// Between two attempts to reach systemd.
 pub(super) const TRY_AGAIN: Duration = Duration::from_millis(500);
@@ -42,6 +42,8 @@ pub struct Course {
     pub(super) away_since: Option<BootTime>,
     pub(super) called_at: Option<BootTime>,
     pub(super) settling_since: Option<BootTime>,
+    /// It was told that the runtime does not answer yet.
+    pub(super) told_silence: bool,
 }
 
 /// What is waited for.
@@ -60,6 +62,10 @@ pub(super) enum State {
     Following(String),
     Quieting,
     Journal(Box<Outcome>),
+    /// What the unit logged until its stop was forced, before the lines of its next run bury it.
+    JournalOfStop(Box<Standing>),
+    /// Whether the runtime answers, with how its unit stood just before.
+    Asking(Box<Standing>),
     Over,
 }
 
@@ -156,6 +162,7 @@ impl Course {
             away_since: None,
             called_at: None,
             settling_since: None,
+            told_silence: false,
         }
     }
 
@@ -246,14 +253,22 @@ impl Course {
             }
             (State::Calling, Answer::Lost) => self.quiet(),
             (State::Quieting, Answer::Quiet) => self.look(Look::Verify),
-            (State::Following(_), Answer::JobEnded(result)) => {
+            (State::Following(_), Answer::JobEnded { result, killed }) => {
                 self.record.progress.job_result = result;
+                self.record.progress.forced |= killed && self.was_up();
                 let took = self.called_at.map(|called| now.since(called).as_millis());
                 self.record.progress.took_ms = took.and_then(|took| u64::try_from(took).ok());
                 self.look(Look::AfterJob)
             }
             (State::Following(_), Answer::JobLost) => self.pause(Look::AfterJob, now.after(TRY_AGAIN)),
             (State::Journal(outcome), Answer::Journal(lines)) => self.finish_with(*outcome, lines),
+            (State::JournalOfStop(standing), Answer::Journal(lines)) => {
+                self.record.progress.journal = lines;
+                self.settle(*standing)
+            }
+            (State::Asking(standing), Answer::Answered(answered)) => {
+                self.answered_itself(answered, *standing, now)
+            }
             // An answer of one kind to an operation of another.
             _ => Vec::new(),
         }
@@ -306,7 +321,7 @@ impl Course {
             }
             (Step::Accepted, Task::Unit { .. }) => self.doing(State::Policy, Op::Policy),
             (Step::Accepted, Task::Snapshot(wish)) => {
-                let wish = *wish;
+                let wish = wish.clone();
                 self.doing(State::Snapshot, Op::Snapshot(wish))
             }
             (Step::Intended, _) => self.quiet(),

@@ -160,9 +160,24 @@ impl Course {
     /// The same, with the unit's newest journal lines.
     pub(super) fn fail(&mut self, code: Code, reason: String, after: Standing, now: BootTime) -> Effects {
         let result = Some(self.change(Some(after)));
-        let outcome = Outcome::Rejected { reason: Reason { code, reason }, result };
-        let since = self.called_at.map_or(Duration::ZERO, |called| now.since(called));
+        self.fetch_journal(Outcome::Rejected { reason: Reason { code, reason }, result }, now)
+    }
+
+    fn fetch_journal(&mut self, outcome: Outcome, now: BootTime) -> Effects {
+        let since = self.since_call(now);
         self.doing(State::Journal(Box::new(outcome)), Op::Journal { since })
+    }
+
+    pub(super) fn since_call(&self, now: BootTime) -> Duration {
+        self.called_at.map_or(Duration::ZERO, |called| now.since(called))
+    }
+
+    /// Whether the unit ran something before the call, and systemd said of it nothing yet of what it says of a kill.
+    pub(super) fn was_up(&self) -> bool {
+        self.record.progress.before.as_ref().is_some_and(|before| {
+            let is_down = matches!(before.state.active_state.as_str(), "" | "inactive" | "failed");
+            !is_down && !before.is_between_starts() && !before.tells_a_kill()
+        })
     }
 
     /// With what the agent logged last: what it was at, nobody else can tell.
@@ -191,7 +206,10 @@ impl Course {
             after: after.map(|after| after.state),
             job_result: progress.job_result.clone(),
             took_ms: progress.took_ms,
-            journal: Vec::new(),
+            forced: progress.forced,
+            answers: progress.answers,
+            answer: progress.answer.clone(),
+            journal: progress.journal.clone(),
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::course::{Course, Effects, InFlight, Look, State};
 use super::{Effect, Op, Step, words};
 use crate::agent::actions::{UnitAction, Verdict};
+use crate::agent::answering::Answered;
 use crate::agent::clock::BootTime;
 use crate::protocol::{Code, Outcome};
 use crate::systemd::{Error, Standing};
@@ -13,6 +14,8 @@ use crate::systemd::{Error, Standing};
 const CONFIRMING: Duration = Duration::from_secs(1);
 /// Between two looks at a unit that must stay as it is.
 const LOOK_EACH: Duration = Duration::from_millis(250);
+/// Between two questions to a runtime that does not answer yet.
+const ASK_EACH: Duration = Duration::from_secs(1);
 /// What systemd asks polkit about is answered or refused within this time: 25 s, which sd-bus gives every call
 /// (sd_bus_set_method_call_timeout(3)), and some for a busy host. A caller that is gone meanwhile changes nothing.
 pub(super) const POLKIT: Duration = Duration::from_secs(30);
@@ -159,10 +162,20 @@ impl Course {
             let reason = words::job_failed(action, unit, &result, &now_is.state);
             return self.fail(Code::JobFailed, reason, now_is, now);
         }
+        self.record.progress.forced |= self.was_up() && (action.forced)(&now_is);
         if !(action.wanted)(&now_is.state) {
             let reason = words::not_as_wanted(action, unit, &now_is.state);
             return self.fail(Code::UnitNotStable, reason, now_is, now);
         }
+        if self.record.progress.forced {
+            let state = State::JournalOfStop(Box::new(now_is));
+            let since = self.since_call(now);
+            return self.doing(state, Op::Journal { since });
+        }
+        self.settle(now_is)
+    }
+
+    pub(super) fn settle(&mut self, now_is: Standing) -> Effects {
         self.record.progress.after = Some(now_is);
         self.record.step = Step::Settling;
         let mut effects = vec![Effect::TellProgress(words::SETTLING)];
@@ -191,10 +204,36 @@ impl Course {
         }
         let end = since.after(self.spans.settle);
         if now >= end {
+            if action.starts && !self.spans.answer.is_zero() {
+                return self.doing(State::Asking(Box::new(now_is)), Op::Ask);
+            }
             let result = Some(self.change(Some(now_is)));
             return self.finish(Outcome::Completed { result });
         }
         self.pause(Look::Settling, end.min(now.after(LOOK_EACH)))
+    }
+
+    /// A runtime that cannot be asked is judged by its unit alone.
+    pub(super) fn answered_itself(&mut self, answered: Answered, now_is: Standing, now: BootTime) -> Effects {
+        let Some((action, unit)) = self.unit() else { return Vec::new() };
+        let Answered { answers, said } = answered;
+        self.record.progress.answers = answers;
+        self.record.progress.answer = Some(said.clone()).filter(|said| !said.is_empty());
+        if answers != Some(false) {
+            let result = Some(self.change(Some(now_is)));
+            return self.finish(Outcome::Completed { result });
+        }
+        let since = *self.settling_since.get_or_insert(now);
+        if now >= since.after(self.spans.answer.max(self.spans.settle)) {
+            let reason = words::silent(action, &unit, now.since(since), &said);
+            return self.fail(Code::RuntimeSilent, reason, now_is, now);
+        }
+        let mut effects = Vec::new();
+        if !std::mem::replace(&mut self.told_silence, true) {
+            effects.push(Effect::TellProgress(words::WAITING_FOR_ANSWER));
+        }
+        effects.extend(self.pause(Look::Settling, now.after(ASK_EACH)));
+        effects
     }
 
     pub(super) fn not_seen(&mut self, why: Look, error: &Error, now: BootTime) -> Effects {

@@ -6,7 +6,7 @@
 //! Each step but the first is in the ledger, on disk, before anything that follows from it is done. `Accepted`: it
 //! will end, whatever crashes. `Intended`: how the unit stood before, so that after a crash it can be told whether
 //! the call was made. `Called`: systemd has taken it, and it is never called again. `Settling`: the job is done, and
-//! the unit must stay as it is for a while. `Finished`: the outcome. `Settled`: the Supervisor has the outcome.
+//! the unit must stay as it is for a while, and what was started must answer. `Finished`: the outcome. `Settled`: the Supervisor has the outcome.
 //!
 //! A write that failed may be found done after a crash. For `Accepted` that makes the difference between being done
 //! and not, so nothing is said before the ledger was opened anew and looked into: it is there, and goes on; it is not,
@@ -26,6 +26,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::actions::UnitAction;
+use super::answering::Answered;
 use super::clock::BootTime;
 use super::snapshots::Wish;
 use crate::protocol::Outcome;
@@ -66,6 +67,14 @@ pub struct Progress {
     pub job: Option<String>,
     pub job_result: Option<String>,
     pub took_ms: Option<u64>,
+    /// The stop ended in SIGKILL.
+    pub forced: bool,
+    /// What the unit logged until then.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub journal: Vec<String>,
+    /// Whether the runtime answered when it was last asked, and in which words it did or why it was not asked.
+    pub answers: Option<bool>,
+    pub answer: Option<String>,
     /// How the unit stood when the job was done.
     pub after: Option<Standing>,
     /// How long the job was under way when the deadline was over, in milliseconds.
@@ -94,6 +103,8 @@ pub enum Task {
 pub struct Spans {
     /// How long a unit must stay as it was right after its job.
     pub settle: Duration,
+    /// How long a runtime may take to answer after the job that started it; nought: it is not asked.
+    pub answer: Duration,
 }
 
 /// Something the executor does for a course.
@@ -131,6 +142,8 @@ pub enum Op {
     Quiet {
         bus: String,
     },
+    /// Ask the runtime itself whether it does its work.
+    Ask,
     Pause {
         until: BootTime,
     },
@@ -176,10 +189,15 @@ pub enum Answer {
     NotSent,
     /// It may have had its effect.
     Lost,
-    /// With its result, unless it ended unheard.
-    JobEnded(Option<String>),
+    JobEnded {
+        /// Absent: it ended unheard.
+        result: Option<String>,
+        /// As [`crate::systemd::Ended`] has it.
+        killed: bool,
+    },
     /// The connection broke.
     JobLost,
+    Answered(Answered),
     Quiet,
     Paused,
     Journal(Vec<String>),

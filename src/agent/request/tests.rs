@@ -256,6 +256,74 @@ fn a_job_that_fails_and_a_unit_that_does_not_stay_are_rejected_with_the_journal(
 }
 
 #[test]
+fn a_forced_stop_is_completed_and_told_as_forced_with_the_journal() {
+    for (action, runs, forced) in
+        [(Action::Stop, true, true), (Action::Restart, true, true), (Action::Restart, false, false)]
+    {
+        let mut world = World::new(action, runs);
+        world.kills = true;
+        world.run_out();
+        let [Outcome::Completed { result: Some(change) }] = world.told.as_slice() else {
+            panic!("{:?}", world.told);
+        };
+        assert_eq!(change.forced, forced, "{action} {runs}");
+        assert_eq!(change.journal, if forced { vec!["a line"] } else { Vec::new() });
+    }
+}
+
+#[test]
+fn what_was_started_is_completed_when_it_answers_and_rejected_when_it_never_does() {
+    for (action, answers) in [
+        (Action::Restart, Some(true)),
+        (Action::Restart, None),
+        (Action::Restart, Some(false)),
+        (Action::Stop, Some(false)),
+    ] {
+        let mut world = World::new(action, true);
+        world.runtime_answers = answers;
+        world.run_out();
+        let change = match (world.told.as_slice(), action, answers) {
+            ([Outcome::Completed { result: Some(change) }], Action::Stop, _) => {
+                assert_eq!((change.answers, change.answer.as_deref()), (None, None));
+                continue;
+            }
+            ([Outcome::Rejected { reason, result: Some(change) }], _, Some(false)) => {
+                assert_eq!(reason.code, Code::RuntimeSilent);
+                let told = "iggy.service runs, and what it carries does not answer 20 s after its restart: it says so";
+                assert_eq!(reason.reason, told);
+                assert_eq!(change.journal, ["a line"]);
+                change
+            }
+            ([Outcome::Completed { result: Some(change) }], _, None | Some(true)) => change,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((change.answers, change.answer.as_deref()), (answers, Some("it says so")));
+    }
+}
+
+#[test]
+fn a_runtime_that_answers_late_is_completed_and_one_that_ends_meanwhile_is_not() {
+    let silent_at_first = || {
+        let mut world = World::new(Action::Restart, true);
+        world.runtime_answers = Some(false);
+        until(&mut world, |op| matches!(op, Op::Follow { .. }));
+        world.happen(Happening::JobEnds { well: true });
+        until(&mut world, |op| matches!(op, Op::Ask));
+        world.happen(Happening::Done(1));
+        world
+    };
+    let mut world = silent_at_first();
+    world.runtime_answers = Some(true);
+    world.run_out();
+    assert!(world.told[0].is_completed(), "{:?}", world.told);
+
+    let mut world = silent_at_first();
+    world.happen(Happening::Restarts);
+    world.run_out();
+    assert_eq!(code(&world), Code::UnitNotStable);
+}
+
+#[test]
 fn what_was_open_when_the_host_went_down_is_interrupted() {
     for (reached, effects) in [(Step::Accepted, 0), (Step::Settling, 1)] {
         let mut world = World::new(Action::Restart, true);
@@ -292,9 +360,9 @@ fn an_outcome_the_supervisor_had_first_is_settled_with_the_end() {
 
 #[test]
 fn a_snapshot_that_is_late_ends_with_what_the_agent_logged_last() {
-    let wish = Wish { redact_secrets: true, include_iggy: false, offer: None };
+    let wish = Wish { redact_secrets: true, ..Wish::default() };
     for (answer, lines) in [(Some(vec!["a line".to_owned()]), 1), (Some(Vec::new()), 0), (None, 0)] {
-        let (mut course, mut effects) = Course::receive(Task::Snapshot(wish), DEADLINE, SPANS);
+        let (mut course, mut effects) = Course::receive(Task::Snapshot(wish.clone()), DEADLINE, SPANS);
         let number = |effects: &[Effect]| match effects.last() {
             Some(Effect::Do(number, op)) => (*number, op.clone()),
             other => panic!("{other:?}"),
@@ -302,7 +370,7 @@ fn a_snapshot_that_is_late_ends_with_what_the_agent_logged_last() {
         for answer in [Answer::Recorded, Answer::Turn] {
             effects = course.handle(Event::Answer(number(&effects).0, answer), BootTime(0));
         }
-        assert_eq!(number(&effects).1, Op::Snapshot(wish));
+        assert_eq!(number(&effects).1, Op::Snapshot(wish.clone()));
         let (asked, op) = number(&course.handle(Event::Tick, DEADLINE));
         assert_eq!(op, Op::OwnLog);
         // Where no answer comes, it ends all the same.

@@ -13,6 +13,7 @@ pub const SNAPSHOT_LATE: &str = "the snapshot was not taken and stored by its de
 pub const NOT_BEGUN: &str = "the deadline was over before it was begun; nothing was done";
 pub const REBOOTED_BEFORE: &str = "the host went down before it was begun; nothing was done";
 pub const SETTLING: &str = "waiting whether the unit stays as it is";
+pub const WAITING_FOR_ANSWER: &str = "the unit runs; waiting until the runtime answers";
 
 /// `usual`: how long it took the last time.
 pub fn too_late(left: Duration, needed: Duration, usual: Option<Duration>) -> String {
@@ -79,6 +80,11 @@ pub fn not_stable(action: &UnitAction, unit: &str, held: Duration, now_is: &Stan
     )
 }
 
+pub fn silent(action: &UnitAction, unit: &str, held: Duration, said: &str) -> String {
+    let seconds = held.as_secs();
+    format!("{unit} runs, and what it carries does not answer {seconds} s after its {}: {said}", action.name)
+}
+
 /// The deadline is over, and this is how the unit stands.
 pub fn late(action: &UnitAction, unit: &str, record: &Record, now_is: &Standing) -> String {
     let name = action.name;
@@ -89,9 +95,15 @@ pub fn late(action: &UnitAction, unit: &str, record: &Record, now_is: &Standing)
         );
     }
     if record.step >= Step::Settling {
-        return format!(
-            "{unit} is {state} after its {name}; the deadline left no time to see whether it stays so"
-        );
+        let silent = record.progress.answers == Some(false);
+        return match record.progress.answer.as_deref().filter(|_| silent) {
+            Some(said) => {
+                format!("{unit} is {state} after its {name}, and did not answer by the deadline: {said}")
+            }
+            None => format!(
+                "{unit} is {state} after its {name}; the deadline left no time to see whether it stays so"
+            ),
+        };
     }
     let before = record.progress.before.clone().unwrap_or_default();
     match (action.verify)(&before, now_is) {

@@ -61,7 +61,7 @@ impl Child {
     pub async fn run(
         &self,
         place: &Path,
-        wish: Wish,
+        wish: &Wish,
         told: impl FnMut(SnapshotProgress),
     ) -> anyhow::Result<String> {
         let mut command = Command::new(&self.program);
@@ -73,6 +73,19 @@ impl Child {
             .arg(&self.state);
         if wish.include_iggy {
             command.args(["--include-iggy", "--iggy-budget", &self.iggy_budget.to_string()]);
+        }
+        let choice = &wish.choice;
+        if !choice.only.is_empty() {
+            command.arg(format!("--only={}", choice.only.join(",")));
+        }
+        if let Some(seconds) = choice.since_seconds {
+            command.arg(format!("--since={seconds}s"));
+        }
+        if choice.anonymize {
+            command.arg("--anonymize");
+        }
+        if let Some(why) = &wish.iggy_left_out {
+            command.arg(format!("--iggy-left-out={why}"));
         }
         // One that cannot be looked at is named as well: then nothing is collected, and that is told.
         if self.policy.try_exists().unwrap_or(true) {
@@ -169,11 +182,7 @@ mod tests {
         let state = folder.path().join("state");
         let child = Child { program, policy, state, iggy_budget: 1, limit };
         let verdict = child
-            .run(
-                &folder.path().join("place"),
-                Wish { redact_secrets: true, include_iggy: false, offer: None },
-                |_| (),
-            )
+            .run(&folder.path().join("place"), &Wish { redact_secrets: true, ..Wish::default() }, |_| ())
             .await;
         let left = std::fs::read_to_string(folder.path().join("warden.left")).unwrap();
         let left = Pid::from_raw(left.trim().parse().unwrap());

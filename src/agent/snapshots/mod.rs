@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::upload::{Archive, Failure, Uploader};
 use crate::protocol::{
-    Code, FromNode, OfferRefusal, Outcome, PartTag, SnapshotProgress, ToNode, UploadGrant, UploadWanted,
-    Uploaded,
+    Code, FromNode, OfferRefusal, Outcome, PartTag, SnapshotChoice, SnapshotProgress, ToNode, UploadGrant,
+    UploadWanted, Uploaded,
 };
 
 pub use child::Child;
@@ -60,12 +60,15 @@ pub struct Snapshots {
 pub type MakeUploader = Box<dyn Fn() -> anyhow::Result<Uploader> + Send + Sync>;
 
 /// What is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wish {
     pub redact_secrets: bool,
     pub include_iggy: bool,
     /// The one this host has offered, taken already.
     pub offer: Option<u64>,
+    pub choice: SnapshotChoice,
+    /// Why the data directory that was asked for is not in it, for the report to tell.
+    pub iggy_left_out: Option<String>,
 }
 
 impl Snapshots {
@@ -88,8 +91,8 @@ impl Snapshots {
     pub async fn take_offer(&self, offer: u64) -> anyhow::Result<()> {
         let _turn = self.one_at_a_time.acquire().await?;
         let place = self.outbox.place(For::Offer(offer))?;
-        let wish = Wish { redact_secrets: true, include_iggy: false, offer: None };
-        let verdict = self.child.run(&place, wish, |_| ()).await?;
+        let wish = Wish { redact_secrets: true, ..Wish::default() };
+        let verdict = self.child.run(&place, &wish, |_| ()).await?;
         self.outbox.keep(For::Offer(offer), verdict).await?;
         Ok(())
     }
@@ -169,7 +172,7 @@ impl Snapshots {
                 let why = "the snapshot that this host took by itself is not there any more";
                 return Outcome::rejected(Code::Internal, why);
             }
-            None => match self.collect(request, wish).await {
+            None => match self.collect(request, &wish).await {
                 Ok(taken) => taken,
                 Err(outcome) => return outcome,
             },
@@ -192,22 +195,32 @@ impl Snapshots {
         }
     }
 
-    async fn collect(&self, request: u64, wish: Wish) -> Result<Taken, Outcome> {
-        let place = self.outbox.place(For::Request(request)).map_err(|error| {
-            Outcome::rejected(Code::Internal, format!("no room for a snapshot: {error:#}"))
-        })?;
+    /// What fails with the data directory is done once more without it, and tells so: a disk that is not mounted is a
+    /// reason to look at the host, not to see nothing of it.
+    async fn collect(&self, request: u64, wish: &Wish) -> Result<Taken, Outcome> {
+        let failed = match self.collect_once(request, wish).await {
+            Err(failed) if wish.include_iggy => failed,
+            done => return done.map_err(|why| Outcome::rejected(Code::Internal, why)),
+        };
+        tracing::warn!(request, "{failed}; it is taken again without the data directory of Iggy");
+        let without = Wish { include_iggy: false, iggy_left_out: Some(failed.clone()), ..wish.clone() };
+        let done = self.collect_once(request, &without).await;
+        done.map_err(|why| {
+            Outcome::rejected(Code::Internal, format!("{why}; and before, with Iggy's data: {failed}"))
+        })
+    }
+
+    async fn collect_once(&self, request: u64, wish: &Wish) -> Result<Taken, String> {
+        let place = self.outbox.place(For::Request(request));
+        let place = place.map_err(|error| format!("no room for a snapshot: {error:#}"))?;
         let progress = |progress: SnapshotProgress| {
             let _ =
                 self.reports.try_send(FromNode::SnapshotProgress(SnapshotProgress { request, ..progress }));
         };
-        let verdict =
-            self.child.run(&place, wish, progress).await.map_err(|error| {
-                Outcome::rejected(Code::Internal, format!("the snapshot failed: {error:#}"))
-            })?;
+        let verdict = self.child.run(&place, wish, progress).await;
+        let verdict = verdict.map_err(|error| format!("the snapshot failed: {error:#}"))?;
         let kept = self.outbox.keep(For::Request(request), verdict).await;
-        kept.map_err(|error| {
-            Outcome::rejected(Code::Internal, format!("the archive cannot be kept: {error:#}"))
-        })
+        kept.map_err(|error| format!("the archive cannot be kept: {error:#}"))
     }
 
     async fn send(
@@ -343,7 +356,7 @@ mod tests {
         let (reports, _told) = mpsc::channel(1);
         let (snapshots, _) =
             Snapshots::new(child, outbox, Box::new(|| anyhow::bail!("nothing is sent")), reports);
-        let wish = Wish { redact_secrets: false, include_iggy: false, offer: None };
+        let wish = Wish::default();
         let outcome = snapshots.take(7, wish, None, &CancellationToken::new()).await;
         let Outcome::Rejected { reason, .. } = outcome else { panic!("{outcome:?}") };
         assert_eq!(reason.code, Code::PolicyDenied);

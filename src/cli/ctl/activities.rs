@@ -50,6 +50,7 @@ pub const COLUMNS: &[Column] = &[
     column("status", "/status", Kind::Status),
     column("created (UTC)", "/created_at", Kind::Time),
     column("finished (UTC)", "/finished_at", Kind::Time),
+    column("forced", "/result/forced", Kind::Text),
     column("reason", "/reason/code", Kind::Text),
 ];
 

@@ -16,7 +16,10 @@ use crate::protocol::Runtime;
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Exit status with --wait: 0 when every node completed it; 1 when one or more rejected it; 2 when it could \
+    after_help = "It is completed when systemd's job is done, the unit stays as it is for a while, and what was started \
+                  answers (settle_seconds and answer_seconds of the node). A stop that ended in SIGKILL is completed \
+                  with a warning.\n\n\
+                  Exit status with --wait: 0 when every node completed it; 1 when one or more rejected it; 2 when it could \
                   not be asked, or not be known in time. Without --wait: 0 when it was taken on, 2 when not."
 )]
 pub struct Arguments {

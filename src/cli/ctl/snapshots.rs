@@ -15,10 +15,12 @@ use super::archives;
 use super::confirm::Confirmation;
 use super::interrupt::{self, unless_interrupted};
 use super::list::Part;
+use super::reference::Reference;
 use super::runtimes::label;
 use super::session::Session;
 use super::table::{Column, Kind, column, table};
 use crate::cli::output;
+use crate::cli::snapshot::parse_since;
 use crate::cli::terminal::harmless;
 use crate::snapshot::fleet;
 
@@ -28,7 +30,10 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Take, list, fetch or delete the snapshots of a deployment
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Take one of every node
+    /// Take one of every node, or of some
+    ///
+    /// Where Iggy's data directory cannot be had, such as on a disk that is not mounted, the snapshot is completed
+    /// without it, and its report says why.
     Create(Create),
     /// List them, a line a node, the newest first
     List {
@@ -94,6 +99,22 @@ pub enum Verb {
                   asked, or not be known in time. Without --wait: 0 when it was taken on, 2 when not."
 )]
 pub struct Create {
+    /// Node to take it of, by name or id (repeat for several) [default: every node of the deployment]
+    #[arg(long = "node", value_name = "NAME|ID", value_delimiter = ',')]
+    nodes: Vec<Reference>,
+
+    /// Run only these checks or areas (repeat, or separate by commas); `warden checks` lists them
+    #[arg(long, value_name = "AREA|ID", value_delimiter = ',')]
+    only: Vec<String>,
+
+    /// How far back to read logs: 90m, 24h, 7d [default: 24h]
+    #[arg(long, value_name = "DURATION", value_parser = parse_since)]
+    since: Option<Duration>,
+
+    /// Take addresses, host and user names, e-mail addresses and machine ids out, too
+    #[arg(long)]
+    anonymize: bool,
+
     /// Leave Iggy's data directory out
     #[arg(long)]
     without_iggy: bool,
@@ -151,7 +172,20 @@ pub async fn run(session: &Session, verb: &Verb) -> anyhow::Result<u8> {
 }
 
 async fn create(session: &Session, deployment: &str, order: &Create) -> anyhow::Result<u8> {
-    let body = json!({ "include_iggy": !order.without_iggy });
+    let mut body = json!({ "include_iggy": !order.without_iggy });
+    let nodes = session.node_ids(deployment, &order.nodes).await?;
+    if !nodes.is_empty() {
+        body["nodes"] = json!(nodes);
+    }
+    if !order.only.is_empty() {
+        body["only"] = json!(order.only);
+    }
+    if let Some(since) = order.since {
+        body["since_seconds"] = json!(since.as_secs());
+    }
+    if order.anonymize {
+        body["anonymize"] = json!(true);
+    }
     let answer = session.client.post(&["deployments", deployment, "snapshots"], &body).await?;
     let run = answer.created("ld-snapshot").context("the Supervisor names no run")?;
     if !order.wait {

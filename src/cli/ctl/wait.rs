@@ -183,7 +183,11 @@ fn status(activity: &Value) -> &str {
     activity.get("status").and_then(Value::as_str).unwrap_or_default()
 }
 
-/// How an activity ended: a line, and the journal's where it failed.
+/// Below a stop that ended in SIGKILL, which must not pass for a clean one.
+const FORCED: &str = "warning: it did not stop by itself and got SIGKILL, which for what ran there is a crash; see what it \
+                      was doing, and give it longer (TimeoutStopSec= of the unit)";
+
+/// How an activity ended: a line, what is to be known of it, and the journal's lines where it went wrong.
 fn told(activity: &Value, label: &str, width: usize, paint: Painter) -> String {
     let word = format!("{:9}", harmless(status(activity)));
     let word = paint.paint(if is_completed(activity) { Style::Green } else { Style::Red }, &word);
@@ -204,6 +208,14 @@ fn told(activity: &Value, label: &str, width: usize, paint: Painter) -> String {
     let padding = " ".repeat(width.saturating_sub(label.chars().count()));
     let mut lines =
         format!("{word}  {}{padding}  {}", harmless(label), parts.join(", ")).trim_end().to_owned() + "\n";
+    if activity.pointer("/result/forced").and_then(Value::as_bool) == Some(true) {
+        lines += &format!("           {}\n", paint.paint(Style::Yellow, FORCED));
+    }
+    let answers = activity.pointer("/result/answers").and_then(Value::as_bool);
+    if let Some(answer) = text("/result/answer").filter(|_| is_completed(activity)) {
+        let said = if answers == Some(true) { answer } else { format!("judged by its unit alone: {answer}") };
+        lines += &format!("           {said}\n");
+    }
     for line in activity.pointer("/result/journal").and_then(Value::as_array).into_iter().flatten() {
         lines += &format!("           | {}\n", harmless(line.as_str().unwrap_or_default()));
     }
@@ -223,6 +235,24 @@ mod tests {
         assert_eq!(
             told(&completed, "a (7)", 8, Painter::plain()),
             "completed  a (7)     iggy.service is active (running), main PID 4711, took 1.3 s\n"
+        );
+        let forced = json!({"status": "completed", "result": {"unit": "iggy.service", "forced": true,
+            "journal": ["systemd: Killing process 7 (iggy-server) with signal SIGKILL."],
+            "after": {"active_state": "failed", "sub_state": "failed", "main_pid": 0}}});
+        assert_eq!(
+            told(&forced, "a (7)", 5, Painter::plain()),
+            format!(
+                "completed  a (7)  iggy.service is failed (failed)\n           {FORCED}\n           \
+                 | systemd: Killing process 7 (iggy-server) with signal SIGKILL.\n"
+            )
+        );
+        let mut answered =
+            json!({"status": "completed", "result": {"answers": true, "answer": "/ping says pong"}});
+        assert_eq!(told(&answered, "a", 1, Painter::plain()), "completed  a\n           /ping says pong\n");
+        answered["result"] = json!({"answer": "iggy-server was not asked: its API is off"});
+        assert_eq!(
+            told(&answered, "a", 1, Painter::plain()),
+            "completed  a\n           judged by its unit alone: iggy-server was not asked: its API is off\n"
         );
         let rejected = json!({"status": "rejected", "reason": {"code": "job_failed", "reason": "it ended as failed"},
             "result": {"unit": "iggy.service", "journal": ["no such\u{1b}[2J file"],

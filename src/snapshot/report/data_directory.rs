@@ -32,12 +32,21 @@ pub struct DataDirectory {
     pub outcome: Outcome,
     /// One sentence; where it could not be looked into, the cause.
     pub summary: String,
+    /// Why `iggy.zip`, which was asked for, is not in the bundle, and how bad that is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<LeftOut>,
     /// Absent where it could not be looked into.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inspection: Option<Box<Inspection>>,
     /// Absent when a recording was judged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost: Option<InspectionCost>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    pub why: String,
+    pub severity: Verdict,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,17 +64,44 @@ impl DataDirectory {
         let unseen = inspection.scan.was_cancelled.then_some(Outcome::Note);
         let outcome = worst.into_iter().chain(unseen).max().unwrap_or(Outcome::Pass);
         let summary = summary(&inspection);
-        DataDirectory { path, found_by, outcome, summary, inspection: Some(Box::new(inspection)), cost: None }
+        let inspection = Some(Box::new(inspection));
+        DataDirectory { path, found_by, outcome, summary, left_out: None, inspection, cost: None }
     }
 
     /// It could not be looked into, and why.
     pub fn unseen(path: String, found_by: String, outcome: Outcome, cause: String) -> DataDirectory {
-        DataDirectory { path, found_by, outcome, summary: cause, inspection: None, cost: None }
+        DataDirectory {
+            path,
+            found_by,
+            outcome,
+            summary: cause,
+            left_out: None,
+            inspection: None,
+            cost: None,
+        }
+    }
+
+    /// The same for a bundle in which the archive of the directory is missing although it was asked for.
+    #[must_use]
+    pub fn without_archive(mut self, why: String, severity: Verdict) -> DataDirectory {
+        self.outcome = self.outcome.max(severity.into());
+        if self.inspection.is_none() {
+            self.summary = "the data directory was asked for and is not in this bundle".to_owned();
+        }
+        self.left_out = Some(LeftOut { why, severity });
+        self
     }
 
     /// The same as a check tells it.
     pub fn finding(&self) -> CheckReport {
-        let problems = self.inspection.as_deref().map_or_else(Vec::new, problems);
+        let mut problems = self.inspection.as_deref().map_or_else(Vec::new, problems);
+        if let Some(LeftOut { why, severity }) = &self.left_out {
+            let text = format!("iggy.zip was asked for and is not in this bundle: {why}");
+            let advice = Advice::text(
+                "See that the filesystem is mounted and the directory is readable, then take another snapshot.",
+            );
+            problems.insert(0, Problem { severity: *severity, text, advice });
+        }
         let evidence = self.inspection.as_deref().map_or_else(Vec::new, |found| evidence(self, found));
         CheckReport {
             id: ID.to_owned(),

@@ -22,7 +22,7 @@ use crate::supervisor::store::activities::{self, Activity, Filter, Order, Status
 use crate::supervisor::store::{audit, nodes};
 
 /// Nodes of one request.
-const NODES_LIMIT: usize = 10_000;
+pub const NODES_LIMIT: usize = 10_000;
 /// Longest deadline a request may ask for, in seconds.
 const DEADLINE_LIMIT_S: u32 = 24 * 3600;
 
@@ -34,6 +34,7 @@ const DEADLINE_LIMIT_S: u32 = 24 * 3600;
     "created_at": "2026-03-16T12:00:00Z", "finished_at": "2026-03-16T12:00:05Z",
     "async_action_id": 98765, "deadline_at": "2026-03-16T12:05:00Z", "step": null, "reason": null,
     "result": { "unit": "iggy.service", "job_result": "done", "took_ms": 812,
+        "answers": true, "answer": "http://127.0.0.1:3000/ping says pong",
         "before": { "active_state": "active", "sub_state": "running", "main_pid": 811,
                     "invocation_id": "0d1c…", "result": "success", "exit_status": null },
         "after": { "active_state": "active", "sub_state": "running", "main_pid": 4711,
@@ -200,7 +201,7 @@ fn deadline(api: &Api, body: &NewActivities) -> Result<i64, Problem> {
 }
 
 /// The nodes that are meant: all there are, or each that was named, once.
-fn chosen(named: &[Id], there: Vec<u64>) -> Result<Vec<u64>, Problem> {
+pub fn chosen(named: &[Id], there: Vec<u64>) -> Result<Vec<u64>, Problem> {
     if there.len() > NODES_LIMIT && named.is_empty() {
         return Err(Problem::field("nodes", "too_long", format!("name at most {NODES_LIMIT} nodes")));
     }

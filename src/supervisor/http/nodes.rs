@@ -24,7 +24,7 @@ use crate::supervisor::store::{activities, audit};
     "id": 610809900976570889u64, "deployment_id": 611298765432109056u64, "name": "iggy-1", "status": "online",
     "enrolled_at": "2026-06-01T10:30:00Z", "last_seen_at": "2026-06-01T10:45:00Z", "unreachable_since": null,
     "connected_at": "2026-06-01T10:30:01Z", "agent_version": "0.1.0", "boot_id": "4f0d…",
-    "capabilities": ["activity"],
+    "capabilities": ["activity", "snapshot_choice"],
     "host": { "hostname": "iggy-1", "os": "Debian GNU/Linux 12 (bookworm)", "kernel": "6.1.0-18-amd64",
               "architecture": "x86_64", "cpus": 8, "memory_bytes": 33654345728u64 }
 }))]
@@ -32,7 +32,8 @@ pub struct Shown {
     pub id: u64,
     pub deployment_id: u64,
     pub name: String,
-    /// `pending` (enrolled, never heard), `online`, or `unreachable` (silent for 120 s; it heals by itself).
+    /// `pending` (enrolled, never heard), `online`, or `unreachable` (its connection ended and it is not back within
+    /// 10 s, or it is silent for 120 s; it heals by itself).
     pub status: &'static str,
     pub enrolled_at: Time,
     pub last_seen_at: Option<Time>,
@@ -50,7 +51,7 @@ impl Shown {
     fn new(node: Node, now: i64) -> Shown {
         let status = node.status(now);
         let silent = status == nodes::Status::Unreachable;
-        let since = node.last_seen_at.filter(|_| silent).map(|seen| seen + nodes::UNREACHABLE_AFTER_MS);
+        let since = node.unreachable_from().filter(|_| silent);
         let hello = node.hello;
         Shown {
             id: node.id,

@@ -8,18 +8,27 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
-use super::asked::{Asked, Place};
+use super::activities::{NODES_LIMIT, chosen};
+use super::asked::{Asked, Issues, Place};
 use super::identity::{Manage, Read, Within};
 use super::once::Reply;
 use super::pages::{Listed, PageOf, PageParameters};
 use super::problem::Problem;
-use super::values::Time;
+use super::values::{Id, Time};
 use super::{Api, base_url};
-use crate::protocol::{Reason, SnapshotProgress, Trigger, Work};
+use crate::protocol::{Reason, SNAPSHOT_CHOICE, SnapshotChoice, SnapshotProgress, Trigger, Work};
+use crate::snapshot::select::Selection;
 use crate::supervisor::objects::Key;
 use crate::supervisor::store::activities::Order;
 use crate::supervisor::store::snapshots::{self, Refused, Snapshot, Status};
 use crate::supervisor::store::{audit, nodes};
+
+/// Checks and areas that one request names; there are fewer.
+const ONLY_LIMIT: usize = 100;
+/// Names of nodes in a refusal.
+const NAMES_TOLD: usize = 10;
+/// How far back logs are read, as `warden snapshot --since` takes it: from a minute to 90 days.
+const SINCE_SECONDS: std::ops::RangeInclusive<u32> = 60..=90 * 86_400;
 
 /// The snapshot of one node. All nodes of a run have its name and its `run_id`.
 #[derive(Debug, Serialize, ToSchema)]
@@ -95,6 +104,10 @@ pub struct Progress {
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({ "redact_secrets": true, "include_iggy": true }))]
 pub struct NewSnapshots {
+    /// Without it, or empty: every node of the deployment.
+    #[serde(default)]
+    #[schema(max_items = 10000)]
+    nodes: Vec<Id>,
     /// Only true: every node masks secrets before anything leaves it. False is refused rather than ignored.
     #[serde(default = "yes")]
     #[schema(default = true)]
@@ -103,6 +116,17 @@ pub struct NewSnapshots {
     #[serde(default = "yes")]
     #[schema(default = true)]
     include_iggy: bool,
+    /// Only these checks, or areas of checks, as `warden checks` lists them. Without it, or empty: all.
+    #[serde(default)]
+    #[schema(max_items = 100, example = json!(["disk", "runtime-iggy-health"]))]
+    only: Vec<String>,
+    /// How far back logs are read.
+    #[serde(default)]
+    #[schema(minimum = 60, maximum = 7776000, default = 86400)]
+    since_seconds: Option<u32>,
+    /// Takes addresses, host and user names, e-mail addresses and machine ids out of the archive, too.
+    #[serde(default)]
+    anonymize: bool,
 }
 
 /// Where the archive can be fetched.
@@ -162,39 +186,53 @@ impl From<Snapshot> for Shown {
     }
 }
 
-/// Take a snapshot of every node
+/// Take a snapshot of every node, or of some
 ///
-/// One run over all nodes of the deployment, each with a snapshot of its own. A node that is away until the deadline
-/// has a failed one, and does not hold up the next run.
+/// One run over the nodes, each with a snapshot of its own. A node that is away until the deadline has a failed one,
+/// and does not hold up the next run. Where the data directory cannot be had, such as on a disk that is not mounted,
+/// the snapshot is completed without `iggy.zip`, and its report fails in `data-directory` with the reason.
 #[utoipa::path(post, operation_id = "create_snapshots", path = "/deployments/{deployment_id}/snapshots", tag = "snapshots", request_body = NewSnapshots,
     responses(
         (status = NO_CONTENT, headers(
             ("ld-snapshot" = u64, description = "The id of the run."),
             ("ld-async-action" = u64, description = "The same id."))),
-        (status = CONFLICT, description = "`snapshot_in_progress`: one at a time. `snapshots_limit_reached`: as many as the plan keeps; delete one. `no_nodes`: the deployment has none."),
-        (status = BAD_REQUEST, description = "`redaction_required`: `redact_secrets` is false, and secrets never leave a node."),
+        (status = CONFLICT, description = "`snapshot_in_progress`: one at a time. `snapshots_limit_reached`: as many as the plan keeps; delete one. `no_nodes`: the deployment has none. `agent_too_old`: a node that cannot leave out what was asked to be."),
+        (status = BAD_REQUEST, description = "`node_not_found`: an unknown node, nothing was asked of any. `unknown_check`: in `only`. `redaction_required`: `redact_secrets` is false, and secrets never leave a node."),
     ))]
 pub async fn create(
     State(api): State<Api>,
     within: Within<Manage>,
     Asked { body, claim }: Asked<NewSnapshots>,
 ) -> Result<Response, Problem> {
-    let NewSnapshots { redact_secrets, include_iggy } = body;
+    let NewSnapshots { nodes: named, redact_secrets, include_iggy, only, since_seconds, anonymize } = body;
     if !redact_secrets {
         let reason = "secrets are masked on every node before anything leaves it; leave this out";
         return Err(Problem::field("redact_secrets", "unsupported_value", reason).coded("redaction_required"));
     }
+    let choice = chosen_of_host(only, since_seconds, anonymize, named.len())?;
     let (deployment, now) = (&within.deployment, api.now());
     let mut change = api.store.change().await?;
     let order = Order {
         deployment: deployment.clone(),
-        nodes: nodes::ids(&mut change, deployment.id).await?,
-        work: Work::Snapshot { redact_secrets, include_iggy, offer: None },
+        nodes: chosen(&named, nodes::ids(&mut change, deployment.id).await?)?,
+        work: Work::Snapshot { redact_secrets, include_iggy, offer: None, choice: choice.clone() },
         author_id: within.caller.key.id,
         author: within.caller.key.name.clone(),
         started_via: within.caller.started_via,
         deadline_at: now + api.settings.limits.snapshot_deadline_ms,
     };
+    if choice != SnapshotChoice::default() {
+        let old = nodes::without(&mut change, &order.nodes, SNAPSHOT_CHOICE).await?;
+        if !old.is_empty() {
+            let names = old.iter().take(NAMES_TOLD).cloned().collect::<Vec<_>>().join(", ");
+            let reason = format!(
+                "{} of the nodes have an agent that takes a snapshot only as a whole ({names}); upgrade it, or leave out \
+                 only, since_seconds and anonymize",
+                old.len()
+            );
+            return Err(Problem::conflict("agent_too_old", reason));
+        }
+    }
     let started = snapshots::start(&mut change, order, None, now).await?;
     let (run, snapshots) = started.map_err(|refused| match refused {
         Refused::InProgress => Problem::conflict(
@@ -207,8 +245,10 @@ pub async fn create(
         ),
         Refused::NoNodes => Problem::conflict("no_nodes", "the deployment has no nodes yet"),
     })?;
-    let detail =
-        json!({ "nodes": snapshots.len(), "redact_secrets": redact_secrets, "include_iggy": include_iggy });
+    let detail = json!({
+        "nodes": snapshots.len(), "redact_secrets": redact_secrets, "include_iggy": include_iggy,
+        "only": choice.only, "since_seconds": choice.since_seconds, "anonymize": choice.anonymize,
+    });
     let mut entry =
         within.caller.did("snapshot.create", deployment.tenant_id, ("AsyncAction", run.id), detail);
     entry.deployment_id = Some(deployment.id);
@@ -217,6 +257,35 @@ pub async fn create(
         .created("ld-snapshot", run.id)
         .created("ld-async-action", run.id);
     claim.commit(change, reply).await
+}
+
+fn chosen_of_host(
+    only: Vec<String>,
+    since_seconds: Option<u32>,
+    anonymize: bool,
+    nodes: usize,
+) -> Result<SnapshotChoice, Problem> {
+    let mut issues = Issues::default();
+    if nodes > NODES_LIMIT {
+        issues.add("nodes", "too_long", format!("expected at most {NODES_LIMIT} nodes"));
+    }
+    if only.len() > ONLY_LIMIT {
+        issues.add("only", "too_long", format!("expected at most {ONLY_LIMIT} checks and areas"));
+    }
+    if since_seconds.is_some_and(|seconds| !SINCE_SECONDS.contains(&seconds)) {
+        let (least, most) = (SINCE_SECONDS.start(), SINCE_SECONDS.end());
+        issues.add(
+            "since_seconds",
+            "out_of_range",
+            format!("expected a whole number from {least} to {most}"),
+        );
+    }
+    issues.finish()?;
+    let selection = Selection { only, ..Selection::default() };
+    if let Err(error) = selection.checks() {
+        return Err(Problem::field("only", "unknown_check", error.to_string()).coded("unknown_check"));
+    }
+    Ok(SnapshotChoice { only: selection.only, since_seconds, anonymize })
 }
 
 /// List the snapshots of a deployment

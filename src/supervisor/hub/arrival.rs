@@ -80,7 +80,9 @@ impl Hub {
         let instance = &hello.instance;
         tracing::info!(node = node.id, deployment = node.deployment_id, instance, "a node is linked");
         let instance = instance.clone();
+        let linked_at = self.now();
         let end = self.carry(&before, hello, seat, socket).await;
+        self.unlinked(node.id, seat.number, linked_at, &end);
         if let End::Closed(Close::Duplicate) = &end {
             self.take_back(&before, &instance).await;
         }
@@ -93,6 +95,20 @@ impl Hub {
         let Some(hello) = &before.hello else { return };
         if let Err(error) = nodes::restore_hello(&self.inner.store, before.id, instance, hello).await {
             tracing::warn!(node = before.id, %error, "what a second agent said of a node is kept");
+        }
+    }
+
+    /// A node that is connected anew, here or elsewhere, has not left; and one that comes back to a Supervisor that is
+    /// started anew need not be told to have been away.
+    fn unlinked(&self, node: u64, connection: u64, linked_at: i64, end: &End) {
+        let is_gone = match end {
+            End::Failed(_) | End::Silent | End::WrongNode(_) | End::Store(_) => true,
+            End::Closed(
+                Close::Replaced | Close::Silent | Close::Duplicate | Close::Removed | Close::GoingAway,
+            ) => false,
+        };
+        if is_gone && self.inner.registry.holds(node, connection) {
+            nodes::unlinked(&self.inner.store, node, linked_at, self.now());
         }
     }
 

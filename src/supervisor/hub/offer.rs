@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::Hub;
-use crate::protocol::{OfferRefusal, SnapshotOffered, ToNode, Work};
+use crate::protocol::{OfferRefusal, SnapshotChoice, SnapshotOffered, ToNode, Work};
 use crate::supervisor::store::activities::Order;
 use crate::supervisor::store::audit::{self, Actor, Entry};
 use crate::supervisor::store::deployments::{self, Scope};
@@ -69,7 +69,12 @@ impl Hub {
         let order = Order {
             deployment: deployment.clone(),
             nodes: vec![node.id],
-            work: Work::Snapshot { redact_secrets: true, include_iggy: false, offer: Some(offered.offer) },
+            work: Work::Snapshot {
+                redact_secrets: true,
+                include_iggy: false,
+                offer: Some(offered.offer),
+                choice: SnapshotChoice::default(),
+            },
             author_id: node.id,
             author: node.name.clone(),
             started_via: STARTED_VIA,

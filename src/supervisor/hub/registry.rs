@@ -185,6 +185,11 @@ impl Registry {
         self.lock().contains_key(&node)
     }
 
+    /// Whether the connection of this number is the node's newest here.
+    pub fn holds(&self, node: u64, number: u64) -> bool {
+        self.lock().get(&node).is_some_and(|peer| peer.number == number)
+    }
+
     pub fn count(&self) -> usize {
         self.lock().len()
     }

@@ -1,4 +1,4 @@
-//! Marks nodes that fell silent.
+//! Marks nodes that are not connected any more or fell silent.
 
 use std::time::Duration;
 
@@ -13,8 +13,12 @@ pub async fn run(context: Context) -> Result<()> {
     let silent = nodes::mark_unreachable(&mut change, context.now).await?;
     change.commit().await?;
     for (node, name) in silent {
-        let seconds = nodes::UNREACHABLE_AFTER_MS / 1000;
-        tracing::warn!(node, name, "node {name:?} is unreachable: silent for {seconds} s");
+        let (gone, silent) = (nodes::RECONNECT_GRACE_MS / 1000, nodes::UNREACHABLE_AFTER_MS / 1000);
+        tracing::warn!(
+            node,
+            name,
+            "node {name:?} is unreachable: not connected for {gone} s, or silent for {silent} s"
+        );
     }
     Ok(())
 }

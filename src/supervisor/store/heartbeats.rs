@@ -59,15 +59,25 @@ pub(super) struct Fresh {
 #[derive(Default)]
 struct Told {
     seen: Option<i64>,
+    unlinked: Option<Unlinked>,
     heartbeat: Option<(i64, Heartbeat)>,
     /// The last step of the history that has a heartbeat of this node.
     step: Option<i64>,
 }
 
+/// The end of a connection.
+#[derive(Clone, Copy)]
+struct Unlinked {
+    /// It was made before.
+    linked_at: i64,
+    at: i64,
+}
+
 /// What is to be written of one node.
 struct Taken {
     node: u64,
-    seen: i64,
+    seen: Option<i64>,
+    unlinked: Option<Unlinked>,
     heartbeat: Option<Written>,
 }
 
@@ -85,6 +95,10 @@ impl Fresh {
         told.seen = told.seen.max(Some(now));
     }
 
+    pub fn unlinked(&self, node: u64, linked_at: i64, at: i64) {
+        self.lock().entry(node).or_default().unlinked = Some(Unlinked { linked_at, at });
+    }
+
     fn heartbeat(&self, node: u64, now: i64, heartbeat: Heartbeat) {
         let mut told = self.lock();
         let told = told.entry(node).or_default();
@@ -96,14 +110,17 @@ impl Fresh {
         let mut told = self.lock();
         let mut taken = Vec::new();
         for (node, told) in told.iter_mut() {
-            let Some(seen) = told.seen.take() else { continue };
+            let (seen, unlinked) = (told.seen.take(), told.unlinked.take());
+            if seen.is_none() && unlinked.is_none() {
+                continue;
+            }
             let heartbeat = told.heartbeat.take().map(|(at, heartbeat)| {
                 let step = Some(at / HISTORY_STEP_MS);
                 let first = told.step != step;
                 told.step = step;
                 Written { at, heartbeat, first }
             });
-            taken.push(Taken { node: *node, seen, heartbeat });
+            taken.push(Taken { node: *node, seen, unlinked, heartbeat });
         }
         let oldest = (now - HISTORY_STEP_MS) / HISTORY_STEP_MS;
         told.retain(|_, told| told.step.is_some_and(|step| step >= oldest));
@@ -114,9 +131,10 @@ impl Fresh {
     /// Keeps what could not be written for the next time; what was told meanwhile is newer.
     fn put_back(&self, taken: Vec<Taken>) {
         let mut told = self.lock();
-        for Taken { node, seen, heartbeat } in taken {
+        for Taken { node, seen, unlinked, heartbeat } in taken {
             let told = told.entry(node).or_default();
-            told.seen = told.seen.max(Some(seen));
+            told.seen = told.seen.max(seen);
+            told.unlinked = told.unlinked.or(unlinked);
             let Some(written) = heartbeat else { continue };
             if written.first {
                 told.step = None;
@@ -152,9 +170,14 @@ pub async fn flush(store: &Store, now: i64) -> Result<usize> {
 
 async fn write_all(store: &Store, taken: &[Taken]) -> Result<()> {
     let mut change = store.change().await?;
-    for Taken { node, seen, heartbeat } in taken {
+    for Taken { node, seen, unlinked, heartbeat } in taken {
+        if let Some(Unlinked { linked_at, at }) = unlinked {
+            unlink(change.connection(), *node, *linked_at, *at).await?;
+        }
+        let Some(seen) = seen else { continue };
         let there = sqlx::query(
-            "UPDATE nodes SET unreachable_at = NULL, \
+            "UPDATE nodes SET unreachable_at = CASE WHEN unlinked_at >= $2 THEN unreachable_at END, \
+             unlinked_at = CASE WHEN unlinked_at >= $2 THEN unlinked_at END, \
              last_seen_at = CASE WHEN last_seen_at > $2 THEN last_seen_at ELSE $2 END \
              WHERE id = $1 AND removed_at IS NULL",
         )
@@ -172,6 +195,16 @@ async fn write_all(store: &Store, taken: &[Taken]) -> Result<()> {
         }
     }
     change.commit().await
+}
+
+async fn unlink(connection: &mut AnyConnection, node: u64, linked_at: i64, at: i64) -> Result<()> {
+    sqlx::query("UPDATE nodes SET unlinked_at = $3 WHERE id = $1 AND hello_at <= $2 AND removed_at IS NULL")
+        .bind(key(node))
+        .bind(linked_at)
+        .bind(at)
+        .execute(connection)
+        .await
+        .map(|_| ())
 }
 
 async fn write(

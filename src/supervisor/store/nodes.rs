@@ -10,6 +10,9 @@ use crate::protocol;
 
 /// A node that said nothing for so long is unreachable, until it speaks again.
 pub const UNREACHABLE_AFTER_MS: i64 = 120_000;
+/// One whose connection ended is unreachable after this time, unless it is back: an agent that was restarted dials at
+/// once, and one that lost its connection some seconds later.
+pub const RECONNECT_GRACE_MS: i64 = 10_000;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
@@ -21,7 +24,9 @@ pub struct Node {
     pub hello: Option<Hello>,
     pub hello_at: Option<i64>,
     pub last_seen_at: Option<i64>,
-    /// When it was found to be silent; none while it speaks.
+    /// When its connection ended; none while it is connected.
+    pub unlinked_at: Option<i64>,
+    /// When it was found to be unreachable; none while it speaks.
     pub unreachable_at: Option<i64>,
 }
 
@@ -45,11 +50,18 @@ pub enum Status {
 
 impl Node {
     pub fn status(&self, now: i64) -> Status {
-        match self.last_seen_at {
+        match self.unreachable_from() {
             None => Status::Pending,
-            Some(seen) if now.saturating_sub(seen) >= UNREACHABLE_AFTER_MS => Status::Unreachable,
+            Some(from) if now >= from => Status::Unreachable,
             Some(_) => Status::Online,
         }
+    }
+
+    /// From when on it is unreachable unless it speaks; none: it never spoke.
+    pub fn unreachable_from(&self) -> Option<i64> {
+        let silent = self.last_seen_at?.saturating_add(UNREACHABLE_AFTER_MS);
+        let gone = self.unlinked_at.map_or(i64::MAX, |at| at.saturating_add(RECONNECT_GRACE_MS));
+        Some(silent.min(gone))
     }
 }
 
@@ -72,6 +84,7 @@ pub(super) fn read(row: &AnyRow) -> Result<Node> {
         hello: row.maybe_json("hello")?,
         hello_at: row.maybe_number("hello_at")?,
         last_seen_at: row.maybe_number("last_seen_at")?,
+        unlinked_at: row.maybe_number("unlinked_at")?,
         unreachable_at: row.maybe_number("unreachable_at")?,
     })
 }
@@ -119,7 +132,7 @@ async fn write_hello(change: &mut Change, node: u64, hello: &protocol::Hello, no
         host: hello.host.clone(),
     };
     sqlx::query(
-        "UPDATE nodes SET hello = $2, hello_at = $3, last_seen_at = $3, unreachable_at = NULL \
+        "UPDATE nodes SET hello = $2, hello_at = $3, last_seen_at = $3, unlinked_at = NULL, unreachable_at = NULL \
          WHERE id = $1 AND removed_at IS NULL",
     )
     .bind(key(node))
@@ -152,6 +165,12 @@ pub async fn restore_hello(store: &Store, node: u64, instance: &str, before: &He
 /// A node was heard. Written within a second, together with others; a crash before that loses nothing of worth.
 pub fn seen(store: &Store, node: u64, now: i64) {
     store.fresh().seen(node, now);
+}
+
+/// The connection of a node ended that was made before `linked_at`. Written as [`seen`] is; nothing is changed when the
+/// node has said hello since, to this Supervisor or to another.
+pub fn unlinked(store: &Store, node: u64, linked_at: i64, now: i64) {
+    store.fresh().unlinked(node, linked_at, now);
 }
 
 pub(super) async fn insert(
@@ -207,6 +226,23 @@ pub async fn ids(change: &mut Change, deployment: u64) -> Result<Vec<u64>> {
     rows.iter().map(|row| row.id("id")).collect()
 }
 
+/// Names of those nodes that said what they can do and did not name `capability`.
+pub async fn without(change: &mut Change, nodes: &[u64], capability: &str) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for id in nodes {
+        let row = sqlx::query("SELECT name, hello FROM nodes WHERE id = $1 AND hello IS NOT NULL")
+            .bind(key(*id))
+            .fetch_optional(change.connection())
+            .await?;
+        let Some(row) = row else { continue };
+        let hello: Option<Hello> = row.maybe_json("hello")?;
+        if hello.is_some_and(|hello| !hello.capabilities.iter().any(|known| known == capability)) {
+            names.push(row.text("name")?);
+        }
+    }
+    Ok(names)
+}
+
 /// Takes a node out of its deployment: its credential is worth nothing from now on. False when it is not there.
 pub async fn remove(change: &mut Change, deployment: u64, node: u64, now: i64) -> Result<bool> {
     let done = sqlx::query(
@@ -221,14 +257,15 @@ pub async fn remove(change: &mut Change, deployment: u64, node: u64, now: i64) -
     Ok(done.rows_affected() == 1)
 }
 
-/// Marks the nodes that fell silent, and returns them with their names.
+/// Marks the nodes that fell silent or are not connected any more, and returns them with their names.
 pub async fn mark_unreachable(change: &mut Change, now: i64) -> Result<Vec<(u64, String)>> {
     let rows = sqlx::query(
-        "UPDATE nodes SET unreachable_at = $1 WHERE last_seen_at <= $2 AND removed_at IS NULL \
-         AND unreachable_at IS NULL RETURNING id, name",
+        "UPDATE nodes SET unreachable_at = $1 WHERE (last_seen_at <= $2 OR unlinked_at <= $3) \
+         AND removed_at IS NULL AND unreachable_at IS NULL RETURNING id, name",
     )
     .bind(now)
     .bind(now - UNREACHABLE_AFTER_MS)
+    .bind(now - RECONNECT_GRACE_MS)
     .fetch_all(change.connection())
     .await?;
     rows.iter().map(|row| Ok((row.id("id")?, row.text("name")?))).collect()
@@ -237,10 +274,11 @@ pub async fn mark_unreachable(change: &mut Change, now: i64) -> Result<Vec<(u64,
 /// Nodes there are, and how many of them are unreachable at `now`.
 pub async fn count(store: &Store, now: i64) -> Result<(u64, u64)> {
     let row = sqlx::query(
-        "SELECT COUNT(*) AS nodes, COUNT(CASE WHEN last_seen_at <= $1 THEN 1 END) AS silent \
+        "SELECT COUNT(*) AS nodes, COUNT(CASE WHEN last_seen_at <= $1 OR unlinked_at <= $2 THEN 1 END) AS silent \
          FROM nodes WHERE removed_at IS NULL",
     )
     .bind(now - UNREACHABLE_AFTER_MS)
+    .bind(now - RECONNECT_GRACE_MS)
     .fetch_one(store.readers())
     .await?;
     Ok((row.id("nodes")?, row.id("silent")?))

@@ -35,6 +35,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (2, "snapshots", include_str!("migrations/0002_snapshots.sql")),
     (3, "offers", include_str!("migrations/0003_offers.sql")),
     (4, "snapshot_log", include_str!("migrations/0004_snapshot_log.sql")),
+    (6, "links", include_str!("migrations/0006_links.sql")),
 ];
 
 impl Store {

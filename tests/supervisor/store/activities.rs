@@ -194,7 +194,12 @@ async fn what_a_node_logged_of_a_snapshot_is_learnt_also_when_its_answer_comes_t
     let store = opened(&backend).await;
     let deployment = deployment(&store, "events-prod").await;
     let node = node(&store, deployment.id, "a").await;
-    let work = Work::Snapshot { redact_secrets: true, include_iggy: true, offer: None };
+    let work = Work::Snapshot {
+        redact_secrets: true,
+        include_iggy: true,
+        offer: None,
+        choice: warden::protocol::SnapshotChoice::default(),
+    };
     let mut change = store.change().await.unwrap();
     let begun = snapshots::start(&mut change, order(&deployment, &[node], work), None, NOW).await.unwrap();
     change.commit().await.unwrap();

@@ -11,7 +11,7 @@ use crate::protocol::{Action, UnitState};
 use crate::systemd::Job;
 
 pub const DEADLINE: BootTime = BootTime(60_000);
-pub const SPANS: Spans = Spans { settle: Duration::from_secs(3) };
+pub const SPANS: Spans = Spans { settle: Duration::from_secs(3), answer: Duration::from_secs(20) };
 
 /// Something that happens.
 #[derive(Debug, Clone, Copy)]
@@ -75,6 +75,10 @@ pub struct World {
     /// systemd has it, and does it by then, or never.
     decided_by: Option<BootTime>,
     pub job: Option<(String, Verb)>,
+    /// What stops a unit ends in SIGKILL.
+    pub kills: bool,
+    /// Whether the runtime answers; none: it cannot be asked.
+    pub runtime_answers: Option<bool>,
     ended: Vec<(String, String)>,
     jobs: u32,
     /// What this is all about: how often a call of ours became a job.
@@ -102,6 +106,8 @@ impl World {
             on_its_way: None,
             decided_by: None,
             job: None,
+            kills: false,
+            runtime_answers: Some(true),
             ended: Vec::new(),
             jobs: 0,
             effects: 0,
@@ -202,13 +208,16 @@ impl World {
                 let ended = self.ended.iter().find(|(path, _)| path == job);
                 let gone = self.job.as_ref().is_none_or(|(path, _)| path != job);
                 ended
-                    .map(|(_, result)| Answer::JobEnded(Some(result.clone())))
-                    .or(gone.then_some(Answer::JobEnded(None)))
+                    .map(|(_, result)| Answer::JobEnded { result: Some(result.clone()), killed: self.kills })
+                    .or(gone.then_some(Answer::JobEnded { result: None, killed: false }))
             }
             Op::Quiet { .. } => {
                 let since = self.now.after(looks::POLKIT);
                 self.decided_by = self.on_its_way.map(|_| self.decided_by.unwrap_or(since));
                 Some(Answer::Quiet)
+            }
+            Op::Ask => {
+                Some(Answer::Answered(Answered { answers: self.runtime_answers, said: "it says so".into() }))
             }
             Op::Pause { until } => {
                 self.pass(self.now.max(*until));
@@ -230,6 +239,7 @@ impl World {
                 Answer::Lost
             }
             Op::Follow { .. } => Answer::JobLost,
+            Op::Ask => Answer::Answered(Answered { answers: Some(false), said: "silence".into() }),
             Op::Turn
             | Op::Snapshot(_)
             | Op::Quiet { .. }
@@ -319,7 +329,7 @@ impl World {
         let invocation_id = if self.invocation == 0 { String::new() } else { self.invocation.to_string() };
         let active_state = if self.runs { "active" } else { "inactive" }.to_owned();
         let state = UnitState { active_state, invocation_id, ..UnitState::default() };
-        Standing { load_state: "loaded".into(), state, restarts: 0, job }
+        Standing { load_state: "loaded".into(), state, job, ..Standing::default() }
     }
 
     /// Lets the rest happen as it should, until the end.

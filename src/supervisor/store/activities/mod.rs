@@ -116,10 +116,11 @@ pub async fn start(change: &mut Change, order: &Order, now: i64) -> Result<(Asyn
     let deployment = &order.deployment;
     let (name, metadata) = match &order.work {
         Work::Activity { runtime, action } => (action.to_string(), serde_json::json!({ "runtime": runtime })),
-        Work::Snapshot { redact_secrets, include_iggy, offer } => (
+        Work::Snapshot { redact_secrets, include_iggy, offer, choice } => (
             snapshots::ACTION.to_owned(),
             serde_json::json!({
                 "redact_secrets": redact_secrets, "include_iggy": include_iggy, "offered": offer.is_some(),
+                "only": choice.only, "since_seconds": choice.since_seconds, "anonymize": choice.anonymize,
             }),
         ),
     };
