@@ -2,10 +2,12 @@
 
 mod activities;
 mod administration;
+mod configuration;
 mod conventions;
 mod document;
 mod idempotency;
 mod identity;
+mod init_tls;
 mod listen;
 mod replicas;
 pub mod served;
