@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use axum::Router;
 use axum_server::Handle;
 use axum_server::accept::NoDelayAcceptor;
@@ -18,6 +18,7 @@ use rustls::{RootCertStore, ServerConfig};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::certificate;
 use super::settings::{Settings, Tls};
 use crate::tasks::Tasks;
 
@@ -33,17 +34,16 @@ pub struct Listener {
     socket: TcpListener,
     pub address: SocketAddr,
     tls: Option<(RustlsConfig, Tls)>,
+    public_url: Option<String>,
 }
 
 impl Listener {
     /// Binds the socket and reads certificate and key.
     pub fn bind(settings: &Settings) -> anyhow::Result<Listener> {
         let listen = settings.listen;
-        ensure!(
-            settings.tls.is_some() || settings.plain_beyond_loopback || listen.ip().is_loopback(),
-            "without TLS, keys and credentials can be read on the way to {listen}; give a certificate and its \
-             key, listen on 127.0.0.1 behind a proxy that has them, or say --insecure-plain-http"
-        );
+        if let Some(exposure) = settings.exposure() {
+            bail!(exposure);
+        }
         let tls = match &settings.tls {
             Some(tls) => Some((RustlsConfig::from_config(config(tls)?), tls.clone())),
             None => None,
@@ -51,15 +51,18 @@ impl Listener {
         let socket = TcpListener::bind(listen).with_context(|| format!("cannot listen on {listen}"))?;
         socket.set_nonblocking(true)?;
         let address = socket.local_addr()?;
-        Ok(Listener { socket, address, tls })
+        if let Some(tls) = &settings.tls {
+            certificate::warn(tls, settings.public_url.as_deref());
+        }
+        Ok(Listener { socket, address, tls, public_url: settings.public_url.clone() })
     }
 
     /// Serves until told to stop, then ends what is under way.
     pub fn serve(self, router: Router, tasks: &mut Tasks) -> anyhow::Result<()> {
         // From now on: a SIGHUP that nobody waits for would end the process.
         let hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
-        let tls = self.tls.clone();
-        tasks.spawn("certificate", |stop| renew(tls, hangup, stop));
+        let (tls, public_url) = (self.tls.clone(), self.public_url.clone());
+        tasks.spawn("certificate", |stop| renew(tls, public_url, hangup, stop));
         tasks.spawn("http", |stop| self.run(router, stop));
         Ok(())
     }
@@ -96,7 +99,8 @@ fn bound(builder: &mut hyper_util::server::conn::auto::Builder<hyper_util::rt::T
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(100).keep_alive_interval(HEAD_PATIENCE);
 }
 
-fn config(tls: &Tls) -> anyhow::Result<Arc<ServerConfig>> {
+/// What is served, out of the files.
+pub(super) fn config(tls: &Tls) -> anyhow::Result<Arc<ServerConfig>> {
     let certificates = certificates(&tls.certificate)?;
     let key = PrivateKeyDer::from_pem_file(&tls.key)
         .with_context(|| format!("there is no private key in {}", tls.key.display()))?;
@@ -114,9 +118,15 @@ fn config(tls: &Tls) -> anyhow::Result<Arc<ServerConfig>> {
             builder.with_client_cert_verifier(verifier)
         }
     };
-    let mut config = builder
-        .with_single_cert(certificates, key)
-        .with_context(|| format!("{} and {} do not fit", tls.certificate.display(), tls.key.display()))?;
+    let (certificate, own_key) = (tls.certificate.display(), tls.key.display());
+    let mut config = builder.with_single_cert(certificates, key).map_err(|error| {
+        // The words of a debugger.
+        tracing::debug!(%error, "certificate and key");
+        anyhow!(
+            "{certificate} and {own_key} do not fit: the key is of another certificate, or not of a kind that is served \
+             (EC P-256 and P-384, Ed25519, RSA); the server's own certificate stands first in its file"
+        )
+    })?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
@@ -135,6 +145,7 @@ fn certificates(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
 /// old one in place.
 async fn renew(
     tls: Option<(RustlsConfig, Tls)>,
+    public_url: Option<String>,
     mut hangup: Signal,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
@@ -154,6 +165,7 @@ async fn renew(
             Ok(config) => {
                 served.reload_from_config(config);
                 tracing::info!(certificate = %files.certificate.display(), "the certificate was read anew");
+                certificate::warn(files, public_url.as_deref());
             }
             Err(error) => tracing::error!("the renewed certificate is not taken: {error:#}"),
         }

@@ -1,5 +1,7 @@
 //! The Supervisor: takes requests over HTTP, keeps them, and has nodes carry them out.
 
+pub mod certificate;
+pub mod doctor;
 pub mod http;
 pub mod hub;
 pub mod id;
