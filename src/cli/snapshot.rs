@@ -24,7 +24,8 @@ use crate::snapshot::{Order, Snapshot, collect};
 /// Diagnose this host and write a report
 ///
 /// Runs every check, masks secrets, and writes one file with the report and the evidence. Changes nothing, sends
-/// nothing, needs no daemon and no running Iggy. As an unprivileged user it tells what it could not see.
+/// nothing, needs no daemon and no running Iggy. On a host that is enrolled it also asks the Supervisor whether it is there.
+/// As an unprivileged user it tells what it could not see.
 #[derive(Clone, Debug, clap::Args)]
 #[command(
     after_help = "Exit status: 0 when nothing is at or above --fail-on, 1 when something is, 2 when it could not run."

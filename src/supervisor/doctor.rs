@@ -65,7 +65,7 @@ pub async fn examine(configuration: &Path, dir: Option<&Path>, now: i64) -> Vec<
         let advice = "mend the files, and look again: warden supervisor --check-config";
         findings.push(fail("supervisor", told, advice));
     } else {
-        findings.extend(unit.as_ref().map(|unit| of_unit(unit, &settings)));
+        findings.extend(unit.as_ref().map(|unit| of_unit(unit, &settings, !said.is_empty())));
     }
     findings.push(of_certificate(&settings, now));
     findings.push(of_database(&settings.database, runs, dir.is_some()).await);
@@ -82,10 +82,15 @@ async fn unit() -> Option<UnitFacts> {
     (facts.load_state != "not-found").then_some(facts)
 }
 
-fn of_unit(unit: &UnitFacts, settings: &Settings) -> Finding {
+/// `meant`: the configuration says something of a Supervisor, so this host is to have one.
+fn of_unit(unit: &UnitFacts, settings: &Settings, meant: bool) -> Finding {
     let told = format!("{UNIT} is {}, to listen on {}", unit.active_state, settings.listen);
     match unit.active_state.as_str() {
         "active" => pass("supervisor", told),
+        "inactive" if !meant => {
+            let told = format!("{UNIT} is inactive, and this host has the state of one");
+            warn("supervisor", told, "systemctl enable --now warden-supervisor, or remove its data directory")
+        }
         "activating" | "deactivating" | "reloading" => warn("supervisor", told, LOOK),
         _ => {
             fail("supervisor", told, format!("systemctl enable --now warden-supervisor; if it ends: {LOOK}"))
