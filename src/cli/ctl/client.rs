@@ -301,7 +301,8 @@ pub fn authority_of(url: &Url, fingerprint: Fingerprint) -> anyhow::Result<Strin
     }
     let http = builder.build()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let asked = runtime.block_on(http.get(url.clone()).send());
+    // Its time limit needs the runtime from the start.
+    let asked = runtime.block_on(async { http.get(url.clone()).send().await });
     pinned.pem().with_context(|| {
         let why =
             asked.err().map(|error| tls::words(&error, HOW_TO_TRUST).unwrap_or_else(|| innermost(&error)));
