@@ -114,6 +114,44 @@ fn the_summary_names_the_worst_first_with_a_command_to_run() {
 }
 
 #[test]
+fn a_name_without_an_ending_is_a_bundle_and_a_format_goes_before_any_ending() {
+    let folder = tempfile::tempdir().unwrap();
+    let written = |arguments: &[&str]| {
+        let output = warden(&[&["snapshot", "--host", &healthy()], arguments].concat(), folder.path());
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        std::fs::read(folder.path().join(arguments[1])).unwrap()
+    };
+    assert!(written(&["-o", "bundle"]).starts_with(b"PK"));
+    assert!(written(&["-o", "data.txt", "--format", "json"]).starts_with(b"{"));
+    assert!(written(&["-o", "PAGE.HTML"]).starts_with(b"<!"));
+}
+
+#[test]
+fn a_host_without_iggy_is_told_so_in_the_first_line_and_in_the_headline_of_the_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let bare = format!("{}/tests/hosts/bare-board", env!("CARGO_MANIFEST_DIR"));
+    let told = |host: &str, more: &[&str]| {
+        let arguments = [&["snapshot", "--host", host, "-o", "out.html"], more].concat();
+        let output = warden(&arguments, folder.path());
+        let page = std::fs::read_to_string(folder.path().join("out.html")).unwrap();
+        let headline =
+            page.split_once("<h2 id=\"verdict\">").unwrap().1.split_once("</h2>").unwrap().0.to_owned();
+        (text(&output.stdout).to_owned(), headline)
+    };
+    let absent = "; there is no Iggy server on this host";
+    let (shown, headline) = told(&bare, &[]);
+    assert!(shown.lines().next().unwrap().ends_with(absent), "{shown}");
+    assert!(headline.ends_with(absent), "{headline}");
+    let (shown, _) = told(&bare, &["--json"]);
+    let outcome: Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(outcome["without_iggy"], "there is no Iggy server on this host");
+    for (host, more) in [(healthy(), &[][..]), (bare, &["--only", "disk"][..])] {
+        let (shown, headline) = told(&host, more);
+        assert!(!shown.lines().next().unwrap().contains("Iggy") && !headline.contains("Iggy"), "{headline}");
+    }
+}
+
+#[test]
 fn quiet_prints_the_path_and_json_prints_the_outcome() {
     let folder = tempfile::tempdir().unwrap();
     let arguments = ["snapshot", "--host", &healthy(), "-o", "out.html"];
@@ -176,6 +214,12 @@ fn what_could_not_run_says_why_and_exits_with_2() {
             vec!["snapshot", "-o", "/proc/x.zip"],
             "error: cannot write to /proc; choose another place with --output",
         ),
+        (
+            vec!["snapshot", "-o", "x.txt"],
+            "error: x.txt tells nobody what it is: end it with .zip (the whole bundle), .html (the page) or .json (its \
+             data), or say --format",
+        ),
+        (vec!["snapshot", "-o", "x.txt.age"], "error: x.txt.age tells nobody what it is: "),
         (
             vec!["snapshot", "--since", "1s"],
             "error: invalid value '1s' for '--since <DURATION>': `1s` is out of range",

@@ -100,6 +100,7 @@ fn on_a_host_that_refuses(
         warden_unit: "warden.service".to_owned(),
         state_directory: STATE_DIRECTORY.to_owned(),
         supervisor_url: supervisor_url.map(str::to_owned),
+        supervisor_authorities: None,
         since_seconds: 86_400,
         own_pid: 4711,
         effective_uid: 1000,

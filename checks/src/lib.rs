@@ -34,7 +34,7 @@ mod storage_errors;
 mod systemd;
 
 pub use catalog::CHECKS;
-pub use certificate::{Expiry, certificates_in, expiries, is_certificate_name};
+pub use certificate::{Certificate, Expiry, certificates_in, expiries, is_certificate_name, parse_pem};
 pub use check::{Area, Check, DEADLINE, Error, Read, Result, component_matches, matches};
 pub use finding::*;
 pub use host::Host;

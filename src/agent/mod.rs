@@ -7,6 +7,7 @@ pub mod answering;
 pub mod audit;
 mod automatic;
 pub mod clock;
+mod direct;
 pub mod doctor;
 mod endpoint;
 mod enrol;
@@ -39,9 +40,11 @@ use ring::rand::{SecureRandom, SystemRandom};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
+pub use direct::{Direct, direct};
 pub use endpoint::{Endpoint, NotAnEndpoint};
-pub use enrol::enrol;
+pub use enrol::{Authorities, enrol};
 pub use heartbeat::Observer;
 pub use identity::{Identity, credentials_directory};
 pub use link::Proxy;
@@ -99,8 +102,11 @@ impl Surroundings {
     }
 }
 
-/// Runs the agent as the whole of this process, until SIGTERM or SIGINT.
-pub fn run(settings: Settings) -> anyhow::Result<()> {
+/// Runs the agent as the whole of this process, until SIGTERM or SIGINT. `beside` runs with it, as long.
+pub fn run<F: Future<Output = ()> + Send + 'static>(
+    settings: Settings,
+    beside: impl FnOnce(CancellationToken) -> anyhow::Result<F>,
+) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .thread_stack_size(STACK)
@@ -112,6 +118,7 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
         let stop = CancellationToken::new();
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let _beside = AbortOnDropHandle::new(tokio::spawn(beside(stop.clone())?));
         let served = serve(settings, Surroundings::of_this_process(), stop.clone());
         let told = async {
             tokio::select! {
@@ -221,6 +228,7 @@ fn snapshots(
         program: own_program(),
         policy: settings.policy.clone(),
         state: settings.state_directory.clone(),
+        agent: Some(settings.clone()),
         iggy_budget: settings.iggy_budget,
         limit: SNAPSHOT_LIMIT,
     };

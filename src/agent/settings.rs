@@ -10,6 +10,7 @@ use super::endpoint::Endpoint;
 use super::link::Proxy;
 use super::snapshots::Limits;
 use crate::config::fragments::{Fragments, Problems};
+use crate::config::log::LogLevel;
 use crate::config::units::Units;
 use crate::config::{self, policy};
 pub use crate::tls::ClientCertificate;
@@ -68,6 +69,7 @@ pub struct Settings {
     pub iggy_budget: u64,
     /// Whether the flight recorder runs.
     pub recorder: bool,
+    pub log: LogLevel,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -90,6 +92,7 @@ struct Section {
     outbox_mib: Option<u32>,
     iggy_budget_mib: Option<u32>,
     recorder: Option<bool>,
+    log: Option<LogLevel>,
 }
 
 /// Where Iggy's HTTP API is asked: `configured`, an address, or `none`.
@@ -121,9 +124,15 @@ impl Settings {
     /// # Errors
     /// Everything that is wrong with the files.
     pub fn load(folder: &Path) -> Result<Settings, Problems> {
+        let (settings, problems) = Settings::examine(folder);
+        problems.map(|()| settings)
+    }
+
+    /// The same, with what is right beside what is wrong, so that the rest can be looked at, too.
+    pub fn examine(folder: &Path) -> (Settings, Result<(), Problems>) {
         let mut fragments = Fragments::read(folder);
         let settings = Settings::of(&mut fragments);
-        fragments.finish().map(|()| settings)
+        (settings, fragments.finish())
     }
 
     /// With all that the agent keeps below `dir`, wherever the files say: as `warden up --dir` has it.
@@ -199,6 +208,7 @@ impl Settings {
             outbox,
             iggy_budget: u64::from(iggy_budget) << 20,
             recorder: section.recorder.unwrap_or(true),
+            log: section.log.unwrap_or_default(),
         }
     }
 }

@@ -7,12 +7,14 @@ use jiff::Timestamp;
 use super::terminal::{Painter, Style, harmless};
 use super::which::Which;
 use crate::agent::doctor::{Finding, Verdict, examine};
+use crate::supervisor;
 
 /// Look for what keeps this host from being a node that does what it is asked
 ///
 /// The files of the configuration, the policy, the enrolment, each step of the way to the Supervisor, its clock, the
-/// agent, systemd and the units, polkit, what the agent may see, its ledger and the room it has. What is wrong is told
-/// with what to do. Changes nothing, and leaves a connected agent connected. Run it as root: others may not see most.
+/// agent, systemd and the units, polkit, what the agent may see, its ledger and the room it has. Where this host is the
+/// Supervisor's: its unit, configuration, certificate, database, object store and room, and whether it is ready. What is
+/// wrong is told with what to do. Changes nothing, and leaves a connected agent connected. Run it as root: others may not see most.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Exit status: 0 when nothing fails; 1 when something does; 2 when it could not run. What warns or could not be \
@@ -31,17 +33,31 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let dir = arguments.agent.dir()?;
     let now_ms = Timestamp::now().as_millisecond();
-    let findings = runtime.block_on(examine(arguments.agent.config(), dir.as_deref(), now_ms));
+    let findings = runtime.block_on(async {
+        let mut findings = examine(arguments.agent.config(), dir.as_deref(), now_ms).await;
+        let now = now_ms.div_euclid(1000);
+        findings.extend(supervisor::doctor::examine(arguments.agent.config(), dir.as_deref(), now).await);
+        findings
+    });
     // A resolver that hangs keeps its thread, and must not keep the prompt.
     runtime.shutdown_background();
-    let mut out = std::io::stdout().lock();
     if arguments.json {
+        let mut out = std::io::stdout().lock();
         serde_json::to_writer_pretty(&mut out, &findings)?;
         writeln!(out)?;
-    } else {
-        out.write_all(text(&findings, Painter::stdout()).as_bytes())?;
+        return Ok(code(&findings));
     }
-    Ok(u8::from(findings.iter().any(|finding| finding.verdict == Verdict::Fail)))
+    tell(&findings)
+}
+
+/// Prints a line for each, and returns the exit code.
+pub fn tell(findings: &[Finding]) -> anyhow::Result<u8> {
+    std::io::stdout().lock().write_all(text(findings, Painter::stdout()).as_bytes())?;
+    Ok(code(findings))
+}
+
+fn code(findings: &[Finding]) -> u8 {
+    u8::from(findings.iter().any(|finding| finding.verdict == Verdict::Fail))
 }
 
 fn text(findings: &[Finding], paint: Painter) -> String {

@@ -9,9 +9,10 @@ use zeroize::Zeroizing;
 
 use super::json_ids;
 use super::terminal::harmless;
-use crate::agent::{self, Endpoint, Identity, Settings, credentials_directory};
+use crate::agent::{self, Authorities, Endpoint, Identity, Settings, credentials_directory};
 use crate::config::fragments;
 use crate::secret::Secret;
+use crate::tls::{self, Fingerprint};
 
 /// The token, where neither a file nor standard input suits.
 const VARIABLE: &str = "WARDEN_ENROLMENT_TOKEN";
@@ -31,7 +32,8 @@ an argument, which everybody on the host could read. An administrator makes one 
 `POST /deployments/ID/enrolments` or `warden ctl`. If it is cut off, run it again with the same token.
 
 The Supervisor is proven by the certificate authorities of this host, by agent.ca_file of the configuration, or by
-those in --ca-file, which are then kept with the identity and the only ones believed.
+those in --ca-file, which are then kept with the identity and the only ones believed. With --ca-fingerprint alone the
+authority is taken from what the Supervisor shows, if it is the one with this fingerprint; otherwise nothing is sent.
 
 Exit status: 0 enrolled, 1 this host was enrolled before and nothing was changed, 2 could not enrol.")]
 pub struct Arguments {
@@ -43,6 +45,10 @@ pub struct Arguments {
     /// Certificate authorities, in PEM, that prove the Supervisor
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
+    /// SHA-256 fingerprint of the certificate authority that proves the Supervisor, as `warden supervisor init-tls`
+    /// prints it
+    #[arg(long, value_name = "HEX")]
+    ca_fingerprint: Option<Fingerprint>,
     /// Gives up the identity this host has
     #[arg(long)]
     replace: bool,
@@ -66,16 +72,23 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         tell(arguments, &known, "is already")?;
         return Ok(ALREADY);
     }
-    let ca = arguments.ca_file.as_deref().map(certificates).transpose()?;
+    let authorities = match (arguments.ca_file.as_deref(), arguments.ca_fingerprint) {
+        (None, None) => Authorities::Usual,
+        (None, Some(fingerprint)) => Authorities::Fingerprint(fingerprint),
+        (Some(file), None) => Authorities::Pem(certificates(file)?),
+        (Some(file), Some(fingerprint)) => Authorities::Pem(tls::authority_in(file, fingerprint)?),
+    };
     let token = token(arguments.token_file.as_deref())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let identity = runtime.block_on(agent::enrol(&settings, &supervisor, ca, &token))?;
+    let identity = runtime.block_on(agent::enrol(&settings, &supervisor, authorities, &token))?;
     tell(arguments, &identity, "is now")?;
     Ok(0)
 }
 
 fn tell(arguments: &Arguments, identity: &Identity, verb: &str) -> anyhow::Result<()> {
-    let Identity { node, deployment, supervisor, .. } = identity;
+    let Identity { node, deployment, supervisor, ca, .. } = identity;
+    let believed: Vec<String> =
+        tls::fingerprints(ca.as_deref().unwrap_or_default()).iter().map(Fingerprint::to_string).collect();
     let mut out = std::io::stdout();
     if arguments.json {
         let mut told = serde_json::json!({
@@ -83,12 +96,16 @@ fn tell(arguments: &Arguments, identity: &Identity, verb: &str) -> anyhow::Resul
             "deployment": deployment,
             "supervisor": supervisor.to_string(),
             "enrolled": verb == "is now",
+            "authorities": believed,
         });
         json_ids::as_strings(&mut told);
         writeln!(out, "{told:#}")?;
     } else {
         let supervisor = harmless(&supervisor.to_string());
         writeln!(out, "this host {verb} node {node} of deployment {deployment} at {supervisor}")?;
+        if !believed.is_empty() {
+            writeln!(out, "which it believes by the authority {} alone", believed.join(", "))?;
+        }
     }
     Ok(())
 }

@@ -20,6 +20,7 @@ mod output;
 mod packing;
 mod plan;
 mod progress;
+mod reload;
 mod seal;
 mod snapshot;
 mod stall;
@@ -57,7 +58,7 @@ enum Verb {
     Agent(agent::Arguments),
     Audit(audit::Arguments),
     Enroll(enroll::Arguments),
-    Supervisor(supervisor::Arguments),
+    Supervisor(supervisor::Command),
     Up(up::Arguments),
     Status(status::Arguments),
     Doctor(doctor::Arguments),

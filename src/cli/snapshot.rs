@@ -12,6 +12,7 @@ use super::seal::{Seal, without_ending};
 use super::stall::Watch;
 use super::which::Which;
 use super::{front, output, packing, plan, summary};
+use crate::agent::{Direct, Endpoint, Proxy, Settings, credentials_directory, direct};
 use crate::config;
 use crate::snapshot::archive::Inventory;
 use crate::snapshot::bundle::Bundle;
@@ -23,7 +24,8 @@ use crate::snapshot::{Order, Snapshot, collect};
 /// Diagnose this host and write a report
 ///
 /// Runs every check, masks secrets, and writes one file with the report and the evidence. Changes nothing, sends
-/// nothing, needs no daemon and no running Iggy. As an unprivileged user it tells what it could not see.
+/// nothing, needs no daemon and no running Iggy. On a host that is enrolled it also asks the Supervisor whether it is there.
+/// As an unprivileged user it tells what it could not see.
 #[derive(Clone, Debug, clap::Args)]
 #[command(
     after_help = "Exit status: 0 when nothing is at or above --fail-on, 1 when something is, 2 when it could not run."
@@ -115,6 +117,14 @@ pub struct Arguments {
     #[arg(long, hide = true, value_name = "REASON", conflicts_with = "include_iggy")]
     iggy_left_out: Option<String>,
 
+    /// How that agent calls its Supervisor
+    #[arg(long, hide = true, value_name = "URL")]
+    agent_supervisor: Option<Endpoint>,
+
+    /// What that agent believes of its Supervisor
+    #[arg(long, hide = true, value_name = "FILE")]
+    agent_ca_file: Option<PathBuf>,
+
     /// This is the child process that does the work
     #[arg(long, hide = true)]
     pub in_child: bool,
@@ -157,7 +167,7 @@ fn tell_plan(arguments: &Arguments, selection: &Selection, watch: &Watch) -> any
 
 fn diagnose(arguments: &Arguments, selection: Selection, watch: &Watch) -> anyhow::Result<u8> {
     let checks = selection.checks()?;
-    let destination = Destination::of(arguments);
+    let destination = Destination::of(arguments)?;
     let whole_bundle = destination.format == Format::Zip;
     let seal = Seal::new(arguments.sign.as_deref(), &arguments.encrypt_to, whole_bundle)?;
     destination.ensure_writable(&seal)?;
@@ -182,6 +192,7 @@ fn diagnose(arguments: &Arguments, selection: Selection, watch: &Watch) -> anyho
         recording: arguments.host.clone(),
         policy: arguments.policy.clone(),
         anonymize: arguments.anonymize,
+        supervisor: supervisor(arguments),
         agent_state,
         iggy_left_out: arguments.iggy_left_out.clone(),
     };
@@ -201,6 +212,24 @@ fn diagnose(arguments: &Arguments, selection: Selection, watch: &Watch) -> anyho
     }
     let failed = is_at_or_above(&snapshot.report, arguments.fail_on);
     Ok(u8::from(failed))
+}
+
+/// The Supervisor of this host, as its agent calls it.
+fn supervisor(arguments: &Arguments) -> Option<Direct> {
+    if arguments.host.is_some() {
+        return None;
+    }
+    let settings = match &arguments.agent_state {
+        None => arguments.agent.settings().ok()?,
+        Some(state) => Settings {
+            supervisor: Some(arguments.agent_supervisor.clone()?),
+            ca_file: arguments.agent_ca_file.clone(),
+            proxy: Proxy::Never,
+            state_directory: state.clone(),
+            ..Settings::default()
+        },
+    };
+    direct(&settings, credentials_directory().as_deref())
 }
 
 /// A file that was written.
@@ -225,21 +254,21 @@ enum Place {
 }
 
 impl Destination {
-    fn of(arguments: &Arguments) -> Destination {
-        let named = arguments.output.as_deref().map(without_ending);
-        let ending = named.as_deref().and_then(Path::extension).and_then(|ending| ending.to_str());
-        let by_ending = match ending {
-            Some("html" | "htm") => Format::Html,
-            Some("json") => Format::Json,
-            _ => Format::Zip,
-        };
+    /// # Errors
+    /// The ending is none by which anybody could tell what is to be written.
+    fn of(arguments: &Arguments) -> anyhow::Result<Destination> {
         let place = match &arguments.output {
             None => Place::Folder(PathBuf::from(".")),
             Some(path) if path.as_os_str() == "-" => Place::StandardOutput,
             Some(path) if path.is_dir() => Place::Folder(path.clone()),
             Some(path) => Place::File(path.clone()),
         };
-        Destination { format: arguments.format.unwrap_or(by_ending), place }
+        let format = match (arguments.format, &place) {
+            (Some(format), _) => format,
+            (None, Place::File(path)) => by_ending(path)?,
+            (None, Place::StandardOutput | Place::Folder(_)) => Format::Zip,
+        };
+        Ok(Destination { format, place })
     }
 
     fn ensure_holds_iggy(&self) -> anyhow::Result<()> {
@@ -329,6 +358,20 @@ fn write(
     let path = path.canonicalize().unwrap_or(path);
     let is_archive = destination.format == Format::Zip && !seal.encrypts();
     Ok(Some(Written { path, bytes: content.len() as u64, is_archive, iggy: None }))
+}
+
+fn by_ending(path: &Path) -> anyhow::Result<Format> {
+    let named = without_ending(path);
+    match named.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase()).as_deref() {
+        None | Some("zip") => Ok(Format::Zip),
+        Some("html" | "htm") => Ok(Format::Html),
+        Some("json") => Ok(Format::Json),
+        Some(_) => bail!(
+            "{} tells nobody what it is: end it with .zip (the whole bundle), .html (the page) or .json (its data), or \
+             say --format",
+            path.display()
+        ),
+    }
 }
 
 /// `warden-node1-20261121-120000.zip`

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -29,9 +30,17 @@ pub struct Arguments {
     #[arg(long)]
     json: bool,
 
+    /// Wait until the agent is connected, a minute at most: right after an enrolment, say
+    #[arg(long)]
+    wait: bool,
+
     #[command(flatten)]
     agent: Which,
 }
+
+/// For an agent to notice its enrolment, which takes it 10 s, and to connect.
+const WAIT: Duration = Duration::from_secs(60);
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 const NOT_CONNECTED: u8 = 1;
 /// As `systemctl status` and the init scripts of the LSB have it.
@@ -47,7 +56,15 @@ struct Told {
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let settings = arguments.agent.settings()?;
-    let agent = Status::read(&settings.runtime_directory)?.filter(Status::is_alive);
+    let began = Instant::now();
+    let agent = loop {
+        let agent = Status::read(&settings.runtime_directory)?.filter(Status::is_alive);
+        let connected = agent.as_ref().is_some_and(|status| status.link == LinkState::Connected);
+        if !arguments.wait || connected || began.elapsed() >= WAIT {
+            break agent;
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let readings = Readings::new(settings.units.clone(), Arc::new(Bus::system()));
     let now = Timestamp::now();

@@ -91,7 +91,9 @@ fn headline(report: &Report, paint: Painter) -> String {
     let took = report.run.wall_ms.map(|wall_ms| format!(" in {}", quantity::duration(wall_ms as f64 / 1e3)));
     let took = took.unwrap_or_default();
     let checks = quantity::count(report.checks.len() as u64, "check", "checks");
-    format!("{name} ({}): {checks}{took}", about.join(", "))
+    let absence =
+        report.without_iggy().map(|told| paint.paint(Style::Yellow, &format!("; {}", harmless(told))));
+    format!("{name} ({}): {checks}{took}{}", about.join(", "), absence.unwrap_or_default())
 }
 
 fn counts(report: &Report, paint: Painter) -> String {
@@ -116,6 +118,9 @@ struct Summary<'a> {
     verdict: Outcome,
     counts: &'a std::collections::BTreeMap<Outcome, u32>,
     findings: Vec<SummaryFinding<'a>>,
+    /// That no Iggy server runs here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    without_iggy: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     iggy: Option<&'a Inventory>,
 }
@@ -142,6 +147,7 @@ pub fn print_json(report: &Report, written: &Written) -> anyhow::Result<()> {
         verdict: report.verdict,
         counts: &report.counts,
         findings: findings.collect(),
+        without_iggy: report.without_iggy(),
         iggy: written.iggy.as_ref(),
     };
     let mut out = io::stdout().lock();

@@ -1,5 +1,8 @@
 //! `warden supervisor`: the control plane.
 
+mod check;
+mod init_tls;
+
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -11,6 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::log;
+use super::reload::{OF_SUPERVISOR, Reload};
 use crate::config::fragments::{self, Fragments};
 use crate::secret::Secret;
 use crate::supervisor::settings::{Overrides, Settings};
@@ -27,16 +31,33 @@ use crate::systemd::notify;
 ///
 /// What is not said here is read from warden.toml and warden.d/*.toml, section [supervisor].
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Command {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+
+    #[command(flatten)]
+    arguments: Arguments,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    InitTls(init_tls::Arguments),
+}
+
+#[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Environment: WARDEN_DATABASE_URL is the URL of PostgreSQL, such as postgres://warden@db/warden; it may hold a \
 password, and is therefore no option. WARDEN_LOG sets what is logged (info; debug, warn, ...).
 
 Without TLS it listens only on this host's own addresses (127.0.0.0/8, ::1).
 
-Signals: SIGTERM and SIGINT end what is under way and stop it; SIGHUP reads certificate and key anew, which it also does
-by itself within a minute of their being written.
+Signals: SIGTERM and SIGINT end what is under way and stop it. SIGHUP (systemctl reload warden-supervisor) reads
+certificate and key anew, which it also does by itself within a minute of their being written, and the configuration:
+supervisor.log is taken up, and the log names what was changed and needs a restart.
 
-Exit status: 0 when it was told to stop (SIGTERM, SIGINT), 2 when it could not run.")]
+Exit status: 0 when it was told to stop (SIGTERM, SIGINT), 2 when it could not run; with --check-config 0 when nothing
+is wrong, 1 when something is.")]
 pub struct Arguments {
     /// The folder of warden.toml
     #[arg(long, value_name = "FOLDER", default_value = fragments::FOLDER)]
@@ -74,6 +95,10 @@ pub struct Arguments {
     #[arg(long)]
     new_administrator_key: bool,
 
+    /// Look at the configuration and the files it names, tell everything that is wrong, and end
+    #[arg(long)]
+    check_config: bool,
+
     /// Write the administrator's key to this new file, readable by you alone, instead of printing it
     #[arg(long, value_name = "FILE")]
     administrator_key_file: Option<PathBuf>,
@@ -81,13 +106,23 @@ pub struct Arguments {
 
 const DATABASE_URL: &str = "WARDEN_DATABASE_URL";
 
-pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
+pub fn run(command: &Command) -> anyhow::Result<u8> {
+    let arguments = &command.arguments;
+    match &command.verb {
+        Some(Verb::InitTls(arguments)) => return init_tls::run(arguments),
+        None if arguments.check_config => return check::run(arguments),
+        None => {}
+    }
     let settings = arguments.settings(None)?;
-    log::start();
+    log::start(&settings.log);
     log::tell_unread(&arguments.config);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let supervisor = arguments.start(settings, clock(), told_to_stop()).await?;
+        let stop = told_to_stop();
+        let reload = Reload::new(&arguments.config, OF_SUPERVISOR)?;
+        let supervisor = arguments.start(settings, clock(), stop.clone()).await?;
+        let again = arguments.clone();
+        tokio::spawn(reload.run(move || Ok(again.settings(None)?.log), stop));
         notify::ready(&format!("listens on {}", supervisor.address));
         supervisor.run().await?;
         Ok(0)
@@ -122,6 +157,10 @@ pub fn clock() -> Clock {
 impl Arguments {
     /// What the command line and the configuration say. `home`: where the state is, whatever they say.
     pub fn settings(&self, home: Option<PathBuf>) -> anyhow::Result<Settings> {
+        Ok(Settings::read(Fragments::read(&self.config), self.overrides(home)?)?)
+    }
+
+    fn overrides(&self, home: Option<PathBuf>) -> anyhow::Result<Overrides> {
         let database_url = match &self.database_url_file {
             Some(path) => {
                 let text = std::fs::read_to_string(path)
@@ -130,7 +169,7 @@ impl Arguments {
             }
             None => std::env::var(DATABASE_URL).ok().filter(|url| !url.is_empty()).map(Secret::new),
         };
-        let overrides = Overrides {
+        Ok(Overrides {
             listen: self.listen,
             public_url: self.public_url.clone(),
             data_directory: home.or_else(|| self.data_dir.clone()),
@@ -138,8 +177,7 @@ impl Arguments {
             tls_certificate: self.tls_cert.clone(),
             tls_key: self.tls_key.clone(),
             plain_beyond_loopback: self.insecure_plain_http,
-        };
-        Ok(Settings::read(Fragments::read(&self.config), overrides)?)
+        })
     }
 
     /// Starts the Supervisor, and shows the administrator's key if one was made.

@@ -11,8 +11,9 @@ use tokio_util::sync::CancellationToken;
 use super::terminal::harmless;
 use super::which::absolute;
 use super::{log, supervisor};
-use crate::agent::{self, Endpoint, Identity, Proxy, Surroundings, credentials_directory};
+use crate::agent::{self, Authorities, Endpoint, Identity, Proxy, Surroundings, credentials_directory};
 use crate::supervisor::{NAME_LIMIT, Supervisor};
+use crate::tls::own_authority;
 
 /// Run Supervisor and agent together: this host commands itself
 ///
@@ -53,19 +54,21 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     if let Some(dir) = &dir {
         agent = agent.below(dir);
     }
-    log::start();
+    log::start(&settings.log);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let stop_agent = supervisor::told_to_stop();
         let stop_supervisor = CancellationToken::new();
         let (tls, public_url) = (settings.tls.is_some(), settings.public_url.clone());
+        let own = settings.tls.as_ref().and_then(|tls| own_authority(&tls.certificate));
+        let authorities = own.map_or(Authorities::Usual, Authorities::Pem);
         let started = arguments.supervisor.start(settings, supervisor::clock(), stop_supervisor.clone());
         let supervisor = started.await?;
         let here = endpoint(supervisor.address, tls, public_url.as_deref())?;
         agent.supervisor = Some(here.clone());
         // Nothing stands between this host and itself.
         agent.proxy = Proxy::Never;
-        let node = node(&supervisor, &agent, &here, arguments.deployment.as_deref()).await?;
+        let node = node(&supervisor, &agent, &here, authorities, arguments.deployment.as_deref()).await?;
         tell(&here, &node)?;
 
         // The agent ends first: what it was doing went well or not, and there is still somebody to be told.
@@ -90,12 +93,13 @@ async fn node(
     supervisor: &Supervisor,
     agent: &agent::Settings,
     here: &Endpoint,
+    authorities: Authorities,
     deployment: Option<&str>,
 ) -> anyhow::Result<Identity> {
     let state = &agent.state_directory;
     let Some(identity) = Identity::read(state, credentials_directory().as_deref())? else {
         let invitation = supervisor.invite(deployment, supervisor::clock()()).await?;
-        return agent::enrol(agent, here, None, &invitation.token).await;
+        return agent::enrol(agent, here, authorities, &invitation.token).await;
     };
     if let Some(node) = supervisor.node_of(&identity.credential.hash()).await? {
         if let Some(name) = deployment

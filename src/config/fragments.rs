@@ -3,7 +3,7 @@
 //! Fragments are taken in the order of their names after `warden.toml`. A key of a section is taken whole from the
 //! last file that has it. Nothing is silently ignored: every mistake of every file is listed, with its place.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::{self, Read};
 use std::ops::Range;
@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
+
+use super::nearest::nearest;
 
 /// Where the configuration stands, unless an option says otherwise.
 pub const FOLDER: &str = "/etc/warden";
@@ -34,6 +36,30 @@ pub struct Fragments {
     files: Vec<Fragment>,
     origins: BTreeMap<(&'static str, String), Place>,
     problems: Vec<Problem>,
+}
+
+/// Keys of the files, with what is set.
+#[derive(Debug, PartialEq)]
+pub struct Values(BTreeMap<String, toml::Value>);
+
+impl Values {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// A text that is set, by the names of section and key: `supervisor.listen`, `supervisor.s3.endpoint`.
+    pub fn text(&self, key: &str) -> Option<&str> {
+        let mut names = key.splitn(3, '.');
+        let (section, key, inner) = (names.next()?, names.next()?, names.next());
+        let value = self.0.get(&format!("{section}.{key}"))?;
+        inner.map_or(Some(value), |inner| value.get(inner))?.as_str()
+    }
+
+    /// The keys that are set otherwise in `later`, or in one of both alone, in the order of the alphabet.
+    pub fn differences(&self, later: &Values) -> Vec<String> {
+        let keys: BTreeSet<&String> = self.0.keys().chain(later.0.keys()).collect();
+        keys.into_iter().filter(|key| self.0.get(*key) != later.0.get(*key)).cloned().collect()
+    }
 }
 
 #[derive(Debug)]
@@ -99,7 +125,7 @@ impl Fragments {
                     }
                     Err(error) => {
                         let place = error.span().map_or(place, |span| file.place(&span));
-                        self.problems.push(Problem { place, what: error.message().trim().to_owned() });
+                        self.problems.push(Problem { place, what: told(error.message().trim()) });
                     }
                 }
             }
@@ -113,6 +139,16 @@ impl Fragments {
                 T::default()
             }
         }
+    }
+
+    /// What stands in some sections, to be held against a later reading.
+    pub fn values(mut self, sections: &[&'static str]) -> Values {
+        let mut values = BTreeMap::new();
+        for &section in sections {
+            let table: toml::Table = self.section(section);
+            values.extend(table.into_iter().map(|(key, value)| (format!("{section}.{key}"), value)));
+        }
+        Values(values)
     }
 
     /// Adds what only the reader of a section can know to be wrong; it is told with the place of the key.
@@ -156,7 +192,9 @@ impl Fragments {
             let name = name.get_ref().to_string();
             if !SECTIONS.contains(&name.as_str()) {
                 let kind = if value.get_ref().is_table() { "section" } else { "key" };
-                let what = format!("unknown {kind} `{name}`; the sections are {}", SECTIONS.join(", "));
+                let meant = nearest(&name, SECTIONS).map(|near| format!("; did you mean `{near}`?"));
+                let meant = meant.unwrap_or_else(|| format!("; the sections are {}", SECTIONS.join(", ")));
+                let what = format!("unknown {kind} `{name}`{meant}");
                 self.problems.push(Problem { place, what });
             }
             names.push(name);
@@ -247,6 +285,16 @@ fn looks_like_configuration(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     name.contains(".toml")
         || [".conf", ".cfg", ".ini", ".yaml", ".yml", ".json"].iter().any(|ending| name.ends_with(ending))
+}
+
+/// What serde says of a key that it does not know, with the one that may have been meant in place of all.
+fn told(message: &str) -> String {
+    let Some(rest) = message.strip_prefix("unknown field `") else { return message.to_owned() };
+    let Some((name, known)) = rest.split_once('`') else { return message.to_owned() };
+    match nearest(name, known.split('`').skip(1).step_by(2)) {
+        Some(near) => format!("unknown key `{name}`; did you mean `{near}`?"),
+        None => format!("unknown key `{name}`{known}"),
+    }
 }
 
 /// A section with this one key.
@@ -399,15 +447,40 @@ mod tests {
                 "9 things are wrong with the configuration",
                 "warden.d/d.toml: cannot be read: Is a directory (os error 21)",
                 "warden.toml:2:7: invalid type: integer `7`, expected a string",
-                "warden.toml:3:3: unknown field `secnds`, expected one of `url`, `seconds`, `names`",
+                "warden.toml:3:3: unknown key `secnds`; did you mean `seconds`?",
                 "warden.toml:6:3: invalid type: integer `2`, expected a string",
-                "warden.toml:7:2: unknown section `agents`; the sections are agent, supervisor, units",
+                "warden.toml:7:2: unknown section `agents`; did you mean `agent`?",
                 "warden.d/a.toml:1:9: `agent` must be a section: [agent]",
                 "warden.d/b.toml:2:11: string values must be quoted, expected literal string",
                 "warden.d/b.toml:3:7: unclosed table, expected `]`",
                 "warden.d/c.toml:2:1: agent.seconds must be at least 10",
             ]
         );
+    }
+
+    #[test]
+    fn a_name_that_is_near_none_is_told_with_all_there_are() {
+        let folder = folder(&[("warden.toml", "colour = 1\n[agent]\nverbose = true\n")]);
+        let mut fragments = Fragments::read(folder.path());
+        let _: Sample = fragments.section("agent");
+        assert_eq!(
+            told(folder.path(), fragments),
+            [
+                "2 things are wrong with the configuration",
+                "warden.toml:1:1: unknown key `colour`; the sections are agent, supervisor, units",
+                "warden.toml:3:1: unknown key `verbose`, expected one of `url`, `seconds`, `names`",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_keys_that_two_states_of_the_files_differ_in_are_named() {
+        let folder = folder(&[("warden.toml", "[agent]\nurl = \"a\"\nseconds = 1\n[units]\niggy = \"x\"\n")]);
+        let before = Fragments::read(folder.path()).values(&["agent", "units"]);
+        assert_eq!(before.differences(&Fragments::read(folder.path()).values(&["agent", "units"])), [""; 0]);
+        std::fs::write(folder.path().join("warden.d/a.toml"), "[agent]\nseconds = 2\nnames = []\n").unwrap();
+        let after = Fragments::read(folder.path()).values(&["agent", "units"]);
+        assert_eq!(before.differences(&after), ["agent.names", "agent.seconds"]);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Every default and limit, with its unit and reason.
 
 pub mod fragments;
+pub mod log;
+pub mod nearest;
 pub mod policy;
 pub mod units;
 

@@ -31,6 +31,7 @@ use warden_checks::host::{
 use warden_checks::iggy::{self, DataDirectory};
 use warden_checks::{Advice, Check, Host, Read, proc};
 
+use crate::agent::Direct;
 use crate::config;
 use crate::iggy::report::Mode;
 use crate::user_view::Directory;
@@ -64,6 +65,8 @@ pub struct Order {
     pub agent_state: Option<PathBuf>,
     /// Why the data directory, which was asked for, is not packed.
     pub iggy_left_out: Option<String>,
+    /// The Supervisor of this host's agent, if the way there is to be looked at.
+    pub supervisor: Option<Direct>,
 }
 
 /// A data directory of Iggy, or an archive of one.
@@ -229,6 +232,10 @@ fn source(order: &Order, checks: &[&Check]) -> anyhow::Result<(Arc<dyn Source>, 
     if let Some(state) = &order.agent_state {
         settings.state_directory = state.display().to_string();
     }
+    if let Some(Direct { url, authorities }) = &order.supervisor {
+        settings.supervisor_url = Some(url.clone());
+        settings.supervisor_authorities = authorities.clone();
+    }
     let live = Live::new(settings, iggy_token)?;
     let mut sampled: Vec<&str> = checks
         .iter()
@@ -248,6 +255,7 @@ fn settings(since: Duration) -> Settings {
         warden_unit: config::WARDEN_UNIT.to_owned(),
         state_directory: STATE_DIRECTORY.to_owned(),
         supervisor_url: None,
+        supervisor_authorities: None,
         since_seconds: since.as_secs(),
         own_pid: std::process::id(),
         effective_uid: nix::unistd::geteuid().as_raw(),

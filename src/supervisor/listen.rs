@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use axum::Router;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -14,6 +14,7 @@ use rustls::{RootCertStore, ServerConfig};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::certificate;
 use super::connections::{self, Connections};
 use super::settings::{Settings, Tls};
 use crate::tasks::Tasks;
@@ -26,6 +27,7 @@ pub struct Listener {
     socket: TcpListener,
     pub address: SocketAddr,
     tls: Option<(Certificate, Tls)>,
+    public_url: Option<String>,
 }
 
 /// The certificate that is shown, with its key: the one of now.
@@ -50,11 +52,9 @@ impl Listener {
     /// Binds the socket and reads certificate and key.
     pub fn bind(settings: &Settings) -> anyhow::Result<Listener> {
         let listen = settings.listen;
-        ensure!(
-            settings.tls.is_some() || settings.plain_beyond_loopback || listen.ip().is_loopback(),
-            "without TLS, keys and credentials can be read on the way to {listen}; give a certificate and its \
-             key, listen on 127.0.0.1 behind a proxy that has them, or say --insecure-plain-http"
-        );
+        if let Some(exposure) = settings.exposure() {
+            bail!(exposure);
+        }
         let tls = match &settings.tls {
             Some(tls) => Some((Certificate::new(config(tls)?), tls.clone())),
             None => None,
@@ -62,15 +62,18 @@ impl Listener {
         let socket = TcpListener::bind(listen).with_context(|| format!("cannot listen on {listen}"))?;
         socket.set_nonblocking(true)?;
         let address = socket.local_addr()?;
-        Ok(Listener { socket, address, tls })
+        if let Some(tls) = &settings.tls {
+            certificate::warn(tls, settings.public_url.as_deref());
+        }
+        Ok(Listener { socket, address, tls, public_url: settings.public_url.clone() })
     }
 
     /// Serves until told to stop, then ends what is under way.
     pub fn serve(self, router: Router, connections: Connections, tasks: &mut Tasks) -> anyhow::Result<()> {
         // From now on: a SIGHUP that nobody waits for would end the process.
         let hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
-        let tls = self.tls.clone();
-        tasks.spawn("certificate", |stop| renew(tls, hangup, stop));
+        let (tls, public_url) = (self.tls.clone(), self.public_url.clone());
+        tasks.spawn("certificate", |stop| renew(tls, public_url, hangup, stop));
         let socket = tokio::net::TcpListener::from_std(self.socket)?;
         let certificate = self.tls.map(|(certificate, _)| certificate);
         tasks.spawn("http", |stop| async move {
@@ -81,7 +84,8 @@ impl Listener {
     }
 }
 
-fn config(tls: &Tls) -> anyhow::Result<Arc<ServerConfig>> {
+/// What is served, out of the files.
+pub(super) fn config(tls: &Tls) -> anyhow::Result<Arc<ServerConfig>> {
     let certificates = certificates(&tls.certificate)?;
     let key = PrivateKeyDer::from_pem_file(&tls.key)
         .with_context(|| format!("there is no private key in {}", tls.key.display()))?;
@@ -99,9 +103,15 @@ fn config(tls: &Tls) -> anyhow::Result<Arc<ServerConfig>> {
             builder.with_client_cert_verifier(verifier)
         }
     };
-    let mut config = builder
-        .with_single_cert(certificates, key)
-        .with_context(|| format!("{} and {} do not fit", tls.certificate.display(), tls.key.display()))?;
+    let (certificate, own_key) = (tls.certificate.display(), tls.key.display());
+    let mut config = builder.with_single_cert(certificates, key).map_err(|error| {
+        // The words of a debugger.
+        tracing::debug!(%error, "certificate and key");
+        anyhow!(
+            "{certificate} and {own_key} do not fit: the key is of another certificate, or not of a kind that is served \
+             (EC P-256 and P-384, Ed25519, RSA); the server's own certificate stands first in its file"
+        )
+    })?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
@@ -120,6 +130,7 @@ fn certificates(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
 /// old one in place.
 async fn renew(
     tls: Option<(Certificate, Tls)>,
+    public_url: Option<String>,
     mut hangup: Signal,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
@@ -139,6 +150,7 @@ async fn renew(
             Ok(config) => {
                 served.replace(config);
                 tracing::info!(certificate = %files.certificate.display(), "the certificate was read anew");
+                certificate::warn(files, public_url.as_deref());
             }
             Err(error) => tracing::error!("the renewed certificate is not taken: {error:#}"),
         }

@@ -1,6 +1,8 @@
 //! The Supervisor: takes requests over HTTP, keeps them, and has nodes carry them out.
 
+pub mod certificate;
 pub mod connections;
+pub mod doctor;
 pub mod http;
 pub mod hub;
 pub mod id;
@@ -31,7 +33,7 @@ use crate::tls::{self, Trust};
 use connections::Connections;
 use hub::Hub;
 use listen::Listener;
-use objects::{Local, Objects, S3};
+use objects::{Local, Objects, S3, S3Settings};
 use settings::{ObjectStore, Settings};
 use store::audit::{Actor, Entry};
 use store::keys::ApiKey;
@@ -152,17 +154,20 @@ fn objects(settings: &ObjectStore, store: &Store) -> anyhow::Result<(Objects, Ro
             let addresses = objects::local::routes(local.clone(), Arc::new(wanted));
             Ok((Objects::Local(local), addresses))
         }
-        ObjectStore::S3(settings) => {
-            let plain = settings.endpoint.starts_with("http://");
-            let trust = if plain { Trust::Nobody } else { Trust::Host };
-            let http = reqwest::Client::builder()
-                .tls_backend_preconfigured(tls::configuration(trust, None)?)
-                .redirect(reqwest::redirect::Policy::none())
-                .build()
-                .context("cannot set up the client of the object store")?;
-            Ok((Objects::S3(Box::new(S3::new(settings, http)?)), Router::new()))
-        }
+        ObjectStore::S3(settings) => Ok((Objects::S3(Box::new(s3(settings)?)), Router::new())),
     }
+}
+
+/// A client of the object store.
+fn s3(settings: &S3Settings) -> anyhow::Result<S3> {
+    let plain = settings.endpoint.starts_with("http://");
+    let trust = if plain { Trust::Nobody } else { Trust::Host };
+    let http = reqwest::Client::builder()
+        .tls_backend_preconfigured(tls::configuration(trust, None)?)
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .context("cannot set up the client of the object store")?;
+    Ok(S3::new(settings, http)?)
 }
 
 /// Makes a key that may do everything: once in the life of a store, or because it was asked for.

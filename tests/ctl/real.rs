@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
+use warden::config::log::LogLevel;
 use warden::secret::Secret;
 use warden::supervisor::settings::{Database, Limits, ObjectStore, Settings};
 use warden::supervisor::store::Store;
@@ -39,6 +40,7 @@ impl Real {
             objects: ObjectStore::Folder(home.path().join("objects")),
             archives: uploads::Limits::default(),
             limits: Limits { deadline_grace_ms: 1, ..Limits::default() },
+            log: LogLevel::default(),
         };
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let stop = CancellationToken::new();

@@ -15,18 +15,18 @@ use crate::support::pki::{Authority, Front};
 use crate::support::proxy::{Fate, Plan, Proxy};
 
 /// A host with a configuration and a state of its own.
-struct Host {
+pub struct Host {
     folder: tempfile::TempDir,
 }
 
-struct Said {
-    code: i32,
-    out: String,
-    error: String,
+pub struct Said {
+    pub code: i32,
+    pub out: String,
+    pub error: String,
 }
 
 impl Host {
-    fn new() -> Host {
+    pub fn new() -> Host {
         let folder = tempfile::tempdir().unwrap();
         let (state, run) = (folder.path().join("state"), folder.path().join("run"));
         let text =
@@ -35,21 +35,25 @@ impl Host {
         Host { folder }
     }
 
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     fn state(&self) -> PathBuf {
         self.folder.path().join("state")
     }
 
-    fn identity(&self) -> Option<Identity> {
+    pub fn identity(&self) -> Option<Identity> {
         Identity::read(&self.state(), None).unwrap()
     }
 
-    fn file(&self, name: &str, content: &str) -> PathBuf {
+    pub fn file(&self, name: &str, content: &str) -> PathBuf {
         let path = self.folder.path().join(name);
         std::fs::write(&path, content).unwrap();
         path
     }
 
-    async fn enroll(&self, supervisor: &str, token: &Secret, more: &[&str]) -> Said {
+    pub async fn enroll(&self, supervisor: &str, token: &Secret, more: &[&str]) -> Said {
         let file = self.file("token", &format!("{}\n", token.expose()));
         let mut arguments = vec!["--token-file", file.to_str().unwrap()];
         arguments.extend(more);
@@ -61,7 +65,7 @@ impl Host {
         said
     }
 
-    async fn run(
+    pub async fn run(
         &self,
         supervisor: &str,
         arguments: &[&str],
@@ -199,20 +203,20 @@ async fn the_token_is_shown_only_to_a_supervisor_that_is_proven() {
 }
 
 /// A host with its agent running.
-struct Running {
-    host: Host,
+pub struct Running {
+    pub host: Host,
     agent: Agent,
 }
 
 impl Host {
-    fn agent(self) -> Running {
+    pub fn agent(self) -> Running {
         let with = settings(self.folder.path());
         Running { agent: Agent::start_with(tempfile::tempdir().unwrap(), with, surroundings()), host: self }
     }
 }
 
 impl Running {
-    async fn stop(self) {
+    pub async fn stop(self) {
         self.agent.stop().await;
     }
 }

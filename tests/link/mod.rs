@@ -6,6 +6,7 @@ mod fake;
 mod hub;
 pub mod node;
 mod offers;
+mod private_authority;
 mod replicas;
 mod site;
 mod way;

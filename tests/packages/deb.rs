@@ -44,6 +44,20 @@ fn installed_it_waits_for_its_enrolment_and_removed_it_leaves_what_is_the_hosts(
 }
 
 #[test]
+fn what_was_disabled_before_a_removal_stays_down_after_it() {
+    let sandbox = sandbox();
+    install(&sandbox);
+    assert_the_agent_waits(&sandbox);
+    sandbox.run(&["systemctl", "disable", "--now", "warden.service"]);
+    sandbox.run(&["dpkg", "--remove", "warden"]);
+    install(&sandbox);
+    for unit in ["warden.service", "warden-supervisor.service"] {
+        assert_eq!(sandbox.property(unit, "UnitFileState"), "disabled", "{unit}");
+        assert_eq!(sandbox.property(unit, "ActiveState"), "inactive", "{unit}");
+    }
+}
+
+#[test]
 fn a_host_becomes_a_node_and_stays_one_through_removal_and_reinstallation() {
     let sandbox = sandbox();
     install(&sandbox);
@@ -56,7 +70,8 @@ fn a_host_becomes_a_node_and_stays_one_through_removal_and_reinstallation() {
     sandbox.run(&["dpkg", "--remove", "warden"]);
     assert_eq!(sandbox.property("iggy.service", "ActiveState"), "active");
     install(&sandbox);
-    sandbox.run(&["systemctl", "start", "warden-supervisor.service"]);
+    // Both were enabled, and both are back.
+    assert_eq!(sandbox.property("warden-supervisor.service", "UnitFileState"), "enabled");
     node.linked();
     assert_eq!(sandbox.run(&["stat", "--format=%i", "/var/lib/warden/ledger.sqlite"]), ledger);
     node.restarts_iggy();

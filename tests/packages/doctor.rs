@@ -77,6 +77,14 @@ fn the_doctor_finds_nothing_wrong_with_a_node_that_is_well_and_names_what_is_bro
     assert!(told["ledger"].1.starts_with("/var/lib/warden/ledger.sqlite belongs to user 0 "), "{told:?}");
     sandbox.run(&["chown", "warden", "/var/lib/warden/ledger.sqlite"]);
 
+    sandbox.run(&["chmod", "600", "/etc/warden/supervisor.key"]);
+    let told = until_complained_of(&sandbox, &["certificate"]);
+    assert!(
+        told["certificate"].1.contains("the user warden-supervisor may not read /etc/warden/supervisor.key"),
+        "{told:?}"
+    );
+    sandbox.run(&["chmod", "640", "/etc/warden/supervisor.key"]);
+
     let rule = sandbox.read(RULE);
     sandbox.write(RULE, &rule.replace("iggy-connectors|", ""));
     let told = until_complained_of(&sandbox, &["polkit"]);
@@ -84,7 +92,7 @@ fn the_doctor_finds_nothing_wrong_with_a_node_that_is_well_and_names_what_is_bro
     sandbox.write(RULE, &rule);
 
     sandbox.run(&["systemctl", "stop", "warden-supervisor.service"]);
-    let told = until_complained_of(&sandbox, &["agent", "connection"]);
+    let told = until_complained_of(&sandbox, &["agent", "connection", "supervisor"]);
     assert!(
         told["connection"].1.starts_with("cannot connect to 127.0.0.1:7600: Connection refused"),
         "{told:?}"
@@ -131,6 +139,12 @@ fn well(sandbox: &Sandbox, node: &Node) {
         ("rights", "the agent may look at all that a snapshot asks for"),
         ("ledger", ""),
         ("disk", ""),
+        ("supervisor", "warden-supervisor.service is active, to listen on 0.0.0.0:7600"),
+        ("certificate", "for 127.0.0.1, valid until "),
+        ("database", "SQLite, "),
+        ("object store", "the folder /var/lib/warden-supervisor/objects"),
+        ("room", ""),
+        ("ready", "127.0.0.1:7600 says that store and object store answer"),
     ] {
         let line = lines.next().unwrap();
         assert!(line.starts_with(&format!("pass     {about:13}  {begin}")), "{about}: {line}\n{told}");
@@ -144,10 +158,10 @@ fn well(sandbox: &Sandbox, node: &Node) {
 fn as_another_user(sandbox: &Sandbox) {
     let nobody = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "warden", "doctor"];
     let told = sandbox.run(&nobody);
-    for about in ["enrolment", "polkit", "ledger"] {
+    for about in ["enrolment", "polkit", "ledger", "certificate", "database", "object store"] {
         let line = told.lines().find(|line| line.starts_with(&format!("unknown  {about} ")));
         assert!(line.is_some(), "{about}: {told}");
     }
-    assert_eq!(told.matches("-> run this as root\n").count(), 3, "{told}");
-    assert!(told.ends_with("nothing of what could be seen fails; 3 could not be seen"), "{told}");
+    assert_eq!(told.matches("-> run this as root\n").count(), 6, "{told}");
+    assert!(told.ends_with("nothing of what could be seen fails; 6 could not be seen"), "{told}");
 }

@@ -4,6 +4,7 @@ mod command;
 mod content;
 mod deb;
 mod doctor;
+mod readme;
 mod rpm;
 mod settings;
 mod units;

@@ -28,6 +28,23 @@ fn installed_it_waits_for_its_enrolment_and_erased_it_leaves_what_is_the_hosts()
 }
 
 #[test]
+fn what_was_enabled_before_an_erasure_runs_again_after_it_and_nothing_else() {
+    let sandbox = sandbox();
+    install(&sandbox);
+    sandbox.run(&["systemctl", "disable", "--now", "warden.service"]);
+    sandbox.run(&["systemctl", "enable", "--now", "warden-supervisor.service"]);
+    sandbox.run(&["rpm", "--erase", "warden"]);
+    install(&sandbox);
+    for (unit, enabled, active) in
+        [("warden.service", "disabled", "inactive"), ("warden-supervisor.service", "enabled", "active")]
+    {
+        assert_eq!(sandbox.property(unit, "UnitFileState"), enabled, "{unit}");
+        assert_eq!(sandbox.property(unit, "ActiveState"), active, "{unit}");
+    }
+    assert!(!sandbox.root().join("etc/warden/.enabled-before-erasure").exists());
+}
+
+#[test]
 fn a_host_that_presets_it_off_is_left_in_peace() {
     let sandbox = sandbox();
     sandbox.write("/etc/systemd/system-preset/00-ours.preset", "disable warden.service\n");

@@ -99,13 +99,43 @@ fn the_packaged_policy_asks_for_nothing_and_its_examples_are_understood() {
     assert_ne!(masks(&spelt_out(POLICY, |_| true)).unwrap(), nothing);
 }
 
-#[test]
-fn the_packaged_policy_spells_out_when_a_snapshot_is_taken_by_itself() {
+/// What a policy says of snapshots and of what may be done, or why it is not understood.
+fn policy_of(text: &str) -> Result<(policy::Snapshots, Vec<policy::Rule>), String> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("policy.toml");
-    let (_, section) = POLICY.split_once("#[snapshot.automatic]").unwrap();
-    let spelt_out = spelt_out(&format!("#[snapshot.automatic]{section}"), |_| true);
-    assert_eq!(spelt_out.lines().filter(|line| line.contains(" = ")).count(), 7);
-    std::fs::write(&path, spelt_out).unwrap();
-    assert_eq!(policy::snapshots(&path).unwrap().automatic, policy::Automatic::default());
+    std::fs::write(&path, text).unwrap();
+    let rules = policy::rules(&path).map_err(|error| format!("{error:#}"))?;
+    Ok((policy::snapshots(&path).unwrap(), rules))
+}
+
+#[test]
+fn the_packaged_policy_is_the_defaults_as_it_is_and_spelt_out() {
+    let defaults = (policy::Snapshots::default(), Vec::new());
+    assert_eq!(policy_of(POLICY).unwrap(), defaults);
+    let spelt = spelt_out(POLICY, |setting| !setting.ends_with("# example"));
+    assert_eq!(spelt.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count(), 10);
+    assert_eq!(policy_of(&spelt).unwrap(), defaults);
+    let (snapshots, rules) = policy_of(&spelt_out(POLICY, |_| true)).unwrap();
+    assert_eq!(rules.len(), 1);
+    assert!(snapshots.upload_hosts.is_some() && snapshots.largest_upload_mib.is_some());
+}
+
+#[test]
+fn every_key_of_the_policy_is_told() {
+    let all: toml::Table = spelt_out(POLICY, |_| true).parse().unwrap();
+    let told =
+        |table: &toml::Value| -> BTreeSet<String> { table.as_table().unwrap().keys().cloned().collect() };
+    // As the refusal of one that is none names them.
+    let known = |section: &str, more: &str| -> BTreeSet<String> {
+        let refused = policy_of(&format!("{section}\n{more}no-such-key = 1\n")).unwrap_err();
+        let (_, expected) = refused.split_once("expected ").unwrap();
+        expected.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    };
+    let whole = toml::Value::Table(all.clone());
+    assert_eq!(told(&whole), known("", ""));
+    assert_eq!(told(&all["redaction"]), known("[redaction]", ""));
+    assert_eq!(told(&all["snapshot"]), known("[snapshot]", ""));
+    assert_eq!(told(&all["snapshot"]["automatic"]), known("[snapshot.automatic]", ""));
+    let rule = "name = \"x\"\nthen = \"deny\"\n";
+    assert_eq!(told(&all["rule"][0]), known("[[rule]]", rule));
 }

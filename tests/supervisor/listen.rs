@@ -53,7 +53,7 @@ impl Running {
         Running { child, out, log: logged, address }
     }
 
-    fn hang_up(&self) {
+    pub fn hang_up(&self) {
         self.signal(Signal::SIGHUP);
     }
 
@@ -64,6 +64,11 @@ impl Running {
     /// Waits until it has logged this.
     pub fn logged(&self, text: &str) {
         super::super::support::until(text, || self.log.lock().unwrap().contains(text).then_some(()));
+    }
+
+    /// All that it has logged since it listens.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
     }
 
     /// The administrator's key, which it prints at its first start.
@@ -80,7 +85,7 @@ impl Running {
     }
 
     /// Asks it to stop; returns the exit code and what else it printed.
-    fn stop(mut self, signal: Signal) -> (Option<i32>, String) {
+    pub fn stop(mut self, signal: Signal) -> (Option<i32>, String) {
         self.signal(signal);
         let mut rest = String::new();
         self.out.read_to_string(&mut rest).unwrap();

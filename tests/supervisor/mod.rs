@@ -2,11 +2,13 @@
 
 mod activities;
 mod administration;
+mod configuration;
 mod conventions;
 mod document;
 mod full_disk;
 mod idempotency;
 mod identity;
+mod init_tls;
 mod listen;
 mod replicas;
 pub mod served;

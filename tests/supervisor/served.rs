@@ -11,6 +11,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
+use warden::config::log::LogLevel;
 use warden::supervisor::settings::{Limits, Settings};
 use warden::supervisor::store::Store;
 use warden::supervisor::store::enrolments::{self, Applicant};
@@ -73,6 +74,7 @@ pub fn settings(backend: &Backend) -> Settings {
         archives: warden::supervisor::uploads::Limits::default(),
         // No test but those of the limit is about it.
         limits: Limits { burst: 1_000_000, per_second: 1_000_000, ..Limits::default() },
+        log: LogLevel::default(),
     }
 }
 

@@ -50,6 +50,30 @@ impl Authority {
         self.certify(params, ExtendedKeyUsagePurpose::ServerAuth)
     }
 
+    /// The same, for a time of its own, in seconds from now.
+    pub fn server_between(&self, name: &str, from: i64, until: i64) -> Certified {
+        let at = |seconds: i64| {
+            let distance = Duration::from_secs(seconds.unsigned_abs());
+            if seconds < 0 { SystemTime::now() - distance } else { SystemTime::now() + distance }
+        };
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        params.not_before = at(from).into();
+        params.not_after = at(until).into();
+        self.certify(params, ExtendedKeyUsagePurpose::ServerAuth)
+    }
+
+    /// The certificate of an authority of this name, as some serve it by mistake.
+    pub fn authority_as_server(name: &str) -> (Authority, Certified) {
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let key_pem = key.serialize_pem();
+        let issuer = CertifiedIssuer::self_signed(params, key).unwrap();
+        let certified = Certified { certificate: issuer.pem(), key: key_pem };
+        (Authority { issuer }, certified)
+    }
+
     pub fn client(&self, name: &str) -> Certified {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
@@ -95,7 +119,8 @@ impl Front {
                 builder.with_client_cert_verifier(verifier.build().unwrap())
             }
         };
-        let chain = vec![CertificateDer::from_pem_slice(certified.certificate.as_bytes()).unwrap()];
+        let chain = CertificateDer::pem_slice_iter(certified.certificate.as_bytes());
+        let chain = chain.collect::<Result<Vec<_>, _>>().unwrap();
         let key = PrivateKeyDer::from_pem_slice(certified.key.as_bytes()).unwrap();
         let acceptor = TlsAcceptor::from(Arc::new(builder.with_single_cert(chain, key).unwrap()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -54,6 +54,12 @@ impl Postgres {
         assert!(self.psql("postgres", &sql).status.success());
     }
 
+    /// Has a database refuse writes, as a standby does.
+    pub fn read_only(&self, url: &str) {
+        let sql = format!("ALTER DATABASE {} SET default_transaction_read_only = on", database(url));
+        assert!(self.psql("postgres", &sql).status.success());
+    }
+
     fn psql(&self, database: &str, sql: &str) -> std::process::Output {
         Command::new(program("psql"))
             .args(["-qX", "-U", "postgres", "-h"])

@@ -2,16 +2,16 @@
 
 use crate::certificate::store::{Store, Trust, store, trust};
 use crate::certificate::{self, Certificate, Fault, Signature, path};
-use crate::host::Host;
+use crate::host::{Authorities, Host};
 use crate::quantity::count;
-use crate::{Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Value, Verdict};
+use crate::{Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Read, Result, Value, Verdict};
 
 pub const CHECK: Check = Check {
     id: "certificates-trust",
     area: Area::Certificates,
     title: "Does this machine trust the right authorities?",
-    why: "The agent trusts its Supervisor by the system's store of authorities. A store that is missing or stale, or a \
-          proxy that puts its own certificate in between, cuts the node off from its Supervisor.",
+    why: "The agent trusts its Supervisor by the system's store of authorities, unless it was told of an authority of \
+          its own. A store that is missing or stale, or a proxy that puts its own certificate in between, cuts the node off from its Supervisor.",
     reads: &[
         Read::Tls,
         Read::Path("/etc/ssl/certs/ca-certificates.crt"),
@@ -21,7 +21,9 @@ pub const CHECK: Check = Check {
     ],
     thresholds: &[
         "fails when the Supervisor's chain does not end at an authority of the store, does not bear its name, or is out of date",
-        "warns when there is no store of authorities, or the Supervisor's certificate expires in 30 days",
+        "fails, where the agent is told of the Supervisor's authority (agent.ca_file, or at enrolment), when the chain does not \
+         end at that one, whatever the store holds",
+        "warns when there is no store of authorities, or the Supervisor's certificate or such an authority expires in 30 days",
         "notes a Supervisor that is reached without TLS",
     ],
     advice: "Install the package ca-certificates; put an authority of your own into /usr/local/share/ca-certificates and run update-ca-certificates.",
@@ -31,6 +33,7 @@ pub const CHECK: Check = Check {
 
 fn run(host: &Host) -> Result<Finding> {
     let now = host.clock()?.seconds();
+    let settings = host.settings()?;
     let mut finding = Finding::new("");
     let store = store(host)?;
     let authorities = store.as_ref().map(|store| store.authorities.as_slice()).unwrap_or_default();
@@ -55,10 +58,17 @@ fn run(host: &Host) -> Result<Finding> {
                 "Install the authorities of the distribution.",
                 "apt-get install ca-certificates",
             );
-            finding.warn(
-                "there is no store of authorities in any of the usual places: TLS to anywhere fails",
-                advice,
-            );
+            if settings.supervisor_authorities.is_some() {
+                finding.note(
+                    "there is no store of authorities in any of the usual places: TLS to anywhere but the Supervisor fails",
+                    advice,
+                );
+            } else {
+                finding.warn(
+                    "there is no store of authorities in any of the usual places: TLS to anywhere fails",
+                    advice,
+                );
+            }
         }
     }
     let fields = Fields::new("Store")
@@ -66,8 +76,9 @@ fn run(host: &Host) -> Result<Finding> {
         .row("authorities", authorities.len())
         .row("expired", expired);
     finding.show(Evidence::Fields(fields));
-    if let Some(url) = host.settings()?.supervisor_url {
-        judge_supervisor(host, &mut finding, &url, store.as_ref(), now)?;
+    if let Some(url) = &settings.supervisor_url {
+        let named = settings.supervisor_authorities.as_ref();
+        judge_supervisor(host, &mut finding, url, store.as_ref(), named, now)?;
     }
     Ok(finding)
 }
@@ -77,6 +88,7 @@ fn judge_supervisor(
     finding: &mut Finding,
     url: &str,
     store: Option<&Store>,
+    named: Option<&Authorities>,
     now: i64,
 ) -> Result<()> {
     let Some((name, address)) = endpoint(url) else {
@@ -96,8 +108,11 @@ fn judge_supervisor(
         )
     };
     let mut table = certificate::table("The Supervisor's chain");
-    let authorities = store.map(|store| store.authorities.as_slice()).unwrap_or_default();
-    let (trusted, faults) = trusted(&chain, authorities, now);
+    let pinned = named.map(|named| pinned(finding, named, now)).transpose()?;
+    let of_store = store.map(|store| store.authorities.as_slice()).unwrap_or_default();
+    // The agent believes an authority that it was told of also when that has run out.
+    let (authorities, since) = pinned.as_deref().map_or((of_store, now), |pinned| (pinned, i64::MIN));
+    let (trusted, faults) = trusted(&chain, authorities, now, since);
     for (at, one) in chain.iter().enumerate() {
         let of_this = faults.iter().filter(|fault| fault.at == at);
         match of_this.clone().map(|fault| fault.severity).max() {
@@ -127,6 +142,16 @@ fn judge_supervisor(
             format!("whether this machine trusts the Supervisor's certificate was not checked: a signature on its path is {kind}"),
             look(),
         ),
+        Trust::Unknown if named.is_some() => finding.fail(
+            format!(
+                "the Supervisor's certificate leads to {top}, which is not the authority that the agent was told of by {}",
+                named.map_or("", |named| named.named_by.as_str())
+            ),
+            Advice::run(
+                "Name the authority that signed it as agent.ca_file, or enrol again with --ca-file or --ca-fingerprint.",
+                "warden doctor",
+            ),
+        ),
         Trust::Unknown if store.is_some_and(|store| store.unreadable > 0) => finding.warn(
             format!("the Supervisor's certificate leads to {top}, which is not among the authorities that could be read"),
             advice(),
@@ -137,20 +162,40 @@ fn judge_supervisor(
         ),
     }
     if finding.verdict() == Verdict::Pass {
-        finding.summary.push_str(&format!(", and with them the Supervisor at {address}"));
+        let by = named.map_or_else(|| "with them".to_owned(), |named| format!("by {}", named.named_by));
+        finding.summary.push_str(&format!(", and {by} the Supervisor at {address}"));
     }
     finding.show(Evidence::Table(table));
     Ok(())
 }
 
+/// The authorities that the agent was told of; one that runs out is warned of.
+fn pinned(finding: &mut Finding, named: &Authorities, now: i64) -> Result<Vec<Certificate>> {
+    let Authorities { named_by, pem } = named;
+    let pem = pem.as_ref().map_err(|reason| Error::parse(named_by.as_str(), reason.as_str()))?;
+    let authorities = certificate::parse_pem(named_by, pem)?;
+    for one in &authorities {
+        if let Some((_, text)) = one.judge_time(now) {
+            let advice =
+                "Make a new authority, tell every node of both, and then serve a certificate of the new one.";
+            finding.warn(
+                format!("{}, by which the agent knows its Supervisor ({named_by}), {text}", one.subject),
+                Advice::text(advice),
+            );
+        }
+    }
+    Ok(authorities)
+}
+
 /// Whether a path over what is served leads to an authority of the store, and the faults of the path that serves
 /// best: what clients do not need does no harm.
-fn trusted(chain: &[Certificate], authorities: &[Certificate], now: i64) -> (Trust, Vec<Fault>) {
+/// Authorities count that are in force at `since`.
+fn trusted(chain: &[Certificate], authorities: &[Certificate], now: i64, since: i64) -> (Trust, Vec<Fault>) {
     let mut best = (Trust::Unknown, path::best(chain, now).faults);
     for path in path::paths(chain) {
         for length in 1..=path.len() {
             let begin = &path[..length];
-            let by_store = trust(&chain[begin[length - 1]], authorities, now);
+            let by_store = trust(&chain[begin[length - 1]], authorities, since);
             let faults = path::faults(chain, begin, now);
             let worst = |faults: &[Fault]| faults.iter().map(|fault| fault.severity).max();
             let unchecked =
@@ -249,6 +294,47 @@ mod tests {
         assert_eq!(of(serving(&root, &[&past])).verdict(), Verdict::Fail);
         let soon = issued(&root, &["sup.example"], (2026, 12, 10));
         assert_eq!(of(serving(&root, &[&soon])).verdict(), Verdict::Warn);
+    }
+
+    #[test]
+    fn an_authority_that_the_agent_was_told_of_counts_alone() {
+        let (root, other) = (authority("root"), authority("other"));
+        let leaf = issued(&root, &["sup.example"], (2027, 6, 1));
+        let told = |store: &Made, pem: std::result::Result<String, String>| {
+            let mut settings = settings();
+            settings.supervisor_url = Some("https://sup.example:8443/v1".to_owned());
+            settings.supervisor_authorities = Some(Authorities { named_by: "the enrolment".to_owned(), pem });
+            run(&serving(store, &[&leaf]).settings(settings).host())
+        };
+        let good = told(&other, Ok(root.pem.clone())).unwrap();
+        assert_eq!(good.verdict(), Verdict::Pass);
+        assert!(
+            good.summary.ends_with(", and by the enrolment the Supervisor at sup.example:8443"),
+            "{}",
+            good.summary
+        );
+        let wrong = told(&root, Ok(other.pem.clone())).unwrap();
+        assert_eq!(
+            wrong.problems[0].text,
+            "the Supervisor's certificate leads to CN=root, which is not the authority that the agent was told of by the \
+             enrolment"
+        );
+        let unread = told(&root, Err("permission denied".to_owned())).unwrap_err();
+        assert!(unread.to_string().contains("permission denied"), "{unread}");
+    }
+
+    #[test]
+    fn without_a_store_a_supervisor_that_the_agent_was_told_of_is_reached_all_the_same() {
+        let root = authority("root");
+        let leaf = issued(&root, &["sup.example"], (2027, 6, 1));
+        let mut settings = settings();
+        settings.supervisor_url = Some("https://sup.example:8443".to_owned());
+        settings.supervisor_authorities =
+            Some(Authorities { named_by: "the enrolment".to_owned(), pem: Ok(root.pem.clone()) });
+        let chain = vec![leaf.pem.clone()];
+        let answer = TlsAnswer { protocol: "TLSv1.3".to_owned(), cipher: String::new(), chain, millis: 9.0 };
+        let bare = Recorded::complete().settings(settings).at(NOW, 9000).with(request(), Data::Tls(answer));
+        assert_eq!(of(bare).verdict(), Verdict::Note);
     }
 
     #[test]

@@ -28,11 +28,14 @@ pub const CHECK: Check = Check {
     run,
 };
 
+/// One behind a proxy, or that wants a certificate, is not called by other ways than the agent's.
+const UNKNOWN: &str =
+    "no Supervisor is configured that the agent calls without a proxy and a certificate of its own";
 const WARN_MILLIS: f64 = 1000.0;
 
 fn run(host: &Host) -> Result<Finding> {
     let Some(url) = host.settings().if_any()?.and_then(|settings| settings.supervisor_url) else {
-        return Ok(Finding::skip("no Supervisor is configured"));
+        return Ok(Finding::skip(UNKNOWN));
     };
     let Some(endpoint) = Endpoint::parse(&url) else {
         let mut finding = Finding::new("the Supervisor's URL cannot be used");

@@ -253,6 +253,9 @@ pub struct Settings {
     /// `https://...` of the Supervisor, when this host has one.
     #[serde(default)]
     pub supervisor_url: Option<String>,
+    /// What alone proves the Supervisor to the agent; absent: the authorities that this host trusts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub supervisor_authorities: Option<Authorities>,
     /// How far back logs are read, in seconds.
     pub since_seconds: u64,
     /// The process that asks, to leave it out of what it reports.
@@ -261,6 +264,15 @@ pub struct Settings {
     /// Permitted and effective capabilities, by name, of the process that asks.
     #[serde(default)]
     pub capabilities: Vec<String>,
+}
+
+/// Certificates of authorities that were named for one purpose.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Authorities {
+    /// `/etc/warden/supervisor-ca.pem (agent.ca_file)`, `the enrolment`.
+    pub named_by: String,
+    /// In PEM, or why they could not be read.
+    pub pem: Result<String, String>,
 }
 
 /// Recordings did not always tell.

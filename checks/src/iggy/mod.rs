@@ -228,6 +228,7 @@ pub(crate) mod tests {
             warden_unit: "warden.service".to_owned(),
             state_directory: STATE_DIRECTORY.to_owned(),
             supervisor_url: None,
+            supervisor_authorities: None,
             since_seconds: 86_400,
             own_pid: 1,
             effective_uid: 0,

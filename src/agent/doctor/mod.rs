@@ -7,11 +7,15 @@ mod way;
 use std::path::Path;
 
 use serde::Serialize;
+use warden_checks::quantity;
+
+pub(crate) use place::check as check_sqlite;
 
 use super::{Identity, LinkState, Settings, Status, credentials_directory};
 use crate::config::policy;
 use crate::protocol::Runtime;
 use crate::systemd::{Bus, Manager};
+use crate::tls::{self, Trust};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -37,7 +41,7 @@ pub struct Finding {
 }
 
 /// What it takes to see everything.
-const AS_ROOT: &str = "run this as root";
+pub(crate) const AS_ROOT: &str = "run this as root";
 
 /// Looks at everything, in the order in which one thing needs the other. `dir`: where this agent keeps all it has,
 /// whatever the configuration says. `now_ms`: milliseconds since 1970 UTC.
@@ -77,6 +81,47 @@ pub async fn examine(configuration: &Path, dir: Option<&Path>, now_ms: i64) -> V
     findings.push(place::ledger(&settings.state_directory, agent.is_some()).await);
     findings.push(place::room(&settings.state_directory));
     findings
+}
+
+/// What can be told of the configuration from the files alone: nothing is asked, and nobody is called. `now`: Unix time
+/// in seconds.
+pub fn check_configuration(configuration: &Path, now: i64) -> Vec<Finding> {
+    let (settings, problems) = Settings::examine(configuration);
+    let folder = configuration.display();
+    let first = match problems {
+        Ok(()) => pass("configuration", format!("{folder} is understood")),
+        Err(problems) => fail("configuration", problems, "mend the files; the agent does not start before"),
+    };
+    vec![first, of_policy(&settings), of_certificates(&settings, now)]
+}
+
+/// What the agent believes, and what it shows of itself.
+fn of_certificates(settings: &Settings, now: i64) -> Finding {
+    let identity =
+        Identity::read(&settings.state_directory, credentials_directory().as_deref()).ok().flatten();
+    let (trust, whose) =
+        match (&settings.ca_file, identity.as_ref().and_then(|identity| identity.ca.as_deref())) {
+            (Some(file), _) => (Trust::File(file), format!("the authorities in {}", file.display())),
+            (None, Some(pem)) => (Trust::Pem(pem), "the authorities given at enrolment".to_owned()),
+            (None, None) => (Trust::Nobody, "the authorities that this host trusts".to_owned()),
+        };
+    let advice = "name files in PEM: agent.ca_file, agent.client_certificate and its key";
+    match tls::configuration(trust, settings.client.as_ref()) {
+        Err(error) if is_denied(&error) => return unknown("certificates", format!("{error:#}")),
+        Err(error) => return fail("certificates", format!("{error:#}"), advice),
+        Ok(_) => {}
+    }
+    let text = match trust {
+        Trust::File(file) => std::fs::read_to_string(file).unwrap_or_default(),
+        Trust::Pem(pem) => pem.to_owned(),
+        Trust::Host | Trust::Pinned(_) | Trust::Nobody => String::new(),
+    };
+    let authorities = warden_checks::parse_pem("the authorities", &text).unwrap_or_default();
+    if let Some(past) = authorities.iter().find(|one| one.not_after < now) {
+        let told = format!("{whose}: {} ran out at {}", past.subject, quantity::time(past.not_after));
+        return fail("certificates", told, "get the authority's new certificate, and name it");
+    }
+    pass("certificates", format!("the Supervisor is believed by {whose}"))
 }
 
 fn of_policy(settings: &Settings) -> Finding {
@@ -163,24 +208,24 @@ async fn of_units(manager: &Manager, settings: &Settings) -> Vec<Finding> {
     findings
 }
 
-fn is_denied(error: &anyhow::Error) -> bool {
+pub(crate) fn is_denied(error: &anyhow::Error) -> bool {
     let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
     io.is_some_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
 }
 
-fn pass(about: &'static str, told: impl ToString) -> Finding {
+pub(crate) fn pass(about: &'static str, told: impl ToString) -> Finding {
     Finding { about, verdict: Verdict::Pass, told: told.to_string(), advice: None }
 }
 
-fn warn(about: &'static str, told: impl ToString, advice: impl ToString) -> Finding {
+pub(crate) fn warn(about: &'static str, told: impl ToString, advice: impl ToString) -> Finding {
     Finding { about, verdict: Verdict::Warn, told: told.to_string(), advice: Some(advice.to_string()) }
 }
 
-fn fail(about: &'static str, told: impl ToString, advice: impl ToString) -> Finding {
+pub(crate) fn fail(about: &'static str, told: impl ToString, advice: impl ToString) -> Finding {
     Finding { about, verdict: Verdict::Fail, told: told.to_string(), advice: Some(advice.to_string()) }
 }
 
-fn unknown(about: &'static str, told: impl ToString) -> Finding {
+pub(crate) fn unknown(about: &'static str, told: impl ToString) -> Finding {
     Finding { about, verdict: Verdict::Unknown, told: told.to_string(), advice: Some(AS_ROOT.to_owned()) }
 }
 

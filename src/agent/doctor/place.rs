@@ -74,28 +74,42 @@ async fn look(state: &Path, runs: bool) -> anyhow::Result<String> {
         return Ok(format!("{}, in use", bytes(size + written_ahead)));
     }
     let ledger = state.join(LEDGER);
-    let mut head = [0; MAGIC.len()];
-    let read = std::fs::File::open(&ledger).and_then(|mut file| file.read_exact(&mut head));
-    read.with_context(|| format!("cannot read {}", ledger.display()))?;
-    ensure!(head == MAGIC, "{} is no database", ledger.display());
+    is_sqlite(&ledger)?;
     if written_ahead > 0 {
         return Ok(format!(
             "{}, not closed; the agent takes it up at its next start",
             bytes(size + written_ahead)
         ));
     }
-    check(&ledger).await.with_context(|| format!("{} is damaged", ledger.display()))?;
+    check(&ledger).await?;
     Ok(format!("{}, whole", bytes(size)))
 }
 
-/// Without a lock and without a file beside it, which would be another user's.
-async fn check(ledger: &Path) -> anyhow::Result<()> {
-    let options = SqliteConnectOptions::new().filename(ledger).read_only(true).immutable(true);
-    let mut connection = options.connect().await?;
-    let told: Vec<String> = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_all(&mut connection).await?;
-    connection.close().await?;
-    ensure!(told == ["ok"], "{}", told.join("; "));
+fn is_sqlite(file: &Path) -> anyhow::Result<()> {
+    let mut head = [0; MAGIC.len()];
+    let read = std::fs::File::open(file).and_then(|mut file| file.read_exact(&mut head));
+    read.with_context(|| format!("cannot read {}", file.display()))?;
+    ensure!(head == MAGIC, "{} is no database", file.display());
     Ok(())
+}
+
+/// Whether a database that nobody has open is whole. Without a lock and without a file beside it, which would be
+/// another user's.
+///
+/// # Errors
+/// It is damaged, or none.
+pub async fn check(ledger: &Path) -> anyhow::Result<()> {
+    is_sqlite(ledger)?;
+    let options = SqliteConnectOptions::new().filename(ledger).read_only(true).immutable(true);
+    let checked = async {
+        let mut connection = options.connect().await?;
+        let told: Vec<String> =
+            sqlx::query_scalar("PRAGMA quick_check(1)").fetch_all(&mut connection).await?;
+        connection.close().await?;
+        ensure!(told == ["ok"], "{}", told.join("; "));
+        Ok(())
+    };
+    checked.await.with_context(|| format!("{} is damaged", ledger.display()))
 }
 
 /// Whether there is room where the agent keeps its ledger and the archives that wait.

@@ -86,7 +86,7 @@ async fn walk(settings: &Settings, identity: &Identity, findings: &mut Vec<Findi
         Ok(stream) => stream,
         Err(error) => {
             let advice =
-                "does agent.ca_file, or what was given at enrolment, hold the authority that signed it?";
+                format!("see what is served: openssl s_client -showcerts -connect {}", endpoint.authority());
             findings.push(fail("TLS", format!("{error:#}"), advice));
             return None;
         }

@@ -20,6 +20,9 @@ use crate::tls::{self, Trust};
 const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 /// Addresses of one name that are tried.
 const ADDRESSES: usize = 8;
+/// How the agent is told of the Supervisor's authority.
+pub const HOW_TO_TRUST: &str = "name its authority as agent.ca_file, or enrol with --ca-file FILE or --ca-fingerprint HEX \
+                                (warden enroll --replace)";
 
 /// Where to, by which way, and proven by what.
 #[derive(Debug, Clone)]
@@ -86,7 +89,22 @@ impl<'a> Route<'a> {
             return Ok(Box::new(stream));
         }
         let configuration = tls::configuration(self.trust, self.client)?;
-        Ok(Box::new(tls::handshake(configuration, &self.endpoint.host, stream).await?))
+        Ok(Box::new(tls::handshake(configuration, &self.endpoint.host, stream, HOW_TO_TRUST).await?))
+    }
+}
+
+/// What broke on an open stream, in words where it was TLS, or the want of it.
+pub fn explained(
+    error: impl std::error::Error + Send + Sync + 'static,
+    endpoint: &Endpoint,
+) -> anyhow::Error {
+    match tls::words(&error, HOW_TO_TRUST) {
+        Some(words) => anyhow::anyhow!(words),
+        None if !endpoint.secure && tls::may_be_https(&error) => anyhow::anyhow!(
+            "what answers there does not speak http; a Supervisor with a certificate speaks https: use https:// and a \
+             name of its certificate"
+        ),
+        None => error.into(),
     }
 }
 

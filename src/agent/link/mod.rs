@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-pub use dial::Route;
+pub use dial::{Route, explained};
 pub use proxy::{Proxy, ProxyAddress};
 pub use upgrade::upgrade;
 

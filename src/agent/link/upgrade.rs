@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::http::header::{
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use super::Failure;
-use super::dial::Stream;
+use super::dial::{Stream, explained};
 use super::schedule::retry_after;
 use crate::agent::endpoint::Endpoint;
 use crate::protocol::{LINK_PATH, MESSAGE_LIMIT};
@@ -53,7 +53,7 @@ pub async fn upgrade(
         }
         Err(Error::Http(response)) => Err(declined(&response)),
         Err(error) => Err(Failure::Broken(
-            anyhow::Error::new(error).context("what answered is not a Supervisor of Warden, or broke off"),
+            explained(error, endpoint).context("what answered is not a Supervisor of Warden, or broke off"),
         )),
     }
 }

@@ -12,6 +12,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::Wish;
+use crate::agent::{Settings, credentials_directory, direct};
 use crate::protocol::SnapshotProgress;
 
 /// Longest answer of the child.
@@ -33,6 +34,8 @@ pub struct Child {
     pub policy: PathBuf,
     /// Where this agent keeps its state, and its flight recorder.
     pub state: PathBuf,
+    /// By which the way to the Supervisor is looked at; absent: it is not.
+    pub agent: Option<Settings>,
     /// Bytes of the data directory that it packs at most.
     pub iggy_budget: u64,
     /// After this it is killed.
@@ -71,6 +74,15 @@ impl Child {
             .arg(place)
             .arg("--agent-state")
             .arg(&self.state);
+        let known = self.agent.as_ref();
+        if let Some((settings, direct)) =
+            known.and_then(|settings| Some((settings, direct(settings, credentials_directory().as_deref())?)))
+        {
+            command.arg("--agent-supervisor").arg(direct.url);
+            if let Some(file) = &settings.ca_file {
+                command.arg("--agent-ca-file").arg(file);
+            }
+        }
         if wish.include_iggy {
             command.args(["--include-iggy", "--iggy-budget", &self.iggy_budget.to_string()]);
         }
@@ -180,7 +192,7 @@ mod tests {
         assert!(copied.success());
         let (policy, limit) = (folder.path().join("none"), Duration::from_secs(500));
         let state = folder.path().join("state");
-        let child = Child { program, policy, state, iggy_budget: 1, limit };
+        let child = Child { program, policy, state, agent: None, iggy_budget: 1, limit };
         let verdict = child
             .run(&folder.path().join("place"), &Wish { redact_secrets: true, ..Wish::default() }, |_| ())
             .await;

@@ -349,6 +349,7 @@ mod tests {
             program: at("nothing"),
             policy: at("policy.toml"),
             state: at("state"),
+            agent: None,
             iggy_budget: 1,
             limit: Duration::from_secs(1),
         };

@@ -5,9 +5,13 @@ use std::time::Duration;
 use reqwest::{Response, StatusCode, header};
 
 use super::Failure;
+use crate::tls;
 
 /// Longest Retry-After that is obeyed; a store that says more is asked again after this.
 const LONGEST_WAIT: Duration = Duration::from_secs(10 * 60);
+
+const HOW_TO_TRUST: &str = "that of the Supervisor is named as agent.ca_file or at enrolment, that of a store beside it \
+                            must be among those of this host (update-ca-certificates)";
 
 pub(super) enum Answer {
     Taken { etag: String },
@@ -29,7 +33,9 @@ pub(super) fn read(answer: Option<reqwest::Result<Response>>) -> Result<Answer, 
     let response = match answer {
         None => return Ok(later("nothing moved any more".to_owned(), None)),
         Some(Err(error)) => {
-            let why = format!("{:#}", anyhow::Error::new(error.without_url()));
+            let error = error.without_url();
+            let words = tls::words(&error, HOW_TO_TRUST);
+            let why = words.unwrap_or_else(|| format!("{:#}", anyhow::Error::new(error)));
             return Ok(later(why, None));
         }
         Some(Ok(response)) => response,

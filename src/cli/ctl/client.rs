@@ -1,6 +1,6 @@
 //! Calls of the Supervisor's HTTP API: bounded, tried again where that is safe, with one clear end.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -17,7 +17,7 @@ use super::patience::Patience;
 use super::screen::Screen;
 use crate::secret::Secret;
 use crate::sha256::hex;
-use crate::tls::{self, Trust};
+use crate::tls::{self, Fingerprint, Pinned, Trust};
 
 /// A connection that has not come to be by then will not.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -25,6 +25,9 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 const CALL_LIMIT: Duration = Duration::from_secs(30);
 /// Bytes of an answer: a hundred items of the largest kind fit many times over.
 const ANSWER_BYTES: usize = 16 << 20;
+/// How `ctl` is told of the Supervisor's authority.
+const HOW_TO_TRUST: &str =
+    "name its authority by --ca FILE, WARDEN_CA or the profile (warden ctl profile set NAME --ca FILE)";
 /// Random bytes of an idempotency-key: two calls never draw the same.
 const IDEMPOTENCY_BYTES: usize = 16;
 /// A wait shorter than this is not worth a line.
@@ -34,8 +37,25 @@ const WORTH_SAYING: Duration = Duration::from_secs(2);
 pub struct Client {
     http: reqwest::Client,
     base: Url,
-    ca: Option<PathBuf>,
+    ca: Option<Ca>,
     screen: Screen,
+}
+
+/// What alone proves the Supervisor.
+#[derive(Debug, Clone)]
+pub enum Ca {
+    File(PathBuf),
+    /// In PEM: what the agent of this host was enrolled with.
+    Pem(String),
+}
+
+impl Ca {
+    fn trust(&self) -> Trust<'_> {
+        match self {
+            Ca::File(path) => Trust::File(path),
+            Ca::Pem(pem) => Trust::Pem(pem),
+        }
+    }
 }
 
 /// What came back from a call that was done.
@@ -65,15 +85,15 @@ struct Call<'a> {
 impl Client {
     /// # Errors
     /// The trusted certificates cannot be read.
-    pub fn new(base: Url, key: &Secret, ca: Option<&Path>, screen: Screen) -> anyhow::Result<Client> {
+    pub fn new(base: Url, key: &Secret, ca: Option<Ca>, screen: Screen) -> anyhow::Result<Client> {
         let mut headers = HeaderMap::new();
         let mut value =
             HeaderValue::from_str(key.expose()).context("the API key has characters no key has")?;
         value.set_sensitive(true);
         headers.insert("ld-api-key", value);
         headers.insert(ACCEPT, HeaderValue::from_static("application/json, application/problem+json"));
-        let trust = match ca {
-            Some(file) => Trust::File(file),
+        let trust = match &ca {
+            Some(ca) => ca.trust(),
             None if base.scheme() == "https" => Trust::Host,
             None => Trust::Nobody,
         };
@@ -88,7 +108,7 @@ impl Client {
         if is_this_host(&base) {
             builder = builder.no_proxy();
         }
-        Ok(Client { http: builder.build()?, base, ca: ca.map(Path::to_owned), screen })
+        Ok(Client { http: builder.build()?, base, ca, screen })
     }
 
     pub async fn get(&self, path: &[&str], query: &[(&str, String)]) -> Result<Value, Failure> {
@@ -119,7 +139,7 @@ impl Client {
         let url: Url = address.parse().ok().context("the Supervisor gave an address that is none")?;
         let own = url.origin() == self.base.origin();
         let trust = match (&self.ca, url.scheme()) {
-            (Some(file), "https") if own => Trust::File(file),
+            (Some(ca), "https") if own => ca.trust(),
             (_, "https") => Trust::Host,
             _ => Trust::Nobody,
         };
@@ -217,6 +237,14 @@ impl Client {
 
     fn unanswered(&self, error: &reqwest::Error) -> Failure {
         let server = self.server();
+        // Before TLS stands, nothing of the call was sent.
+        if let Some(cause) = tls::words(error, HOW_TO_TRUST) {
+            return Failure::Unreachable { server, cause };
+        }
+        if self.base.scheme() == "http" && tls::may_be_https(error) {
+            return self
+                .foreign("it does not speak http, and one with a certificate speaks https".to_owned());
+        }
         let cause = innermost(error);
         if error.is_connect() {
             Failure::Unreachable { server, cause }
@@ -254,6 +282,32 @@ pub fn base(text: &str) -> anyhow::Result<Url> {
         && url.fragment().is_none();
     ensure!(bare, "a URL of a Supervisor has no user, no query and no fragment");
     Ok(url)
+}
+
+/// The certificate of the authority with this fingerprint, in PEM, out of what the Supervisor shows. No key is shown to
+/// it.
+///
+/// # Errors
+/// It shows no such one, or is not proven by it.
+pub fn authority_of(url: &Url, fingerprint: Fingerprint) -> anyhow::Result<String> {
+    ensure!(url.scheme() == "https", "a fingerprint proves nothing over http://: use https://");
+    let pinned = Pinned::new(fingerprint);
+    let mut builder = reqwest::Client::builder()
+        .tls_backend_preconfigured(tls::configuration(Trust::Pinned(&pinned), None)?)
+        .redirect(reqwest::redirect::Policy::none())
+        .timeout(CALL_LIMIT);
+    if is_this_host(url) {
+        builder = builder.no_proxy();
+    }
+    let http = builder.build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Its time limit needs the runtime from the start.
+    let asked = runtime.block_on(async { http.get(url.clone()).send().await });
+    pinned.pem().with_context(|| {
+        let why =
+            asked.err().map(|error| tls::words(&error, HOW_TO_TRUST).unwrap_or_else(|| innermost(&error)));
+        format!("cannot learn the CA of {url}: {}", why.unwrap_or_else(|| "it shows none".to_owned()))
+    })
 }
 
 fn is_this_host(url: &Url) -> bool {

@@ -15,6 +15,7 @@ use super::session::Access;
 use crate::cli::output;
 use crate::cli::terminal::{Painter, Style, harmless};
 use crate::secret::Secret;
+use crate::tls::Fingerprint;
 
 /// A file with some profiles, or with a key, is smaller by far. In bytes.
 const FILE_LIMIT: u64 = 64 << 10;
@@ -32,6 +33,10 @@ pub enum Verb {
         /// Take the API key from standard input into a file that is yours alone, beside the profiles
         #[arg(long, conflicts_with = "key_file")]
         key_stdin: bool,
+
+        /// Take the CA with this SHA-256 fingerprint out of what the Supervisor shows, into a file beside the profiles
+        #[arg(long, value_name = "HEX", conflicts_with = "ca")]
+        ca_fingerprint: Option<Fingerprint>,
     },
     /// List the profiles
     List,
@@ -60,8 +65,15 @@ pub fn run(access: &Access, verb: &Verb) -> anyhow::Result<u8> {
     let place = place().context("neither XDG_CONFIG_HOME nor HOME is set: there is no place for profiles")?;
     let mut known = read(&place)?;
     match verb {
-        Verb::Set { name, key_stdin } => {
+        Verb::Set { name, key_stdin, ca_fingerprint } => {
             set(&mut known, name, access)?;
+            let profile = known.profiles.entry(name.clone()).or_default();
+            if let (Some(fingerprint), Some(url)) = (ca_fingerprint, &profile.url) {
+                let ca = folder_of(&place)?.join(format!("{name}.ca.pem"));
+                let pem = client::authority_of(&client::base(url)?, *fingerprint)?;
+                output::write_for(&ca, pem.as_bytes(), "--ca")?;
+                profile.ca = Some(ca);
+            }
             if *key_stdin {
                 let key_file = folder_of(&place)?.join(format!("{name}.key"));
                 output::write_for(

@@ -6,15 +6,18 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use url::Url;
 
-use super::client::{self, Answer, Client};
+use super::client::{self, Answer, Ca, Client};
 use super::list::Page;
 use super::profile::{self, Profile};
 use super::reference::Reference;
 use super::screen::Screen;
 use super::table::Look;
+use crate::agent::{self, Endpoint, Identity};
 use crate::cli::output;
 use crate::cli::terminal::{Painter, harmless};
+use crate::config::fragments;
 use crate::secret::Secret;
 
 /// Where the key itself may stand.
@@ -31,7 +34,8 @@ pub struct Access {
     #[arg(long, global = true, value_name = "URL", env = "WARDEN_URL", hide_env_values = true)]
     pub url: Option<String>,
 
-    /// The only CA to trust, as PEM [default: those this host trusts]
+    /// The only CA to trust, as PEM [default: the one the agent of this host believes, if it is of this Supervisor and
+    /// may be read; else those this host trusts]
     #[arg(long, global = true, value_name = "FILE", env = "WARDEN_CA", hide_env_values = true)]
     pub ca: Option<PathBuf>,
 
@@ -68,7 +72,8 @@ impl Access {
         )?;
         let url = client::base(url)?;
         let key = key(self.key_file.as_deref(), std::env::var(KEY_VARIABLE).ok(), key_file.as_deref())?;
-        let client = Client::new(url, &key, self.ca.as_deref().or(ca.as_deref()), Screen::stderr())?;
+        let ca = self.ca.clone().or(ca).map(Ca::File).or_else(|| of_the_agent(&url));
+        let client = Client::new(url, &key, ca, Screen::stderr())?;
         let paint = if self.json { Painter::plain() } else { Painter::stdout() };
         let look = Look { paint, width: width(), now: Timestamp::now() };
         Ok(Session { client, json: self.json, look, deployment: self.deployment.clone().or(deployment) })
@@ -129,6 +134,18 @@ impl Session {
         }
         self.print(&body, || format!("written to {}\n", harmless(&path.display().to_string())))
     }
+}
+
+/// What proves that Supervisor to the agent of this host, where whoever runs this may read it.
+fn of_the_agent(url: &Url) -> Option<Ca> {
+    let settings = agent::Settings::load(Path::new(fragments::FOLDER)).ok()?;
+    let identity = Identity::read(&settings.state_directory, None).ok()??;
+    let Endpoint { secure, host, port, .. } = settings.supervisor.as_ref().unwrap_or(&identity.supervisor);
+    let called = url.host_str()?.trim_matches(['[', ']']);
+    if !secure || url.scheme() != "https" || called != host || url.port_or_known_default() != Some(*port) {
+        return None;
+    }
+    settings.ca_file.clone().map(Ca::File).or(identity.ca.map(Ca::Pem))
 }
 
 fn named(deployment: &Value) -> String {

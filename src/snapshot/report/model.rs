@@ -11,6 +11,9 @@ use super::data_directory::DataDirectory;
 /// Changes when a reader of the previous version could misread this one; adding a field does not change it.
 pub const VERSION: u32 = 1;
 
+/// As runtime-iggy-process says it of a host that has Iggy's data or its unit.
+const NO_IGGY_RUNS: &str = "no Iggy server runs";
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// [`VERSION`].
@@ -42,6 +45,14 @@ impl Report {
             *self.counts.entry(data.outcome).or_default() += 1;
         }
         self.data_directory = data;
+    }
+
+    /// That no Iggy server runs on this host, in the words of the check; none where one runs, where that could not be
+    /// told, or where nobody asked.
+    pub fn without_iggy(&self) -> Option<&str> {
+        let told = self.checks.iter().find(|check| check.id == "runtime-iggy-process")?;
+        let absent = told.outcome == Outcome::Skip || told.summary == NO_IGGY_RUNS;
+        absent.then_some(told.summary.as_str())
     }
 
     /// What every check found, and then what the data directory told.

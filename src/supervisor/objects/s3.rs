@@ -17,6 +17,7 @@ use super::{Announced, Begun, DOWNLOAD_LIFE, Error, GRANT_LIFE, Key};
 use crate::protocol::{PartTag, Put};
 use crate::secret::Secret;
 use crate::sha256::{Sha256, hex};
+use crate::tls;
 
 /// One question to the store that moves no archive.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -26,6 +27,8 @@ const COMPLETE_PATIENCE: Duration = Duration::from_secs(10 * 60);
 const READ_PATIENCE: Duration = Duration::from_secs(60);
 /// Longest answer that is not an archive.
 const ANSWER_LIMIT: usize = 1 << 20;
+const HOW_TO_TRUST: &str =
+    "add it to those of the Supervisor's host (update-ca-certificates), and restart the Supervisor";
 const CHECKSUM: &str = "x-amz-checksum-sha256";
 
 /// How the store is reached.
@@ -156,7 +159,7 @@ impl S3 {
         let action = self.bucket.complete_multipart_upload(Some(&self.credentials), &path, upload, etags);
         let url = action.sign(COMPLETE_PATIENCE);
         let request = self.http.post(url).body(action.body()).timeout(COMPLETE_PATIENCE);
-        let response = request.send().await.map_err(|error| unavailable(error.without_url()))?;
+        let response = request.send().await.map_err(unreached)?;
         let status = response.status();
         let text = text_of(response).await?;
         match status {
@@ -177,8 +180,7 @@ impl S3 {
         let mut action = self.bucket.head_object(Some(&self.credentials), &path);
         action.headers_mut().insert("x-amz-checksum-mode", "ENABLED");
         let request = self.http.head(action.sign(PATIENCE)).header("x-amz-checksum-mode", "ENABLED");
-        let response =
-            request.timeout(PATIENCE).send().await.map_err(|error| unavailable(error.without_url()))?;
+        let response = request.timeout(PATIENCE).send().await.map_err(unreached)?;
         if response.status() == StatusCode::NOT_FOUND {
             return Err(Error::Missing(path));
         }
@@ -207,7 +209,7 @@ impl S3 {
             .await
             .map_err(|_| Error::Unavailable(format!("{path} stopped in the middle of being read")))?
         {
-            hash.update(&bytes.map_err(|error| unavailable(error.without_url()))?);
+            hash.update(&bytes.map_err(unreached)?);
         }
         let digest = hash.finish();
         if digest == announced.sha256 {
@@ -228,8 +230,13 @@ fn unavailable(error: impl std::fmt::Display) -> Error {
     Error::Unavailable(error.to_string())
 }
 
+fn unreached(error: reqwest::Error) -> Error {
+    let error = error.without_url();
+    unavailable(tls::words(&error, HOW_TO_TRUST).unwrap_or_else(|| error.to_string()))
+}
+
 fn accepted(response: reqwest::Result<Response>) -> Result<Response, Error> {
-    let response = response.map_err(|error| unavailable(error.without_url()))?;
+    let response = response.map_err(unreached)?;
     if response.status().is_success() {
         return Ok(response);
     }
@@ -237,7 +244,7 @@ fn accepted(response: reqwest::Result<Response>) -> Result<Response, Error> {
 }
 
 fn gone(response: reqwest::Result<Response>) -> Result<(), Error> {
-    let response = response.map_err(|error| unavailable(error.without_url()))?;
+    let response = response.map_err(unreached)?;
     if response.status() == StatusCode::NOT_FOUND { Ok(()) } else { accepted(Ok(response)).map(drop) }
 }
 
@@ -245,7 +252,7 @@ async fn text_of(response: Response) -> Result<String, Error> {
     let mut body = response.bytes_stream();
     let mut text = Vec::new();
     while let Some(bytes) = body.next().await {
-        text.extend_from_slice(&bytes.map_err(|error| unavailable(error.without_url()))?);
+        text.extend_from_slice(&bytes.map_err(unreached)?);
         if text.len() > ANSWER_LIMIT {
             return Err(Error::Unavailable("its answer is longer than any of S3's".to_owned()));
         }

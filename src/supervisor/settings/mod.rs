@@ -8,12 +8,14 @@ use std::path::PathBuf;
 use super::network::Network;
 use super::objects::S3Settings;
 use super::uploads::Limits as Archives;
+use crate::config::log::LogLevel;
 use crate::secret::Secret;
 
 /// Where it listens when nobody says otherwise: reachable from this host alone, without TLS.
 pub const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7600);
 /// Where its state is when nobody says otherwise.
 pub const DATA_DIRECTORY: &str = "/var/lib/warden-supervisor";
+
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub listen: SocketAddr,
@@ -28,6 +30,22 @@ pub struct Settings {
     pub objects: ObjectStore,
     pub archives: Archives,
     pub limits: Limits,
+    pub log: LogLevel,
+}
+
+impl Settings {
+    /// Why nobody may be served like this: the way to others than this host would be open.
+    pub fn exposure(&self) -> Option<String> {
+        let listen = self.listen;
+        let closed = self.tls.is_some() || self.plain_beyond_loopback || listen.ip().is_loopback();
+        (!closed).then(|| {
+            format!(
+                "without TLS, keys and credentials can be read on the way to {listen}; give a certificate and its key \
+                 (`warden supervisor init-tls` makes both), listen on 127.0.0.1 behind a proxy that has them, or say \
+                 --insecure-plain-http"
+            )
+        })
+    }
 }
 
 /// Where the archives of snapshots lie.

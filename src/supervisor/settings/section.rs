@@ -13,6 +13,7 @@ use super::{
     Archives, DATA_DIRECTORY, Database, LISTEN, Limits, ObjectStore, Overrides, S3Settings, Settings, Tls,
 };
 use crate::config::fragments::{Fragments, Problems};
+use crate::config::log::LogLevel;
 use crate::secret::Secret;
 use crate::supervisor::network::Network;
 
@@ -45,6 +46,7 @@ struct Section {
     s3: Option<S3Section>,
     largest_archive_mib: Option<u32>,
     whole_upload_mib: Option<u32>,
+    log: Option<LogLevel>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -65,10 +67,18 @@ impl Settings {
     ///
     /// # Errors
     /// Everything that is wrong, at once.
-    pub fn read(mut fragments: Fragments, overrides: Overrides) -> Result<Settings, Problems> {
+    pub fn read(fragments: Fragments, overrides: Overrides) -> Result<Settings, Problems> {
+        let (settings, problems) = Settings::examine(fragments, overrides);
+        problems.map(|()| settings)
+    }
+
+    /// The same, with what is right beside what is wrong, so that the rest can be looked at, too.
+    pub fn examine(mut fragments: Fragments, overrides: Overrides) -> (Settings, Result<(), Problems>) {
         let section: Section = fragments.section(NAME);
         let mut reader = Reader { fragments, section, overrides };
         let home = reader.home();
+        // A certificate without its key is told once, as that.
+        let half_said = reader.says_a_part_of_tls();
         let settings = Settings {
             listen: reader.overrides.listen.or(reader.section.listen).unwrap_or(LISTEN),
             tls: reader.tls(),
@@ -79,9 +89,13 @@ impl Settings {
             objects: reader.objects(&home),
             archives: reader.archives(),
             limits: reader.limits(),
+            log: reader.section.log.take().unwrap_or_default(),
             database: reader.database(home),
         };
-        reader.fragments.finish().map(|()| settings)
+        if let Some(exposure) = settings.exposure().filter(|_| !half_said) {
+            reader.wrong("listen", format!("is open to others: {exposure}"));
+        }
+        (settings, reader.fragments.finish())
     }
 }
 
@@ -99,6 +113,11 @@ impl Reader {
     fn home(&self) -> PathBuf {
         let said = self.overrides.data_directory.as_ref().or(self.section.data_directory.as_ref());
         said.cloned().unwrap_or_else(|| DATA_DIRECTORY.into())
+    }
+
+    fn says_a_part_of_tls(&self) -> bool {
+        let certificate = self.overrides.tls_certificate.is_some() || self.section.tls_certificate.is_some();
+        certificate != (self.overrides.tls_key.is_some() || self.section.tls_key.is_some())
     }
 
     fn tls(&mut self) -> Option<Tls> {

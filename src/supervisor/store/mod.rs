@@ -27,6 +27,7 @@ use tokio::sync::broadcast;
 use super::id::Ids;
 use heartbeats::Fresh;
 pub use notices::{Notice, Notices};
+pub use open::FILE;
 pub use page::{Page, Paged};
 
 pub type Result<T> = std::result::Result<T, sqlx::Error>;

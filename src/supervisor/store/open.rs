@@ -21,7 +21,7 @@ use crate::supervisor::id::Ids;
 use crate::supervisor::settings::Database;
 
 /// The file of SQLite in the data directory.
-const FILE: &str = "warden.sqlite";
+pub const FILE: &str = "warden.sqlite";
 /// Connections that read SQLite side by side: as many as the cores of a small machine.
 const SQLITE_READERS: u32 = 4;
 /// Connections to PostgreSQL of one Supervisor; a server takes 100 by default.

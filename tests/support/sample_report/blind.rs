@@ -57,7 +57,7 @@ pub fn checks() -> Vec<CheckReport> {
             "supervisor-reachability",
             Area::Supervisor,
             "Can this node reach its Supervisor?",
-            "no Supervisor is configured",
+            "no Supervisor is configured that the agent calls without a proxy and a certificate of its own",
         ),
     ];
     checks.extend(skipped.map(|(id, area, title, reason)| {

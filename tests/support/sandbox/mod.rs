@@ -121,6 +121,23 @@ impl Sandbox {
         command
     }
 
+    /// Lays a cable to another one: this has the address `own` there, that one `theirs`, each like `10.77.0.1`.
+    pub fn wire(&self, other: &Sandbox, own: &str, theirs: &str) {
+        let [here, there] = [self.init, other.init].map(|init| init.to_string());
+        let laid = Command::new("ip")
+            .args([
+                "link", "add", "cable", "netns", &here, "type", "veth", "peer", "name", "cable", "netns",
+                &there,
+            ])
+            .output()
+            .unwrap();
+        assert!(laid.status.success(), "{}", String::from_utf8_lossy(&laid.stderr));
+        for (sandbox, address) in [(self, own), (other, theirs)] {
+            sandbox.run(&["ip", "address", "add", &format!("{address}/24"), "dev", "cable"]);
+            sandbox.run(&["ip", "link", "set", "cable", "up"]);
+        }
+    }
+
     /// Runs a command inside to its end, whatever that is.
     pub fn output(&self, command: &[&str]) -> Output {
         self.command(command[0]).args(&command[1..]).stdin(Stdio::null()).output().unwrap()

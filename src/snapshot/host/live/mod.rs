@@ -25,6 +25,7 @@ use crate::systemd;
 
 use named::Access;
 pub use secret::Secret;
+pub use tls::accepting_any_certificate;
 
 pub struct Live {
     settings: Settings,
