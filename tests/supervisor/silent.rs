@@ -70,6 +70,7 @@ impl Caller {
 
 /// Every caller dials anew: one that was connected before would prove nothing.
 fn a_client() -> Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder().no_proxy().pool_max_idle_per_host(0).timeout(PATIENCE).build().unwrap()
 }
 
