@@ -18,7 +18,7 @@ use super::{Api, base_url};
 use crate::protocol::{Reason, SnapshotProgress, Trigger, Work};
 use crate::supervisor::objects::Key;
 use crate::supervisor::store::activities::Order;
-use crate::supervisor::store::snapshots::{self, Refused, Snapshot, Status};
+use crate::supervisor::store::snapshots::{self, Refused, Replaceable, Snapshot, Started, Status};
 use crate::supervisor::store::{audit, nodes};
 
 /// The snapshot of one node. All nodes of a run have its name and its `run_id`.
@@ -103,6 +103,10 @@ pub struct NewSnapshots {
     #[serde(default = "yes")]
     #[schema(default = true)]
     include_iggy: bool,
+    /// Where the plan is full, the oldest run is deleted as this one begins.
+    #[serde(default)]
+    #[schema(default = false)]
+    replace_oldest: bool,
 }
 
 /// Where the archive can be fetched.
@@ -171,7 +175,7 @@ impl From<Snapshot> for Shown {
         (status = NO_CONTENT, headers(
             ("ld-snapshot" = u64, description = "The id of the run."),
             ("ld-async-action" = u64, description = "The same id."))),
-        (status = CONFLICT, description = "`snapshot_in_progress`: one at a time. `snapshots_limit_reached`: as many as the plan keeps; delete one. `no_nodes`: the deployment has none."),
+        (status = CONFLICT, description = "`snapshot_in_progress`: one at a time. `snapshots_limit_reached`: as many as the plan keeps; delete one, or say `replace_oldest`. `no_nodes`: the deployment has none."),
         (status = BAD_REQUEST, description = "`redaction_required`: `redact_secrets` is false, and secrets never leave a node."),
     ))]
 pub async fn create(
@@ -179,7 +183,7 @@ pub async fn create(
     within: Within<Manage>,
     Asked { body, claim }: Asked<NewSnapshots>,
 ) -> Result<Response, Problem> {
-    let NewSnapshots { redact_secrets, include_iggy } = body;
+    let NewSnapshots { redact_secrets, include_iggy, replace_oldest } = body;
     if !redact_secrets {
         let reason = "secrets are masked on every node before anything leaves it; leave this out";
         return Err(Problem::field("redact_secrets", "unsupported_value", reason).coded("redaction_required"));
@@ -195,15 +199,19 @@ pub async fn create(
         started_via: within.caller.started_via,
         deadline_at: now + api.settings.limits.snapshot_deadline_ms,
     };
-    let started = snapshots::start(&mut change, order, None, now).await?;
-    let (run, snapshots) = started.map_err(|refused| match refused {
+    let replaceable = replace_oldest.then_some(Replaceable::Any);
+    let started = snapshots::start_replacing(&mut change, order, None, replaceable, now).await?;
+    let Started { run, snapshots, replaced } = started.map_err(|refused| match refused {
         Refused::InProgress => Problem::conflict(
             "snapshot_in_progress",
             "a snapshot of this deployment is under way; wait for it, or cancel its async action",
         ),
         Refused::LimitReached(kept) => Problem::conflict(
             "snapshots_limit_reached",
-            format!("the plan of this deployment keeps {kept} snapshots; delete one first"),
+            format!(
+                "the plan of this deployment keeps {kept} snapshots; delete one first, say replace_oldest, or \
+                 change the plan"
+            ),
         ),
         Refused::NoNodes => Problem::conflict("no_nodes", "the deployment has no nodes yet"),
     })?;
@@ -213,6 +221,12 @@ pub async fn create(
         within.caller.did("snapshot.create", deployment.tenant_id, ("AsyncAction", run.id), detail);
     entry.deployment_id = Some(deployment.id);
     audit::record(&mut change, entry, now).await?;
+    if let Some(replaced) = replaced {
+        let (resource, detail) = (("Snapshot", replaced), json!({ "replaced_by": run.id }));
+        let mut entry = within.caller.did("snapshot.remove", deployment.tenant_id, resource, detail);
+        entry.deployment_id = Some(deployment.id);
+        audit::record(&mut change, entry, now).await?;
+    }
     let reply = Reply::empty(StatusCode::NO_CONTENT)
         .created("ld-snapshot", run.id)
         .created("ld-async-action", run.id);
