@@ -3,7 +3,9 @@
 mod activities;
 mod administration;
 mod conventions;
+mod deployments;
 mod document;
+mod figures;
 mod full_disk;
 mod idempotency;
 mod identity;
@@ -14,6 +16,7 @@ mod silent;
 pub mod snapshots;
 mod store;
 mod streams;
+mod upkeep;
 
 use std::path::PathBuf;
 use std::sync::Arc;

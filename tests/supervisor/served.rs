@@ -11,7 +11,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
-use warden::supervisor::settings::{Limits, Settings};
+use warden::supervisor::settings::{Limits, Metrics, Settings};
 use warden::supervisor::store::Store;
 use warden::supervisor::store::enrolments::{self, Applicant};
 use warden::supervisor::{Clock, Supervisor};
@@ -68,6 +68,7 @@ pub fn settings(backend: &Backend) -> Settings {
         plain_beyond_loopback: false,
         public_url: None,
         trusted_proxies: Vec::new(),
+        metrics: Metrics::default(),
         database: backend.database(),
         objects: backend.objects(),
         archives: warden::supervisor::uploads::Limits::default(),
