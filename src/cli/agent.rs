@@ -8,13 +8,15 @@ use super::log;
 use crate::agent::{self, Settings};
 use crate::config::fragments;
 
-/// Runs the agent: it links this host to its Supervisor and does what is asked of it and allowed here.
+/// Run the agent of this host
+///
+/// It links this host to its Supervisor and does what is asked of it and allowed here.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Settings are in warden.toml and warden.d/*.toml, sections [agent] and [units]; what this host allows is in
+Settings are in warden.toml and warden.d/*.toml, sections [agent] and [units]; what this host allows is in \
 policy.toml. A host that is not enrolled yet waits for `warden enroll`.
 
-Signals: SIGTERM and SIGINT end what runs, or leave it to be taken up again, and stop. While it runs, `warden status`
+Signals: SIGTERM and SIGINT end what runs, or leave it to be taken up again, and stop. While it runs, `warden status` \
 tells how it is. What is logged: WARDEN_LOG=debug, or WARDEN_LOG=info,warden::agent=debug.
 
 Exit status: 0 stopped when told to, 2 could not run.")]

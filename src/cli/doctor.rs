@@ -8,7 +8,7 @@ use super::terminal::{Painter, Style, harmless};
 use super::which::Which;
 use crate::agent::doctor::{Finding, Verdict, examine};
 
-/// Look for what keeps this host from being a node that does what it is asked
+/// Find what keeps this host from being a node that does what it is asked
 ///
 /// The files of the configuration, the policy, the enrolment, each step of the way to the Supervisor, its clock, the
 /// agent, systemd and the units, polkit, what the agent may see, its ledger and the room it has. What is wrong is told
