@@ -117,10 +117,18 @@ pub async fn use_token(
     .bind(now)
     .fetch_optional(change.connection())
     .await?;
-    let Some(row) = row else { return Ok(None) };
+    // The host itself may have been quicker, over another connection.
+    let Some(row) = row else { return answered_before(&mut change, token_hash, host).await };
     let (enrolment, deployment) = (row.id("id")?, row.id("deployment_id")?);
     let name = row.maybe_text("name")?.unwrap_or_else(|| columns::plain(host.hostname, NAME_LIMIT));
-    let node = nodes::insert(&mut change, deployment, enrolment, &name, host.credential_hash, now).await?;
+    let made = nodes::insert(&mut change, deployment, enrolment, &name, host.credential_hash, now).await;
+    let node = match made {
+        Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
+            drop(change);
+            return answered_before(&mut store.change().await?, token_hash, host).await;
+        }
+        made => made?,
+    };
     let tenant = sqlx::query("SELECT tenant_id FROM deployments WHERE id = $1")
         .bind(key(deployment))
         .fetch_one(change.connection())
