@@ -9,6 +9,7 @@ use warden::supervisor::store::enrolments::{self, Applicant};
 
 use super::Backend;
 use super::served::{Answer, Served};
+use super::snapshots::stored;
 
 super::on_both_stores!(
     a_deployment_gets_another_name_and_another_plan,
@@ -241,6 +242,7 @@ async fn a_full_plan_gives_the_place_of_its_oldest_run_when_it_is_told_to(backen
         if answer.status == 204 {
             let listed = served.get(&format!("{path}?run_id={}", answer.id("ld-snapshot"))).await.json();
             let request = listed["items"][0]["id"].as_u64().unwrap();
+            stored(&served.store, node, request).await;
             let finished = Finished { request, outcome: Outcome::Completed { result: None } };
             assert!(activities::finished(&served.store, node, &finished, served.now()).await.unwrap());
         }

@@ -11,9 +11,7 @@ use sqlx::any::AnyRow;
 
 pub use archive::{Uploading, announce, awaits, lacks_archive, progress, stored, uploading};
 pub use offer::{Cause, offered_since, status_of_offer};
-pub use removal::{
-    Removal, Replaceable, expire, forget, is_known, remove, remove_all, removed, to_remove,
-};
+pub use removal::{Removal, Replaceable, expire, forget, is_known, remove, remove_all, removed, to_remove};
 
 use super::activities::{self, Order};
 use super::async_actions::AsyncAction;
