@@ -258,7 +258,7 @@ pub async fn remove(
     audit::record(&mut change, entry, now).await?;
     change.commit().await?;
     // Hidden for good. What is left of the archives if this fails, the job removes.
-    if let Err(error) = api.uploads.remove_archives().await {
+    if let Err(error) = api.uploads.remove_archives(now).await {
         tracing::warn!(deployment = deployment.id, %error, "archives of a removed deployment are still there");
     }
     Ok(StatusCode::NO_CONTENT.into_response())
