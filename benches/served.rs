@@ -141,6 +141,7 @@ async fn enrol(folder: &Path, count: usize) -> (u64, Vec<Node>) {
             author_id: 1,
             created_at: now(),
             expires_at: now() + 3_600_000,
+            uses: 1,
         };
         enrolments::insert(&mut change, &enrolment).await.expect("a token");
     }

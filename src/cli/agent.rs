@@ -11,15 +11,17 @@ use crate::agent::doctor::check_configuration;
 use crate::agent::{self, Settings};
 use crate::config::fragments;
 
-/// Runs the agent: it links this host to its Supervisor and does what is asked of it and allowed here.
+/// Run the agent of this host
+///
+/// It links this host to its Supervisor and does what is asked of it and allowed here.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Settings are in warden.toml and warden.d/*.toml, sections [agent] and [units]; what this host allows is in
+Settings are in warden.toml and warden.d/*.toml, sections [agent] and [units]; what this host allows is in \
 policy.toml. A host that is not enrolled yet waits for `warden enroll`.
 
-Signals: SIGTERM and SIGINT end what runs, or leave it to be taken up again, and stop. SIGHUP (systemctl reload warden)
-reads the configuration anew: agent.log is taken up, and the log names what was changed and needs a restart. Certificates
-are read for each connection and the policy for each request, without any signal. While it runs, `warden status` tells
+Signals: SIGTERM and SIGINT end what runs, or leave it to be taken up again, and stop. SIGHUP (systemctl reload warden) \
+reads the configuration anew: agent.log is taken up, and the log names what was changed and needs a restart. Certificates \
+are read for each connection and the policy for each request, without any signal. While it runs, `warden status` tells \
 how it is. What is logged: agent.log of the configuration, or WARDEN_LOG=info,warden::agent=debug, which goes before.
 
 Exit status: 0 stopped when told to, 2 could not run; with --check-config 0 when nothing is wrong, 1 when something is.")]

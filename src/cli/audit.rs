@@ -30,7 +30,7 @@ enum Verb {
     Show(Show),
 }
 
-/// Hold every line against the one before it
+/// Check every line of the audit log against the one before it
 #[derive(Debug, Args)]
 #[command(
     after_help = "Exit status: 0 when the log is whole, also when a crash has torn its last line, which the agent mends \
@@ -42,13 +42,13 @@ struct Verify {
     place: Place,
 }
 
-/// Print the newest lines
+/// Show the newest lines of the audit log
 #[derive(Debug, Args)]
 #[command(
     after_help = "Exit status: 0, or 2 when it could not be read. Whether it is whole tells `warden audit verify`."
 )]
 struct Show {
-    /// How many lines
+    /// How many lines to show
     #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 50)]
     lines: u32,
 

@@ -13,7 +13,7 @@ use crate::snapshot::inspection;
 use crate::snapshot::report::{DATA_DIRECTORY, DATA_THRESHOLDS, DATA_TITLE, DATA_WHY};
 use crate::snapshot::select::Selection;
 
-/// List the checks, or explain one
+/// List the checks, or explain some
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Arguments {
@@ -27,7 +27,7 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Why a check exists, what it reads, when it warns, what to do
+    /// Explain checks: why each exists, what it reads, when it warns, what to do
     Explain {
         /// Id of a check, or name of an area
         #[arg(value_name = "ID|AREA", required = true)]

@@ -17,7 +17,9 @@ const CHANGED: usize = 12;
 /// Characters of one value or line: what is longer is read on the page.
 const CHARACTERS: usize = 160;
 
-/// Compare two snapshots: what got worse, what better, and which values and log lines changed
+/// Compare two snapshots
+///
+/// Tells what got worse and what better, and which values and log lines changed.
 ///
 /// Each may be a bundle, a report.json, or a recorded host, of one host or of two, and of different Wardens.
 /// Recorded hosts are judged now.

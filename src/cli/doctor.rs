@@ -9,7 +9,7 @@ use super::which::Which;
 use crate::agent::doctor::{Finding, Verdict, examine};
 use crate::supervisor;
 
-/// Look for what keeps this host from being a node that does what it is asked
+/// Find what keeps this host from being a node that does what it is asked
 ///
 /// The files of the configuration, the policy, the enrolment, each step of the way to the Supervisor, its clock, the
 /// agent, systemd and the units, polkit, what the agent may see, its ledger and the room it has. Where this host is the

@@ -24,15 +24,17 @@ const CA_LIMIT: u64 = 256 << 10;
 /// This host was enrolled before, and nothing was changed.
 const ALREADY: u8 = 1;
 
-/// Makes this host a node: trades a one-time token for an identity, which the agent then uses.
+/// Make this host a node of a deployment
+///
+/// Trades an enrolment token for an identity, which the agent then uses.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The token comes from --token-file, the variable WARDEN_ENROLMENT_TOKEN, or standard input, in this order; never from
-an argument, which everybody on the host could read. An administrator makes one with
+The token comes from --token-file, the variable WARDEN_ENROLMENT_TOKEN, or standard input, in this order; never from \
+an argument, which everybody on the host could read. An administrator makes one with \
 `POST /deployments/ID/enrolments` or `warden ctl`. If it is cut off, run it again with the same token.
 
-The Supervisor is proven by the certificate authorities of this host, by agent.ca_file of the configuration, or by
-those in --ca-file, which are then kept with the identity and the only ones believed. With --ca-fingerprint alone the
+The Supervisor is proven by the certificate authorities of this host, by agent.ca_file of the configuration, or by \
+those in --ca-file, which are then kept with the identity and the only ones believed. With --ca-fingerprint alone the \
 authority is taken from what the Supervisor shows, if it is the one with this fingerprint; otherwise nothing is sent.
 
 Exit status: 0 enrolled, 1 this host was enrolled before and nothing was changed, 2 could not enrol.")]
@@ -49,13 +51,13 @@ pub struct Arguments {
     /// prints it
     #[arg(long, value_name = "HEX")]
     ca_fingerprint: Option<Fingerprint>,
-    /// Gives up the identity this host has
+    /// Give up the identity this host has
     #[arg(long)]
     replace: bool,
     /// The folder of warden.toml
     #[arg(long, value_name = "FOLDER", default_value = fragments::FOLDER)]
     config: PathBuf,
-    /// Tells the node as JSON
+    /// Print the node as JSON
     #[arg(long)]
     json: bool,
 }

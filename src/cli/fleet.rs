@@ -25,7 +25,9 @@ const WORST: usize = 8;
 /// Characters of one line of text from the hosts.
 const CHARACTERS: usize = 240;
 
-/// Put the snapshots of several nodes side by side: which checks fail where, and in what some nodes differ
+/// Compare the snapshots of several nodes
+///
+/// Puts them side by side: which checks fail where, and in what some nodes differ.
 ///
 /// Each may be a bundle, a report.json, or a recorded host, of different Wardens too; recorded hosts are judged now.
 /// One that cannot be read is told as missing. Values that should be one on every node (kernel parameters, versions,

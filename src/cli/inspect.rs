@@ -11,7 +11,7 @@ use super::terminal::Painter;
 use crate::iggy::report::{Mode, Verdict};
 use crate::iggy::{Order, inspect};
 
-/// Look into a data directory of Iggy, offline
+/// Inspect a data directory of Iggy, offline
 ///
 /// Tells which server wrote it, what streams, topics, partitions and segments it holds, how far consumers have read,
 /// whether index and log fit, and holds batches and messages against their checksums. Names the damaged segment,

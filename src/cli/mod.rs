@@ -2,15 +2,18 @@
 
 mod agent;
 mod audit;
+mod backup;
 mod checks;
 mod comparison;
 mod completions;
 mod ctl;
 mod diff;
 mod doctor;
+mod duration;
 mod enroll;
 mod fleet;
 mod front;
+mod help;
 mod inspect;
 mod inspected;
 mod json_ids;
@@ -35,11 +38,11 @@ mod which;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::kernel;
 
-/// Diagnoses the hosts of an Apache Iggy deployment.
+/// Diagnose and command the hosts of an Apache Iggy deployment
 #[derive(Debug, Parser)]
 #[command(name = "warden", version, propagate_version = true, max_term_width = 100)]
 struct Command {
@@ -73,7 +76,9 @@ const COULD_NOT_RUN: u8 = 2;
 /// Parses the arguments of this process, does what they say, and returns the exit code.
 pub fn run() -> ExitCode {
     kernel::give_memory_back();
-    let command = Command::parse();
+    let mut line = help::grouped(Command::command());
+    let matches = line.clone().get_matches();
+    let command = Command::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut line).exit());
     let result = match &command.verb {
         Verb::Snapshot(arguments) => snapshot::run(arguments),
         Verb::Inspect(arguments) => inspect::run(arguments),

@@ -11,7 +11,7 @@ use super::progress::{Manner, Progress};
 use super::seal::{Seal, without_ending};
 use super::stall::Watch;
 use super::which::Which;
-use super::{front, output, packing, plan, summary};
+use super::{duration, front, output, packing, plan, summary};
 use crate::agent::{Direct, Endpoint, Proxy, Settings, credentials_directory, direct};
 use crate::config;
 use crate::snapshot::archive::Inventory;
@@ -403,29 +403,8 @@ fn is_at_or_above(report: &Report, level: FailOn) -> bool {
 
 /// `90m`, `24h`, `7d`, `45s`; at least a minute, at most 90 days.
 pub fn parse_since(text: &str) -> Result<Duration, String> {
-    const LEAST: u64 = 60;
-    const MOST: u64 = 90 * 86_400;
-    let hint = || {
-        format!(
-            "`{text}` is not a duration; write it as 90m, 24h or 7d ({} by default)",
-            config::SINCE.as_secs() / 3600
-        )
-    };
-    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
-    let seconds = match unit.trim() {
-        "s" => 1,
-        "m" | "min" => 60,
-        "h" => 3600,
-        "d" => 86_400,
-        "w" => 7 * 86_400,
-        _ => return Err(hint()),
-    };
-    let number: u64 = number.parse().map_err(|_| hint())?;
-    let total = number.saturating_mul(seconds);
-    if !(LEAST..=MOST).contains(&total) {
-        return Err(format!("`{text}` is out of range: from 1m to 90d"));
-    }
-    Ok(Duration::from_secs(total))
+    let example = format!("90m, 24h or 7d ({} by default)", config::SINCE.as_secs() / 3600);
+    duration::parse(text, duration::MINUTE, 90 * duration::DAY, &example)
 }
 
 #[cfg(test)]

@@ -16,7 +16,9 @@ use crate::agent::{Doing, LinkState, Observer, Status};
 use crate::protocol::RuntimeState;
 use crate::systemd::Bus;
 
-/// Tell how the agent on this host is: its link, its node, the runtimes, what is being done
+/// Show how the agent on this host is
+///
+/// Tells its link, its node, the runtimes, and what is being done.
 ///
 /// Reads what the running agent writes to /run/warden/status.json, or where --config or --dir say, and asks systemd
 /// about the runtimes. Needs no rights and changes nothing.

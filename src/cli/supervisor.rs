@@ -10,18 +10,21 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
+use clap::Subcommand;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::log;
 use super::reload::{OF_SUPERVISOR, Reload};
+use super::{backup, log};
 use crate::config::fragments::{self, Fragments};
 use crate::secret::Secret;
 use crate::supervisor::settings::{Overrides, Settings};
 use crate::supervisor::{Clock, Supervisor};
 use crate::systemd::notify;
 
-/// Run the Supervisor: the HTTP API, and the nodes' link to it
+/// Run the Supervisor, back it up, restore it
+///
+/// It serves the HTTP API, and the nodes' link to it.
 ///
 /// Keeps its state in SQLite, in its data directory, without any set-up. With a database URL it keeps it in
 /// PostgreSQL, and any number of Supervisors may share that.
@@ -31,7 +34,21 @@ use crate::systemd::notify;
 ///
 /// What is not said here is read from warden.toml and warden.d/*.toml, section [supervisor].
 #[derive(Debug, clap::Args)]
-#[command(args_conflicts_with_subcommands = true)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
+Environment: WARDEN_DATABASE_URL is the URL of PostgreSQL, such as postgres://warden@db/warden; it may hold a \
+password, and is therefore no option. WARDEN_LOG sets what is logged (info; debug, warn, ...).
+
+Without TLS it listens only on this host's own addresses (127.0.0.0/8, ::1).
+
+Signals: SIGTERM and SIGINT end what is under way and stop it. SIGHUP (systemctl reload warden-supervisor) reads \
+certificate and key anew, which it also does by itself within a minute of their being written, and the configuration: \
+supervisor.log is taken up, and the log names what was changed and needs a restart.
+
+Exit status: 0 when it was told to stop (SIGTERM, SIGINT), 2 when it could not run; with --check-config 0 when nothing \
+is wrong, 1 when something is."
+)]
 pub struct Command {
     #[command(subcommand)]
     verb: Option<Verb>,
@@ -40,24 +57,17 @@ pub struct Command {
     arguments: Arguments,
 }
 
-#[derive(Debug, clap::Subcommand)]
+#[derive(Debug, Subcommand)]
 enum Verb {
     InitTls(init_tls::Arguments),
+    Backup(backup::Backup),
+    Restore(backup::Restore),
+    RotateAdminKey(backup::Rotate),
 }
 
+/// What a Supervisor is started with.
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "\
-Environment: WARDEN_DATABASE_URL is the URL of PostgreSQL, such as postgres://warden@db/warden; it may hold a \
-password, and is therefore no option. WARDEN_LOG sets what is logged (info; debug, warn, ...).
-
-Without TLS it listens only on this host's own addresses (127.0.0.0/8, ::1).
-
-Signals: SIGTERM and SIGINT end what is under way and stop it. SIGHUP (systemctl reload warden-supervisor) reads
-certificate and key anew, which it also does by itself within a minute of their being written, and the configuration:
-supervisor.log is taken up, and the log names what was changed and needs a restart.
-
-Exit status: 0 when it was told to stop (SIGTERM, SIGINT), 2 when it could not run; with --check-config 0 when nothing
-is wrong, 1 when something is.")]
+#[group(skip)]
 pub struct Arguments {
     /// The folder of warden.toml
     #[arg(long, value_name = "FOLDER", default_value = fragments::FOLDER)]
@@ -107,12 +117,17 @@ pub struct Arguments {
 const DATABASE_URL: &str = "WARDEN_DATABASE_URL";
 
 pub fn run(command: &Command) -> anyhow::Result<u8> {
-    let arguments = &command.arguments;
     match &command.verb {
-        Some(Verb::InitTls(arguments)) => return init_tls::run(arguments),
-        None if arguments.check_config => return check::run(arguments),
-        None => {}
+        None if command.arguments.check_config => check::run(&command.arguments),
+        None => serve(&command.arguments),
+        Some(Verb::InitTls(arguments)) => init_tls::run(arguments),
+        Some(Verb::Backup(arguments)) => backup::write(arguments),
+        Some(Verb::Restore(arguments)) => backup::restore(arguments),
+        Some(Verb::RotateAdminKey(arguments)) => backup::rotate(arguments),
     }
+}
+
+fn serve(arguments: &Arguments) -> anyhow::Result<u8> {
     let settings = arguments.settings(None)?;
     log::start(&settings.log);
     log::tell_unread(&arguments.config);
@@ -161,14 +176,7 @@ impl Arguments {
     }
 
     fn overrides(&self, home: Option<PathBuf>) -> anyhow::Result<Overrides> {
-        let database_url = match &self.database_url_file {
-            Some(path) => {
-                let text = std::fs::read_to_string(path)
-                    .with_context(|| format!("cannot read the database URL in {}", path.display()))?;
-                Some(Secret::new(text.trim()))
-            }
-            None => std::env::var(DATABASE_URL).ok().filter(|url| !url.is_empty()).map(Secret::new),
-        };
+        let database_url = database_url(self.database_url_file.as_deref())?;
         Ok(Overrides {
             listen: self.listen,
             public_url: self.public_url.clone(),
@@ -193,6 +201,16 @@ impl Arguments {
         }
         Ok(supervisor)
     }
+}
+
+/// The URL of PostgreSQL, if one was given.
+pub fn database_url(file: Option<&Path>) -> anyhow::Result<Option<Secret>> {
+    let Some(path) = file else {
+        return Ok(std::env::var(DATABASE_URL).ok().filter(|url| !url.is_empty()).map(Secret::new));
+    };
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read the database URL in {}", path.display()))?;
+    Ok(Some(Secret::new(text.trim())))
 }
 
 /// Tells the key, the only time there is.

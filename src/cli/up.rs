@@ -30,7 +30,7 @@ Then, in another shell:
   warden ctl nodes list
   warden ctl snapshots create --wait
 
-Where systemd runs the two as services (warden.service, warden-supervisor.service), use those: they are confined, and
+Where systemd runs the two as services (warden.service, warden-supervisor.service), use those: they are confined, and \
 one can be restarted without the other. They keep their state in the same places, so that you can go over to them.
 
 Exit status: 0 when it was told to stop (SIGTERM, SIGINT), 2 when it could not run.")]

@@ -12,7 +12,7 @@ use super::terminal::{Painter, Style, harmless};
 use crate::snapshot::signature::{KEY_FILE_BYTES, PublicKey};
 use crate::snapshot::verify::{Signature, Verification, verify};
 
-/// Hold a bundle against its manifest and check its signature
+/// Check a bundle against its manifest, and its signature
 ///
 /// Reads every file in the bundle and compares its size and SHA-256 with the manifest: everything listed must be
 /// there as it was, and nothing else. Unpacks nothing and needs little memory, whatever the archive claims.

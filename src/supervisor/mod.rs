@@ -1,5 +1,7 @@
 //! The Supervisor: takes requests over HTTP, keeps them, and has nodes carry them out.
 
+pub mod administrator;
+pub mod backup;
 pub mod certificate;
 pub mod connections;
 pub mod doctor;
@@ -16,7 +18,6 @@ pub mod settings;
 pub mod store;
 pub mod uploads;
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +25,6 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::Router;
 use futures_util::FutureExt;
-use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::secret::Secret;
@@ -35,9 +35,7 @@ use hub::Hub;
 use listen::Listener;
 use objects::{Local, Objects, S3, S3Settings};
 use settings::{ObjectStore, Settings};
-use store::audit::{Actor, Entry};
-use store::keys::ApiKey;
-use store::{Kind, Store, audit, idempotency, keys, snapshots};
+use store::{Kind, Store, idempotency, keys, snapshots};
 use uploads::Uploads;
 
 pub use own_host::Invitation;
@@ -176,34 +174,7 @@ async fn administrator_key(store: &Store, now: i64, anyway: bool) -> anyhow::Res
     if !keys::first_time(&mut change, "administrator_key").await? && !anyway {
         return Ok(None);
     }
-    let id = store.id(now);
-    let secret = Secret::draw(&format!("{}{id}_", http::KEY_PREFIX))?;
-    let key = ApiKey {
-        id,
-        tenant_id: FIRST_TENANT,
-        name: "administrator".to_owned(),
-        hash: secret.hash(),
-        administrator: true,
-        permissions: BTreeSet::new(),
-        allow_list: Vec::new(),
-        deployments: None,
-        author_id: None,
-        created_at: now,
-        expires_at: now + http::KEY_LIFE_LIMIT_MS,
-    };
-    keys::insert(&mut change, &key).await?;
-    let entry = Entry {
-        tenant_id: FIRST_TENANT,
-        actor: Actor::Supervisor,
-        address: None,
-        request: None,
-        action: "api_key.create".to_owned(),
-        deployment_id: None,
-        resource_type: "ApiKey".to_owned(),
-        resource_id: Some(id),
-        detail: json!({ "name": key.name, "administrator": true }),
-    };
-    audit::record(&mut change, entry, now).await?;
+    let (_, secret) = administrator::make_key(&mut change, now).await?;
     change.commit().await?;
     Ok(Some(secret))
 }

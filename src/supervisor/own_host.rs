@@ -55,6 +55,7 @@ impl Supervisor {
             author_id: NOBODY,
             created_at: now,
             expires_at: now + TOKEN_LIFE_MS,
+            uses: 1,
         };
         let mut change = self.store.change().await?;
         enrolments::insert(&mut change, &enrolment).await?;

@@ -1,7 +1,9 @@
 //! `warden ctl` as a person and a script run it.
 
+mod administration;
 mod archives;
 mod calls;
+mod completion;
 mod names_and_questions;
 mod profiles;
 mod real;

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use warden::config::log::LogLevel;
 use warden::secret::Secret;
-use warden::supervisor::settings::{Database, Limits, ObjectStore, Settings};
+use warden::supervisor::settings::{Database, Limits, Metrics, ObjectStore, Settings};
 use warden::supervisor::store::Store;
 use warden::supervisor::store::enrolments::{self, Applicant};
 use warden::supervisor::uploads;
@@ -17,7 +17,7 @@ use warden::supervisor::{Clock, Supervisor};
 
 use super::{ctl, told};
 
-struct Real {
+pub struct Real {
     home: tempfile::TempDir,
     url: String,
     key: String,
@@ -28,7 +28,7 @@ struct Real {
 }
 
 impl Real {
-    fn start() -> Real {
+    pub fn start() -> Real {
         let home = tempfile::tempdir().unwrap();
         let settings = Settings {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -36,6 +36,7 @@ impl Real {
             plain_beyond_loopback: false,
             public_url: None,
             trusted_proxies: Vec::new(),
+            metrics: Metrics::default(),
             database: Database::Sqlite { directory: home.path().to_owned() },
             objects: ObjectStore::Folder(home.path().join("objects")),
             archives: uploads::Limits::default(),
@@ -57,24 +58,24 @@ impl Real {
         }
     }
 
-    fn ctl_by(&self, key: &str, arguments: &[&str]) -> Output {
+    pub fn ctl_by(&self, key: &str, arguments: &[&str]) -> Output {
         let mut command = ctl(self.home.path(), arguments);
         command.env("WARDEN_URL", &self.url).env("WARDEN_API_KEY", key).output().unwrap()
     }
 
-    fn ctl(&self, arguments: &[&str]) -> Output {
+    pub fn ctl(&self, arguments: &[&str]) -> Output {
         self.ctl_by(&self.key, arguments)
     }
 
     /// What a command that must succeed printed.
-    fn says(&self, arguments: &[&str]) -> String {
+    pub fn says(&self, arguments: &[&str]) -> String {
         let output = self.ctl(arguments);
         assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", told(&output).2);
         String::from_utf8(output.stdout).unwrap()
     }
 
     /// A node of the only deployment, enrolled and never heard since.
-    fn node(&self, name: &str) -> u64 {
+    pub fn node(&self, name: &str) -> u64 {
         let token = self.says(&["enrolments", "create", "--name", name]);
         let (token, credential) = (Secret::new(token.trim()).hash(), Secret::new(name).hash());
         let applicant = Applicant { hostname: "host", credential_hash: &credential, address: "127.0.0.1" };
@@ -82,7 +83,7 @@ impl Real {
         self.runtime.block_on(enrolled).unwrap().unwrap().id
     }
 
-    fn end(self) {
+    pub fn end(self) {
         self.stop.cancel();
         self.runtime.block_on(self.running).unwrap().unwrap();
     }
@@ -93,7 +94,7 @@ fn now() -> i64 {
 }
 
 /// Each digit of ids, times and request ids as a `#`, the rest as it is.
-fn shape(text: &str) -> String {
+pub fn shape(text: &str) -> String {
     let hexadecimal = |word: &str| word.len() == 32 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
     let mut shown = text.to_owned();
     for word in text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| hexadecimal(word)) {

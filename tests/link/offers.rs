@@ -6,9 +6,11 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::timeout;
 use warden::protocol::{
-    Code, Finished, FromNode, OfferRefusal, Outcome, Request, SnapshotOffered, ToNode, Trigger, Work,
+    Code, Finished, FromNode, OfferRefusal, Outcome, Request, SnapshotChoice, SnapshotOffered, ToNode,
+    Trigger, Work,
 };
 use warden::secret::Secret;
+use warden::supervisor::store::activities::Order;
 use warden::supervisor::store::audit::{self, Actor};
 use warden::supervisor::store::deployments::Scope;
 use warden::supervisor::store::snapshots::{self, Cause, Snapshot, Status};
@@ -24,6 +26,7 @@ use crate::supervisor::snapshots::stored;
 crate::supervisor::on_both_stores!(
     an_offer_becomes_a_run_over_its_node_and_is_asked_for_once,
     an_offer_is_refused_while_a_run_is_under_way_or_the_plan_has_no_place_but_the_last,
+    an_offer_takes_the_place_of_the_oldest_snapshot_that_nobody_asked_for,
     an_offer_that_failed_may_be_made_again,
     offers_without_an_archive_take_no_place_of_the_plan,
 );
@@ -121,13 +124,62 @@ async fn an_offer_is_refused_while_a_run_is_under_way_or_the_plan_has_no_place_b
     let site = Site::start(backend).await;
     let (id, credential) = site.enrolled().await;
     let mut node = Node::link(site.address, id, &credential, "a").await;
-    for offer in [1, 2] {
+    for _ in [1, 2] {
+        taken_for_somebody(&site, &mut node, id).await;
+    }
+    assert_eq!(refused(&mut node, 3).await, OfferRefusal::LimitReached);
+    assert_eq!(listed(&site).await.len(), 2);
+}
+
+/// A snapshot that somebody asked for.
+async fn taken_for_somebody(site: &Site, node: &mut Node, id: u64) {
+    let order = Order {
+        deployment: site.deployment.clone(),
+        nodes: vec![id],
+        work: Work::Snapshot {
+            redact_secrets: true,
+            include_iggy: true,
+            offer: None,
+            choice: SnapshotChoice::default(),
+        },
+        author_id: 42,
+        author: "ops@example.com".into(),
+        started_via: "api",
+        deadline_at: now() + 300_000,
+    };
+    let mut change = site.store.change().await.unwrap();
+    snapshots::start(&mut change, order, None, now()).await.unwrap().unwrap();
+    change.commit().await.unwrap();
+    let request = node.request().await.request;
+    stored(&site.store, id, request).await;
+    ends(node, request, Outcome::Completed { result: None }).await;
+}
+
+async fn an_offer_takes_the_place_of_the_oldest_snapshot_that_nobody_asked_for(backend: Backend) {
+    // Its plan keeps three.
+    let site = Site::start(backend).await;
+    let (id, credential) = site.enrolled().await;
+    let mut node = Node::link(site.address, id, &credential, "a").await;
+    taken_for_somebody(&site, &mut node, id).await;
+    for offer in [1, 2, 3] {
         let request = asked_for(&mut node, offer).await.request;
         stored(&site.store, id, request).await;
         ends(&mut node, request, Outcome::Completed { result: None }).await;
     }
-    assert_eq!(refused(&mut node, 3).await, OfferRefusal::LimitReached);
-    assert_eq!(listed(&site).await.len(), 2);
+    let kept: Vec<Option<u64>> =
+        listed(&site).await.into_iter().map(|row| row.cause.map(|cause| cause.offer)).collect();
+    assert_eq!(kept, [Some(3), None], "the place of the plan that is left stays free");
+    taken_for_somebody(&site, &mut node, id).await;
+    let request = asked_for(&mut node, 4).await.request;
+    stored(&site.store, id, request).await;
+    ends(&mut node, request, Outcome::Completed { result: None }).await;
+    let kept: Vec<Option<u64>> =
+        listed(&site).await.into_iter().map(|row| row.cause.map(|cause| cause.offer)).collect();
+    assert_eq!(kept, [Some(4), None, None]);
+    let filter = audit::AuditFilter { action: Some("snapshot.remove".into()), ..Default::default() };
+    let removed = audit::list(&site.store, Scope::ALL, &filter, FIRST).await.unwrap().items;
+    assert_eq!(removed.len(), 3);
+    assert_eq!(removed[0].entry.detail, json!({ "replaced_by": listed(&site).await[0].run_id }));
 }
 
 async fn an_offer_that_failed_may_be_made_again(backend: Backend) {

@@ -88,6 +88,7 @@ impl Site {
             author_id: 42,
             created_at: now(),
             expires_at,
+            uses: 1,
         };
         let mut change = self.store.change().await.unwrap();
         enrolments::insert(&mut change, &enrolment).await.unwrap();

@@ -141,9 +141,9 @@ fn every_verb_has_a_page_and_is_completed() {
     assert!(String::from_utf8_lossy(&page.stdout).contains(".TH warden-ctl-restart 1"), "{page:?}");
     let help = Command::new(env!("CARGO_BIN_EXE_warden")).arg("--help").output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
-    let (_, verbs) = help.split_once("Commands:\n").unwrap();
-    let lines = verbs.lines().take_while(|line| !line.is_empty());
-    let verbs = lines.filter_map(|line| line.strip_prefix("  ")).filter(|line| !line.starts_with(' '));
+    let (verbs, _) = help.split_once("\nOptions:\n").unwrap();
+    let verbs =
+        verbs.lines().filter_map(|line| line.strip_prefix("  ")).filter(|line| !line.starts_with(' '));
     let verbs: Vec<&str> = verbs.map(|line| line.split(' ').next().unwrap()).collect();
     assert!(verbs.contains(&"ctl") && verbs.contains(&"snapshot"), "{verbs:?}");
     let pages = in_the_deb();

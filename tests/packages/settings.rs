@@ -78,7 +78,8 @@ fn the_packaged_settings_of_the_supervisor_are_its_defaults_and_its_examples_are
     let here = kept.path().to_str().unwrap();
     let all = spelt_out(FILE, |setting| !setting.starts_with("objects_directory"))
         .replace("/etc/warden/database-url", here)
-        .replace("/etc/warden/s3-secret", here);
+        .replace("/etc/warden/s3-secret", here)
+        .replace("/etc/warden/metrics-token", here);
     let shown = shown(&all);
     for part in ["S3(", "Postgres {", "Some(Tls {", "https://warden.example.com", "clients-ca.pem"] {
         assert!(shown.contains(part), "{part}: {shown}");

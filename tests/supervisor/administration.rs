@@ -45,7 +45,7 @@ async fn a_deployment_tells_where_its_nodes_call(backend: Backend) {
     let enrolment = served.post(&format!("/deployments/{id}/enrolments"), &json!({ "name": "n" })).await;
     let body = enrolment.json();
     let expected = json!({ "id": enrolment.id("ld-enrolment"), "deployment_id": id, "name": "n",
-        "created_at": "2026-05-28T20:26:40Z", "expires_at": "2026-05-28T21:26:40Z",
+        "created_at": "2026-05-28T20:26:40Z", "expires_at": "2026-05-28T21:26:40Z", "uses": 1,
         "supervisor_url": "https://warden.example.com/sub", "token": body["token"] });
     assert_eq!((enrolment.status, &body), (201, &expected));
     assert!(body["token"].as_str().unwrap().starts_with("we_"));

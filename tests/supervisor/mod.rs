@@ -4,7 +4,9 @@ mod activities;
 mod administration;
 mod configuration;
 mod conventions;
+mod deployments;
 mod document;
+mod figures;
 mod full_disk;
 mod idempotency;
 mod identity;
@@ -16,6 +18,7 @@ mod silent;
 pub mod snapshots;
 mod store;
 mod streams;
+mod upkeep;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -12,7 +12,7 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use warden::config::log::LogLevel;
-use warden::supervisor::settings::{Limits, Settings};
+use warden::supervisor::settings::{Limits, Metrics, Settings};
 use warden::supervisor::store::Store;
 use warden::supervisor::store::enrolments::{self, Applicant};
 use warden::supervisor::{Clock, Supervisor};
@@ -69,6 +69,7 @@ pub fn settings(backend: &Backend) -> Settings {
         plain_beyond_loopback: false,
         public_url: None,
         trusted_proxies: Vec::new(),
+        metrics: Metrics::default(),
         database: backend.database(),
         objects: backend.objects(),
         archives: warden::supervisor::uploads::Limits::default(),

@@ -58,6 +58,7 @@ async fn token(store: &Store, deployment: u64, token: &str) {
         author_id: 42,
         created_at: NOW,
         expires_at: NOW + 1000,
+        uses: 1,
     };
     let mut change = store.change().await.unwrap();
     enrolments::insert(&mut change, &enrolment).await.unwrap();

@@ -27,12 +27,12 @@ pub enum Verb {
         #[command(flatten)]
         part: Part,
     },
-    /// Show one
+    /// Show an operation
     Show {
         /// Id of an action, as `list` prints it
         id: u64,
     },
-    /// End one: what has taken effect stays, what has not is not done
+    /// Cancel an operation: what has taken effect stays, what has not is not done
     Cancel {
         /// Id of an action, as `list` prints it
         id: u64,

@@ -28,7 +28,7 @@ pub enum Verb {
         #[command(flatten)]
         part: Part,
     },
-    /// Show one, with reason, unit states and journal lines
+    /// Show an activity, with reason, unit states and journal lines
     Show {
         /// Id of an activity, as `list` prints it
         id: u64,

@@ -8,7 +8,7 @@ use super::reference::Reference;
 use super::session::Session;
 use super::table::{Column, Kind, column};
 
-/// Who did what
+/// List who did what
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// List what was done, the newest first

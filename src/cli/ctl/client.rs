@@ -128,8 +128,24 @@ impl Client {
         Ok(self.send(&call).await?)
     }
 
+    /// Done once, however often it is sent.
+    pub async fn patch(&self, path: &[&str], body: &Value) -> anyhow::Result<Answer> {
+        let call = Call {
+            method: Method::PATCH,
+            path,
+            query: &[],
+            body: Some(body),
+            idempotency_key: Some(idempotency_key()?),
+        };
+        Ok(self.send(&call).await?)
+    }
+
     pub async fn delete(&self, path: &[&str]) -> Result<(), Failure> {
-        let call = Call { method: Method::DELETE, path, query: &[], body: None, idempotency_key: None };
+        self.delete_with(path, &[]).await
+    }
+
+    pub async fn delete_with(&self, path: &[&str], query: &[(&str, String)]) -> Result<(), Failure> {
+        let call = Call { method: Method::DELETE, path, query, body: None, idempotency_key: None };
         self.send(&call).await.map(|_| ())
     }
 

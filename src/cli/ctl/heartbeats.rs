@@ -8,7 +8,7 @@ use super::session::Session;
 use super::table::{Column, Kind, column};
 use crate::protocol::Runtime;
 
-/// How nodes and runtimes are, as they told last
+/// List or show how nodes and runtimes are, as they told last
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// List the newest heartbeat of every node
@@ -16,11 +16,11 @@ pub enum Verb {
         #[command(flatten)]
         part: Part,
     },
-    /// List the heartbeats of one runtime of one node, the newest first
+    /// Show the heartbeats of a runtime of a node, the newest first
     Show {
-        /// Name or id
+        /// Name or id of a node
         node: Reference,
-        /// iggy, connectors, connector:sink:KEY, connector:source:KEY
+        /// Runtime: iggy, connectors, connector:sink:KEY, connector:source:KEY
         runtime: Runtime,
         #[command(flatten)]
         part: Part,

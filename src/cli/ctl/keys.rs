@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::ensure;
 use clap::Subcommand;
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -12,8 +13,9 @@ use super::list::Part;
 use super::reference::Reference;
 use super::session::Session;
 use super::table::{Column, Kind, column};
+use crate::supervisor::store::keys::Permission;
 
-/// List, make or remove API keys
+/// List, create or delete API keys
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// List the keys; none of their secrets
@@ -21,21 +23,22 @@ pub enum Verb {
         #[command(flatten)]
         part: Part,
     },
-    /// Make one; its secret is shown once
+    /// Create a key; its secret is shown once
     Create {
         /// Who or what will use it
         name: String,
 
-        /// What it may do, such as deployment:read (repeat, or separate by commas)
+        /// What it may do (repeat, or separate by commas)
         #[arg(
             long = "permission",
             value_name = "PERMISSION",
             required_unless_present = "administrator",
-            value_delimiter = ','
+            value_delimiter = ',',
+            value_parser = permissions()
         )]
         permissions: Vec<String>,
 
-        /// It may do everything
+        /// It may do everything, in place of --permission
         #[arg(long, conflicts_with_all = ["permissions", "deployments"])]
         administrator: bool,
 
@@ -55,7 +58,7 @@ pub enum Verb {
         #[arg(long, value_name = "FILE")]
         into: Option<PathBuf>,
     },
-    /// Remove one: it is void from now on
+    /// Delete a key: it is void from now on
     Delete {
         /// Id of the key
         id: u64,
@@ -109,6 +112,12 @@ pub async fn run(session: &Session, verb: &Verb) -> anyhow::Result<u8> {
             session.done(&format!("key {id} removed"))
         }
     }
+}
+
+/// The permissions there are, each with what it is for.
+fn permissions() -> PossibleValuesParser {
+    let value = |permission: Permission| PossibleValue::new(permission.as_str()).help(permission.about());
+    PossibleValuesParser::new(Permission::ALL.map(value))
 }
 
 fn in_days(now: Timestamp, days: u16) -> anyhow::Result<Timestamp> {

@@ -29,7 +29,7 @@ use clap::Subcommand;
 
 pub use session::Access;
 
-/// Command a deployment: the Supervisor's API from a shell
+/// Command the nodes of a deployment through its Supervisor
 ///
 /// Which Supervisor and which key: options, else the environment, else a profile (`warden ctl profile set`). The key
 /// itself comes from WARDEN_API_KEY or from a file that is its owner's alone, never from an argument.

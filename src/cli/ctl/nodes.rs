@@ -8,7 +8,7 @@ use super::reference::Reference;
 use super::session::Session;
 use super::table::{Column, Kind, column};
 
-/// List, show or remove the nodes of a deployment
+/// List, show or delete the nodes of a deployment
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// List the nodes
@@ -16,15 +16,15 @@ pub enum Verb {
         #[command(flatten)]
         part: Part,
     },
-    /// Show one, with all that is known of it
+    /// Show a node, with all that is known of it
     Show {
-        /// Name or id
+        /// Name or id of a node
         #[arg(value_name = "NODE")]
         node: Reference,
     },
-    /// Remove one: its credential is void from now on, and what runs there goes on running
+    /// Delete a node: its credential is void from now on, and what runs there goes on running
     Delete {
-        /// Name or id
+        /// Name or id of a node
         #[arg(value_name = "NODE")]
         node: Reference,
 

@@ -20,14 +20,14 @@ use crate::tls::Fingerprint;
 /// A file with some profiles, or with a key, is smaller by far. In bytes.
 const FILE_LIMIT: u64 = 64 << 10;
 
-/// Name Supervisors, so that a word stands for URL, CA, key file and deployment
+/// Set, list or choose profiles: a word for URL, CA, key file and deployment
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Make a profile, or change one: --url, --ca, --key-file, --deployment
+    /// Set a profile, new or known: --url, --ca, --key-file, --deployment
     ///
     /// What is not given stays as it was. The first profile is the one in use.
     Set {
-        /// Letters, digits, `-` and `_`
+        /// Name of the profile: letters, digits, `-` and `_`
         name: String,
 
         /// Take the API key from standard input into a file that is yours alone, beside the profiles
@@ -39,9 +39,16 @@ pub enum Verb {
         ca_fingerprint: Option<Fingerprint>,
     },
     /// List the profiles
-    List,
+    List {
+        /// Print only their names, a line each
+        #[arg(long, conflicts_with = "json")]
+        names: bool,
+    },
     /// Choose the profile that is used where none is named
-    Use { name: String },
+    Use {
+        /// Name of a profile
+        name: String,
+    },
 }
 
 /// One Supervisor.
@@ -90,7 +97,12 @@ pub fn run(access: &Access, verb: &Verb) -> anyhow::Result<u8> {
             known.current = Some(name.clone());
             write(&place, &known)?;
         }
-        Verb::List => {}
+        Verb::List { names: true } => {
+            let mut out = std::io::stdout().lock();
+            known.profiles.keys().try_for_each(|name| writeln!(out, "{}", harmless(name)))?;
+            return Ok(0);
+        }
+        Verb::List { names: false } => {}
     }
     let mut out = std::io::stdout().lock();
     if access.json {

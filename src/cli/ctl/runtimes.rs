@@ -23,7 +23,7 @@ use crate::protocol::Runtime;
                   not be asked, or not be known in time. Without --wait: 0 when it was taken on, 2 when not."
 )]
 pub struct Arguments {
-    /// iggy, connectors, connector:sink:KEY or connector:source:KEY
+    /// Runtime: iggy, connectors, connector:sink:KEY or connector:source:KEY
     runtime: Runtime,
 
     /// Node to do it on, by name or id (repeat for several) [default: every node of the deployment]

@@ -27,15 +27,15 @@ use crate::snapshot::fleet;
 /// Between two looks at a run.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Take, list, fetch or delete the snapshots of a deployment
+/// List, show, create, download, open or delete snapshots
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Take one of every node, or of some
+    /// Create a snapshot of every node, or of some
     ///
     /// Where Iggy's data directory cannot be had, such as on a disk that is not mounted, the snapshot is completed
     /// without it, and its report says why.
     Create(Create),
-    /// List them, a line a node, the newest first
+    /// List the snapshots, a line a node, the newest first
     List {
         /// Only of this run
         #[arg(long, value_name = "ID")]
@@ -44,20 +44,21 @@ pub enum Verb {
         #[command(flatten)]
         part: Part,
     },
-    /// Show one
+    /// Show a snapshot
     Show {
         /// Id of a snapshot
         id: u64,
     },
-    /// Fetch the archive of one and hold it against its SHA-256
+    /// Download the archive of a snapshot, and check its SHA-256
     Download {
+        /// Id of a snapshot, as `list` prints it
         id: u64,
 
         /// Where to write it [default: its name, here]
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
-    /// Put the nodes of one run side by side, on one page
+    /// Compare the nodes of a run, on one page
     ///
     /// Fetches the archive of each node, holds it against its SHA-256, reads it and removes it again; there is never
     /// more than one here. A node without one is told as missing, with the reason.
@@ -66,7 +67,7 @@ pub enum Verb {
                       does; 2 when no archive could be read."
     )]
     Fleet {
-        /// Of the run: what `create` told
+        /// Id of a run, as `create` prints it
         #[arg(value_name = "RUN")]
         run: u64,
 
@@ -74,16 +75,16 @@ pub enum Verb {
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
-    /// Open a report in the browser; of a run of several nodes, the page with all of them
+    /// Open a report in the browser, or the page that compares the nodes of a run
     Open {
-        /// Of a snapshot, or of a run
+        /// Id of a snapshot or of a run
         id: u64,
 
         /// Only say where the page was written
         #[arg(long)]
         print: bool,
     },
-    /// Delete one, or a whole run, archives and all
+    /// Delete a snapshot or a whole run, archives and all
     Delete {
         /// Id of a snapshot or of a run
         id: u64,
@@ -118,6 +119,10 @@ pub struct Create {
     /// Leave Iggy's data directory out
     #[arg(long)]
     without_iggy: bool,
+
+    /// Where the plan is full, delete the oldest run to make room
+    #[arg(long)]
+    replace_oldest: bool,
 
     /// Wait until it has ended on every node, and tell how
     #[arg(long)]
@@ -185,6 +190,9 @@ async fn create(session: &Session, deployment: &str, order: &Create) -> anyhow::
     }
     if order.anonymize {
         body["anonymize"] = json!(true);
+    }
+    if order.replace_oldest {
+        body["replace_oldest"] = Value::from(true);
     }
     let answer = session.client.post(&["deployments", deployment, "snapshots"], &body).await?;
     let run = answer.created("ld-snapshot").context("the Supervisor names no run")?;

@@ -6,17 +6,17 @@ use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
-use super::asked::{Asked, Issues};
-use super::identity::{Allowed, Manage, Read, Within};
+use super::asked::{Asked, Issues, Query};
+use super::identity::{Allowed, Manage, Read, Within, deployment_not_found};
 use super::once::Reply;
 use super::pages::{Listed, PageOf, PageParameters};
 use super::problem::Problem;
 use super::values::{Id, Time};
 use super::{Api, base_url};
-use crate::supervisor::store::audit;
-use crate::supervisor::store::deployments::{self, Deployment, Plan};
+use crate::supervisor::store::deployments::{self, Changes, Deployment, NotChanged, Plan};
+use crate::supervisor::store::{activities, audit, enrolments, nodes, snapshots};
 use crate::supervisor::{FIRST_DIVISION, FIRST_ENVIRONMENT};
 
 /// Nodes that run one Iggy together.
@@ -57,6 +57,29 @@ pub struct NewDeployment {
     division_id: Option<Id>,
     #[serde(default)]
     environment_id: Option<Id>,
+}
+
+/// What is to be different; what is not said stays.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({ "plan": "pro" }))]
+pub struct ChangedDeployment {
+    /// Its own among those of its environment.
+    #[serde(default)]
+    #[schema(min_length = 1, max_length = 100)]
+    name: Option<String>,
+    /// `basic` (3 snapshots, 7 days), `pro` (5, 14) or `enterprise` (20, 90).
+    #[serde(default)]
+    plan: Option<String>,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it describes; the query is read by hand to tell every mistake")]
+pub struct Removal {
+    /// Its nodes go with it.
+    #[param(default = false)]
+    force: Option<bool>,
 }
 
 impl Shown {
@@ -146,4 +169,97 @@ pub async fn create(
 pub async fn get(State(api): State<Api>, within: Within<Read>, parts: Parts) -> Result<Response, Problem> {
     let url = base_url(&parts, &api.settings);
     Ok(Reply::json(StatusCode::OK, &Shown::new(within.deployment, url))?.into_response())
+}
+
+/// Change name or plan of a deployment
+///
+/// What was taken before keeps the name it was taken under. A smaller plan removes at once nothing: what is older than it
+/// keeps goes within a minute, and while there are more snapshots than it keeps, no other is taken.
+#[utoipa::path(patch, operation_id = "change_deployment", path = "/deployments/{deployment_id}", tag = "deployments", request_body = ChangedDeployment,
+    responses(
+        (status = OK, body = Shown),
+        (status = CONFLICT, description = "`deployment_exists`: the environment has another one of this name."),
+    ))]
+pub async fn change(
+    State(api): State<Api>,
+    within: Within<Manage>,
+    parts: Parts,
+    Asked { body, claim }: Asked<ChangedDeployment>,
+) -> Result<Response, Problem> {
+    let mut issues = Issues::default();
+    if let Some(name) = &body.name {
+        issues.name("name", name);
+    }
+    let plan = body.plan.as_deref().and_then(|text| {
+        let plan: Result<Plan, String> = text.parse();
+        plan.map_err(|reason| issues.add("plan", "invalid_value", reason)).ok()
+    });
+    issues.finish()?;
+    let (before, now) = (&within.deployment, api.now());
+    let mut change = api.store.change().await?;
+    let changes = Changes { name: body.name, plan };
+    let after = deployments::update(&mut change, before.id, &changes).await?.map_err(|why| match why {
+        NotChanged::Missing => deployment_not_found(),
+        NotChanged::NameTaken => {
+            Problem::conflict("deployment_exists", "there is another deployment of this name already")
+        }
+    })?;
+    if after != *before {
+        let detail = json!({ "name": after.name, "plan": after.plan.as_str(),
+            "before": { "name": before.name, "plan": before.plan.as_str() } });
+        let resource = ("Deployment", after.id);
+        let mut entry = within.caller.did("deployment.change", after.tenant_id, resource, detail);
+        entry.deployment_id = Some(after.id);
+        audit::record(&mut change, entry, now).await?;
+    }
+    let shown = Shown::new(after, base_url(&parts, &api.settings));
+    claim.commit(change, Reply::json(StatusCode::OK, &shown)?).await
+}
+
+/// Remove a deployment
+///
+/// Its snapshots go with their archives, and its enrolments are void. With `force` its nodes go too, as if each were
+/// removed. What was done in it stays in the audit.
+#[utoipa::path(delete, operation_id = "remove_deployment", path = "/deployments/{deployment_id}", tag = "deployments", params(Removal),
+    responses(
+        (status = NO_CONTENT),
+        (status = CONFLICT, description = "`deployment_has_nodes`: remove them first, or say `force=true`."),
+    ))]
+pub async fn remove(
+    State(api): State<Api>,
+    within: Within<Manage>,
+    parts: Parts,
+) -> Result<Response, Problem> {
+    let force = Query::read(&parts, &["force"])?.parsed::<bool>("force")?.unwrap_or(false);
+    let (deployment, now) = (&within.deployment, api.now());
+    let mut change = api.store.change().await?;
+    // First, so that no node comes to be behind the list of those there are.
+    enrolments::revoke_all(&mut change, deployment.id).await?;
+    let nodes = nodes::ids(&mut change, deployment.id).await?;
+    if !force && !nodes.is_empty() {
+        let reason = match nodes.len() {
+            1 => "it has a node: remove that first, or say force=true".to_owned(),
+            many => format!("it has {many} nodes: remove them first, or say force=true"),
+        };
+        return Err(Problem::conflict("deployment_has_nodes", reason));
+    }
+    for node in &nodes {
+        nodes::remove(&mut change, deployment.id, *node, now).await?;
+        activities::end_for_removed_node(&mut change, *node, now).await?;
+    }
+    let snapshots = snapshots::remove_all(&mut change, deployment.id, now).await?;
+    if !deployments::remove(&mut change, deployment.id, now).await? {
+        return Err(deployment_not_found());
+    }
+    let detail = json!({ "name": deployment.name, "nodes": nodes.len(), "snapshots": snapshots });
+    let resource = ("Deployment", deployment.id);
+    let mut entry = within.caller.did("deployment.remove", deployment.tenant_id, resource, detail);
+    entry.deployment_id = Some(deployment.id);
+    audit::record(&mut change, entry, now).await?;
+    change.commit().await?;
+    // Hidden for good. What is left of the archives if this fails, the job removes.
+    if let Err(error) = api.uploads.remove_archives(now).await {
+        tracing::warn!(deployment = deployment.id, %error, "archives of a removed deployment are still there");
+    }
+    Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -33,7 +33,7 @@ const STYLE: &str = include_str!("../../../templates/docs.css");
         (name = "snapshots", description = "What nodes and their Iggy look like, judged, as archives."),
         (name = "health", description = "How nodes and runtimes are, and were."),
         (name = "administration", description = "Keys, and who did what. Needs an administrator's key."),
-        (name = "supervisor", description = "This Supervisor itself. Asks for no key."),
+        (name = "supervisor", description = "This Supervisor itself. Asks for no API key."),
     )
 )]
 struct Frame;
@@ -87,6 +87,8 @@ fn completed(mut document: Value) -> Value {
     document["info"]["description"] = json!(CONVENTIONS);
     document["components"]["securitySchemes"] = json!({ "ld-api-key": {
         "type": "apiKey", "in": "header", "name": "ld-api-key", "description": "A key from `POST /api_keys`."
+    }, "metrics-token": {
+        "type": "http", "scheme": "bearer", "description": "What `metrics_token_file` of the configuration holds."
     }});
     document["security"] = json!([{ "ld-api-key": [] }]);
     bounds::schemas(&mut document["components"]["schemas"]);

@@ -99,10 +99,11 @@ impl Inner {
 fn endpoints() -> OpenApiRouter<Api> {
     OpenApiRouter::with_openapi(document::frame())
         .routes(routes!(deployments::list, deployments::create))
-        .routes(routes!(deployments::get))
+        .routes(routes!(deployments::get, deployments::change, deployments::remove))
         .routes(routes!(nodes::list))
         .routes(routes!(nodes::get, nodes::remove))
-        .routes(routes!(enrolments::create))
+        .routes(routes!(enrolments::list, enrolments::create))
+        .routes(routes!(enrolments::revoke))
         .routes(routes!(activities::start))
         .routes(routes!(activities::list))
         .routes(routes!(activities::get))

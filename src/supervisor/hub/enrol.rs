@@ -1,4 +1,4 @@
-//! A new node trades its one-time token for its id.
+//! A new node trades an enrolment token for its id.
 
 use axum::body::to_bytes;
 use axum::extract::{Request, State};
@@ -40,7 +40,7 @@ pub async fn enrol(State(hub): State<Hub>, request: Request) -> Result<Response,
         return Err(Problem::new(
             StatusCode::FORBIDDEN,
             "enrolment_refused",
-            "the token is not known here, was used, or is too old: ask for a new one",
+            "the token is not known here, was used or revoked, or is too old: ask for a new one",
         ));
     };
     tracing::info!(node = node.id, deployment = node.deployment_id, hostname, "a node was enrolled");
@@ -60,7 +60,7 @@ impl Hub {
         let store = &self.inner.store;
         // Only whoever enrolled with it knows the hash of a credential.
         if let Some(known) = nodes::by_credential_hash(store, credential_hash).await? {
-            let own = enrolments::node_of(store, &token.hash()).await? == Some(known.id);
+            let own = enrolments::served(store, &token.hash(), known.id).await?;
             return Ok(own.then_some(known));
         }
         let host = Applicant { hostname, credential_hash, address };

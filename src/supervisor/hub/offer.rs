@@ -1,4 +1,5 @@
-//! A node offers a snapshot that it took by itself: it becomes a run over that one node, within the plan.
+//! A node offers a snapshot that it took by itself: it becomes a run over that one node, within the plan. Where that is
+//! full, it takes the place of the oldest one that a node took by itself.
 
 use serde_json::json;
 
@@ -7,7 +8,7 @@ use crate::protocol::{OfferRefusal, SnapshotChoice, SnapshotOffered, ToNode, Wor
 use crate::supervisor::store::activities::Order;
 use crate::supervisor::store::audit::{self, Actor, Entry};
 use crate::supervisor::store::deployments::{self, Scope};
-use crate::supervisor::store::snapshots::{self, Cause, Refused, Status};
+use crate::supervisor::store::snapshots::{self, Cause, Refused, Replaceable, Started, Status};
 use crate::supervisor::store::{Result, nodes};
 
 /// Offers of one node that become runs within a day, however they end: as many as a policy can allow.
@@ -84,11 +85,13 @@ impl Hub {
         let detail =
             json!({ "trigger": cause.trigger, "reason": cause.reason, "taken_at_ms": cause.taken_at_ms });
         let reason = cause.reason.clone();
-        let run = match snapshots::start(&mut change, order, Some(cause), now).await? {
-            Ok((run, _)) => run.id,
+        let replaceable = Some(Replaceable::Automatic);
+        let started = snapshots::start_replacing(&mut change, order, Some(cause), replaceable, now).await?;
+        let (run, replaced) = match started {
+            Ok(Started { run, replaced, .. }) => (run.id, replaced),
             Err(refused) => return Ok(Some(refusal(refused))),
         };
-        let entry = Entry {
+        let mut entry = Entry {
             tenant_id: deployment.tenant_id,
             actor: Actor::Node { id: node.id, name: node.name },
             address: None,
@@ -99,7 +102,14 @@ impl Hub {
             resource_id: Some(run),
             detail,
         };
-        audit::record(&mut change, entry, now).await?;
+        audit::record(&mut change, entry.clone(), now).await?;
+        if let Some(replaced) = replaced {
+            entry.action = "snapshot.remove".to_owned();
+            entry.resource_type = "Snapshot".to_owned();
+            entry.resource_id = Some(replaced);
+            entry.detail = json!({ "replaced_by": run });
+            audit::record(&mut change, entry, now).await?;
+        }
         change.commit().await?;
         tracing::info!(node = node.id, run, "a node took a snapshot by itself: {reason}");
         Ok(None)
@@ -113,8 +123,8 @@ fn refusal(refused: Refused) -> (OfferRefusal, String) {
         }
         Refused::LimitReached(kept) => {
             let reason = format!(
-                "the plan of this deployment has no place: {kept} snapshots are kept, and one place is for what is \
-                 asked for"
+                "the plan of this deployment has no place: {kept} snapshots are kept that were asked for, and one \
+                 place is for the next of those"
             );
             (OfferRefusal::LimitReached, reason)
         }

@@ -26,6 +26,7 @@ pub struct Settings {
     pub public_url: Option<String>,
     /// Proxies whose `x-forwarded-for` is believed.
     pub trusted_proxies: Vec<Network>,
+    pub metrics: Metrics,
     pub database: Database,
     pub objects: ObjectStore,
     pub archives: Archives,
@@ -45,6 +46,23 @@ impl Settings {
                  --insecure-plain-http"
             )
         })
+    }
+}
+
+/// Who may read `/metrics`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Metrics {
+    /// Whoever sends this, from anywhere.
+    pub token: Option<Secret>,
+    /// Whoever calls from here, without a token.
+    pub networks: Vec<Network>,
+}
+
+impl Default for Metrics {
+    /// This host alone.
+    fn default() -> Metrics {
+        let networks = ["127.0.0.0/8", "::1/128"].iter().filter_map(|text| text.parse().ok()).collect();
+        Metrics { token: None, networks }
     }
 }
 

@@ -10,7 +10,8 @@ use serde::Deserialize;
 use url::Url;
 
 use super::{
-    Archives, DATA_DIRECTORY, Database, LISTEN, Limits, ObjectStore, Overrides, S3Settings, Settings, Tls,
+    Archives, DATA_DIRECTORY, Database, LISTEN, Limits, Metrics, ObjectStore, Overrides, S3Settings,
+    Settings, Tls,
 };
 use crate::config::fragments::{Fragments, Problems};
 use crate::config::log::LogLevel;
@@ -20,6 +21,8 @@ use crate::supervisor::network::Network;
 const NAME: &str = "supervisor";
 /// The address of a database, or a secret key, is a line. In bytes.
 const SECRET_LIMIT: u64 = 4096;
+/// Shortest token of `/metrics`: what is shorter can be guessed. `openssl rand -hex 32` makes 64 characters.
+const TOKEN_LEAST: usize = 16;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -33,6 +36,8 @@ struct Section {
     tls_client_ca: Option<PathBuf>,
     plain_beyond_loopback: bool,
     trusted_proxies: Vec<String>,
+    metrics_token_file: Option<PathBuf>,
+    metrics_networks: Option<Vec<String>>,
     requests_per_second: Option<u32>,
     requests_at_once: Option<u32>,
     activity_deadline_seconds: Option<u32>,
@@ -86,6 +91,7 @@ impl Settings {
                 || reader.section.plain_beyond_loopback,
             public_url: reader.public_url(),
             trusted_proxies: reader.trusted_proxies(),
+            metrics: reader.metrics(),
             objects: reader.objects(&home),
             archives: reader.archives(),
             limits: reader.limits(),
@@ -146,14 +152,40 @@ impl Reader {
     }
 
     fn trusted_proxies(&mut self) -> Vec<Network> {
+        let texts = std::mem::take(&mut self.section.trusted_proxies);
+        self.networks("trusted_proxies", texts)
+    }
+
+    fn networks(&mut self, key: &str, texts: Vec<String>) -> Vec<Network> {
         let mut networks = Vec::new();
-        for text in std::mem::take(&mut self.section.trusted_proxies) {
+        for text in texts {
             match text.parse() {
                 Ok(network) => networks.push(network),
-                Err(error) => self.wrong("trusted_proxies", format!("has {text:?}: {error}")),
+                Err(error) => self.wrong(key, format!("has {text:?}: {error}")),
             }
         }
         networks
+    }
+
+    fn metrics(&mut self) -> Metrics {
+        let mut metrics = Metrics::default();
+        if let Some(texts) = self.section.metrics_networks.take() {
+            metrics.networks = self.networks("metrics_networks", texts);
+        }
+        let Some(path) = self.section.metrics_token_file.take() else { return metrics };
+        match secret_in(&path) {
+            Ok(token) => {
+                let visible = token.expose().bytes().all(|byte| byte.is_ascii_graphic());
+                if token.expose().len() < TOKEN_LEAST || !visible {
+                    let what =
+                        format!("must hold one line of at least {TOKEN_LEAST} characters, none a blank");
+                    self.wrong("metrics_token_file", what);
+                }
+                metrics.token = Some(token);
+            }
+            Err(error) => self.wrong("metrics_token_file", format!("cannot be read: {error}")),
+        }
+        metrics
     }
 
     fn number(&mut self, key: &str, said: Option<u32>, range: RangeInclusive<u32>) -> Option<u32> {

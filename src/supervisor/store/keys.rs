@@ -60,6 +60,20 @@ impl Permission {
             Permission::ConfigManage => "deployment:config:manage",
         }
     }
+
+    /// What it lets a key do, in a few words.
+    pub fn about(self) -> &'static str {
+        match self {
+            Permission::DeploymentRead => "See deployments, nodes, activities and snapshots",
+            Permission::DeploymentManage => {
+                "Start, stop and restart; take snapshots; enroll and remove nodes"
+            }
+            Permission::ConnectorRead => "See connectors",
+            Permission::ConnectorManage => "Start and remove connectors",
+            Permission::ConfigRead => "See configurations",
+            Permission::ConfigManage => "Create, apply and delete configurations",
+        }
+    }
 }
 
 impl std::str::FromStr for Permission {
@@ -168,6 +182,15 @@ pub async fn administrators(change: &mut Change, now: i64) -> Result<u64> {
     .fetch_one(change.connection())
     .await?;
     row.id("administrators")
+}
+
+/// Administrators' keys that the Supervisor or somebody on its host made, not somebody over the API.
+pub async fn made_on_the_host(change: &mut Change) -> Result<Vec<ApiKey>> {
+    let rows =
+        sqlx::query("SELECT * FROM api_keys WHERE administrator = 1 AND author_id IS NULL ORDER BY id")
+            .fetch_all(change.connection())
+            .await?;
+    rows.iter().map(read).collect()
 }
 
 /// Counts a thing that is done once in the life of a store. True for the first caller ever.

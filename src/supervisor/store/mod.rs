@@ -6,6 +6,7 @@
 pub mod activities;
 pub mod async_actions;
 pub mod audit;
+pub mod beside;
 mod columns;
 pub mod deployments;
 pub mod enrolments;
@@ -14,7 +15,7 @@ pub mod idempotency;
 pub mod keys;
 pub mod nodes;
 mod notices;
-mod open;
+pub(super) mod open;
 mod page;
 pub mod snapshots;
 

@@ -176,17 +176,19 @@ pub fn unlinked(store: &Store, node: u64, linked_at: i64, now: i64) {
 pub(super) async fn insert(
     change: &mut Change,
     deployment: u64,
+    enrolment: u64,
     name: &str,
     credential_hash: &str,
     now: i64,
 ) -> Result<Node> {
     let id = change.id(now);
     let row = sqlx::query(
-        "INSERT INTO nodes (id, deployment_id, name, credential_hash, enrolled_at) \
-         VALUES ($1, $2, $3, $4, $5) RETURNING *",
+        "INSERT INTO nodes (id, deployment_id, enrolment_id, name, credential_hash, enrolled_at) \
+         VALUES ($1, $2, $3, $4, $5, $6) RETURNING *",
     )
     .bind(key(id))
     .bind(key(deployment))
+    .bind(key(enrolment))
     .bind(name)
     .bind(credential_hash)
     .bind(now)

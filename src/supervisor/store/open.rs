@@ -17,6 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::heartbeats::Fresh;
 use super::{Inner, Kind, NOTICES_WAITING, Store, notices};
+use crate::secret::Secret;
 use crate::supervisor::id::Ids;
 use crate::supervisor::settings::Database;
 
@@ -35,8 +36,14 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (2, "snapshots", include_str!("migrations/0002_snapshots.sql")),
     (3, "offers", include_str!("migrations/0003_offers.sql")),
     (4, "snapshot_log", include_str!("migrations/0004_snapshot_log.sql")),
+    (5, "operators", include_str!("migrations/0005_operators.sql")),
     (6, "links", include_str!("migrations/0006_links.sql")),
 ];
+
+/// The number of the tables that this program knows.
+pub(super) fn newest() -> i64 {
+    MIGRATIONS.last().map_or(0, |(version, ..)| *version)
+}
 
 impl Store {
     /// Opens the store, makes it where it is not there yet, and brings its tables up to date.
@@ -54,20 +61,14 @@ impl Store {
                     .mode(0o600)
                     .open(&file)
                     .with_context(|| format!("cannot write {}", file.display()))?;
-                let options = connect_options(&format!("sqlite://{}?mode=rw", percent_encoded(&file)?))?;
-                let writer = sqlite_pool(1, false, options.clone()).await?;
+                let options = options(&file)?;
+                let writer = writer(&file).await?;
                 migrate(&writer).await?;
                 let readers = sqlite_pool(SQLITE_READERS, true, options).await?;
                 (Kind::Sqlite, writer, readers, Some(lock), None)
             }
             Database::Postgres { url } => {
-                let pool = AnyPoolOptions::new()
-                    .max_connections(POSTGRES_CONNECTIONS)
-                    .acquire_timeout(PATIENCE)
-                    .before_acquire(|connection, _| Box::pin(is_at_rest(connection)))
-                    .connect_with(connect_options(url.expose())?)
-                    .await
-                    .context("cannot connect to PostgreSQL")?;
+                let pool = postgres(url).await?;
                 migrate(&pool).await?;
                 let listener =
                     notices::listener(url.expose()).await.context("cannot listen to PostgreSQL")?;
@@ -100,8 +101,28 @@ impl Store {
     }
 }
 
+/// How a file of SQLite that is there is opened.
+pub(super) fn options(file: &Path) -> anyhow::Result<AnyConnectOptions> {
+    connect_options(&format!("sqlite://{}?mode=rw", percent_encoded(file)?))
+}
+
+/// The one connection that writes SQLite.
+pub(super) async fn writer(file: &Path) -> anyhow::Result<AnyPool> {
+    sqlite_pool(1, false, options(file)?).await
+}
+
+pub(super) async fn postgres(url: &Secret) -> anyhow::Result<AnyPool> {
+    AnyPoolOptions::new()
+        .max_connections(POSTGRES_CONNECTIONS)
+        .acquire_timeout(PATIENCE)
+        .before_acquire(|connection, _| Box::pin(is_at_rest(connection)))
+        .connect_with(connect_options(url.expose())?)
+        .await
+        .context("cannot connect to PostgreSQL")
+}
+
 /// Makes the directory, and holds it against a second Supervisor: two of them need PostgreSQL.
-fn claim(directory: &Path) -> anyhow::Result<std::fs::File> {
+pub fn claim(directory: &Path) -> anyhow::Result<std::fs::File> {
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -195,7 +216,7 @@ async fn migrate(pool: &AnyPool) -> anyhow::Result<()> {
 }
 
 /// Counts the starts of Supervisors on this store, and returns how many there were before.
-async fn next_start(pool: &AnyPool) -> super::Result<u64> {
+pub(super) async fn next_start(pool: &AnyPool) -> super::Result<u64> {
     let row = sqlx::query(
         "INSERT INTO counters (name, value) VALUES ('starts', 1) \
          ON CONFLICT (name) DO UPDATE SET value = counters.value + 1 RETURNING value",

@@ -11,7 +11,7 @@ use sqlx::any::AnyRow;
 
 pub use archive::{Uploading, announce, awaits, lacks_archive, progress, stored, uploading};
 pub use offer::{Cause, offered_since, status_of_offer};
-pub use removal::{Removal, expire, forget, is_known, remove, removed, to_remove};
+pub use removal::{Removal, Replaceable, expire, forget, is_known, remove, remove_all, removed, to_remove};
 
 use super::activities::{self, Order};
 use super::async_actions::AsyncAction;
@@ -107,6 +107,15 @@ impl std::str::FromStr for Status {
     }
 }
 
+/// A run that has begun.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Started {
+    pub run: AsyncAction,
+    pub snapshots: Vec<Snapshot>,
+    /// The run whose place it took.
+    pub replaced: Option<u64>,
+}
+
 /// Starts a run: a row and an activity for each of the nodes, which must be those of the deployment. The change is
 /// not to be committed when it is refused. `cause`: of the one snapshot that a node has offered. The last place of
 /// the plan is for what somebody asks for.
@@ -116,6 +125,18 @@ pub async fn start(
     cause: Option<Cause>,
     now: i64,
 ) -> Result<std::result::Result<(AsyncAction, Vec<Snapshot>), Refused>> {
+    let started = start_replacing(change, order, cause, None, now).await?;
+    Ok(started.map(|started| (started.run, started.snapshots)))
+}
+
+/// The same; where the plan is full it takes the place of the oldest run that may be replaced, one for one.
+pub async fn start_replacing(
+    change: &mut Change,
+    order: Order,
+    cause: Option<Cause>,
+    replaceable: Option<Replaceable>,
+    now: i64,
+) -> Result<std::result::Result<Started, Refused>> {
     if order.nodes.is_empty() {
         return Ok(Err(Refused::NoNodes));
     }
@@ -125,8 +146,14 @@ pub async fn start(
         return Ok(Err(Refused::InProgress));
     }
     let kept = if cause.is_some() { kept.saturating_sub(1) } else { kept };
+    let mut replaced = None;
     if runs(change, deployment.id).await? >= kept {
-        return Ok(Err(Refused::LimitReached(kept)));
+        if let Some(replaceable) = replaceable {
+            replaced = removal::remove_oldest(change, deployment.id, replaceable, now).await?;
+        }
+        if replaced.is_none() {
+            return Ok(Err(Refused::LimitReached(kept)));
+        }
     }
     let (action, activities) = match activities::start(change, &order, now).await {
         // Another Supervisor was quicker: the index over running snapshots says so.
@@ -162,7 +189,7 @@ pub async fn start(
         insert(change, &snapshot).await?;
         snapshots.push(snapshot);
     }
-    Ok(Ok((action, snapshots)))
+    Ok(Ok(Started { run: action, snapshots, replaced }))
 }
 
 /// The snapshot of that id; of the id of a run over one node, the one it has.

@@ -52,6 +52,49 @@ pub async fn remove(change: &mut Change, deployment: u64, snapshot: u64, now: i6
     Ok(Some(true))
 }
 
+/// Which runs may give their place to a new one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replaceable {
+    Any,
+    /// Those that nodes took by themselves.
+    Automatic,
+}
+
+/// Hides the oldest run that takes a place of the plan, has ended and is `replaceable`. Returns its id; none when there
+/// is no such run.
+pub(super) async fn remove_oldest(
+    change: &mut Change,
+    deployment: u64,
+    replaceable: Replaceable,
+    now: i64,
+) -> Result<Option<u64>> {
+    let oldest = sqlx::query(
+        "SELECT MIN(run_id) AS run FROM snapshots WHERE deployment_id = $1 AND removed_at IS NULL \
+         AND status = 'completed' AND ($2 = 0 OR cause IS NOT NULL) AND run_id NOT IN \
+         (SELECT run_id FROM snapshots WHERE deployment_id = $1 AND status = 'processing')",
+    )
+    .bind(key(deployment))
+    .bind(i64::from(replaceable == Replaceable::Automatic))
+    .fetch_one(change.connection())
+    .await?;
+    let Some(run) = oldest.maybe_id("run")? else { return Ok(None) };
+    remove(change, deployment, run, now).await?;
+    Ok(Some(run))
+}
+
+/// Hides all snapshots of a deployment, none of which is under way. How many it was.
+pub async fn remove_all(change: &mut Change, deployment: u64, now: i64) -> Result<u64> {
+    let done = sqlx::query(
+        "UPDATE snapshots SET removed_at = $2 WHERE deployment_id = $1 AND removed_at IS NULL \
+         AND status <> 'processing'",
+    )
+    .bind(key(deployment))
+    .bind(now)
+    .execute(change.connection())
+    .await?;
+    Ok(done.rows_affected())
+}
+
 /// Hides what is older than the plan of its deployment keeps. How many it was.
 pub async fn expire(change: &mut Change, now: i64) -> Result<u64> {
     let mut expired = 0;
