@@ -201,8 +201,8 @@ fn what_no_node_answers_is_told_as_rejected_and_stands_in_the_lists() {
     assert_eq!(
         shape(&listed),
         concat!(
-            "                ID  RUNTIME  ACTION                 NODE  STATUS    CREATED (UTC)        FINISHED (UTC)       REASON\n",
-            "##################  iggy     restart  ##################  rejected  YYYY-MM-DD hh:mm:ss  YYYY-MM-DD hh:mm:ss  node_unreachable\n",
+            "                ID  RUNTIME  ACTION                 NODE  STATUS    CREATED (UTC)        FINISHED (UTC)       FORCED  REASON\n",
+            "##################  iggy     restart  ##################  rejected  YYYY-MM-DD hh:mm:ss  YYYY-MM-DD hh:mm:ss          node_unreachable\n",
         )
     );
     let actions: Value = serde_json::from_str(&real.says(&["actions", "list", "--json"])).unwrap();

@@ -20,6 +20,8 @@ pub struct UnitAction {
     pub wanted: fn(&UnitState) -> bool,
     /// The unit stayed as it was right afterwards.
     pub stayed: fn(&Standing, &Standing) -> bool,
+    /// What runs is stopped first, or for good.
+    pub stops: bool,
     /// Afterwards a runtime is up, and can be asked whether it does its work.
     pub starts: bool,
     /// The stop that it asks for ended in SIGKILL, from how the unit, which was up before, stands right after its job.

@@ -9,9 +9,10 @@ pub const RESTART: UnitAction = UnitAction {
     jobs: &["restart", "start"],
     already: |_| false,
     wanted: runs,
+    stops: true,
     starts: true,
     stayed: runs_on,
-    // Of its stop nothing is left to see once it runs again: that is heard while the job lasts.
+    // Of its stop nothing is left to see once it runs again: that is heard while the job lasts, or read in the journal.
     forced: |_| false,
     verify: |before, now| {
         if started_since(before, now) {

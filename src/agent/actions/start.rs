@@ -9,6 +9,7 @@ pub const START: UnitAction = UnitAction {
     jobs: &["start", "restart"],
     already: runs,
     wanted: runs,
+    stops: false,
     starts: true,
     stayed: runs_on,
     forced: |_| false,

@@ -9,6 +9,7 @@ pub const STOP: UnitAction = UnitAction {
     jobs: &["stop"],
     already: is_down,
     wanted: is_down,
+    stops: true,
     starts: false,
     stayed: |_, now| is_down(&now.state),
     forced: was_killed,

@@ -42,6 +42,8 @@ pub struct Course {
     pub(super) away_since: Option<BootTime>,
     pub(super) called_at: Option<BootTime>,
     pub(super) settling_since: Option<BootTime>,
+    /// The job was not heard from its beginning to its end.
+    pub(super) unheard: bool,
     /// It was told that the runtime does not answer yet.
     pub(super) told_silence: bool,
 }
@@ -131,6 +133,8 @@ impl Course {
             (false, false) => now.after(REBOOTED),
         };
         let mut course = Course::new(task, record, deadline, spans);
+        course.unheard = course.begun;
+        course.called_at = course.record.progress.calling_at.filter(|_| same_boot).map(BootTime);
         let effects = if course.record.outcome.is_some() {
             course.state = State::Over;
             Vec::new()
@@ -162,6 +166,7 @@ impl Course {
             away_since: None,
             called_at: None,
             settling_since: None,
+            unheard: false,
             told_silence: false,
         }
     }
@@ -254,18 +259,19 @@ impl Course {
             (State::Calling, Answer::Lost) => self.quiet(),
             (State::Quieting, Answer::Quiet) => self.look(Look::Verify),
             (State::Following(_), Answer::JobEnded { result, killed }) => {
+                self.unheard |= result.is_none();
                 self.record.progress.job_result = result;
                 self.record.progress.forced |= killed && self.was_up();
                 let took = self.called_at.map(|called| now.since(called).as_millis());
                 self.record.progress.took_ms = took.and_then(|took| u64::try_from(took).ok());
                 self.look(Look::AfterJob)
             }
-            (State::Following(_), Answer::JobLost) => self.pause(Look::AfterJob, now.after(TRY_AGAIN)),
-            (State::Journal(outcome), Answer::Journal(lines)) => self.finish_with(*outcome, lines),
-            (State::JournalOfStop(standing), Answer::Journal(lines)) => {
-                self.record.progress.journal = lines;
-                self.settle(*standing)
+            (State::Following(_), Answer::JobLost) => {
+                self.unheard = true;
+                self.pause(Look::AfterJob, now.after(TRY_AGAIN))
             }
+            (State::Journal(outcome), Answer::Journal(lines)) => self.finish_with(*outcome, lines),
+            (State::JournalOfStop(standing), Answer::Journal(lines)) => self.read_of_stop(lines, *standing),
             (State::Asking(standing), Answer::Answered(answered)) => {
                 self.answered_itself(answered, *standing, now)
             }

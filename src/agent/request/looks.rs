@@ -65,7 +65,7 @@ impl Course {
         }
         match self.too_late(now) {
             Some(reason) => self.reject(Code::DeadlineExceeded, reason),
-            None => self.intend(bus),
+            None => self.intend(bus, now),
         }
     }
 
@@ -78,8 +78,9 @@ impl Course {
         (left < needed).then(|| words::too_late(left, needed, usual))
     }
 
-    pub(super) fn intend(&mut self, bus: String) -> Effects {
+    pub(super) fn intend(&mut self, bus: String, now: BootTime) -> Effects {
         self.record.progress.bus = Some(bus);
+        self.record.progress.calling_at = Some(now.0);
         self.record.step = Step::Intended;
         self.write()
     }
@@ -109,7 +110,7 @@ impl Course {
             }
             Verdict::NoEffect => match self.too_late(now) {
                 Some(reason) => self.reject_after(Code::DeadlineExceeded, reason, now_is),
-                None => self.intend(bus),
+                None => self.intend(bus, now),
             },
             Verdict::Unclear(why) => {
                 self.reject_after(Code::Interrupted, words::unclear(action, unit, why), now_is)
@@ -131,6 +132,7 @@ impl Course {
 
     pub(super) fn called(&mut self, job: Option<String>) -> Effects {
         self.taken = true;
+        self.unheard |= job.is_none();
         self.record.progress.job = job;
         self.record.step = Step::Called;
         self.write()
@@ -167,10 +169,22 @@ impl Course {
             let reason = words::not_as_wanted(action, unit, &now_is.state);
             return self.fail(Code::UnitNotStable, reason, now_is, now);
         }
-        if self.record.progress.forced {
+        // Of a restart nothing but the journal tells how its stop ended, where that was not heard.
+        let is_untold = self.unheard && action.stops && action.starts && self.was_up();
+        if self.record.progress.forced || is_untold {
             let state = State::JournalOfStop(Box::new(now_is));
             let since = self.since_call(now);
             return self.doing(state, Op::Journal { since });
+        }
+        self.settle(now_is)
+    }
+
+    /// What the unit logged until its stop had ended.
+    pub(super) fn read_of_stop(&mut self, lines: Vec<String>, now_is: Standing) -> Effects {
+        let progress = &mut self.record.progress;
+        progress.forced |= lines.iter().any(|line| words::tells_a_kill(line));
+        if progress.forced {
+            progress.journal = lines;
         }
         self.settle(now_is)
     }

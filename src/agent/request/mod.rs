@@ -63,6 +63,9 @@ pub struct Progress {
     pub before: Option<Standing>,
     /// The connection the call was made through, as [`crate::systemd::Manager::identity`] tells.
     pub bus: Option<String>,
+    /// When the call was about to be made, in milliseconds since the host booted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calling_at: Option<u64>,
     /// Object path of the job systemd answered with.
     pub job: Option<String>,
     pub job_result: Option<String>,

@@ -4,7 +4,7 @@ mod world;
 
 use proptest::prelude::*;
 
-use self::world::{DEADLINE, Happening, SPANS, World, happening};
+use self::world::{DEADLINE, Happening, KILLED, SPANS, World, happening};
 use super::*;
 use crate::protocol::{Action, Code};
 
@@ -267,7 +267,23 @@ fn a_forced_stop_is_completed_and_told_as_forced_with_the_journal() {
             panic!("{:?}", world.told);
         };
         assert_eq!(change.forced, forced, "{action} {runs}");
-        assert_eq!(change.journal, if forced { vec!["a line"] } else { Vec::new() });
+        assert_eq!(change.journal, if forced { vec![KILLED] } else { Vec::new() });
+    }
+}
+
+#[test]
+fn a_forced_stop_that_was_not_heard_is_read_in_the_journal() {
+    for kills in [false, true] {
+        let mut world = World::new(Action::Restart, true);
+        world.kills = kills;
+        until(&mut world, |op| matches!(op, Op::Follow { .. }));
+        world.happen(Happening::JobEnds { well: true });
+        world.happen(Happening::Crash { done: false });
+        world.run_out();
+        let [Outcome::Completed { result: Some(change) }] = world.told.as_slice() else {
+            panic!("{:?}", world.told);
+        };
+        assert_eq!((change.forced, change.journal.is_empty()), (kills, !kills));
     }
 }
 

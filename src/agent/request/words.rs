@@ -80,6 +80,11 @@ pub fn not_stable(action: &UnitAction, unit: &str, held: Duration, now_is: &Stan
     )
 }
 
+/// Whether a line of the journal is systemd's own word for a main process that SIGKILL ended.
+pub fn tells_a_kill(line: &str) -> bool {
+    line.starts_with("systemd: ") && line.ends_with("Main process exited, code=killed, status=9/KILL")
+}
+
 pub fn silent(action: &UnitAction, unit: &str, held: Duration, said: &str) -> String {
     let seconds = held.as_secs();
     format!("{unit} runs, and what it carries does not answer {seconds} s after its {}: {said}", action.name)

@@ -13,6 +13,9 @@ use crate::systemd::Job;
 pub const DEADLINE: BootTime = BootTime(60_000);
 pub const SPANS: Spans = Spans { settle: Duration::from_secs(3), answer: Duration::from_secs(20) };
 
+/// What systemd logs of a main process that had to be killed.
+pub const KILLED: &str = "systemd: iggy.service: Main process exited, code=killed, status=9/KILL";
+
 /// Something that happens.
 #[derive(Debug, Clone, Copy)]
 pub enum Happening {
@@ -222,6 +225,9 @@ impl World {
             Op::Pause { until } => {
                 self.pass(self.now.max(*until));
                 Some(Answer::Paused)
+            }
+            Op::Journal { .. } if self.kills && self.effects > 0 => {
+                Some(Answer::Journal(vec![KILLED.into()]))
             }
             Op::Journal { .. } | Op::OwnLog => Some(Answer::Journal(vec!["a line".into()])),
         }
