@@ -87,7 +87,7 @@ async fn an_offer_becomes_a_run_over_its_node_and_is_asked_for_once(backend: Bac
             redact_secrets: true,
             include_iggy: false,
             offer: Some(7),
-            choice: warden::protocol::SnapshotChoice::default()
+            choice: SnapshotChoice::default()
         }
     );
     let name = nodes::get(&site.store, site.deployment.id, id).await.unwrap().unwrap().name;

@@ -34,7 +34,7 @@ be told.
 Exit status: 0 when it was made, 2 when it could not be, and then nothing was changed.")]
 pub struct Arguments {
     /// Names and addresses by which nodes and people call the Supervisor: warden.example.com, 10.0.0.5
-    #[arg(value_name = "NAME|ADDRESS", required_unless_present = "renew")]
+    #[arg(value_name = "NAME", required_unless_present = "renew")]
     names: Vec<String>,
 
     /// Folder to write to
