@@ -11,13 +11,21 @@ const PARTS: usize = 64;
 /// Shorter strings hold no name and value.
 const STRING_BYTES: usize = 8;
 
-/// The parts of a line that could be lines of their own, divided by `; `, ` | `, ` && `, ` || ` and by the head of a
-/// log, with the places where they begin; none if it is undivided.
+/// The parts of a line that could be lines of their own, divided by `; `, ` | `, ` && ` and ` || `, each behind the
+/// head that a log gives it, with the places where they begin; none if the line is undivided and without a head.
 pub(super) fn parts(line: &str) -> Vec<(usize, &str)> {
     let bytes = line.as_bytes();
     let mut found = Vec::new();
-    let head = line.as_bytes()[..line.len().min(HEAD_BYTES)].windows(3).position(|sign| sign == b"]: ");
-    let mut start = head.map_or(0, |head| head + 3);
+    let mut start = 0;
+    let mut add = |start: usize, end: usize| {
+        let part = &bytes[start..end];
+        let head = part[..part.len().min(HEAD_BYTES)].windows(3).position(|sign| sign == b"]: ");
+        let start = start + head.map_or(0, |head| head + 3);
+        if (start, end) != (0, line.len()) {
+            found.push((start, &line[start..end]));
+        }
+        found.len()
+    };
     for at in memchr::memchr3_iter(b';', b'|', b'&', bytes) {
         let before = at.checked_sub(1).map(|before| bytes[before]);
         let blank = |at: usize| bytes.get(at) == Some(&b' ');
@@ -31,17 +39,16 @@ pub(super) fn parts(line: &str) -> Vec<(usize, &str)> {
             }
             _ => continue,
         };
-        if found.len() == PARTS {
+        if from < start {
+            continue;
+        }
+        let parts = add(start, from);
+        start = to;
+        if parts == PARTS {
             break;
         }
-        if from >= start {
-            found.push((start, &line[start..from]));
-            start = to;
-        }
     }
-    if start > 0 {
-        found.push((start, &line[start..]));
-    }
+    add(start, line.len());
     found
 }
 
@@ -152,5 +159,7 @@ mod tests {
         assert!(!masked.contains("hunter22x") && !masked.contains("horse-4711"), "{masked}");
         assert_eq!(parts("a b"), []);
         assert_eq!(parts("a; b | c"), [(0, "a"), (3, "b"), (7, "c")]);
+        assert_eq!(parts("h a[1]: b"), [(8, "b")]);
+        assert_eq!(parts("a ; h b[1]: c"), [(0, "a "), (12, "c")]);
     }
 }

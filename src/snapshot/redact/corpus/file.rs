@@ -1,7 +1,5 @@
 //! Corpora as text files: `RECALL.md` beside them tells their form.
 
-use std::path::Path;
-
 use super::super::Shape;
 
 /// One text of a corpus.
@@ -14,17 +12,16 @@ pub(in super::super) struct Entry {
 }
 
 /// All corpora of the folder by the names of their files, in order.
-pub(in super::super) fn files() -> Vec<(String, Vec<Entry>)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/snapshot/redact/corpus");
-    let mut files: Vec<_> =
-        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(is_corpus).collect();
-    files.sort();
-    let name = |path: &Path| path.file_stem().unwrap().to_str().unwrap().to_owned();
-    files.iter().map(|path| (name(path), entries(&std::fs::read_to_string(path).unwrap()))).collect()
-}
+const FILES: [(&str, &str); 4] = [
+    ("blind-a", include_str!("blind-a.txt")),
+    ("hosts-lines", include_str!("hosts-lines.txt")),
+    ("hosts-ordinary", include_str!("hosts-ordinary.txt")),
+    ("hosts-secret", include_str!("hosts-secret.txt")),
+];
 
-fn is_corpus(path: &std::path::PathBuf) -> bool {
-    path.extension().is_some_and(|ending| ending == "txt")
+/// The texts of each corpus.
+pub(in super::super) fn files() -> Vec<(String, Vec<Entry>)> {
+    FILES.iter().map(|(name, text)| ((*name).to_owned(), entries(text))).collect()
 }
 
 pub(in super::super) fn entries(file: &str) -> Vec<Entry> {
