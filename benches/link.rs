@@ -170,7 +170,8 @@ fn show(what: &str, mut times: Vec<Duration>) -> f64 {
 async fn link(port: u16, configuration: Arc<ClientConfig>, node: &Node) -> Socket {
     let stream = TcpStream::connect(("127.0.0.1", port)).await.expect("a connection");
     stream.set_nodelay(true).expect("no delay");
-    let stream = tls::handshake(ClientConfig::clone(&configuration), "127.0.0.1", stream).await.expect("TLS");
+    let stream =
+        tls::handshake(ClientConfig::clone(&configuration), "127.0.0.1", stream, "").await.expect("TLS");
     let mut request = format!("wss://127.0.0.1:{port}{LINK_PATH}").into_client_request().expect("a request");
     let shown = format!("Bearer {}", node.credential.expose()).parse().expect("a header");
     request.headers_mut().insert("authorization", shown);

@@ -109,7 +109,7 @@ mod tests {
             "4:cpu,cpuacct:/system.slice/iggy.service\n1:name=systemd:/x\n0::/system.slice/iggy.service\n";
         let here = |controller: &str| match of_process(&mounts, cgroup, controller) {
             Place::Here(group) => group,
-            other => panic!("{other:?}"),
+            other @ (Place::Hidden(_) | Place::Nowhere) => panic!("{other:?}"),
         };
         let cpu = here("cpu");
         assert_eq!(cpu.file("cpu.stat"), "/sys/fs/cgroup/cpu,cpuacct/system.slice/iggy.service/cpu.stat");

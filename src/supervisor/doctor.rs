@@ -312,7 +312,7 @@ async fn of_answer(settings: &Settings) -> Finding {
     let ip = match settings.listen.ip() {
         IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(address) if address.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        address => address,
+        address @ (IpAddr::V4(_) | IpAddr::V6(_)) => address,
     };
     let address = SocketAddr::new(ip, settings.listen.port());
     if settings.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()) {

@@ -165,7 +165,7 @@ fn s3(settings: &S3Settings) -> anyhow::Result<S3> {
         .redirect(reqwest::redirect::Policy::none())
         .build()
         .context("cannot set up the client of the object store")?;
-    Ok(S3::new(settings, http)?)
+    S3::new(settings, http)
 }
 
 /// Makes a key that may do everything: once in the life of a store, or because it was asked for.

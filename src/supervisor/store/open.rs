@@ -115,7 +115,10 @@ pub(super) async fn postgres(url: &Secret) -> anyhow::Result<AnyPool> {
     AnyPoolOptions::new()
         .max_connections(POSTGRES_CONNECTIONS)
         .acquire_timeout(PATIENCE)
-        .before_acquire(|connection, _| Box::pin(is_at_rest(connection)))
+        .before_acquire(|connection, _| {
+            let at_rest = is_at_rest(connection);
+            Box::pin(async move { Ok(at_rest) })
+        })
         .connect_with(connect_options(url.expose())?)
         .await
         .context("cannot connect to PostgreSQL")
@@ -168,7 +171,10 @@ async fn sqlite_pool(
         .test_before_acquire(false)
         .idle_timeout(None)
         .max_lifetime(None)
-        .before_acquire(|connection, _| Box::pin(is_at_rest(connection)))
+        .before_acquire(|connection, _| {
+            let at_rest = is_at_rest(connection);
+            Box::pin(async move { Ok(at_rest) })
+        })
         .after_connect(move |connection, _| {
             Box::pin(async move { sqlx::raw_sql(pragmas).execute(connection).await.map(|_| ()) })
         })
@@ -180,12 +186,12 @@ async fn sqlite_pool(
 /// Whether a connection that nobody uses is in no transaction, as it must be. SQLite rolls back by itself when the disk is
 /// full, and the driver, which cannot roll back a second time, counts the transaction as open for ever: no other can be
 /// begun. Such a connection is closed, and another one opened in its place.
-async fn is_at_rest(connection: &mut AnyConnection) -> super::Result<bool> {
+fn is_at_rest(connection: &mut AnyConnection) -> bool {
     let at_rest = !connection.is_in_transaction();
     if !at_rest {
         tracing::warn!("a connection to the store was left in a transaction that failed; it is replaced");
     }
-    Ok(at_rest)
+    at_rest
 }
 
 /// As the SQLite driver decodes it: `%` and what a URL has a meaning for.

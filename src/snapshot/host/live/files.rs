@@ -89,10 +89,12 @@ pub fn read_matching(pattern: &str) -> Matching {
                 }
                 found.files.push(FileText { path: shown, text: lossy(content) });
             }
-            Err(error) => match cause_of(error) {
-                Cause::Absent => {}
-                cause => found.unread.add(Failure { what: shown, cause }),
-            },
+            Err(error) => {
+                let cause = cause_of(error);
+                if cause != Cause::Absent {
+                    found.unread.add(Failure { what: shown, cause });
+                }
+            }
         }
     }
     found
