@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::host::{Host, IfAny};
-use crate::{Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Table, Value, Verdict};
+use crate::host::{Host, IfAny, PLACEHOLDER};
+use crate::{
+    Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Table, Value, Verdict,
+    component_matches,
+};
 
 pub const CHECK: Check = Check {
     id: "kernel-parameters",
@@ -124,13 +127,36 @@ const PARAMETERS: &[Parameter] = &[
     note("kernel.randomize_va_space", "2", Range::AtLeast(2), "address randomisation, a defence that costs nothing"),
 ];
 
+fn matches(pattern: &str, path: &str) -> bool {
+    let (mut wanted, mut given) = (pattern.split('/'), path.split('/'));
+    loop {
+        match (wanted.next(), given.next()) {
+            (None, None) => return true,
+            (Some(wanted), Some(given)) if component_matches(wanted, given) => {}
+            _ => return false,
+        }
+    }
+}
+
 fn run(host: &Host) -> Result<Finding> {
     let mut values = BTreeMap::new();
     for pattern in PATTERNS {
-        for file in host.read_all(pattern)? {
+        // Some parameters are root's alone: they matter only where they are among those that are judged.
+        let part = host.quietly(|host| host.read_all_part(pattern))?;
+        for file in part.value {
             let name = file.path.trim_start_matches("/proc/sys/").replace('/', ".");
             let value = file.text.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
             values.insert(name, value);
+        }
+        let is_judged = |name: &str| PARAMETERS.iter().any(|parameter| parameter.name == name);
+        let of_pattern = |name: &str| matches(pattern, &format!("/proc/sys/{}", name.replace('.', "/")));
+        let is_hidden = |name: &str| part.missing.is_some() && of_pattern(name) && !values.contains_key(name);
+        if PARAMETERS.iter().any(|parameter| is_hidden(parameter.name)) {
+            host.read_all_part(pattern)?;
+        }
+        for (name, _) in values.iter().filter(|(name, value)| is_judged(name) && value.contains(PLACEHOLDER))
+        {
+            host.note_masked(&format!("/proc/sys/{}", name.replace('.', "/")));
         }
     }
     // Only the heading: nothing can be swapped out, whatever the wish.

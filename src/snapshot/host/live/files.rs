@@ -54,6 +54,11 @@ fn newest_lines(text: &str, count: usize) -> &str {
 }
 
 /// The tables of /proc grow with the machine.
+/// Whether nobody may read a file, as /proc/sys/vm/drop_caches: a switch, and no value that is kept from us.
+fn is_write_only(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.mode() & 0o444 == 0)
+}
+
 fn limit_of(path: &Path) -> u64 {
     if path.starts_with("/proc") { PROC_BYTES } else { FILE_BYTES }
 }
@@ -91,7 +96,7 @@ pub fn read_matching(pattern: &str) -> Matching {
             }
             Err(error) => {
                 let cause = cause_of(error);
-                if cause != Cause::Absent {
+                if cause != Cause::Absent && !is_write_only(&path) {
                     found.unread.add(Failure { what: shown, cause });
                 }
             }
@@ -259,6 +264,13 @@ fn kind_of(kind: FileType) -> Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_switch_that_nobody_may_read_is_no_missing_value() {
+        let found = read_matching("/proc/sys/vm/*_*");
+        assert!(found.files.iter().any(|file| file.path == "/proc/sys/vm/max_map_count"));
+        assert!(found.unread.is_none(), "{:?}", found.unread);
+    }
 
     #[test]
     fn a_cut_log_keeps_its_newest_lines() {
