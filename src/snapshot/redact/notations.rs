@@ -311,7 +311,7 @@ fn without_scheme(line: &str, start: usize, end: usize, spans: &mut Vec<Span>) -
     let letters =
         host.bytes().take_while(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(byte)).count();
     let addressed = host.starts_with(|first: char| first.is_ascii_alphabetic()) && !host.starts_with("sha")
-        || host[..letters].parse::<std::net::Ipv4Addr>().is_ok();
+        || host[..letters].parse::<core::net::Ipv4Addr>().is_ok();
     let unit = [".service", ".socket", ".timer", ".slice"].iter().any(|end| host[..letters].ends_with(end));
     let version =
         password.starts_with('v') && password[1..].bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
