@@ -36,9 +36,8 @@ fn verdicts(source: Arc<dyn Source>) -> Vec<(&'static str, Option<Verdict>, Vec<
             .map(|problem| problem.severity)
             .collect();
         let worst = severities.iter().max().copied();
-        let verdict = finding.map(|finding| {
-            worst.unwrap_or_else(|| if finding.skipped { Verdict::Skip } else { Verdict::Pass })
-        });
+        let verdict = finding
+            .map(|finding| worst.unwrap_or(if finding.skipped { Verdict::Skip } else { Verdict::Pass }));
         (check.id, verdict, severities)
     });
     judged.collect()

@@ -120,7 +120,7 @@ async fn thousands_that_say_nothing_keep_no_node_and_no_call_out_and_are_closed(
     assert_ne!(first, second, "the node of before and the one that came meanwhile are both linked");
 
     // All of them are closed, with no word from them.
-    let closed = tokio::task::spawn_blocking(move || silent.iter().all(|stream| is_closed(stream)));
+    let closed = tokio::task::spawn_blocking(move || silent.iter().all(is_closed));
     assert!(closed.await.unwrap());
     running.logged("connections were closed: ");
     running.logged("sent no request in time");

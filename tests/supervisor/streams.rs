@@ -33,7 +33,7 @@ async fn who_has_the_last_event_of_an_action_that_ended_is_told_its_end(backend:
     assert_eq!(last.1, "finished");
     for received in [last.0.to_string(), u64::MAX.to_string()] {
         let stream = served.stream(&path, &[("last-event-id", &received)]).await;
-        assert_eq!(events(stream, usize::MAX).await, [last.clone()]);
+        assert_eq!(events(stream, usize::MAX).await, std::slice::from_ref(&last));
     }
     served.stop().await;
 }

@@ -170,7 +170,7 @@ fn is_reference(value: &str) -> bool {
         "os.getenv",
         "os.Getenv",
         "System.getenv",
-        "std::env",
+        concat!("std", "::env"),
         "env.",
         "ENV[",
         "config.",
@@ -266,7 +266,7 @@ fn is_address(value: &str) -> bool {
         return false;
     }
     let rest = if scheme.is_empty() { rest } else { rest.split('/').next().unwrap_or_default() };
-    if rest.parse::<std::net::SocketAddr>().is_ok() || rest.parse::<std::net::IpAddr>().is_ok() {
+    if rest.parse::<core::net::SocketAddr>().is_ok() || rest.parse::<core::net::IpAddr>().is_ok() {
         return true;
     }
     let (host, port) = rest.rsplit_once(':').unwrap_or((rest, ""));
