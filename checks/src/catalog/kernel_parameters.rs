@@ -149,8 +149,13 @@ fn run(host: &Host) -> Result<Finding> {
             values.insert(name, value);
         }
         let is_judged = |name: &str| PARAMETERS.iter().any(|parameter| parameter.name == name);
-        let of_pattern = |name: &str| matches(pattern, &format!("/proc/sys/{}", name.replace('.', "/")));
-        let is_hidden = |name: &str| part.missing.is_some() && of_pattern(name) && !values.contains_key(name);
+        // Files that were cut away could be any; of those that may not be read, the first is named.
+        let missing = part.missing.unwrap_or_default();
+        let path = |name: &str| format!("/proc/sys/{}", name.replace('.', "/"));
+        let is_hidden = |name: &str| {
+            let could_be = missing.starts_with("only ") && matches(pattern, &path(name));
+            !values.contains_key(name) && (could_be || missing.contains(&path(name)))
+        };
         if PARAMETERS.iter().any(|parameter| is_hidden(parameter.name)) {
             host.read_all_part(pattern)?;
         }
