@@ -159,7 +159,7 @@ fn a_job_that_hangs_until_the_deadline_is_rejected_and_systemd_goes_on_with_it()
     let sandbox = Sandbox::boot();
     sandbox.unit("iggy.service", NEVER_READY);
     let mut node = Node::start(&sandbox);
-    node.send(&asked(1, "iggy start", Duration::from_millis(1_500)));
+    node.send(&asked(1, "iggy start", Duration::from_secs(6)));
     let (reason, change) = node.rejected(1);
     assert_eq!(reason.code, Code::DeadlineExceeded);
     assert_eq!(
@@ -178,7 +178,7 @@ fn a_cancel_ends_what_waits_and_not_what_systemd_has_taken() {
     let sandbox = Sandbox::boot();
     sandbox.unit("iggy.service", NEVER_READY);
     let mut node = Node::start(&sandbox);
-    node.send(&asked(1, "iggy start", Duration::from_secs(3)));
+    node.send(&asked(1, "iggy start", Duration::from_secs(8)));
     node.request(2, "iggy stop");
     until("the job is there", || {
         (sandbox.property("iggy.service", "ActiveState") == "activating").then_some(())
