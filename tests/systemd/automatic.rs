@@ -2,7 +2,7 @@
 //! and a Supervisor that is there or not.
 
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -96,11 +96,17 @@ impl Host {
 
     /// The snapshots, when there are so many and each has ended.
     pub fn has_snapshots(&self, count: usize) -> Vec<Value> {
-        until_within(PATIENCE, "the snapshot is at the Supervisor", || {
+        let began = Instant::now();
+        loop {
             let all = self.snapshots();
             let ended = all.iter().all(|snapshot| snapshot["status"] != "processing");
-            (all.len() == count && ended).then_some(all)
-        })
+            if all.len() == count && ended {
+                return all;
+            }
+            let triggers = self.sandbox.read("/var/lib/warden/triggers.json");
+            assert!(began.elapsed() < PATIENCE, "no {count} snapshots: {all:#?}; triggers: {triggers}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// As it dies of a defect.

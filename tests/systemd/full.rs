@@ -81,7 +81,8 @@ const FAULTS: &[Fault] = &[
     Fault { calls: SYNCS, file: WAL, error: "EIO", failing: 2, found: 5 },
     Fault { calls: SYNCS, file: WAL, error: "EIO", failing: 3, found: 5 },
     Fault { calls: SYNCS, file: "ledger.sqlite", error: "EIO", failing: 0, found: 1 },
-    Fault { calls: "write", file: "audit.jsonl", error: "ENOSPC", failing: 0, found: 3 },
+    // strace(1) counts the calls of each thread, and this log is written by whichever is free.
+    Fault { calls: "write", file: "audit.jsonl", error: "ENOSPC", failing: 0, found: 1 },
 ];
 
 #[test]

@@ -22,12 +22,14 @@ fn reason(snapshots: &[Value], kind: &str) -> String {
 #[test]
 fn a_full_filesystem_and_a_certificate_near_its_end_lead_to_a_snapshot_each() {
     let sandbox = Sandbox::boot();
-    // 4 MiB that are storage to the agent: the writable half of an overlay, as of this host itself.
+    // 4 MiB that are storage to the agent: the writable half of an overlay, as of this host itself. By a path that leads
+    // nowhere from elsewhere, or it would be known to lie in memory.
     sandbox.run(&["mkdir", "-p", "/small", "/var/lib/iggy"]);
     sandbox.run(&["mount", "-t", "tmpfs", "-o", "size=4m", "none", "/small"]);
     sandbox.run(&["mkdir", "/small/lower", "/small/upper", "/small/work"]);
-    let layers = "lowerdir=/small/lower,upperdir=/small/upper,workdir=/small/work";
-    sandbox.run(&["mount", "-t", "overlay", "-o", layers, "none", "/var/lib/iggy"]);
+    let layers = "lowerdir=lower,upperdir=upper,workdir=work";
+    let mounted = format!("cd /small && mount -t overlay -o {layers} none /var/lib/iggy");
+    sandbox.run(&["sh", "-c", &mounted]);
     sandbox.run(&["dd", "if=/dev/zero", "of=/var/lib/iggy/filler", "bs=4k", "count=1000"]);
 
     let in_three_days = Duration::from_secs(3 * 86_400);
