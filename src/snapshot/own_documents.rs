@@ -43,7 +43,11 @@ fn in_texts(redactor: &Redactor, value: &Value) -> usize {
         Value::Array(items) => items.iter().map(|item| in_texts(redactor, item)).sum(),
         Value::Object(fields) => {
             let told = fields.iter().filter(|(key, _)| !COMPUTED.contains(&key.as_str()));
-            told.map(|(_, value)| in_texts(redactor, value)).sum()
+            told.map(|(key, value)| match value {
+                Value::String(path) if key == "path" => name_hits(redactor, path),
+                _ => in_texts(redactor, value),
+            })
+            .sum()
         }
         Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => 0,
     }
