@@ -46,6 +46,8 @@ pub struct Course {
     pub(super) unheard: bool,
     /// It was told that the runtime does not answer yet.
     pub(super) told_silence: bool,
+    /// It was told that the deadline is over.
+    pub(super) told_overtime: bool,
 }
 
 /// What is waited for.
@@ -168,13 +170,18 @@ impl Course {
             settling_since: None,
             unheard: false,
             told_silence: false,
+            told_overtime: false,
         }
     }
 
     /// When a [`Event::Tick`] is due, whatever else happens.
     pub fn wake(&self) -> BootTime {
         let untold = self.record.step == Step::Finished && !self.told;
-        if self.is_late() && !untold { self.last_words() } else { self.deadline }
+        match self.is_late() {
+            true if !untold => self.last_words(),
+            false if self.told_overtime => self.last_look(),
+            _ => self.deadline,
+        }
     }
 
     pub fn is_over(&self) -> bool {

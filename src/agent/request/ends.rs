@@ -9,6 +9,9 @@ use crate::agent::clock::BootTime;
 use crate::protocol::{Code, Outcome, Reason, UnitChange};
 use crate::systemd::{Error, Standing};
 
+/// After the deadline, for what was begun to take effect and be confirmed: it would else be called a failure while it
+/// goes on and ends well.
+pub(super) const OVERTIME: Duration = Duration::from_secs(12);
 /// After the deadline, for one last look, the journal and the ledger. Then the end is told with what is known.
 const LAST_WORDS: Duration = Duration::from_secs(15);
 
@@ -37,6 +40,10 @@ impl Course {
             return Vec::new();
         }
         match (&self.task, self.begun) {
+            (_, true) if now < self.last_look() => {
+                let is_first = !std::mem::replace(&mut self.told_overtime, true);
+                is_first.then_some(Effect::TellProgress(words::OVERTIME_BEGINS)).into_iter().collect()
+            }
             (_, true) => self.look(Look::Last),
             (Task::Snapshot(_), false) => self.end_late_snapshot(),
             (Task::Unit { .. } | Task::Unsupported(_), false) => {
@@ -49,6 +56,11 @@ impl Course {
     pub(super) fn is_late(&self) -> bool {
         self.record.step == Step::Finished
             || matches!(self.state, State::Looking(Look::Last) | State::Journal(_) | State::Over)
+    }
+
+    /// When what has not ended by itself is looked at for the last time. What is not begun by its deadline never is.
+    pub(super) fn last_look(&self) -> BootTime {
+        if self.begun { self.deadline.after(OVERTIME) } else { self.deadline }
     }
 
     pub(super) fn last_words(&self) -> BootTime {

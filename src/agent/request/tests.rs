@@ -151,6 +151,44 @@ fn what_could_not_be_confirmed_by_its_deadline_is_not_begun() {
 }
 
 #[test]
+fn what_takes_effect_soon_after_the_deadline_is_completed() {
+    // A job that ends then, and one that ended before and has to settle yet.
+    for (ends_at, crash, completed) in [
+        (DEADLINE.0 + 8_000, false, true),
+        (DEADLINE.0 - 1_000, false, true),
+        (DEADLINE.0 - 1_000, true, true),
+        (DEADLINE.0 + 11_000, false, false),
+    ] {
+        let mut world = World::new(Action::Restart, true);
+        until(&mut world, |op| matches!(op, Op::Follow { .. }));
+        world.happen(Happening::Later(ends_at));
+        world.happen(Happening::JobEnds { well: true });
+        if crash {
+            world.happen(Happening::Crash { done: false });
+        }
+        world.run_out();
+        assert_eq!(world.told.len(), 1);
+        assert_eq!(world.told[0].is_completed(), completed, "{ends_at}: {:?}", world.told);
+    }
+}
+
+#[test]
+fn a_job_that_outlasts_its_deadline_by_far_is_rejected_and_goes_on() {
+    let mut world = World::new(Action::Restart, true);
+    until(&mut world, |op| matches!(op, Op::Follow { .. }));
+    for late_by in [0, 5_000, 11_999] {
+        world.happen(Happening::Later(DEADLINE.0 + late_by - world.now.0));
+        assert!(world.told.is_empty(), "{:?}", world.told);
+    }
+    world.happen(Happening::Later(1));
+    until(&mut world, |op| matches!(op, Op::Record(record) if record.step == Step::Finished));
+    world.happen(Happening::Done(1));
+    let [Outcome::Rejected { reason, .. }] = world.told.as_slice() else { panic!("{:?}", world.told) };
+    assert_eq!(reason.code, Code::DeadlineExceeded);
+    assert!(reason.reason.contains("has not ended 12 s after the deadline, and goes on"), "{reason:?}");
+}
+
+#[test]
 fn a_call_that_did_not_arrive_is_not_made_again_when_it_is_too_late() {
     let mut world = World::new(Action::Restart, true);
     until(&mut world, |op| matches!(op, Op::Call(_)));

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::ends::OVERTIME;
 use super::{Record, Step};
 use crate::agent::actions::{UnitAction, Verdict};
 use crate::protocol::{Code, UnitState};
@@ -10,6 +11,7 @@ use crate::systemd::{Error, Standing};
 pub const CANCELLED: &str = "cancelled before it was begun; nothing was done";
 pub const CANCEL_LATE: &str = "it cannot be cancelled any more: systemd has been asked";
 pub const SNAPSHOT_LATE: &str = "the snapshot was not taken and stored by its deadline";
+pub const OVERTIME_BEGINS: &str = "the deadline is over; what was begun is followed for 12 s more";
 pub const NOT_BEGUN: &str = "the deadline was over before it was begun; nothing was done";
 pub const REBOOTED_BEFORE: &str = "the host went down before it was begun; nothing was done";
 pub const SETTLING: &str = "waiting whether the unit stays as it is";
@@ -92,37 +94,45 @@ pub fn silent(action: &UnitAction, unit: &str, held: Duration, said: &str) -> St
 
 /// The deadline is over, and this is how the unit stands.
 pub fn late(action: &UnitAction, unit: &str, record: &Record, now_is: &Standing) -> String {
-    let name = action.name;
+    let (name, late) = (action.name, OVERTIME.as_secs());
     let state = shown(&now_is.state);
     if action.job(now_is).is_some() {
         return format!(
-            "systemd's job to {name} {unit} did not end before the deadline, and goes on; the unit is {state}"
+            "systemd's job to {name} {unit} has not ended {late} s after the deadline, and goes on; the unit is {state}"
         );
     }
     if record.step >= Step::Settling {
         let silent = record.progress.answers == Some(false);
         return match record.progress.answer.as_deref().filter(|_| silent) {
             Some(said) => {
-                format!("{unit} is {state} after its {name}, and did not answer by the deadline: {said}")
+                format!(
+                    "{unit} is {state} after its {name}, and did not answer until {late} s after the deadline: {said}"
+                )
             }
             None => format!(
-                "{unit} is {state} after its {name}; the deadline left no time to see whether it stays so"
+                "{unit} is {state} after its {name}; {late} s after the deadline it was not seen yet whether it stays so"
             ),
         };
     }
     let before = record.progress.before.clone().unwrap_or_default();
     match (action.verify)(&before, now_is) {
         _ if record.step == Step::Called => {
-            format!("the deadline was over when the job to {name} {unit} ended; the unit is {state}")
+            format!(
+                "the job to {name} {unit} ended more than {late} s after the deadline; the unit is {state}"
+            )
         }
         Verdict::TookEffect => {
-            format!("the {name} of {unit} took effect before the deadline; the unit is {state}")
+            format!(
+                "the {name} of {unit} took effect, too late to see whether it stays so; the unit is {state}"
+            )
         }
         Verdict::NoEffect => {
-            format!("the {name} of {unit} had taken no effect at the deadline; the unit is {state}")
+            format!(
+                "the {name} of {unit} had taken no effect {late} s after the deadline; the unit is {state}"
+            )
         }
         Verdict::Unclear(why) => {
-            format!("whether the {name} of {unit} took effect before the deadline is not clear: {why}")
+            format!("whether the {name} of {unit} took effect is not clear: {why}")
         }
     }
 }

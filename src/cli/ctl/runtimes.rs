@@ -30,7 +30,8 @@ pub struct Arguments {
     #[arg(long = "node", value_name = "NAME|ID", value_delimiter = ',')]
     nodes: Vec<Reference>,
 
-    /// How long it may take on each node, in seconds, being away included
+    /// How long it may take on each node, in seconds, being away included; what has begun by then is followed for 12 s
+    /// more
     #[arg(long, value_name = "SECONDS")]
     deadline: Option<u32>,
 
