@@ -15,6 +15,7 @@ mod conformance;
 mod ctl;
 mod data_directory;
 mod diff;
+mod docs;
 mod encryption;
 mod fleet;
 mod hangs;

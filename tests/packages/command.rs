@@ -55,7 +55,7 @@ impl<'a> Node<'a> {
         Node::enrolled_at(sandbox, "http://127.0.0.1:7600")
     }
 
-    /// The same with TLS, as the README tells it.
+    /// The same with TLS, as docs/operations.md tells it.
     pub fn enrolled_by_tls(sandbox: &'a Sandbox) -> Node<'a> {
         let authority = Authority::new("of the test");
         let served = authority.server("127.0.0.1");

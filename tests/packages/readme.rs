@@ -1,17 +1,17 @@
-//! The way that the README tells, walked as it stands there: two fresh hosts, a private authority, a restart.
+//! The way that docs/operations.md tells, walked as it stands there: two fresh hosts, a private authority, a restart.
 
 use super::{packages, sandbox};
 use crate::support::sandbox::Sandbox;
 use crate::support::until;
 
-const README: &str = include_str!("../../README.md");
-const HEADING: &str = "### Two fresh hosts with a private CA\n";
+const OPERATIONS: &str = include_str!("../../docs/operations.md");
+const HEADING: &str = "## Two fresh hosts with a private CA\n";
 const IGGY: &str = "[Service]\nUser=nobody\nExecStart=/bin/sleep infinity\n";
 
 /// The blocks of commands below the heading, in their order.
 fn blocks() -> Vec<String> {
-    let (_, section) = README.split_once(HEADING).unwrap();
-    let section = section.split("\n### ").next().unwrap();
+    let (_, section) = OPERATIONS.split_once(HEADING).unwrap();
+    let section = section.split("\n## ").next().unwrap();
     let blocks = section.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap());
     // What stands in for a repository of packages.
     let install = format!("dpkg --install {}", packages().deb.display());
