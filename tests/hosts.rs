@@ -164,6 +164,7 @@ fn product_source(id: &str) -> String {
     let catalog = Path::new(env!("CARGO_MANIFEST_DIR")).join("checks/src/catalog");
     let below = std::fs::read_dir(catalog.join(&name)).into_iter().flatten();
     let files = below.map(|entry| entry.unwrap().path()).chain([catalog.join(format!("{name}.rs"))]);
+    let files = files.filter(|file| !file.ends_with("tests.rs"));
     let texts = files.map(|file| std::fs::read_to_string(file).unwrap());
     texts.map(|text| text.split("#[cfg(test)]").next().unwrap().to_owned()).collect()
 }
