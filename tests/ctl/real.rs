@@ -186,8 +186,7 @@ fn what_no_node_answers_is_told_as_rejected_and_stands_in_the_lists() {
     let real = Real::start();
     real.says(&["deployments", "create", "events-prod"]);
     let output = real.ctl(&["restart", "iggy"]);
-    let expected =
-        "error: nodes: the deployment has no nodes yet (no_nodes, status 400, ld-request REQUEST)\n";
+    let expected = "error: the deployment has no nodes yet (no_nodes, status 409, ld-request REQUEST)\n";
     assert_eq!(shape(told(&output).2), expected);
 
     let node = real.node("iggy-1").to_string();

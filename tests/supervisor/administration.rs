@@ -178,7 +178,7 @@ async fn heartbeats_are_told_by_node_and_by_runtime(backend: Backend) {
     assert_eq!(nowhere.problem(), (404, "node_not_found".into()));
     let backwards =
         served.get(&format!("{of_runtime}?from=2026-05-28T20:27:00Z&to=2026-05-28T20:26:00Z")).await;
-    assert_eq!((backwards.status, &backwards.json()["field"]), (400, &json!("from")));
+    assert_eq!((backwards.status, &backwards.json()["items"]), (200, &json!([])));
     served.stop().await;
 }
 
@@ -280,6 +280,6 @@ async fn the_audit_tells_who_did_what(backend: Backend) {
     assert_eq!(filtered(&format!("node_id={node}")).await, of_node);
     assert_eq!(filtered("to=2026-05-28T20:26:39Z").await, expected(&[]));
     assert_eq!(filtered("from=2026-05-28T20:26:40Z").await.1, 9);
-    assert_eq!(served.get("/audit?from=2026-06-02T00:00:00Z&to=2026-06-01T00:00:00Z").await.status, 400);
+    assert_eq!(filtered("from=2026-06-02T00:00:00Z&to=2026-06-01T00:00:00Z").await, expected(&[]));
     served.stop().await;
 }

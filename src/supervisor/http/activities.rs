@@ -148,7 +148,8 @@ impl From<Activity> for Shown {
     request_body = NewActivities,
     responses(
         (status = ACCEPTED, body = Started, headers(("ld-async-action" = u64, description = "The id of the async action."))),
-        (status = BAD_REQUEST, description = "`node_not_found`: an unknown node, nothing was asked of any. `no_nodes`: the deployment has none. `unsupported_action`, `config_not_found`, `validation_error`."),
+        (status = BAD_REQUEST, description = "`node_not_found`: an unknown node, nothing was asked of any. `unsupported_action`, `config_not_found`, `validation_error`."),
+        (status = CONFLICT, description = "`no_nodes`: the deployment has none."),
     ))]
 pub async fn start(
     State(api): State<Api>,
@@ -206,7 +207,7 @@ pub fn chosen(named: &[Id], there: Vec<u64>) -> Result<Vec<u64>, Problem> {
         return Err(Problem::field("nodes", "too_long", format!("name at most {NODES_LIMIT} nodes")));
     }
     if there.is_empty() && named.is_empty() {
-        return Err(Problem::field("nodes", "no_nodes", "the deployment has no nodes yet").coded("no_nodes"));
+        return Err(Problem::conflict("no_nodes", "the deployment has no nodes yet"));
     }
     if named.is_empty() {
         return Ok(there);

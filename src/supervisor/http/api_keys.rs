@@ -8,6 +8,8 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{ArrayBuilder, Type};
+use utoipa::openapi::{ObjectBuilder, Schema};
 
 use super::Api;
 use super::asked::{Asked, Issues, Place};
@@ -77,8 +79,9 @@ pub struct NewApiKey {
     /// `deployment:read`, `deployment:manage`, `deployment:connector:read`, `deployment:connector:manage`,
     /// `deployment:config:read`, `deployment:config:manage`
     #[serde(default)]
+    #[schema(schema_with = permission_names)]
     permissions: Vec<String>,
-    /// At most 365 days from now.
+    /// A time to come, at most 365 days from now.
     expires_at: Time,
     /// Networks such as `10.0.0.0/8`, or single addresses.
     #[serde(default)]
@@ -93,6 +96,12 @@ pub struct NewApiKey {
     /// Another tenant than the maker's.
     #[serde(default)]
     tenant_id: Option<Id>,
+}
+
+fn permission_names() -> Schema {
+    let names = Permission::ALL.map(Permission::as_str);
+    let item = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names));
+    ArrayBuilder::new().items(item).max_items(Some(Permission::ALL.len())).into()
 }
 
 impl From<&ApiKey> for Shown {

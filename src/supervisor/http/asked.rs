@@ -11,6 +11,7 @@ use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::Value;
 
 use super::problem::{FieldIssue, Problem};
 use super::values::Id;
@@ -166,9 +167,39 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         return Err(Problem::field("body", "wrong_type", "expected a JSON object"));
     }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let parsed = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| wrong(&error))?;
+    let parsed = match serde_path_to_error::deserialize(&mut deserializer) {
+        Err(error) if error.inner().to_string().contains(FLOATING_POINT) => return with_whole_numbers(bytes),
+        parsed => parsed.map_err(|error| wrong(&error))?,
+    };
     deserializer.end().map_err(|error| invalid_json(&error))?;
     Ok(parsed)
+}
+
+/// How serde names a number with a point or an exponent where it expected another type.
+const FLOATING_POINT: &str = "invalid type: floating point";
+/// Up to here every whole number is one of 64 bits with a point, too.
+const WHOLE_LIMIT: f64 = 9_007_199_254_740_992.0;
+
+/// `284.0` is a whole number to JSON Schema, and so to clients that are made from ours.
+fn with_whole_numbers<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let mut body: Value = serde_json::from_slice(bytes).map_err(|error| invalid_json(&error))?;
+    make_whole(&mut body);
+    serde_path_to_error::deserialize(body).map_err(|error| wrong(&error))
+}
+
+fn make_whole(value: &mut Value) {
+    match value {
+        Value::Number(number) => {
+            let float = number.as_f64().filter(|float| number.is_f64() && float.fract() == 0.0);
+            let whole = float.filter(|float| float.abs() <= WHOLE_LIMIT);
+            if let Some(whole) = whole.and_then(|float| format!("{float:.0}").parse::<i64>().ok()) {
+                *value = Value::from(whole);
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(make_whole),
+        Value::Object(fields) => fields.values_mut().for_each(make_whole),
+        Value::Null | Value::Bool(_) | Value::String(_) => {}
+    }
 }
 
 fn invalid_json(error: &serde_json::Error) -> Problem {
@@ -265,6 +296,28 @@ mod tests {
         let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
         assert_eq!(body["field"], body["field_issues"][0]["path"]);
         (text(&body["field_issues"][0]["code"]), text(&body["field"]))
+    }
+
+    #[derive(Debug, Deserialize, PartialEq, Eq)]
+    #[serde(deny_unknown_fields)]
+    struct Counted {
+        seconds: u32,
+        nodes: Vec<Id>,
+    }
+
+    #[test]
+    fn a_whole_number_may_have_a_point() {
+        let whole: Counted = parse(br#"{"seconds": 284.0, "nodes": [7, 2e3]}"#).unwrap();
+        assert_eq!(whole, Counted { seconds: 284, nodes: vec![Id(7), Id(2000)] });
+        for wrong in [
+            r#"{"seconds": 284.5, "nodes": []}"#,
+            r#"{"seconds": 1e300, "nodes": []}"#,
+            r#"{"seconds": -1.0, "nodes": []}"#,
+        ] {
+            let problem = parse::<Counted>(wrong.as_bytes()).unwrap_err().body("x");
+            let body: Value = serde_json::from_str(&problem).unwrap();
+            assert_eq!(body["field"], "seconds", "{wrong}");
+        }
     }
 
     #[test]
