@@ -159,10 +159,6 @@ async fn a_wrong_body_is_told_field_by_field(backend: Backend) {
         .collect();
     assert_eq!(paths, ["name", "permissions[1]", "allow_list[0]", "expires_at"]);
     for (path, field) in [
-        ("/deployments/x", "deployment_id"),
-        ("/deployments/0", "deployment_id"),
-        ("/deployments/18446744073709551616", "deployment_id"),
-        (&format!("/deployments/{deployment}/activities/x"), "activity_id"),
         (&format!("/deployments/{deployment}/activities?node_id=x"), "node_id"),
         (&format!("/deployments/{deployment}/activities?node_id=0"), "node_id"),
         (&format!("/deployments/{deployment}/activities?runtime=x"), "runtime"),
@@ -174,6 +170,14 @@ async fn a_wrong_body_is_told_field_by_field(backend: Backend) {
     ] {
         let answer = served.get(path).await;
         assert_eq!((answer.status, &answer.json()["field"]), (400, &json!(field)), "{path}");
+    }
+    for (path, code) in [
+        ("/deployments/x", "deployment_not_found"),
+        ("/deployments/0", "deployment_not_found"),
+        ("/deployments/18446744073709551616", "deployment_not_found"),
+        (&format!("/deployments/{deployment}/activities/x"), "activity_not_found"),
+    ] {
+        assert_eq!(served.get(path).await.problem(), (404, code.to_owned()), "{path}");
     }
     served.stop().await;
 }

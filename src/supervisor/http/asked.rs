@@ -18,6 +18,17 @@ use super::values::Id;
 use super::{Api, BODY_LIMIT, BODY_PATIENCE, once};
 use crate::supervisor::NAME_LIMIT;
 
+/// The ids in paths, and what is told where there is none of such a thing.
+const NOT_FOUND: [(&str, &str); 7] = [
+    ("activity_id", "activity_not_found"),
+    ("api_key_id", "api_key_not_found"),
+    ("async_action_id", "async_action_not_found"),
+    ("deployment_id", "deployment_not_found"),
+    ("enrolment_id", "enrolment_not_found"),
+    ("node_id", "node_not_found"),
+    ("snapshot_id", "snapshot_not_found"),
+];
+
 /// The parameters in the path.
 pub struct Place(Vec<(String, String)>);
 
@@ -33,8 +44,14 @@ impl<S: Send + Sync> FromRequestParts<S> for Place {
 }
 
 impl Place {
+    /// What is no id is the id of nothing.
     pub fn id(&self, name: &str) -> Result<u64, Problem> {
-        self.parsed::<Id>(name).map(|id| id.0)
+        let no_such = |error: <Id as FromStr>::Err| {
+            let code =
+                NOT_FOUND.iter().find(|(known, _)| *known == name).map_or("path_not_found", |(_, code)| code);
+            Problem::not_found(code, format!("{name}: {error}"))
+        };
+        self.text(name).parse::<Id>().map(|id| id.0).map_err(no_such)
     }
 
     pub fn parsed<T: FromStr<Err: Display>>(&self, name: &str) -> Result<T, Problem> {
