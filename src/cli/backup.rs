@@ -12,7 +12,7 @@ use super::output;
 use super::supervisor::{clock, database_url};
 use super::terminal::harmless;
 use crate::config::fragments::{self, Fragments};
-use crate::supervisor::settings::{ObjectStore, Overrides, Settings};
+use crate::supervisor::settings::{Database, ObjectStore, Overrides, Settings};
 use crate::supervisor::store::Store;
 use crate::supervisor::{administrator, backup};
 
@@ -161,6 +161,7 @@ pub fn restore(arguments: &Restore) -> anyhow::Result<u8> {
             );
         }
         text += "keys and nodes removed since the backup are valid again: remove them again\n";
+        text += "the administrator's key is the one of the backup; where it is lost: warden supervisor rotate-admin-key\n";
         text + "start the Supervisor: systemctl enable --now warden-supervisor\n"
     })
 }
@@ -241,6 +242,13 @@ fn beside(settings: &Settings, config: &Path, archives: usize) -> Vec<(String, S
             "certificate: nodes believe this, or another of its CA".to_owned(),
         ));
         list.push((shown(&tls.key), "its private key".to_owned()));
+    }
+    if let Database::Sqlite { directory } = &settings.database {
+        let key = directory.join("administrator.key");
+        list.push((
+            shown(&key),
+            "the administrator's key, where it is kept there; the backup has its hash".to_owned(),
+        ));
     }
     let archives = quantity::count(archives as u64, "archive", "archives");
     list.push(match &settings.objects {

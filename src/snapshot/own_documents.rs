@@ -43,9 +43,9 @@ fn in_texts(redactor: &Redactor, value: &Value) -> usize {
         Value::Array(items) => items.iter().map(|item| in_texts(redactor, item)).sum(),
         Value::Object(fields) => {
             let told = fields.iter().filter(|(key, _)| !COMPUTED.contains(&key.as_str()));
-            told.map(|(key, value)| match value {
-                Value::String(path) if key == "path" => name_hits(redactor, path),
-                _ => in_texts(redactor, value),
+            told.map(|(key, value)| match value.as_str().filter(|_| key == "path") {
+                Some(path) => name_hits(redactor, path),
+                None => in_texts(redactor, value),
             })
             .sum()
         }

@@ -159,14 +159,14 @@ async fn a_wrong_body_is_told_field_by_field(backend: Backend) {
         .collect();
     assert_eq!(paths, ["name", "permissions[1]", "allow_list[0]", "expires_at"]);
     for (path, field) in [
+        ("/async_actions?running=maybe", "running"),
+        ("/async_actions?action=%00", "action"),
         (&format!("/deployments/{deployment}/activities?node_id=x"), "node_id"),
         (&format!("/deployments/{deployment}/activities?node_id=0"), "node_id"),
         (&format!("/deployments/{deployment}/activities?runtime=x"), "runtime"),
         (&format!("/deployments/{deployment}/activities?status=open"), "status"),
         (&format!("/deployments/{deployment}/activities?nodes=7"), "nodes"),
         (&format!("/deployments/{deployment}/activities?runtime=iggy&runtime=iggy"), "runtime"),
-        ("/async_actions?running=maybe", "running"),
-        ("/async_actions?action=%00", "action"),
     ] {
         let answer = served.get(path).await;
         assert_eq!((answer.status, &answer.json()["field"]), (400, &json!(field)), "{path}");

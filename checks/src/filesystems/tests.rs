@@ -1,3 +1,5 @@
+//! Mounts, grouped and measured.
+
 use super::*;
 
 const GIB: u64 = 1 << 30;

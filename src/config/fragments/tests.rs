@@ -1,3 +1,5 @@
+//! Fragments that are right, and all mistakes of others.
+
 use serde::Deserialize;
 
 use super::*;

@@ -169,16 +169,31 @@ fn is_absent(path: &Path) -> std::io::Result<bool> {
 }
 
 fn parse(text: &str) -> anyhow::Result<Policy> {
-    let policy: Policy = toml::from_str(text)?;
+    let policy: Policy = toml::from_str(text).map_err(|error| anyhow::anyhow!(in_one_line(text, &error)))?;
     AlsoMask::new(&policy.redaction.also_mask)?;
     rules::validate(&policy.rule)?;
     automatic::validate(&policy.snapshot.automatic)?;
     Ok(policy)
 }
 
+/// Where, and what: these words go into reasons and logs, which are lines.
+fn in_one_line(text: &str, error: &toml::de::Error) -> String {
+    let message = error.message().replace('\n', ", ");
+    let Some(at) = error.span().map(|span| text.floor_char_boundary(span.start)) else { return message };
+    let before = &text[..at];
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    format!("line {}, column {column}: {message}", before.matches('\n').count() + 1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mistake_of_syntax_is_told_in_one_line_with_its_place() {
+        let told = parse("[redaction]\nalso_mask = [").unwrap_err().to_string();
+        assert_eq!(told, "line 2, column 14: unclosed array, expected `]`");
+    }
 
     #[test]
     fn a_policy_may_widen_and_nothing_else() {
@@ -210,7 +225,8 @@ mod tests {
         std::fs::write(&path, "[redaction]\nalso_mask = 7\n").unwrap();
         let told = format!("{:#}", also_mask(&[&path]).unwrap_err());
         assert!(
-            told.starts_with("nothing is collected while the policy ") && told.contains("also_mask = 7"),
+            told.starts_with("nothing is collected while the policy ")
+                && told.contains("line 2, column 13: "),
             "{told}"
         );
     }

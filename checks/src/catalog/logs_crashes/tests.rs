@@ -1,3 +1,5 @@
+//! What crashes in the logs lead to.
+
 use super::*;
 use crate::host::{Data, LogLine, LogText, Output, Recorded, Request, Stat};
 use crate::systemd::testing::settings;

@@ -1,3 +1,5 @@
+//! Limits of processes, and what is said of them.
+
 use super::*;
 use crate::host::{Cause, Recorded, Request};
 use crate::process::testing::stat;

@@ -1,3 +1,5 @@
+//! Connectors runtimes in all their states.
+
 use super::*;
 use crate::host::{Data, HttpAnswer, Kind, Recorded, Request};
 use crate::iggy::tests::{link, settings, stat, stat_line};

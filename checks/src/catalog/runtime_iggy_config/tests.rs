@@ -1,3 +1,5 @@
+//! Configurations of Iggy, and what is said of them.
+
 use super::*;
 use crate::host::{Data, Kind, Recorded, Request};
 use crate::iggy::tests::{directory, link, running, settings, stat};

@@ -1,3 +1,5 @@
+//! Data directories as processes and units have them.
+
 use super::*;
 use crate::host::{self, Cause, Data, Recorded, Request};
 use crate::iggy::tests::{directory, running, settings, stat, stat_line};

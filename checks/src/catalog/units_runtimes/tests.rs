@@ -1,3 +1,5 @@
+//! Units of the runtimes in all their states.
+
 use super::*;
 use serde_json::{Value as Json, json};
 

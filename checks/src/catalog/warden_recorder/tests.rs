@@ -1,3 +1,5 @@
+//! Recordings, and the charts and problems in them.
+
 use std::fmt::Write;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Configurations of Iggy as they are read.
+
 use super::super::tests::{directory, link, running};
 use super::*;
 use crate::host::Recorded;
