@@ -55,6 +55,7 @@ fn with_values(command: Command) -> Command {
     let command = known(command, &["snapshot"], "only", &checks);
     let command = known(command, &["snapshot"], "skip", &checks);
     let command = known(command, &["checks", "explain"], "names", &checks);
+    let command = known(command, &["ctl", "snapshots", "create"], "only", &checks);
     let places =
         [["start", ""], ["stop", ""], ["restart", ""], ["activities", "list"], ["heartbeats", "show"]];
     let command = places.iter().fold(command, |command, [noun, verb]| {

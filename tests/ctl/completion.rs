@@ -31,6 +31,7 @@ fn checks_areas_runtimes_and_profiles_are_completed() {
     assert_eq!(offered(&["warden", "snapshot", "--only", "disk-sp"]), ["disk-space"]);
     assert!(offered(&["warden", "snapshot", "--skip", "cert"]).contains(&"certificates".to_owned()));
     assert_eq!(offered(&["warden", "checks", "explain", "disk-sp"]), ["disk-space"]);
+    assert_eq!(offered(&["warden", "ctl", "snapshots", "create", "--only", "disk-sp"]), ["disk-space"]);
     assert_eq!(offered(&["warden", "ctl", "restart", "ig"]), ["iggy"]);
     assert_eq!(offered(&["warden", "ctl", "activities", "list", "--runtime", "conn"]), ["connectors"]);
     assert_eq!(offered(&["warden", "ctl", "deployments", "update", "--plan", "e"]), ["enterprise"]);

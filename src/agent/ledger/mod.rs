@@ -181,8 +181,8 @@ impl Ledger {
 }
 
 impl Ledger {
-    /// How long the same work took the last time that it was begun since then, in milliseconds: until its job ended, or
-    /// until it was given up as late.
+    /// How long the same work took the last time that it was begun since then, in milliseconds: until its job ended and,
+    /// where that took longer than the unit had to stay up, the runtime answered; or until it was given up as late.
     ///
     /// # Errors
     /// The disk is broken.
@@ -200,7 +200,8 @@ impl Ledger {
         // One that is under way, or was interrupted, does not tell.
         let took = rows.iter().find_map(|(progress,)| {
             let progress: Progress = serde_json::from_str(progress).ok()?;
-            progress.took_ms.max(progress.late_ms)
+            let took = progress.took_ms.max(progress.late_ms)?;
+            Some(took.saturating_add(progress.answered_late_ms.unwrap_or(0)))
         });
         Ok(took)
     }

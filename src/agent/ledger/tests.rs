@@ -80,6 +80,9 @@ async fn how_long_the_same_took_the_last_time_is_known_if_it_told() {
     assert_eq!(took().await, Some(800), "one that was interrupted does not tell");
     write(4, 12, None, Some(9_000)).await;
     assert_eq!(took().await, Some(9_000));
+    let progress = Progress { took_ms: Some(800), answered_late_ms: Some(20_000), ..Progress::default() };
+    ledger.write(&entry(5), &Record { progress, ..at(Step::Called) }, 13).await.unwrap();
+    assert_eq!(took().await, Some(20_800), "until it answered");
     let stop = Work::Activity { runtime: Runtime::Iggy, action: Action::Stop };
     assert_eq!(ledger.last_took_ms(&stop, 10).await.unwrap(), None);
 }

@@ -234,6 +234,9 @@ impl Course {
         self.record.progress.answers = answers;
         self.record.progress.answer = Some(said.clone()).filter(|said| !said.is_empty());
         if answers != Some(false) {
+            let waited = self.settling_since.map_or(Duration::ZERO, |since| now.since(since));
+            let late = waited.saturating_sub(self.spans.settle).as_millis();
+            self.record.progress.answered_late_ms = u64::try_from(late).ok().filter(|late| *late > 0);
             let result = Some(self.change(Some(now_is)));
             return self.finish(Outcome::Completed { result });
         }

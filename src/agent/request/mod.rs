@@ -83,6 +83,9 @@ pub struct Progress {
     /// How long the job was under way when the deadline was over, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub late_ms: Option<u64>,
+    /// How much longer than the unit had to stay up the runtime took to answer, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answered_late_ms: Option<u64>,
     /// How long the same took the last time, as far as the ledger knows, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usual_ms: Option<u64>,

@@ -370,6 +370,8 @@ fn a_runtime_that_answers_late_is_completed_and_one_that_ends_meanwhile_is_not()
     world.runtime_answers = Some(true);
     world.run_out();
     assert!(world.told[0].is_completed(), "{:?}", world.told);
+    let late = world.ledger.unwrap().progress.answered_late_ms;
+    assert!(late.is_some_and(|late| (1..=20_000).contains(&late)), "{late:?}");
 
     let mut world = silent_at_first();
     world.happen(Happening::Restarts);

@@ -11,7 +11,6 @@ use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::de::{DeserializeOwned, IgnoredAny};
-use serde_json::Value;
 
 use super::problem::{FieldIssue, Problem};
 use super::values::Id;
@@ -183,12 +182,19 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         serde_json::from_slice::<IgnoredAny>(bytes).map_err(|error| invalid_json(&error))?;
         return Err(Problem::field("body", "wrong_type", "expected a JSON object"));
     }
-    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let parsed = match serde_path_to_error::deserialize(&mut deserializer) {
-        Err(error) if error.inner().to_string().contains(FLOATING_POINT) => return with_whole_numbers(bytes),
-        parsed => parsed.map_err(|error| wrong(&error))?,
+    let pointed = match from_json(bytes) {
+        Err((_, true)) => without_points(&String::from_utf8_lossy(bytes)),
+        parsed => return parsed.map_err(|(problem, _)| *problem),
     };
-    deserializer.end().map_err(|error| invalid_json(&error))?;
+    from_json(pointed.as_bytes()).map_err(|(problem, _)| *problem)
+}
+
+/// Or what is wrong, and whether it is a number with a point where another type was expected.
+fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, (Box<Problem>, bool)> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let parsed = serde_path_to_error::deserialize(&mut deserializer)
+        .map_err(|error| (Box::new(wrong(&error)), error.inner().to_string().starts_with(FLOATING_POINT)))?;
+    deserializer.end().map_err(|error| (Box::new(invalid_json(&error)), false))?;
     Ok(parsed)
 }
 
@@ -197,25 +203,29 @@ const FLOATING_POINT: &str = "invalid type: floating point";
 /// Up to here every whole number is one of 64 bits with a point, too.
 const WHOLE_LIMIT: f64 = 9_007_199_254_740_992.0;
 
-/// `284.0` is a whole number to JSON Schema, and so to clients that are made from ours.
-fn with_whole_numbers<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    let mut body: Value = serde_json::from_slice(bytes).map_err(|error| invalid_json(&error))?;
-    make_whole(&mut body);
-    serde_path_to_error::deserialize(body).map_err(|error| wrong(&error))
+/// The same text with `284.0` as `284`: a whole number to JSON Schema, and so to clients that are made from ours.
+fn without_points(text: &str) -> String {
+    let (mut out, mut number) = (String::with_capacity(text.len()), String::new());
+    let (mut quoted, mut escaped) = (false, false);
+    for letter in text.chars() {
+        if !quoted && (letter.is_ascii_digit() || "+-.eE".contains(letter)) {
+            number.push(letter);
+            continue;
+        }
+        out.push_str(&whole(&number));
+        number.clear();
+        out.push(letter);
+        quoted = if letter == '"' && !escaped { !quoted } else { quoted };
+        escaped = quoted && letter == '\\' && !escaped;
+    }
+    out + &whole(&number)
 }
 
-fn make_whole(value: &mut Value) {
-    match value {
-        Value::Number(number) => {
-            let float = number.as_f64().filter(|float| number.is_f64() && float.fract() == 0.0);
-            let whole = float.filter(|float| float.abs() <= WHOLE_LIMIT);
-            if let Some(whole) = whole.and_then(|float| format!("{float:.0}").parse::<i64>().ok()) {
-                *value = Value::from(whole);
-            }
-        }
-        Value::Array(items) => items.iter_mut().for_each(make_whole),
-        Value::Object(fields) => fields.values_mut().for_each(make_whole),
-        Value::Null | Value::Bool(_) | Value::String(_) => {}
+fn whole(number: &str) -> Cow<'_, str> {
+    let float = number.parse::<f64>().ok().filter(|_| number.contains(['.', 'e', 'E']));
+    match float.filter(|float| float.fract() == 0.0 && float.abs() <= WHOLE_LIMIT) {
+        Some(float) => Cow::Owned(format!("{float:.0}")),
+        None => Cow::Borrowed(number),
     }
 }
 
@@ -332,9 +342,14 @@ mod tests {
             r#"{"seconds": -1.0, "nodes": []}"#,
         ] {
             let problem = parse::<Counted>(wrong.as_bytes()).unwrap_err().body("x");
-            let body: Value = serde_json::from_str(&problem).unwrap();
+            let body: serde_json::Value = serde_json::from_str(&problem).unwrap();
             assert_eq!(body["field"], "seconds", "{wrong}");
         }
+        assert!(parse::<Counted>(br#"{"seconds": 1.0, "seconds": 2, "nodes": []}"#).is_err());
+        assert_eq!(
+            without_points(r#"{"a.0 \" 1.0": [true, false, null, -3.0, 1.5, 2E1], "b": "7.0"}"#),
+            r#"{"a.0 \" 1.0": [true, false, null, -3, 1.5, 20], "b": "7.0"}"#
+        );
     }
 
     #[test]
