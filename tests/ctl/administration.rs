@@ -23,7 +23,7 @@ fn a_deployment_is_renamed_gets_another_plan_and_goes() {
     assert!(told(&nothing).2.contains("--name <NAME>"), "{nothing:?}");
     let node = real.node("iggy-1");
     let refused = real.ctl(&["deployments", "delete", "events-live"]);
-    let expected = "error: it has a node: remove that first, or say force=true (deployment_has_nodes, status 409, \
+    let expected = "error: it has a node: remove that first, or set force=true (ctl: --force) (deployment_has_nodes, status 409, \
                     ld-request REQUEST)\n";
     assert_eq!((refused.status.code(), &*shape(told(&refused).2)), (Some(2), expected));
     assert_eq!(real.says(&["nodes", "list", "--json"]).matches(&node.to_string()).count(), 1);

@@ -148,7 +148,7 @@ async fn taken_for_somebody(site: &Site, node: &mut Node, id: u64) {
         deadline_at: now() + 300_000,
     };
     let mut change = site.store.change().await.unwrap();
-    snapshots::start(&mut change, order, None, now()).await.unwrap().unwrap();
+    snapshots::start(&mut change, order, None, None, now()).await.unwrap().unwrap();
     change.commit().await.unwrap();
     let request = node.request().await.request;
     stored(&site.store, id, request).await;

@@ -2,7 +2,7 @@
 
 use axum::http::Method;
 use serde_json::{Value, json};
-use warden::protocol::{Finished, Outcome};
+use warden::protocol::{Code, Finished, Outcome};
 use warden::secret::Secret;
 use warden::supervisor::store::activities;
 use warden::supervisor::store::enrolments::{self, Applicant};
@@ -115,7 +115,10 @@ async fn a_deployment_with_nodes_goes_only_by_force_and_takes_all_that_is_its_ow
     let started = served.post(&format!("{path}/activities/iggy/stop"), &json!({})).await;
     let refused = served.delete(&path).await;
     assert_eq!(refused.problem(), (409, "deployment_has_nodes".into()));
-    assert_eq!(refused.json()["reason"], "it has a node: remove that first, or say force=true");
+    assert_eq!(
+        refused.json()["reason"],
+        "it has a node: remove that first, or set force=true (ctl: --force)"
+    );
     assert_eq!(served.get(&format!("{path}/enrolments")).await.json()["total_results"], 2, "nothing is gone");
     assert_eq!(served.delete(&format!("{path}?force=perhaps")).await.status, 400);
     let removed = served.delete(&format!("{path}?force=true")).await;
@@ -236,15 +239,26 @@ async fn a_full_plan_gives_the_place_of_its_oldest_run_when_it_is_told_to(backen
     let id = served.deployment("events-prod").await;
     let node = served.node(id, "a").await;
     let path = format!("/deployments/{id}/snapshots");
+    let kept = async || -> Vec<u64> {
+        let listed = served.get(&path).await.json();
+        let kept =
+            listed["items"].as_array().unwrap().iter().filter(|snapshot| snapshot["status"] != "failed");
+        kept.map(|snapshot| snapshot["run_id"].as_u64().unwrap()).collect()
+    };
+    let ends = async |run: u64, outcome: Outcome| {
+        let listed = served.get(&format!("{path}?run_id={run}")).await.json();
+        let request = listed["items"][0]["id"].as_u64().unwrap();
+        if outcome.is_completed() {
+            stored(&served.store, node, request).await;
+        }
+        let finished = Finished { request, outcome };
+        assert!(activities::finished(&served.store, node, &finished, served.now()).await.unwrap());
+    };
     let take = async |body: Value| {
         served.pass(1000);
         let answer = served.post(&path, &body).await;
         if answer.status == 204 {
-            let listed = served.get(&format!("{path}?run_id={}", answer.id("ld-snapshot"))).await.json();
-            let request = listed["items"][0]["id"].as_u64().unwrap();
-            stored(&served.store, node, request).await;
-            let finished = Finished { request, outcome: Outcome::Completed { result: None } };
-            assert!(activities::finished(&served.store, node, &finished, served.now()).await.unwrap());
+            ends(answer.id("ld-snapshot"), Outcome::Completed { result: None }).await;
         }
         answer
     };
@@ -255,14 +269,13 @@ async fn a_full_plan_gives_the_place_of_its_oldest_run_when_it_is_told_to(backen
     }
     let full = take(json!({})).await;
     assert_eq!(full.problem(), (409, "snapshots_limit_reached".into()));
+    // Nothing goes for what never came.
+    let fails = served.post(&path, &json!({ "replace_oldest": true })).await.id("ld-snapshot");
+    assert_eq!(kept().await, [fails, runs[2], runs[1], runs[0]]);
+    ends(fails, Outcome::rejected(Code::UploadFailed, "the disk is full")).await;
+    assert_eq!(kept().await, [runs[2], runs[1], runs[0]]);
     let fourth = take(json!({ "replace_oldest": true })).await.id("ld-snapshot");
-    let kept: Vec<u64> = served.get(&path).await.json()["items"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|snapshot| snapshot["run_id"].as_u64().unwrap())
-        .collect();
-    assert_eq!(kept, [fourth, runs[2], runs[1]]);
+    assert_eq!(kept().await, [fourth, runs[2], runs[1]]);
     assert_eq!(audited(&served, "snapshot.remove").await, [(runs[0], json!({ "replaced_by": fourth }))]);
     served.stop().await;
 }

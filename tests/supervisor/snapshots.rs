@@ -61,7 +61,8 @@ async fn start(
     now: i64,
 ) -> Result<Vec<Snapshot>, Refused> {
     let mut change = store.change().await.unwrap();
-    let started = snapshots::start(&mut change, order(deployment, nodes, now), None, now).await.unwrap();
+    let started =
+        snapshots::start(&mut change, order(deployment, nodes, now), None, None, now).await.unwrap();
     if started.is_ok() {
         change.commit().await.unwrap();
     }

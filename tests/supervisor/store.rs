@@ -25,6 +25,7 @@ super::on_both_stores!(
     notices_reach_every_listener_once_the_change_is_committed,
     a_silent_node_is_marked_once_and_heals,
     a_node_whose_connection_ended_is_unreachable_after_a_grace_unless_it_is_back,
+    nodes_of_a_supervisor_that_was_killed_are_unreachable_after_a_grace_unless_they_are_back,
     the_history_of_heartbeats_is_bounded,
     state_survives_and_each_start_draws_other_ids,
 );
@@ -250,6 +251,48 @@ async fn a_node_whose_connection_ended_is_unreachable_after_a_grace_unless_it_is
     nodes::seen(&store, id, NOW + 53_000);
     heartbeats::flush(&store, NOW + 53_000).await.unwrap();
     assert_eq!(status(NOW + 80_000).await, "online");
+}
+
+async fn nodes_of_a_supervisor_that_was_killed_are_unreachable_after_a_grace_unless_they_are_back(
+    backend: Backend,
+) {
+    let killed = opened(&backend).await;
+    let deployment = deployment(&killed, "events-prod").await;
+    let (away, back) =
+        (node(&killed, deployment.id, "away").await, node(&killed, deployment.id, "back").await);
+    for id in [away, back] {
+        nodes::hello(&killed, id, &hello(id), NOW).await.unwrap();
+    }
+    let unlink = async |store: &Store| {
+        let mut change = store.change().await.unwrap();
+        let orphans = nodes::unlink_orphans(&mut change, NOW + 20_000).await.unwrap();
+        change.commit().await.unwrap();
+        orphans
+    };
+    assert_eq!(unlink(&killed).await, 0, "its own");
+    if matches!(backend, Backend::Postgres { .. }) {
+        assert_eq!(unlink(&opened(&backend).await).await, 0, "those of one that lives");
+    }
+    killed.close().await;
+    drop(killed);
+
+    let store = opened(&backend).await;
+    nodes::hello(&store, back, &hello(back), NOW + 15_000).await.unwrap();
+    // PostgreSQL finds out a moment later that a connection ended.
+    let mut orphans = 0;
+    for _ in 0..500 {
+        orphans += unlink(&store).await;
+        if orphans > 0 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(orphans, 1);
+    for (id, status) in [(away, "unreachable"), (back, "online")] {
+        let node = nodes::get(&store, deployment.id, id).await.unwrap().unwrap();
+        assert_eq!(node.status(NOW + 29_999).as_str(), "online");
+        assert_eq!(node.status(NOW + 30_000).as_str(), status);
+    }
 }
 
 fn heartbeat(now: i64) -> Heartbeat {

@@ -120,7 +120,7 @@ pub struct Create {
     #[arg(long)]
     without_iggy: bool,
 
-    /// Where the plan is full, delete the oldest run to make room
+    /// Where the plan is full, delete the oldest run once this one is stored
     #[arg(long)]
     replace_oldest: bool,
 

@@ -238,8 +238,8 @@ pub async fn remove(
     let nodes = nodes::ids(&mut change, deployment.id).await?;
     if !force && !nodes.is_empty() {
         let reason = match nodes.len() {
-            1 => "it has a node: remove that first, or say force=true".to_owned(),
-            many => format!("it has {many} nodes: remove them first, or say force=true"),
+            1 => "it has a node: remove that first, or set force=true (ctl: --force)".to_owned(),
+            many => format!("it has {many} nodes: remove them first, or set force=true (ctl: --force)"),
         };
         return Err(Problem::conflict("deployment_has_nodes", reason));
     }

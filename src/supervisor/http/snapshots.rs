@@ -20,7 +20,7 @@ use crate::protocol::{Reason, SNAPSHOT_CHOICE, SnapshotChoice, SnapshotProgress,
 use crate::snapshot::select::Selection;
 use crate::supervisor::objects::Key;
 use crate::supervisor::store::activities::Order;
-use crate::supervisor::store::snapshots::{self, Refused, Replaceable, Snapshot, Started, Status};
+use crate::supervisor::store::snapshots::{self, Refused, Replaceable, Snapshot, Status};
 use crate::supervisor::store::{audit, nodes};
 
 /// Checks and areas that one request names; there are fewer.
@@ -127,7 +127,7 @@ pub struct NewSnapshots {
     /// Takes addresses, host and user names, e-mail addresses and machine ids out of the archive, too.
     #[serde(default)]
     anonymize: bool,
-    /// Where the plan is full, the oldest run is deleted as this one begins.
+    /// Where the plan is full, the oldest run is deleted once an archive of this one is stored, and none if none is.
     #[serde(default)]
     #[schema(default = false)]
     replace_oldest: bool,
@@ -200,7 +200,7 @@ impl From<Snapshot> for Shown {
         (status = NO_CONTENT, headers(
             ("ld-snapshot" = u64, description = "The id of the run."),
             ("ld-async-action" = u64, description = "The same id."))),
-        (status = CONFLICT, description = "`snapshot_in_progress`: one at a time. `snapshots_limit_reached`: as many as the plan keeps; delete one, or say `replace_oldest`. `no_nodes`: the deployment has none. `agent_too_old`: a node that cannot leave out what was asked to be."),
+        (status = CONFLICT, description = "`snapshot_in_progress`: one at a time. `snapshots_limit_reached`: as many as the plan keeps; delete one, or set `replace_oldest`. `no_nodes`: the deployment has none. `agent_too_old`: a node that cannot leave out what was asked to be."),
         (status = BAD_REQUEST, description = "`node_not_found`: an unknown node, nothing was asked of any. `unknown_check`: in `only`. `redaction_required`: `redact_secrets` is false, and secrets never leave a node."),
     ))]
 pub async fn create(
@@ -246,8 +246,8 @@ pub async fn create(
         }
     }
     let replaceable = replace_oldest.then_some(Replaceable::Any);
-    let started = snapshots::start_replacing(&mut change, order, None, replaceable, now).await?;
-    let Started { run, snapshots, replaced } = started.map_err(|refused| match refused {
+    let started = snapshots::start(&mut change, order, None, replaceable, now).await?;
+    let (run, snapshots) = started.map_err(|refused| match refused {
         Refused::InProgress => Problem::conflict(
             "snapshot_in_progress",
             "a snapshot of this deployment is under way; wait for it, or cancel its async action",
@@ -255,8 +255,8 @@ pub async fn create(
         Refused::LimitReached(kept) => Problem::conflict(
             "snapshots_limit_reached",
             format!(
-                "the plan of this deployment keeps {kept} snapshots; delete one first, say replace_oldest, or \
-                 change the plan"
+                "the plan of this deployment keeps {kept} snapshots: delete one, let the new one replace the oldest \
+                 (replace_oldest, or ctl with --replace-oldest), or change the plan"
             ),
         ),
         Refused::NoNodes => Problem::conflict("no_nodes", "the deployment has no nodes yet"),
@@ -269,12 +269,6 @@ pub async fn create(
         within.caller.did("snapshot.create", deployment.tenant_id, ("AsyncAction", run.id), detail);
     entry.deployment_id = Some(deployment.id);
     audit::record(&mut change, entry, now).await?;
-    if let Some(replaced) = replaced {
-        let (resource, detail) = (("Snapshot", replaced), json!({ "replaced_by": run.id }));
-        let mut entry = within.caller.did("snapshot.remove", deployment.tenant_id, resource, detail);
-        entry.deployment_id = Some(deployment.id);
-        audit::record(&mut change, entry, now).await?;
-    }
     let reply = Reply::empty(StatusCode::NO_CONTENT)
         .created("ld-snapshot", run.id)
         .created("ld-async-action", run.id);

@@ -8,7 +8,7 @@ use crate::protocol::{OfferRefusal, SnapshotChoice, SnapshotOffered, ToNode, Wor
 use crate::supervisor::store::activities::Order;
 use crate::supervisor::store::audit::{self, Actor, Entry};
 use crate::supervisor::store::deployments::{self, Scope};
-use crate::supervisor::store::snapshots::{self, Cause, Refused, Replaceable, Started, Status};
+use crate::supervisor::store::snapshots::{self, Cause, Refused, Replaceable, Status};
 use crate::supervisor::store::{Result, nodes};
 
 /// Offers of one node that become runs within a day, however they end: as many as a policy can allow.
@@ -86,12 +86,12 @@ impl Hub {
             json!({ "trigger": cause.trigger, "reason": cause.reason, "taken_at_ms": cause.taken_at_ms });
         let reason = cause.reason.clone();
         let replaceable = Some(Replaceable::Automatic);
-        let started = snapshots::start_replacing(&mut change, order, Some(cause), replaceable, now).await?;
-        let (run, replaced) = match started {
-            Ok(Started { run, replaced, .. }) => (run.id, replaced),
+        let started = snapshots::start(&mut change, order, Some(cause), replaceable, now).await?;
+        let run = match started {
+            Ok((run, _)) => run.id,
             Err(refused) => return Ok(Some(refusal(refused))),
         };
-        let mut entry = Entry {
+        let entry = Entry {
             tenant_id: deployment.tenant_id,
             actor: Actor::Node { id: node.id, name: node.name },
             address: None,
@@ -102,14 +102,7 @@ impl Hub {
             resource_id: Some(run),
             detail,
         };
-        audit::record(&mut change, entry.clone(), now).await?;
-        if let Some(replaced) = replaced {
-            entry.action = "snapshot.remove".to_owned();
-            entry.resource_type = "Snapshot".to_owned();
-            entry.resource_id = Some(replaced);
-            entry.detail = json!({ "replaced_by": run });
-            audit::record(&mut change, entry, now).await?;
-        }
+        audit::record(&mut change, entry, now).await?;
         change.commit().await?;
         tracing::info!(node = node.id, run, "a node took a snapshot by itself: {reason}");
         Ok(None)

@@ -156,6 +156,11 @@ impl Change {
         self.store.id(now)
     }
 
+    /// The number of this Supervisor.
+    fn number(&self) -> u64 {
+        self.store.inner.ids.number()
+    }
+
     /// Takes the lock of a name until the transaction ends. False when another Supervisor holds it. SQLite has one
     /// Supervisor.
     pub async fn lock(&mut self, name: &str) -> Result<bool> {
@@ -173,9 +178,17 @@ impl Change {
 
     /// Whether the Supervisor that drew this id is gone, for certain. With SQLite there is none but this one.
     pub async fn is_gone(&mut self, id: u64) -> Result<bool> {
-        let number = Ids::drawn_by(id);
-        if self.store.inner.kind == Kind::Sqlite || number == self.store.inner.ids.number() {
-            return Ok(false);
+        match self.store.inner.kind {
+            Kind::Sqlite => Ok(false),
+            Kind::Postgres => self.has_ended(Ids::drawn_by(id)).await,
+        }
+    }
+
+    /// Whether the Supervisor of that number, as [`Ids::number`] has it, has ended, for certain. On SQLite every other
+    /// one has.
+    pub(super) async fn has_ended(&mut self, number: u64) -> Result<bool> {
+        if number == self.number() || self.store.inner.kind == Kind::Sqlite {
+            return Ok(number != self.number());
         }
         let row = sqlx::query(
             "SELECT CASE WHEN pg_try_advisory_xact_lock(hashtext($1), CAST($2 AS INTEGER)) THEN 1 ELSE 0 END",

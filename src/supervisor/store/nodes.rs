@@ -132,12 +132,13 @@ async fn write_hello(change: &mut Change, node: u64, hello: &protocol::Hello, no
         host: hello.host.clone(),
     };
     sqlx::query(
-        "UPDATE nodes SET hello = $2, hello_at = $3, last_seen_at = $3, unlinked_at = NULL, unreachable_at = NULL \
-         WHERE id = $1 AND removed_at IS NULL",
+        "UPDATE nodes SET hello = $2, hello_at = $3, last_seen_at = $3, unlinked_at = NULL, unreachable_at = NULL, \
+         linked_by = $4 WHERE id = $1 AND removed_at IS NULL",
     )
     .bind(key(node))
     .bind(json(&kept)?)
     .bind(now)
+    .bind(key(change.number()))
     .execute(change.connection())
     .await
     .map(|_| ())
@@ -257,6 +258,30 @@ pub async fn remove(change: &mut Change, deployment: u64, node: u64, now: i64) -
     .await?;
     change.notify(Notice::Removed(node));
     Ok(done.rows_affected() == 1)
+}
+
+/// Writes down that connections ended which were made to Supervisors that have ended, such as by a crash. How many.
+pub async fn unlink_orphans(change: &mut Change, now: i64) -> Result<u64> {
+    let rows = sqlx::query(
+        "SELECT DISTINCT linked_by FROM nodes WHERE linked_by IS NOT NULL AND unlinked_at IS NULL \
+         AND unreachable_at IS NULL AND removed_at IS NULL",
+    )
+    .fetch_all(change.connection())
+    .await?;
+    let mut orphans = 0;
+    for row in rows {
+        let number = row.id("linked_by")?;
+        if change.has_ended(number).await? {
+            let unlinked =
+                sqlx::query("UPDATE nodes SET unlinked_at = $2 WHERE linked_by = $1 AND unlinked_at IS NULL")
+                    .bind(key(number))
+                    .bind(now)
+                    .execute(change.connection())
+                    .await?;
+            orphans += unlinked.rows_affected();
+        }
+    }
+    Ok(orphans)
 }
 
 /// Marks the nodes that fell silent or are not connected any more, and returns them with their names.

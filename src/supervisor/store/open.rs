@@ -38,6 +38,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (4, "snapshot_log", include_str!("migrations/0004_snapshot_log.sql")),
     (5, "operators", include_str!("migrations/0005_operators.sql")),
     (6, "links", include_str!("migrations/0006_links.sql")),
+    (7, "replacement", include_str!("migrations/0007_replacement.sql")),
 ];
 
 /// The number of the tables that this program knows.

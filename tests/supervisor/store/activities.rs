@@ -201,7 +201,8 @@ async fn what_a_node_logged_of_a_snapshot_is_learnt_also_when_its_answer_comes_t
         choice: warden::protocol::SnapshotChoice::default(),
     };
     let mut change = store.change().await.unwrap();
-    let begun = snapshots::start(&mut change, order(&deployment, &[node], work), None, NOW).await.unwrap();
+    let begun =
+        snapshots::start(&mut change, order(&deployment, &[node], work), None, None, NOW).await.unwrap();
     change.commit().await.unwrap();
     let snapshot = begun.unwrap().1.remove(0);
     let known = async || snapshots::get(&store, deployment.id, snapshot.id).await.unwrap().unwrap();

@@ -6,6 +6,7 @@
 mod archive;
 mod offer;
 mod removal;
+mod replacement;
 
 use sqlx::any::AnyRow;
 
@@ -107,53 +108,33 @@ impl std::str::FromStr for Status {
     }
 }
 
-/// A run that has begun.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Started {
-    pub run: AsyncAction,
-    pub snapshots: Vec<Snapshot>,
-    /// The run whose place it took.
-    pub replaced: Option<u64>,
-}
-
 /// Starts a run: a row and an activity for each of the nodes, which must be those of the deployment. The change is
 /// not to be committed when it is refused. `cause`: of the one snapshot that a node has offered. The last place of
-/// the plan is for what somebody asks for.
+/// the plan is for what somebody asks for. `replaceable`: which runs may give their place to this one where the plan is
+/// full; the oldest of them does, once an archive of this one is stored.
 pub async fn start(
-    change: &mut Change,
-    order: Order,
-    cause: Option<Cause>,
-    now: i64,
-) -> Result<std::result::Result<(AsyncAction, Vec<Snapshot>), Refused>> {
-    let started = start_replacing(change, order, cause, None, now).await?;
-    Ok(started.map(|started| (started.run, started.snapshots)))
-}
-
-/// The same; where the plan is full it takes the place of the oldest run that may be replaced, one for one.
-pub async fn start_replacing(
     change: &mut Change,
     order: Order,
     cause: Option<Cause>,
     replaceable: Option<Replaceable>,
     now: i64,
-) -> Result<std::result::Result<Started, Refused>> {
+) -> Result<std::result::Result<(AsyncAction, Vec<Snapshot>), Refused>> {
     if order.nodes.is_empty() {
         return Ok(Err(Refused::NoNodes));
     }
     let deployment = order.deployment.clone();
-    let (kept, _) = limits(deployment.plan);
     if in_progress(change, deployment.id).await? {
         return Ok(Err(Refused::InProgress));
     }
-    let kept = if cause.is_some() { kept.saturating_sub(1) } else { kept };
-    let mut replaced = None;
-    if runs(change, deployment.id).await? >= kept {
-        if let Some(replaceable) = replaceable {
-            replaced = removal::remove_oldest(change, deployment.id, replaceable, now).await?;
-        }
-        if replaced.is_none() {
-            return Ok(Err(Refused::LimitReached(kept)));
-        }
+    let kept = replacement::kept(deployment.plan, cause.is_some());
+    let full = runs(change, deployment.id).await? >= kept;
+    let replaces = replaceable.filter(|_| full);
+    let oldest = match replaces {
+        Some(replaceable) => removal::oldest(change, deployment.id, replaceable, None).await?,
+        None => None,
+    };
+    if full && oldest.is_none() {
+        return Ok(Err(Refused::LimitReached(kept)));
     }
     let (action, activities) = match activities::start(change, &order, now).await {
         // Another Supervisor was quicker: the index over running snapshots says so.
@@ -186,10 +167,10 @@ pub async fn start_replacing(
             progress: None,
             cause: cause.clone(),
         };
-        insert(change, &snapshot).await?;
+        insert(change, &snapshot, replaces).await?;
         snapshots.push(snapshot);
     }
-    Ok(Ok(Started { run: action, snapshots, replaced }))
+    Ok(Ok((action, snapshots)))
 }
 
 /// The snapshot of that id; of the id of a run over one node, the one it has.
@@ -236,18 +217,21 @@ pub(super) async fn ended(change: &mut Change, activity: u64, outcome: &Outcome,
             (Status::Failed, Some(json(reason)?), result.as_ref().and_then(log_in))
         }
     };
-    sqlx::query(
+    let row = sqlx::query(
         "UPDATE snapshots SET status = $2, completed_at = $3, reason = $4, log = $5, progress = NULL \
-         WHERE id = $1 AND status = 'processing'",
+         WHERE id = $1 AND status = 'processing' RETURNING *",
     )
     .bind(key(activity))
     .bind(status.as_str())
     .bind(now)
     .bind(reason)
     .bind(log.as_ref().map(json).transpose()?)
-    .execute(change.connection())
-    .await
-    .map(|_| ())
+    .fetch_optional(change.connection())
+    .await?;
+    match row {
+        Some(row) if status == Status::Completed => replacement::make_room(change, &row, now).await,
+        _ => Ok(()),
+    }
 }
 
 /// What the node tells of a snapshot, if it is one, that had failed before by its deadline.
@@ -290,11 +274,11 @@ async fn runs(change: &mut Change, deployment: u64) -> Result<u64> {
     row.id("runs")
 }
 
-async fn insert(change: &mut Change, snapshot: &Snapshot) -> Result<()> {
+async fn insert(change: &mut Change, snapshot: &Snapshot, replaces: Option<Replaceable>) -> Result<()> {
     sqlx::query(
         "INSERT INTO snapshots (id, run_id, tenant_id, division_id, environment_id, deployment_id, \
-         deployment_name, node_id, name, status, created_at, offer, cause) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+         deployment_name, node_id, name, status, created_at, offer, cause, replaces) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
     )
     .bind(key(snapshot.id))
     .bind(key(snapshot.run_id))
@@ -309,6 +293,7 @@ async fn insert(change: &mut Change, snapshot: &Snapshot) -> Result<()> {
     .bind(snapshot.created_at)
     .bind(snapshot.cause.as_ref().map(|cause| key(cause.offer)))
     .bind(snapshot.cause.as_ref().map(json).transpose()?)
+    .bind(replaces.map(Replaceable::as_str))
     .execute(change.connection())
     .await
     .map(|_| ())

@@ -60,26 +60,44 @@ pub enum Replaceable {
     Automatic,
 }
 
-/// Hides the oldest run that takes a place of the plan, has ended and is `replaceable`. Returns its id; none when there
-/// is no such run.
-pub(super) async fn remove_oldest(
+impl Replaceable {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Replaceable::Any => "any",
+            Replaceable::Automatic => "automatic",
+        }
+    }
+}
+
+impl std::str::FromStr for Replaceable {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Replaceable, String> {
+        [Replaceable::Any, Replaceable::Automatic]
+            .into_iter()
+            .find(|replaceable| replaceable.as_str() == text)
+            .ok_or_else(|| format!("a snapshot that replaces {text:?}"))
+    }
+}
+
+/// Finds the oldest run beside `but` that takes a place of the plan, has ended and is `replaceable`.
+pub(super) async fn oldest(
     change: &mut Change,
     deployment: u64,
     replaceable: Replaceable,
-    now: i64,
+    but: Option<u64>,
 ) -> Result<Option<u64>> {
     let oldest = sqlx::query(
         "SELECT MIN(run_id) AS run FROM snapshots WHERE deployment_id = $1 AND removed_at IS NULL \
-         AND status = 'completed' AND ($2 = 0 OR cause IS NOT NULL) AND run_id NOT IN \
+         AND status = 'completed' AND ($2 = 0 OR cause IS NOT NULL) AND run_id <> $3 AND run_id NOT IN \
          (SELECT run_id FROM snapshots WHERE deployment_id = $1 AND status = 'processing')",
     )
     .bind(key(deployment))
     .bind(i64::from(replaceable == Replaceable::Automatic))
+    .bind(key(but.unwrap_or(0)))
     .fetch_one(change.connection())
     .await?;
-    let Some(run) = oldest.maybe_id("run")? else { return Ok(None) };
-    remove(change, deployment, run, now).await?;
-    Ok(Some(run))
+    oldest.maybe_id("run")
 }
 
 /// Hides all snapshots of a deployment, none of which is under way. How many it was.
