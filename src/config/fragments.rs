@@ -288,7 +288,7 @@ fn looks_like_configuration(name: &str) -> bool {
 }
 
 /// What serde says of a key that it does not know, with the one that may have been meant in place of all.
-fn told(message: &str) -> String {
+pub(super) fn told(message: &str) -> String {
     let Some(rest) = message.strip_prefix("unknown field `") else { return message.to_owned() };
     let Some((name, known)) = rest.split_once('`') else { return message.to_owned() };
     match nearest(name, known.split('`').skip(1).step_by(2)) {

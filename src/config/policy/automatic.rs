@@ -1,6 +1,5 @@
 //! `[snapshot.automatic]` of the policy: when the host may take a snapshot without being asked.
 
-use anyhow::ensure;
 use serde::Deserialize;
 
 /// Snapshots a day, at most: more is what somebody asks for.
@@ -43,13 +42,16 @@ impl Default for Automatic {
     }
 }
 
-pub fn validate(automatic: &Automatic) -> anyhow::Result<()> {
-    let within = |name: &str, value: u32, least: u32, most: u32| {
-        ensure!((least..=most).contains(&value), "snapshot.automatic.{name} must be from {least} to {most}");
-        Ok(())
-    };
-    within("most_per_day", automatic.most_per_day, 0, MOST_PER_DAY)?;
-    within("same_reason_hours", automatic.same_reason_hours, 1, MOST_HOURS)?;
-    within("filesystem_percent", automatic.filesystem_percent.into(), 0, 100)?;
-    within("certificate_days", automatic.certificate_days, 0, MOST_DAYS)
+/// Tells every number that is out of its bounds.
+pub(super) fn mistakes(automatic: &Automatic) -> Vec<String> {
+    [
+        ("most_per_day", automatic.most_per_day, 0, MOST_PER_DAY),
+        ("same_reason_hours", automatic.same_reason_hours, 1, MOST_HOURS),
+        ("filesystem_percent", automatic.filesystem_percent.into(), 0, 100),
+        ("certificate_days", automatic.certificate_days, 0, MOST_DAYS),
+    ]
+    .into_iter()
+    .filter(|(_, value, least, most)| !(least..=most).contains(&value))
+    .map(|(name, _, least, most)| format!("snapshot.automatic.{name} must be from {least} to {most}"))
+    .collect()
 }

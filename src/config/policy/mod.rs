@@ -1,6 +1,7 @@
 //! `/etc/warden/policy.toml`: what this host's owner demands, whatever anybody asks for.
 
 mod automatic;
+mod parse;
 mod rules;
 
 use std::fs::File;
@@ -15,6 +16,7 @@ use serde::Deserialize;
 use crate::snapshot::redact::AlsoMask;
 
 pub use automatic::Automatic;
+use parse::parse;
 pub use rules::{Asked, Denied, Done, Pattern, Rule, Span, Then, decide, looks_back};
 
 /// Where the policy stands; a host without one has no demands.
@@ -168,32 +170,9 @@ fn is_absent(path: &Path) -> std::io::Result<bool> {
     Ok(true)
 }
 
-fn parse(text: &str) -> anyhow::Result<Policy> {
-    let policy: Policy = toml::from_str(text).map_err(|error| anyhow::anyhow!(in_one_line(text, &error)))?;
-    AlsoMask::new(&policy.redaction.also_mask)?;
-    rules::validate(&policy.rule)?;
-    automatic::validate(&policy.snapshot.automatic)?;
-    Ok(policy)
-}
-
-/// Where, and what: these words go into reasons and logs, which are lines.
-fn in_one_line(text: &str, error: &toml::de::Error) -> String {
-    let message = error.message().replace('\n', ", ");
-    let Some(at) = error.span().map(|span| text.floor_char_boundary(span.start)) else { return message };
-    let before = &text[..at];
-    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-    format!("line {}, column {column}: {message}", before.matches('\n').count() + 1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_mistake_of_syntax_is_told_in_one_line_with_its_place() {
-        let told = parse("[redaction]\nalso_mask = [").unwrap_err().to_string();
-        assert_eq!(told, "line 2, column 14: unclosed array, expected `]`");
-    }
 
     #[test]
     fn a_policy_may_widen_and_nothing_else() {
@@ -285,7 +264,7 @@ mod tests {
             ("same_reason_hours = 0", "same_reason_hours must be from 1 to 168"),
             ("filesystem_percent = 101", "filesystem_percent must be from 0 to 100"),
             ("certificate_days = 366", "certificate_days must be from 0 to 365"),
-            ("enabeld = false", "unknown field `enabeld`"),
+            ("enabeld = false", "unknown key `enabeld`"),
         ] {
             let error = of(&format!("[snapshot.automatic]\n{wrong}\n")).unwrap_err();
             assert!(error.contains(told), "{error}");

@@ -127,32 +127,36 @@ pub fn looks_back(rules: &[Rule]) -> Option<Duration> {
     rules.iter().filter_map(|rule| rule.within.as_ref()).map(|within| within.span).max()
 }
 
-/// # Errors
-/// A rule that says less than it seems to.
-pub fn validate(rules: &[Rule]) -> anyhow::Result<()> {
-    ensure!(rules.len() <= RULES_LIMIT, "{} rules; at most {RULES_LIMIT} are read", rules.len());
-    for (at, rule) in rules.iter().enumerate() {
-        let name = &rule.name;
-        ensure!(!name.trim().is_empty(), "rule {} has no name; it is told to whom it denies", at + 1);
-        for (key, patterns) in
-            [("runtimes", &rule.runtimes), ("actions", &rule.actions), ("authors", &rule.authors)]
-        {
-            ensure!(!patterns.is_empty(), "the rule \"{name}\" fits nothing: its {key} are empty");
+/// Tells every rule that says less than it seems to.
+pub(super) fn mistakes(rules: &[Rule]) -> Vec<String> {
+    if rules.len() > RULES_LIMIT {
+        return vec![format!("{} rules; at most {RULES_LIMIT} are read", rules.len())];
+    }
+    let each = rules.iter().enumerate().map(|(at, rule)| mistake(at, rule));
+    each.filter_map(|mistake| mistake.err().map(|error| error.to_string())).collect()
+}
+
+fn mistake(at: usize, rule: &Rule) -> anyhow::Result<()> {
+    let name = &rule.name;
+    ensure!(!name.trim().is_empty(), "rule {} has no name; it is told to whom it denies", at + 1);
+    for (key, patterns) in
+        [("runtimes", &rule.runtimes), ("actions", &rule.actions), ("authors", &rule.authors)]
+    {
+        ensure!(!patterns.is_empty(), "the rule \"{name}\" fits nothing: its {key} are empty");
+    }
+    for action in &rule.actions {
+        let known = ["start", "stop", "restart", "reconfigure"].iter().any(|known| action.fits(known));
+        ensure!(known, "the rule \"{name}\" names the action \"{}\", which there is not", action.0);
+    }
+    match (rule.at_most, &rule.within, rule.then) {
+        (None, None, _) => {}
+        (Some(_), Some(_), Then::Deny) => bail!("the rule \"{name}\" denies: nothing is counted for it"),
+        (Some(0), Some(_), Then::Allow) => {
+            bail!("the rule \"{name}\" allows nothing: write then = \"deny\"")
         }
-        for action in &rule.actions {
-            let known = ["start", "stop", "restart", "reconfigure"].iter().any(|known| action.fits(known));
-            ensure!(known, "the rule \"{name}\" names the action \"{}\", which there is not", action.0);
-        }
-        match (rule.at_most, &rule.within, rule.then) {
-            (None, None, _) => {}
-            (Some(_), Some(_), Then::Deny) => bail!("the rule \"{name}\" denies: nothing is counted for it"),
-            (Some(0), Some(_), Then::Allow) => {
-                bail!("the rule \"{name}\" allows nothing: write then = \"deny\"")
-            }
-            (Some(_), Some(_), Then::Allow) => {}
-            (Some(_), None, _) | (None, Some(_), _) => {
-                bail!("the rule \"{name}\" needs at_most and within, or neither")
-            }
+        (Some(_), Some(_), Then::Allow) => {}
+        (Some(_), None, _) | (None, Some(_), _) => {
+            bail!("the rule \"{name}\" needs at_most and within, or neither")
         }
     }
     Ok(())
@@ -239,7 +243,7 @@ mod tests {
 
     fn rules(text: &str) -> Vec<Rule> {
         let rules = toml::from_str::<Rules>(text).unwrap().rule;
-        validate(&rules).unwrap();
+        assert_eq!(mistakes(&rules), [""; 0]);
         rules
     }
 
@@ -325,7 +329,7 @@ mod tests {
             ("name = \"x\"\nthen = \"allow\"\nauthors = []", "its authors are empty"),
         ] {
             let rules = toml::from_str::<Rules>(&format!("[[rule]]\n{text}\n")).unwrap().rule;
-            let error = validate(&rules).unwrap_err().to_string();
+            let error = mistakes(&rules).concat();
             assert!(error.contains(told), "{error}");
         }
         for text in
