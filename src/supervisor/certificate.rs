@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use anyhow::{Context, bail};
 use nix::unistd::User;
 use url::Url;
 use warden_checks::{Certificate, Verdict, parse_pem, quantity};
@@ -61,6 +62,18 @@ pub fn judge(tls: &Tls, public_url: Option<&str>, now: i64) -> Judgement {
     }
     judgement.of_key(tls);
     judgement
+}
+
+/// Fails where the server's own certificate is not valid now: expired, or not yet valid.
+pub fn is_of_today(tls: &Tls) -> anyhow::Result<()> {
+    let (now, shown) = (jiff::Timestamp::now().as_second(), tls.certificate.display().to_string());
+    let text = std::fs::read_to_string(&tls.certificate).with_context(|| format!("cannot read {shown}"))?;
+    let chain = parse_pem(&shown, &text).map_err(anyhow::Error::msg)?;
+    let Some(own) = chain.first() else { return Ok(()) };
+    match own.judge_time(now) {
+        Some((_, what)) if own.not_after < now || own.not_before > now => bail!("{shown} {what}"),
+        _ => Ok(()),
+    }
 }
 
 /// Says in the log what is wrong: the Supervisor serves it all the same.

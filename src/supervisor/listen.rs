@@ -126,8 +126,8 @@ fn certificates(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     Ok(certificates)
 }
 
-/// Takes up a renewed certificate: soon after it was written, and at once on SIGHUP. One that cannot be read leaves the
-/// old one in place.
+/// Takes up a renewed certificate: soon after it was written, and at once on SIGHUP. One that cannot be read, or is
+/// valid at another time than now, leaves the old one in place.
 async fn renew(
     tls: Option<(Certificate, Tls)>,
     public_url: Option<String>,
@@ -146,13 +146,18 @@ async fn renew(
         if now == known && !told {
             continue;
         }
-        match config(files) {
+        let usable = certificate::is_of_today(files).and_then(|()| config(files));
+        match usable {
             Ok(config) => {
                 served.replace(config);
                 tracing::info!(certificate = %files.certificate.display(), "the certificate was read anew");
                 certificate::warn(files, public_url.as_deref());
             }
-            Err(error) => tracing::error!("the renewed certificate is not taken: {error:#}"),
+            Err(error) => {
+                tracing::error!(
+                    "the renewed certificate is not taken, and the one before is served: {error:#}"
+                );
+            }
         }
         known = now;
     }

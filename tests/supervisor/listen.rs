@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 
 use super::Backend;
 
@@ -200,7 +200,7 @@ fn the_state_is_in_postgresql_when_the_environment_says_so() {
     assert_eq!(running.stop(Signal::SIGTERM), (Some(0), String::new()));
 }
 
-/// A CA, a certificate for 127.0.0.1 that it signed, and one for a client.
+/// A CA, a certificate for 127.0.0.1 that it signed, one that has expired, and one for a client.
 pub struct Certificates {
     folder: tempfile::TempDir,
 }
@@ -213,10 +213,13 @@ impl Certificates {
         params.distinguished_name.push(DnType::CommonName, "an authority");
         let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         std::fs::write(folder.path().join("ca.pem"), ca.pem()).unwrap();
-        for (name, subject) in [("server", "127.0.0.1"), ("client", "node.example")] {
+        for (name, subject, until) in
+            [("server", "127.0.0.1", 2100), ("client", "node.example", 2100), ("expired", "127.0.0.1", 2025)]
+        {
             let own = KeyPair::generate().unwrap();
-            let signed =
-                CertificateParams::new(vec![subject.to_owned()]).unwrap().signed_by(&own, &ca).unwrap();
+            let mut params = CertificateParams::new(vec![subject.to_owned()]).unwrap();
+            params.not_after = date_time_ymd(until, 1, 1);
+            let signed = params.signed_by(&own, &ca).unwrap();
             std::fs::write(folder.path().join(format!("{name}.pem")), signed.pem()).unwrap();
             std::fs::write(folder.path().join(format!("{name}.key")), own.serialize_pem()).unwrap();
         }
@@ -255,7 +258,7 @@ fn https_speaks_both_versions_of_http() {
 }
 
 #[test]
-fn a_renewed_certificate_is_taken_up_and_a_torn_one_is_not() {
+fn a_renewed_certificate_is_taken_up_and_a_torn_or_expired_one_is_not() {
     let (first, second) = (Certificates::new(), Certificates::new());
     let folder = tempfile::tempdir().unwrap();
     let (certificate, key) = (first.text("server.pem"), first.text("server.key"));
@@ -270,6 +273,13 @@ fn a_renewed_certificate_is_taken_up_and_a_torn_one_is_not() {
     running.hang_up();
     running.logged("the renewed certificate is not taken");
     assert!(vouched(&first), "it serves the one it has");
+    for ending in ["pem", "key"] {
+        let file = |name: &str| first.path(&format!("{name}.{ending}"));
+        std::fs::copy(file("expired"), file("server")).unwrap();
+    }
+    running.hang_up();
+    running.logged("server.pem expired ");
+    assert!(vouched(&first), "it serves the one that is valid");
 
     std::fs::copy(second.path("server.pem"), first.path("server.pem")).unwrap();
     std::fs::copy(second.path("server.key"), first.path("server.key")).unwrap();

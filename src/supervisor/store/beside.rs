@@ -118,8 +118,11 @@ pub async fn revive(
 
 fn exists(file: &Path) -> anyhow::Result<()> {
     let metadata = std::fs::metadata(file);
-    metadata.map(|_| ()).with_context(|| {
-        format!("there is no store at {}; --data-dir or --config says where it is", file.display())
+    metadata.map(|_| ()).with_context(|| match std::fs::symlink_metadata(file) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            format!("there is no store at {}; --data-dir or --config says where it is", file.display())
+        }
+        _ => format!("cannot look at {}: run this as root or as the user warden-supervisor", file.display()),
     })
 }
 
