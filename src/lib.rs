@@ -6,7 +6,7 @@ pub mod config;
 pub mod gentle;
 pub mod iggy;
 mod kernel;
-pub mod protocol;
+pub use warden_protocol as protocol;
 pub mod said;
 pub mod secret;
 pub mod sha256;
