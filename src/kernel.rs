@@ -9,7 +9,7 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 
 use nix::libc;
-use warden_checks::host::KernelClock;
+use warden_host::KernelClock;
 
 /// The kernel lets its largest error grow to this when no time service says otherwise (NTP_PHASE_LIMIT, linux/timex.h),
 /// in microseconds. That tells; its flag (STA_UNSYNC) may be set only to keep it off the hardware clock, as

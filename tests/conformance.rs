@@ -5,10 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use warden_checks::host::{
-    Answer, COMMANDS, Cause, Failure, Recorded, Request, STATE_DIRECTORY, Settings, Source,
-};
-use warden_checks::{Area, CHECKS, Check, Finding, Host, Read, Verdict};
+use warden_checks::CHECKS;
+use warden_host::{Answer, COMMANDS, Cause, Failure, Recorded, Request, STATE_DIRECTORY, Settings, Source};
+use warden_host::{Area, Check, Finding, Host, Read, Verdict};
 
 #[test]
 fn ids_are_unique_kebab_case_begin_with_the_area_and_name_the_file() {
@@ -93,7 +92,7 @@ impl Source for Refusing {
 fn on_a_host_that_refuses(
     cause: Cause,
     supervisor_url: Option<&str>,
-) -> Vec<(&'static Check, warden_checks::Result<Finding>)> {
+) -> Vec<(&'static Check, warden_host::Result<Finding>)> {
     let settings = Settings {
         iggy_unit: "iggy.service".to_owned(),
         connectors_unit: "iggy-connectors.service".to_owned(),

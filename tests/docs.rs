@@ -3,7 +3,8 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use warden_checks::{Area, CHECKS, quantity};
+use warden_checks::CHECKS;
+use warden_host::{Area, quantity};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const PAPERS: [&str; 5] = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"];

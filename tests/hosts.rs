@@ -179,7 +179,8 @@ fn what_a_check_asks_is_what_its_row_declares() {
 fn undeclared(path: &Path) -> Vec<String> {
     use std::sync::Arc;
     use std::time::{Duration, Instant};
-    use warden_checks::{CHECKS, Host, host::Source};
+    use warden_checks::CHECKS;
+    use warden_host::{Host, Source};
 
     let source: Arc<dyn Source> = Arc::new(warden::snapshot::host::open(path).unwrap().0);
     let mut found = Vec::new();

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use warden::snapshot::report::Outcome;
-use warden_checks::host::{Answer, Cause, Data, Failure, Output, Request, Source};
-use warden_checks::{Area, CHECKS, Check, Finding, Host, Verdict};
+use warden_checks::CHECKS;
+use warden_host::{Answer, Cause, Data, Failure, Output, Request, Source};
+use warden_host::{Area, Check, Finding, Host, Verdict};
 
 use crate::support::changed_host::ChangedHost;
 
@@ -336,7 +337,7 @@ impl Source for Faulty {
     }
 }
 
-type Judged = Result<warden_checks::Result<Finding>, String>;
+type Judged = Result<warden_host::Result<Finding>, String>;
 
 fn judge(check: &Check, source: Arc<dyn Source>) -> (Judged, Vec<Request>) {
     let host = Host::new(source, Instant::now() + Duration::from_secs(600));

@@ -7,8 +7,8 @@ use warden::agent::clock::BootTime;
 use warden::agent::readings::RuntimeReading;
 use warden::agent::recorder::Recorder;
 use warden::systemd::UnitFacts;
-use warden_checks::proc::ProcessStat;
-use warden_checks::recorder::{FILE_SAMPLES, Recording};
+use warden_host::proc::ProcessStat;
+use warden_host::recorder::{FILE_SAMPLES, Recording};
 
 use crate::support::mount::Tmpfs;
 use crate::support::until;

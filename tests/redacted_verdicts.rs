@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use warden::snapshot::host::{Recording, open};
 use warden::snapshot::redact::{AlsoMask, Redactor};
 use warden::snapshot::report::Outcome;
-use warden_checks::host::{Answer, Data, LogLine, Request, Source};
-use warden_checks::{CHECKS, Host, Verdict};
+use warden_checks::CHECKS;
+use warden_host::{Answer, Data, LogLine, Request, Source};
+use warden_host::{Host, Verdict};
 
 use crate::hosts::all;
 use crate::support::changed_host::ChangedHost;

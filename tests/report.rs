@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use warden::snapshot::report::{Report, page};
-use warden_checks::Evidence;
+use warden_host::Evidence;
 
 use crate::support::browser::{Browser, Script, open};
 use crate::support::sample_report::{HOSTILE, sample_report};

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use warden::snapshot::bundle::Bundle;
 use warden::snapshot::report::Outcome;
-use warden_checks::host::{Data, Request, Sample, Samples};
+use warden_host::{Data, Request, Sample, Samples};
 
 /// The healthy host, with some answers put in place of its own.
 fn healthy_but(folder: &Path, answers: &[(Request, Data)]) {

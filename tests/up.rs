@@ -7,7 +7,7 @@ use std::process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use warden_checks::recorder::Recording;
+use warden_host::recorder::Recording;
 
 use crate::support::until;
 

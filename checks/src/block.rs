@@ -1,9 +1,9 @@
 //! The block devices of a host, and which of them a filesystem lies on. Source: Documentation/ABI/stable/sysfs-block.
 
 use crate::Result;
-use crate::host::{FileText, Host};
 use crate::iggy::DataDirectory;
-use crate::proc::Mount;
+use warden_host::proc::Mount;
+use warden_host::{FileText, Host};
 
 /// A whole disk: a device, or a stack of them (LVM, RAID).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -247,7 +247,7 @@ impl EmptyDrives {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::{Data, Recorded, Request};
+    use warden_host::{Data, Recorded, Request};
 
     #[test]
     fn a_partition_and_a_btrfs_lead_to_their_disk_and_a_loop_device_is_none() {

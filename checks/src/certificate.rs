@@ -13,10 +13,10 @@ use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::X509Name;
 
-use crate::host::{Cause, Failure, Host};
 use crate::iggy;
-use crate::quantity::{duration, time};
 use crate::{Error, Result, Table, Value, Verdict};
+use warden_host::quantity::{duration, time};
+use warden_host::{Cause, Failure, Host};
 
 pub use constraints::Fault;
 pub use pem::certificates_in;

@@ -1,6 +1,6 @@
 //! Where a process's control groups are, in either hierarchy. Source: cgroups(7), Documentation/admin-guide/cgroup-v2.rst.
 
-use crate::proc::Mount;
+use warden_host::proc::Mount;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::block::{Disk, data_mount};
-use crate::filesystems::distinct;
-use crate::host::Host;
 use crate::iggy;
-use crate::proc::Mount;
+use warden_host::Host;
+use warden_host::filesystems::distinct;
+use warden_host::proc::Mount;
 
 /// The most important use comes first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -167,7 +167,7 @@ fn below(host: &Host, disks: &[Disk], mount: &Mount) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::Recorded;
+    use warden_host::Recorded;
 
     fn roles(mountinfo: &str) -> Roles {
         let host = Recorded::complete()

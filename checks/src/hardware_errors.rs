@@ -1,7 +1,7 @@
 //! Errors of memory, processors and PCIe that the kernel logged, counted as events: an event writes several lines.
 //! Source: drivers/edac, arch/x86/kernel/cpu/mce, drivers/acpi/apei/ghes.c, drivers/pci/pcie/aer.c of Linux.
 
-use crate::host::LogLine;
+use warden_host::LogLine;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {

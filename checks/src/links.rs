@@ -3,8 +3,8 @@
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::host::{Cause, Failure, Host, Output, PLACEHOLDER};
 use crate::{Error, Result};
+use warden_host::{Cause, Failure, Host, Output, PLACEHOLDER};
 
 /// Rows of the command table.
 pub const IP_ADDRESS: &str = "ip-address";

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use crate::host::{LogLine, Settings};
 use crate::iggy::Runtime;
+use warden_host::{LogLine, Settings};
 
 /// A process that the kernel killed.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::Result;
-use crate::host::{Host, IfAny};
-use crate::proc::field;
+use warden_host::proc::field;
+use warden_host::{Host, IfAny};
 
 /// What an owner may ask for.
 pub const DESCRIPTORS: &str = "/proc/[pid]/fd";
@@ -83,8 +83,8 @@ fn held(host: &Host, pid: u32, budget: &mut usize, enough: impl Fn(u64) -> bool)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::Recorded;
     use crate::iggy::tests::link;
+    use warden_host::Recorded;
 
     #[test]
     fn a_socket_leads_to_the_process_that_holds_it() {

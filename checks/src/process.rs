@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::check::{Error, Result};
-use crate::host::Host;
 use crate::iggy::{self, Runtime};
-use crate::proc::{ProcessStat, TICKS};
 use crate::{Advice, Finding, quantity};
+use warden_host::Host;
+use warden_host::proc::{ProcessStat, TICKS};
+use warden_host::{Error, Result};
 
 /// Every process, sampled once for all checks that want it.
 pub const STAT: &str = "/proc/[pid]/stat";
@@ -85,7 +85,7 @@ pub fn runtimes(host: &Host) -> Runtimes {
 pub mod testing {
     //! Processes for tests, a line each.
 
-    use crate::host::{Data, Recorded, Request, Sample, Samples};
+    use warden_host::{Data, Recorded, Request, Sample, Samples};
 
     /// A line of /proc/PID/stat: state, parent and CPU ticks as given, one thread, 250 resident pages.
     pub fn stat(pid: u32, name: &str, state: char, parent: u32, ticks: u64) -> String {
@@ -110,7 +110,7 @@ pub mod testing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::Recorded;
+    use warden_host::Recorded;
 
     #[test]
     fn a_pid_that_was_given_to_another_process_is_not_the_same_process() {

@@ -2,7 +2,7 @@
 
 use serde_json::Value as Json;
 
-use crate::finding::Verdict;
+use warden_host::Verdict;
 
 /// Counters of wear and failure; `None` is what the disk does not tell. Source: NVM Express 2.0, section
 /// 5.16.1.3; smartctl(8), `--json`.

@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::host::{Host, IfAny, Part};
 use crate::{Error, Result};
+use warden_host::{Host, IfAny, Part};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Socket {
@@ -111,7 +111,7 @@ fn parse_address(text: &str) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::Recorded;
+    use warden_host::Recorded;
 
     #[test]
     fn both_families_are_read_and_torn_lines_are_left_out() {

@@ -1,13 +1,13 @@
 //! Units as checks look at them: whether there is one, since when, and how to change it.
 
 use crate::Advice;
-use crate::check::{Error, Result};
-use crate::host::{Cause, Failure, Host, Unit};
 use crate::iggy::{Runtime, Service, unit_of};
+use warden_host::{Cause, Failure, Host, UnitProperties};
+use warden_host::{Error, Result};
 
 /// Whether there is a unit of this name.
 pub enum Found {
-    Loaded(Box<Unit>),
+    Loaded(Box<UnitProperties>),
     /// There is none, or what is there does not load; `LoadState` in words.
     NotLoaded(String),
     /// No service manager to ask, and why.
@@ -15,7 +15,7 @@ pub enum Found {
 }
 
 impl Found {
-    pub fn loaded(self) -> Option<Box<Unit>> {
+    pub fn loaded(self) -> Option<Box<UnitProperties>> {
         match self {
             Found::Loaded(unit) => Some(unit),
             Found::NotLoaded(_) | Found::NoManager(_) => None,
@@ -48,7 +48,7 @@ pub fn runtime_units(host: &Host) -> Result<[(Runtime, String); 2]> {
 }
 
 /// A timestamp property in Unix seconds; zero means never.
-pub fn time(unit: &Unit, name: &str) -> Option<i64> {
+pub fn time(unit: &UnitProperties, name: &str) -> Option<i64> {
     let microseconds = unit.number(name).filter(|&microseconds| microseconds > 0)?;
     i64::try_from(microseconds / 1_000_000).ok()
 }
@@ -106,7 +106,7 @@ fn drop_in_beside(unit: &str, setting: &str, directive: &str, existing: &[&str])
 
 #[cfg(test)]
 pub mod testing {
-    use crate::host::{STATE_DIRECTORY, Settings};
+    use warden_host::{STATE_DIRECTORY, Settings};
 
     /// A run as root with the packaged unit names, by process 99.
     pub fn settings() -> Settings {
@@ -128,7 +128,7 @@ pub mod testing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::{Data, Output, Recorded, Request};
+    use warden_host::{Data, Output, Recorded, Request};
 
     #[test]
     fn a_unit_is_there_or_not_or_nobody_can_say() {

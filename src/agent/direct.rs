@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use warden_checks::host::Authorities;
+use warden_host::Authorities;
 
 use super::identity::Identity;
 use super::settings::Settings;

@@ -1,6 +1,6 @@
 //! The host's figures as proc(5) tells them. Every parser takes the text of one file.
 
-use warden_checks::arc::ArcSize;
+use warden_host::arc::ArcSize;
 
 /// /proc/meminfo, in bytes.
 #[derive(Debug, Default, PartialEq, Eq)]

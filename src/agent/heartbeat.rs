@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
-use warden_checks::arc::ARC_STATISTICS;
+use warden_host::arc::ARC_STATISTICS;
 
 use super::figures::{self, CpuTicks};
 use super::pulse::Pulse;

@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use warden_checks::{Expiry, proc};
+use warden_checks::Expiry;
+use warden_host::proc;
 
 use super::clock::BootTime;
 use super::pulse::Pulse;

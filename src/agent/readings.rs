@@ -9,9 +9,9 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
-use warden_checks::filesystems::{Kind, measure};
-use warden_checks::host::Space;
-use warden_checks::proc::{Mount, ProcessStat};
+use warden_host::Space;
+use warden_host::filesystems::{Kind, measure};
+use warden_host::proc::{Mount, ProcessStat};
 
 use crate::config::DBUS_LIMIT;
 use crate::config::units::Units;

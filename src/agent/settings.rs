@@ -16,7 +16,7 @@ use crate::config::{self, policy};
 pub use crate::tls::ClientCertificate;
 
 /// Identity, ledger and audit log; the package makes it for the agent's own user.
-pub use warden_checks::host::STATE_DIRECTORY;
+pub use warden_host::STATE_DIRECTORY;
 /// What the running agent tells others on this host.
 pub const RUNTIME_DIRECTORY: &str = "/run/warden";
 /// Iggy's HTTP API as the server listens by default.

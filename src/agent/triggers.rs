@@ -8,7 +8,8 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use warden_checks::{Expiry, quantity};
+use warden_checks::Expiry;
+use warden_host::quantity;
 
 use super::clock::BootTime;
 use super::readings::RuntimeReading;

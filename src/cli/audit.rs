@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use warden_checks::quantity;
+use warden_host::quantity;
 
 use super::terminal::{Painter, Style, harmless};
 use crate::agent::audit::{self, Happened, Line, Verification};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use warden_checks::quantity;
+use warden_host::quantity;
 
 use super::output;
 use super::supervisor::{clock, database_url};

@@ -4,7 +4,8 @@ use std::io::Write;
 
 use clap::Subcommand;
 use serde::Serialize;
-use warden_checks::{Area, CHECKS, Check, quantity};
+use warden_checks::CHECKS;
+use warden_host::{Area, Check, quantity};
 
 use super::plan;
 use super::terminal::{Painter, Style};

@@ -5,7 +5,8 @@ use std::io::Write;
 use clap::builder::PossibleValuesParser;
 use clap::{Command, ValueEnum};
 use clap_complete::aot;
-use warden_checks::{Area, CHECKS};
+use warden_checks::CHECKS;
+use warden_host::Area;
 
 /// Print completions for a shell
 ///

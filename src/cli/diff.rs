@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use warden_checks::host::Level;
+use warden_host::Level;
 
 use super::comparison;
 use super::terminal::{Painter, Style, style_of};

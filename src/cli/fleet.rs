@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::ensure;
-use warden_checks::quantity;
+use warden_host::quantity;
 
 use super::comparison;
 use super::terminal::{Painter, Style, style_of};

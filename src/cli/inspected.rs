@@ -1,6 +1,6 @@
 //! What an inspection found, as text: the verdict, then what is wrong, then the tree.
 
-use warden_checks::quantity::{bytes, count, number, time};
+use warden_host::quantity::{bytes, count, number, time};
 
 use super::terminal::{Painter, Style, harmless};
 use crate::iggy::report::{

@@ -27,7 +27,7 @@ pub fn write_checked(
 ) -> anyhow::Result<()> {
     let fill = |mut file: Steady| Ok(file.write_all(content)?);
     write(path, fill, |file, ()| check(file)).map(|_| ()).map_err(|error| {
-        let size = warden_checks::quantity::bytes(content.len() as u64);
+        let size = warden_host::quantity::bytes(content.len() as u64);
         explained(error, path, &format!(" ({size})"), option)
     })
 }

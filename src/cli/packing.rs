@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::ensure;
 use clap::ValueEnum;
-use warden_checks::quantity;
+use warden_host::quantity;
 
 use super::output;
 use super::progress::Progress;

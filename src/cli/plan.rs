@@ -5,8 +5,8 @@ use std::io::Write;
 use std::time::Duration;
 
 use serde::Serialize;
-use warden_checks::host::{self, find_command};
-use warden_checks::{Check, Read, iggy, quantity};
+use warden_host::find_command;
+use warden_host::{Check, Read, quantity};
 
 use super::terminal::{Painter, Style};
 
@@ -74,9 +74,8 @@ pub fn print(
 fn plan(checks: &[&'static Check]) -> Vec<Planned> {
     let mut planned: BTreeMap<(&'static str, String), Planned> = BTreeMap::new();
     for check in checks {
-        let iggy_reads =
-            check.reads.iter().filter(|read| matches!(read, Read::Iggy)).flat_map(|_| iggy::READS);
-        for read in check.reads.iter().chain(iggy_reads) {
+        let grouped = check.reads.iter().flat_map(Read::grouped);
+        for read in check.reads.iter().chain(grouped) {
             let Some((how, what, at_most_bytes)) = describe(*read) else { continue };
             let item = planned.entry((how, what.clone())).or_insert_with(|| Planned {
                 how,
@@ -100,31 +99,32 @@ pub fn lines(check: &'static Check) -> Vec<String> {
 fn describe(read: Read) -> Option<(&'static str, String, u64)> {
     let ask = |what: &str, bytes| Some(("ask", what.to_owned(), bytes));
     match read {
-        Read::Path(pattern) => Some(("read", pattern.to_owned(), host::FILE_BYTES)),
-        Read::Tail(pattern) => Some(("log", pattern.to_owned(), host::LOG_BYTES)),
-        Read::Sample(pattern) => Some(("sample", pattern.to_owned(), host::FILE_BYTES)),
+        Read::Path(pattern) => Some(("read", pattern.to_owned(), warden_host::FILE_BYTES)),
+        Read::Tail(pattern) => Some(("log", pattern.to_owned(), warden_host::LOG_BYTES)),
+        Read::Sample(pattern) => Some(("sample", pattern.to_owned(), warden_host::FILE_BYTES)),
         Read::Command(name) => {
             let row = find_command(name)?;
             let words =
                 row.programs.iter().take(1).chain(row.args).copied().chain(row.takes_argument.then_some("…"));
             let line = words.collect::<Vec<_>>().join(" ").replace('\n', "\\n");
-            Some(("run", line, host::OUTPUT_BYTES))
+            Some(("run", line, warden_host::OUTPUT_BYTES))
         }
         Read::Journal => {
-            Some(("log", "journal of the runtimes' and Warden's units".to_owned(), host::OUTPUT_BYTES))
+            Some(("log", "journal of the runtimes' and Warden's units".to_owned(), warden_host::OUTPUT_BYTES))
         }
-        Read::KernelLog => Some(("log", "kernel log".to_owned(), host::LOG_BYTES)),
+        Read::KernelLog => Some(("log", "kernel log".to_owned(), warden_host::LOG_BYTES)),
         Read::Space => ask("statvfs of every filesystem that stores data", 128),
-        Read::Units => ask("systemd over D-Bus: units and their properties", host::FILE_BYTES),
-        Read::Http => ask("HTTP GET without credentials, local addresses only", host::BODY_BYTES),
-        Read::IggyApi => {
-            ask("HTTP GET of Iggy's /stats and /clients, if --iggy-token-file is given", host::BODY_BYTES)
-        }
+        Read::Units => ask("systemd over D-Bus: units and their properties", warden_host::FILE_BYTES),
+        Read::Http => ask("HTTP GET without credentials, local addresses only", warden_host::BODY_BYTES),
+        Read::IggyApi => ask(
+            "HTTP GET of Iggy's /stats and /clients, if --iggy-token-file is given",
+            warden_host::BODY_BYTES,
+        ),
         Read::Tls => ask("TLS handshake with the runtimes' listeners", 64 << 10),
         Read::Resolve => ask("lookup of the host's own name and the Supervisor's", 4 << 10),
         Read::Connect => ask("TCP connect to the Supervisor", 128),
         Read::PublicKey => ask("public half of the runtimes' TLS keys", 4 << 10),
         // Its parts are listed themselves.
-        Read::Iggy => None,
+        Read::Group(_) => None,
     }
 }

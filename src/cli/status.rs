@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde::Serialize;
-use warden_checks::quantity;
+use warden_host::quantity;
 
 use super::json_ids;
 use super::terminal::{Painter, Style, harmless};

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::io::{self, Write};
 
 use serde::Serialize;
-use warden_checks::host::Cause;
-use warden_checks::quantity;
+use warden_host::Cause;
+use warden_host::quantity;
 
 use super::snapshot::Written;
 use super::terminal::{Painter, Style, harmless, style_of};
@@ -130,7 +130,7 @@ struct SummaryFinding<'a> {
     id: &'a str,
     outcome: Outcome,
     summary: &'a str,
-    problems: &'a [warden_checks::Problem],
+    problems: &'a [warden_host::Problem],
 }
 
 pub fn print_json(report: &Report, written: &Written) -> anyhow::Result<()> {

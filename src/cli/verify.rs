@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use serde::Serialize;
-use warden_checks::quantity;
+use warden_host::quantity;
 
 use super::progress;
 use super::terminal::{Painter, Style, harmless};

@@ -195,8 +195,8 @@ pub fn of_layout(
         Generation::Old | Generation::Edge | Generation::New | Generation::Unknown => {}
     }
     for (folder, (files, bytes)) in &layout.fenced {
-        let bytes = warden_checks::quantity::bytes(*bytes);
-        let files = warden_checks::quantity::count(*files, "file", "files");
+        let bytes = warden_host::quantity::bytes(*bytes);
+        let files = warden_host::quantity::count(*files, "file", "files");
         let text = format!("the server moved damaged segments aside: {files} with {bytes}");
         add(Severity::Damage, "fenced-partition", folder, text, FENCED.into());
     }

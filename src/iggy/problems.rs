@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::io;
 
-use warden_checks::quantity::{bytes, count};
+use warden_host::quantity::{bytes, count};
 
 use super::advice::{NOTHING, Place};
 use super::boot::Fate;

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use warden_checks::quantity::count;
+use warden_host::quantity::count;
 
 use super::advice::METADATA_FROM_A_COPY;
 use super::catalog::{Catalog, Change};
@@ -333,7 +333,7 @@ pub fn compare(tree: &Tree, layout: &Layout, catalog: &Catalog, problems: &mut P
             "the metadata knows no stream {stream} with a topic {topic}, and {} of it hold {} of messages: the server does not \
              serve them, and a topic that gets this number writes over them",
             count(partitions, "partition", "partitions"),
-            warden_checks::quantity::bytes(bytes)
+            warden_host::quantity::bytes(bytes)
         );
         let folder = format!("streams/{stream}/topics/{topic}");
         let advice = format!(

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail};
-use warden_checks::Host;
-use warden_checks::host::Settings;
 use warden_checks::iggy::{self, DataDirectory};
+use warden_host::Host;
+use warden_host::Settings;
 
 use super::host::live::Live;
 use super::{Place, settings};

@@ -8,7 +8,7 @@ use crc32fast::Hasher;
 use flate2::Compression;
 use flate2::write::DeflateEncoder;
 use serde::{Deserialize, Serialize};
-use warden_checks::host::Clock;
+use warden_host::Clock;
 
 use super::Snapshot;
 use super::archive::container::{Container, Label};

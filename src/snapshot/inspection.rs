@@ -4,7 +4,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use warden_checks::iggy as iggy_on;
-use warden_checks::{Host, Verdict, quantity};
+use warden_host::{Host, Verdict, quantity};
 
 use super::archive_end::open_archive;
 use super::bundle::IGGY;

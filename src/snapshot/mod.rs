@@ -24,12 +24,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
-use warden_checks::host::IfAny;
-use warden_checks::host::{
+use warden_checks::iggy::{self, DataDirectory};
+use warden_host::IfAny;
+use warden_host::{Advice, Check, Host, Read, proc};
+use warden_host::{
     Answer, Cause, Clock, Failure, Request, Rights, STATE_DIRECTORY, Settings, Source, missing,
 };
-use warden_checks::iggy::{self, DataDirectory};
-use warden_checks::{Advice, Check, Host, Read, proc};
 
 use crate::agent::Direct;
 use crate::config;
@@ -317,7 +317,7 @@ fn assemble(
         warden: env!("CARGO_PKG_VERSION").to_owned(),
         host,
         run: Run {
-            started_at: warden_checks::quantity::time(clock.seconds()),
+            started_at: warden_host::quantity::time(clock.seconds()),
             wall_ms: (source == SourceKind::Live).then_some(wall.as_millis() as u64),
             sample_ms: config::SAMPLE_PAUSE.as_millis() as u64,
             source,
@@ -351,11 +351,11 @@ fn check_report(
         End::TimedOut => {
             let last =
                 asked.last().map_or_else(String::new, |request| format!("; it last asked for {request}"));
-            let seconds = warden_checks::quantity::duration(check.deadline.as_secs_f64());
+            let seconds = warden_host::quantity::duration(check.deadline.as_secs_f64());
             (Outcome::TimedOut, format!("left behind after {seconds}{last}"), Vec::new(), Vec::new())
         }
         End::NeverBegan => {
-            let limit = warden_checks::quantity::duration(config::RUN_LIMIT.as_secs_f64());
+            let limit = warden_host::quantity::duration(config::RUN_LIMIT.as_secs_f64());
             (
                 Outcome::TimedOut,
                 format!("never began: the {limit} for the whole run were over"),

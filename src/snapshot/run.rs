@@ -5,8 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, Once, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-use warden_checks::host::{Request, Source};
-use warden_checks::{Check, Error, Finding, Host, Read};
+use warden_host::{Check, Error, Finding, Host, Read};
+use warden_host::{Request, Source};
 
 use crate::iggy::Progress;
 
@@ -174,8 +174,8 @@ fn message_of(payload: &(dyn std::any::Any + Send)) -> String {
 
 #[cfg(test)]
 mod tests {
-    use warden_checks::host::Recorded;
-    use warden_checks::{Area, Result};
+    use warden_host::Recorded;
+    use warden_host::{Area, Result};
 
     use super::*;
 

@@ -1,7 +1,8 @@
 //! Which checks a run is made of.
 
 use anyhow::bail;
-use warden_checks::{Area, CHECKS, Check};
+use warden_checks::CHECKS;
+use warden_host::{Area, Check};
 
 use super::report::DATA_DIRECTORY;
 

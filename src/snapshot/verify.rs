@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
-use warden_checks::quantity;
+use warden_host::quantity;
 use zip::{ZipArchive, ZipReadOptions};
 
 use super::archive_end::{Encrypted, open_archive};

@@ -6,7 +6,8 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use nix::unistd::User;
 use url::Url;
-use warden_checks::{Certificate, Verdict, parse_pem, quantity};
+use warden_checks::{Certificate, parse_pem};
+use warden_host::{Verdict, quantity};
 
 use super::listen;
 use super::settings::Tls;

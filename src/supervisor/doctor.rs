@@ -12,7 +12,7 @@ use nix::unistd::User;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 use tokio::time::timeout;
-use warden_checks::quantity::bytes;
+use warden_host::quantity::bytes;
 
 use super::certificate::{self, Complaint, USER};
 use super::objects::Objects;

@@ -15,7 +15,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use tokio::sync::OnceCell;
-use warden_checks::host::{Unit, UnitRow};
+use warden_host::{UnitProperties, UnitRow};
 use zbus::{OwnedObjectPath, OwnedVariant};
 
 use crate::config::DBUS_LIMIT;
@@ -131,11 +131,11 @@ impl Manager {
 
     /// Properties of a unit, of its general interface and of the one for its kind. Loads the unit: one that is
     /// stopped and disabled has no object until then.
-    pub async fn unit(&self, name: &str) -> Result<Unit, Error> {
+    pub async fn unit(&self, name: &str) -> Result<UnitProperties, Error> {
         let path = self.proxy.load_unit(name).await.map_err(explain)?;
         let properties =
             zbus::Proxy::new(self.connection(), DESTINATION, path, PROPERTIES).await.map_err(explain)?;
-        let mut unit = Unit { properties: BTreeMap::new() };
+        let mut unit = UnitProperties { properties: BTreeMap::new() };
         for interface in interfaces(name) {
             let all: HashMap<String, OwnedVariant> =
                 properties.call("GetAll", &(interface,)).await.map_err(explain)?;

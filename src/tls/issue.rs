@@ -123,7 +123,7 @@ pub fn renew(files: &Files, names: &[String], days: u32) -> anyhow::Result<Made>
     ensure!(
         authority.not_after > now,
         "the authority in {shown} ran out at {}: make a new one in another folder (--dir), and enrol every node anew",
-        warden_checks::quantity::time(authority.not_after)
+        warden_host::quantity::time(authority.not_after)
     );
     let own_key = KeyPair::from_pem(&own_key)
         .map_err(|_| anyhow::anyhow!("{} holds no private key", files.authority_key.display()))?;

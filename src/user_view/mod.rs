@@ -70,7 +70,7 @@ impl UserView {
             )?))
         };
         let stat = text("stat")?;
-        let began = warden_checks::proc::ProcessStat::parse(&stat).map(|stat| stat.start_ticks);
+        let began = warden_host::proc::ProcessStat::parse(&stat).map(|stat| stat.start_ticks);
         if started.is_some() && began != started {
             return Err(Errno::SRCH.into());
         }

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use nix::unistd::{Gid, User};
 use rustix::fs::Stat;
 use rustix::io::Errno;
-use warden_checks::proc::field;
+use warden_host::proc::field;
 
 /// Of the three bits of a class in a file's mode: to read it, and to look a name up in it (a directory).
 pub const READ: u32 = 4;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use warden::agent::readings::{Readings, RuntimeReading};
 use warden::systemd::Bus;
-use warden_checks::recorder::Recording;
+use warden_host::recorder::Recording;
 
 use super::runs;
 use crate::support::sandbox::Sandbox;

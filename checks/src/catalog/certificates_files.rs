@@ -3,10 +3,10 @@
 mod chain;
 
 use crate::certificate::{self, Certificate};
-use crate::host::{Cause, Failure, Host, Kind, NO_PRIVATE_KEY};
 use crate::iggy::{self, Listener};
-use crate::quantity::count;
 use crate::{Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Verdict, quoted};
+use warden_host::quantity::count;
+use warden_host::{Cause, Failure, Host, Kind, NO_PRIVATE_KEY};
 
 pub const CHECK: Check = Check {
     id: "certificates-files",
@@ -15,7 +15,7 @@ pub const CHECK: Check = Check {
     why: "Iggy loads whatever certificate it is given and never says that it has expired: clients are refused, and the \
           server's log shows nothing. The sample certificate of Iggy's repository expired on 2026-11-17.",
     reads: &[
-        Read::Iggy,
+        Read::Group(iggy::READS),
         Read::PublicKey,
         Read::Path("/**/*.pem"),
         Read::Path("/**/*.crt"),
@@ -232,8 +232,8 @@ fn judge_mode(host: &Host, finding: &mut Finding, path: &str) {
 pub(super) mod tests {
     use super::*;
     use crate::certificate::tests::{Made, NOW, authority, issued};
-    use crate::host::{Data, Recorded, Request};
     use crate::iggy::tests::{running, settings, stat};
+    use warden_host::{Data, Recorded, Request};
 
     pub(super) const PEM: &str = "/etc/iggy/a.pem";
     pub(super) const KEY: &str = "/etc/iggy/a.key";

@@ -1,10 +1,10 @@
 //! certificates-served: is what the listeners serve what is on disk.
 
 use crate::certificate::{self, Certificate, path};
-use crate::host::{Cause, Host, TlsAnswer};
 use crate::iggy::{self, Listener};
-use crate::quantity::{count, number, time};
 use crate::{Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Table, Value, Verdict};
+use warden_host::quantity::{count, number, time};
+use warden_host::{Cause, Host, TlsAnswer};
 
 pub const CHECK: Check = Check {
     id: "certificates-served",
@@ -13,7 +13,7 @@ pub const CHECK: Check = Check {
     why: "The runtimes read their certificates once, at their start. A renewal that nobody followed with a restart is \
           served to nobody, and the old certificate runs out although the file is fresh.",
     reads: &[
-        Read::Iggy,
+        Read::Group(iggy::READS),
         Read::Tls,
         Read::Path("/**/*.pem"),
         Read::Path("/**/*.crt"),
@@ -219,8 +219,8 @@ fn not_asked(finding: &mut Finding, listener: &Listener) {
 mod tests {
     use super::*;
     use crate::certificate::tests::{Made, NOW, authority, issued};
-    use crate::host::{Cause, Data, Recorded, Request};
     use crate::iggy::tests::{running, settings};
+    use warden_host::{Cause, Data, Recorded, Request};
 
     const PEM: &str = "/etc/iggy/a.pem";
 

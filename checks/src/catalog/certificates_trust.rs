@@ -2,9 +2,9 @@
 
 use crate::certificate::store::{Store, Trust, store, trust};
 use crate::certificate::{self, Certificate, Fault, Signature, path};
-use crate::host::{Authorities, Host};
-use crate::quantity::count;
 use crate::{Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Read, Result, Value, Verdict};
+use warden_host::quantity::count;
+use warden_host::{Authorities, Host};
 
 pub const CHECK: Check = Check {
     id: "certificates-trust",
@@ -240,8 +240,8 @@ mod tests {
     use super::*;
     use crate::certificate::store::STORES;
     use crate::certificate::tests::{Made, NOW, authority, issued};
-    use crate::host::{Cause, Data, Recorded, Request, TlsAnswer};
     use crate::iggy::tests::settings;
+    use warden_host::{Cause, Data, Recorded, Request, TlsAnswer};
 
     fn machine(store: &Made, supervisor: Option<&str>) -> Recorded {
         let mut settings = settings();

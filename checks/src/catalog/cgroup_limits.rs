@@ -1,13 +1,13 @@
 //! cgroup-limits: does a control group hold a runtime back.
 
 use crate::cgroup::{self, Group, Place, Version, counter};
-use crate::host::{Host, IfAny, Samples};
-use crate::proc::{Mount, pressure};
 use crate::process::{self, Runtimes};
-use crate::quantity::{bytes, count, number};
 use crate::{
     Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Row, Table, Value, Verdict,
 };
+use warden_host::proc::{Mount, pressure};
+use warden_host::quantity::{bytes, count, number};
+use warden_host::{Host, IfAny, Samples};
 
 pub const CHECK: Check = Check {
     id: "cgroup-limits",
@@ -22,7 +22,7 @@ pub const CHECK: Check = Check {
         Read::Path("/proc/[pid]/cgroup"),
         Read::Path("/proc/self/mountinfo"),
         Read::Path("/sys/fs/cgroup/**"),
-        Read::Iggy,
+        Read::Group(crate::iggy::READS),
     ],
     thresholds: &[
         "warns when a group was throttled between the looks, fails when in over half of the periods",

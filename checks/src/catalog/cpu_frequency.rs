@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::host::{Host, IfAny, Sample};
-use crate::quantity::count;
 use crate::{
     Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Series, Table, Unit, Value,
     Verdict,
 };
+use warden_host::quantity::count;
+use warden_host::{Host, IfAny, Sample};
 
 pub const CHECK: Check = Check {
     id: "cpu-frequency",
@@ -271,7 +271,7 @@ fn table(policies: &BTreeMap<u32, Policy>) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::{Data, Recorded, Request, Samples};
+    use warden_host::{Data, Recorded, Request, Samples};
 
     fn host(governor: &str, driver: &str, throttled: (u64, u64)) -> Recorded {
         let directory = "/sys/devices/system/cpu/cpufreq/policy0";

@@ -1,11 +1,11 @@
 //! cpu-load: is there CPU time left, on the whole and on each core.
 
-use crate::host::Host;
-use crate::proc::{CpuTimes, counter, pressure};
-use crate::quantity::{self, count, number};
 use crate::{
     Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Read, Result, Series, Unit, Value,
 };
+use warden_host::Host;
+use warden_host::proc::{CpuTimes, counter, pressure};
+use warden_host::quantity::{self, count, number};
 
 pub const CHECK: Check = Check {
     id: "cpu-load",
@@ -181,7 +181,7 @@ fn chart(cores: &[Core]) -> Series {
 mod tests {
     use super::*;
     use crate::Verdict;
-    use crate::host::Recorded;
+    use warden_host::Recorded;
 
     /// Two cores of which the second did `user` and `softirq` in a hundred ticks.
     fn host(load: &str, user: u64, softirq: u64) -> Recorded {

@@ -1,8 +1,8 @@
 //! cpu-steal: does the hypervisor take time that Iggy's shards should have.
 
-use crate::host::Host;
-use crate::proc::CpuTimes;
 use crate::{Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Series, Unit, quantity};
+use warden_host::Host;
+use warden_host::proc::CpuTimes;
 
 pub const CHECK: Check = Check {
     id: "cpu-steal",
@@ -54,7 +54,7 @@ fn run(host: &Host) -> Result<Finding> {
 mod tests {
     use super::*;
     use crate::Verdict;
-    use crate::host::Recorded;
+    use warden_host::Recorded;
 
     fn after_one_second(steal: u64) -> Finding {
         let first = "cpu  1000 0 500 8000 0 0 0 100 0 0\ncpu0 1000 0 500 8000 0 0 0 100 0 0\n";

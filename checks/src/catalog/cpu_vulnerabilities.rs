@@ -1,8 +1,8 @@
 //! cpu-vulnerabilities: which flaws of the processor are open, and which mitigations cost time.
 
-use crate::host::{Host, IfAny, PLACEHOLDER};
-use crate::quantity::count;
 use crate::{Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Table, Value, Verdict};
+use warden_host::quantity::count;
+use warden_host::{Host, IfAny, PLACEHOLDER};
 
 pub const CHECK: Check = Check {
     id: "cpu-vulnerabilities",
@@ -141,7 +141,7 @@ fn advice(state: &str) -> Advice {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::Recorded;
+    use warden_host::Recorded;
 
     fn with(state: &str) -> Recorded {
         Recorded::complete()

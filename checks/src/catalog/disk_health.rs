@@ -10,17 +10,17 @@ use crate::block::{
     DISKS, Disk, EmptyDrives, MAPPED, MOUNTS_OF_PROCESS, OPTICAL, PARTITIONS, REMOVABLE, SIZES, SLAVES,
 };
 use crate::disk_roles::Roles;
-use crate::host::{Host, LogLine};
 use crate::redundancy::{
     BCACHE, BTRFS_DEVICES, BTRFS_ERRORS, BTRFS_MISSING, CONTROLLERS, Copies, MAPPED_UUIDS, POOL_STATES,
     Redundancy,
 };
-use crate::shape;
 use crate::smart::Health;
 use crate::storage_errors::{StorageError, log_window, storage_errors};
 use crate::{
     Advice, Area, Check, Evidence, Finding, Read, Result, Table, Value, Verdict, quantity, redundancy,
 };
+use warden_host::shape;
+use warden_host::{Host, LogLine};
 
 pub const CHECK: Check = Check {
     id: "disk-health",
@@ -52,7 +52,7 @@ pub const CHECK: Check = Check {
         Read::Path("/proc/swaps"),
         Read::Path("/proc/self/mountinfo"),
         Read::Path(MOUNTS_OF_PROCESS),
-        Read::Iggy,
+        Read::Group(crate::iggy::READS),
         Read::Command("drbdsetup-status"),
         Read::Command("zpool-status"),
         Read::Command("dmsetup-status"),
@@ -297,8 +297,8 @@ fn judge_kernel_log(host: &Host, finding: &mut Finding, roles: &Roles) -> Option
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::{Cause, Data, LogLine, LogText, Output, Recorded, Request};
     use crate::iggy::tests::settings;
+    use warden_host::{Cause, Data, LogLine, LogText, Output, Recorded, Request};
 
     fn kernel(recorded: Recorded, lines: &[(i64, &str)]) -> Recorded {
         let line = |(at, text): &(i64, &str)| LogLine {

@@ -1,14 +1,15 @@
 //! disk-inodes: are there inodes left on every filesystem that stores data.
 
 use crate::block::MOUNTS_OF_PROCESS;
-use crate::filesystems::{Filesystem, data_mount, measure_host};
-use crate::host::Host;
+use crate::block::data_mount;
 use crate::iggy::{self, DataDirectory};
-use crate::proc::Mount;
 use crate::{
     Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Series, Table, Unit, Value, Verdict,
     quoted,
 };
+use warden_host::Host;
+use warden_host::filesystems::{Filesystem, measure_host};
+use warden_host::proc::Mount;
 
 pub const CHECK: Check = Check {
     id: "disk-inodes",
@@ -16,7 +17,12 @@ pub const CHECK: Check = Check {
     title: "Are there inodes left?",
     why: "Every segment is two files and every consumer offset one more. A filesystem without inodes refuses new \
           files with \"no space left\" although df shows room, and a shard that cannot open its next segment dies.",
-    reads: &[Read::Path("/proc/self/mountinfo"), Read::Space, Read::Path(MOUNTS_OF_PROCESS), Read::Iggy],
+    reads: &[
+        Read::Path("/proc/self/mountinfo"),
+        Read::Space,
+        Read::Path(MOUNTS_OF_PROCESS),
+        Read::Group(iggy::READS),
+    ],
     thresholds: &["warns when 85 % of a filesystem's inodes are used", "fails at 95 %"],
     advice: "Remove what made the many small files; the number of inodes of ext4 is fixed when it is made.",
     deadline: DEADLINE,
@@ -37,8 +43,9 @@ fn run(host: &Host) -> Result<Finding> {
 
 fn examine(host: &Host, data: Option<DataDirectory>) -> Result<Finding> {
     let mounts = Mount::all(host)?;
-    let data_mount = data_mount(host, data.as_ref(), &mounts).ok().flatten();
-    let (filesystems, unmeasured) = measure_host(host, &mounts, data.as_ref().zip(data_mount.as_ref()));
+    let data_mount = data.as_ref().and_then(|data| data_mount(host, data, &mounts).ok().flatten());
+    let (filesystems, unmeasured) =
+        measure_host(host, &mounts, data.as_ref().map(|data| data.path.as_str()).zip(data_mount.as_ref()));
     let mut finding = Finding::new("");
     let mut table = Table::new("Filesystems", ["mounted on", "type", "inodes", "free", "used", "holds"]);
     let mut measured: Vec<(f64, &str, u64)> = Vec::new();
@@ -112,7 +119,7 @@ fn advice(point: &str) -> Advice {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::{Cause, Data, Recorded, Request, Space};
+    use warden_host::{Cause, Data, Recorded, Request, Space};
 
     const MOUNTS: &str = "20 1 254:0 / / rw - ext4 /dev/vda rw\n\
                           21 20 0:20 / /proc rw - proc proc rw\n\

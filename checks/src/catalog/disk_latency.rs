@@ -7,14 +7,14 @@ use crate::block::{
     DISKS, Disk, MAPPED, MODELS, MOUNTS_OF_PROCESS, PARTITIONS, REMOVABLE, SIZES, SLAVES, data_mount,
     stores_data,
 };
-use crate::diskstats::{Pace, Work};
-use crate::host::{Host, IfAny};
 use crate::iggy::{self, DataDirectory};
-use crate::proc::{Mount, pressure};
 use crate::{
     Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Series, Table, Unit, Value,
     Verdict, quantity,
 };
+use warden_host::diskstats::{Pace, Work};
+use warden_host::proc::{Mount, pressure};
+use warden_host::{Host, IfAny};
 
 pub const CHECK: Check = Check {
     id: "disk-latency",
@@ -38,7 +38,7 @@ pub const CHECK: Check = Check {
         Read::Path("/proc/pressure/io"),
         Read::Path("/proc/self/mountinfo"),
         Read::Path(MOUNTS_OF_PROCESS),
-        Read::Iggy,
+        Read::Group(iggy::READS),
     ],
     thresholds: &[
         "warns when requests took over 20 ms on average (of 10 or more), fails over 100 ms",
@@ -261,7 +261,7 @@ fn in_use(schedulers: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::Recorded;
+    use warden_host::Recorded;
 
     /// One second in which `requests` writes waited `ms` together and the disk was busy for `busy_ms`.
     fn second(requests: u64, ms: u64, busy_ms: u64, in_flight: u64) -> Recorded {

@@ -6,13 +6,13 @@ use self::fstab::Fstab;
 use crate::block::{
     DISKS, Disk, MAPPED, MOUNTS_OF_PROCESS, PARTITIONS, REMOVABLE, SIZES, SLAVES, data_mount,
 };
-use crate::filesystems::{Kind, distinct, is_broken};
-use crate::host::{Host, IfAny};
 use crate::iggy::{self, DataDirectory};
-use crate::proc::Mount;
 use crate::{
     Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Table, Value, Verdict, quoted,
 };
+use warden_host::filesystems::{Kind, distinct, is_broken};
+use warden_host::proc::Mount;
+use warden_host::{Host, IfAny};
 
 pub const CHECK: Check = Check {
     id: "disk-mounts",
@@ -34,7 +34,7 @@ pub const CHECK: Check = Check {
         Read::Path(SIZES),
         Read::Path(REMOVABLE),
         Read::Space,
-        Read::Iggy,
+        Read::Group(iggy::READS),
     ],
     thresholds: &[
         "fails when the data directory is in memory (tmpfs) or read-only",
@@ -270,7 +270,7 @@ fn after_an_error(mount: &Mount) -> Advice {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::{Cause, Recorded, Request};
+    use warden_host::{Cause, Recorded, Request};
 
     const DATA: &str = "/var/lib/iggy";
     const FSTAB: &str =

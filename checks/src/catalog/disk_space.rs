@@ -1,15 +1,16 @@
 //! disk-space: is there room on every filesystem that stores data.
 
 use crate::block::MOUNTS_OF_PROCESS;
-use crate::filesystems::{Filesystem, data_mount, measure_host};
-use crate::host::{Host, Space};
+use crate::block::data_mount;
 use crate::iggy;
-use crate::proc::Mount;
-use crate::quantity::bytes;
 use crate::{
     Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Series, Table, Unit, Value, Verdict,
     quoted,
 };
+use warden_host::filesystems::{Filesystem, measure_host};
+use warden_host::proc::Mount;
+use warden_host::quantity::bytes;
+use warden_host::{Host, Space};
 
 pub const CHECK: Check = Check {
     id: "disk-space",
@@ -17,7 +18,12 @@ pub const CHECK: Check = Check {
     title: "Is there room on the disks?",
     why: "When the filesystem of the data directory is full, an Iggy shard dies at its next write while the server \
           stays up and /ping still answers pong. Producers hang until the node is restarted with room.",
-    reads: &[Read::Path("/proc/self/mountinfo"), Read::Space, Read::Path(MOUNTS_OF_PROCESS), Read::Iggy],
+    reads: &[
+        Read::Path("/proc/self/mountinfo"),
+        Read::Space,
+        Read::Path(MOUNTS_OF_PROCESS),
+        Read::Group(iggy::READS),
+    ],
     thresholds: &["warns when a filesystem is 85 % full", "fails at 95 %"],
     advice: "Free space or grow the filesystem; shorten the retention of large topics.",
     deadline: DEADLINE,
@@ -30,13 +36,14 @@ const FAIL_PERCENT: f64 = 95.0;
 fn run(host: &Host) -> Result<Finding> {
     let mounts = Mount::all(host)?;
     let data = iggy::data_directory(host);
-    let data_mount = data_mount(host, data.as_ref(), &mounts).ok().flatten();
+    let data_mount = data.as_ref().and_then(|data| data_mount(host, data, &mounts).ok().flatten());
     let mut finding = Finding::new("");
     let mut table = Table::new("Filesystems", ["mounted on", "type", "size", "available", "used", "holds"]);
     let mut chart = Series::bars("How full", Unit::Percent, ["used"]);
     (chart.top, chart.limit) = (Some(100.0), Some(WARN_PERCENT));
     let mut fullest: Option<(f64, String, u64)> = None;
-    let (measured, unmeasured) = measure_host(host, &mounts, data.as_ref().zip(data_mount.as_ref()));
+    let (measured, unmeasured) =
+        measure_host(host, &mounts, data.as_ref().map(|data| data.path.as_str()).zip(data_mount.as_ref()));
 
     for Filesystem { mount, space, holds_data } in measured {
         let Some(used) = used_percent(&space) else { continue };
@@ -128,7 +135,7 @@ fn advice(point: &str, holds_data: bool) -> Advice {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::{Cause, Recorded, Request};
+    use warden_host::{Cause, Recorded, Request};
 
     const MOUNTS: &str = "20 1 254:0 / / rw - ext4 /dev/vda rw\n\
                           21 20 0:20 / /proc rw - proc proc rw\n\

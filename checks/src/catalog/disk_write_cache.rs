@@ -3,11 +3,11 @@
 use crate::block::{
     DISKS, Disk, MAPPED, MODELS, MOUNTS_OF_PROCESS, PARTITIONS, REMOVABLE, SIZES, SLAVES, data_mount,
 };
-use crate::filesystems::distinct;
-use crate::host::Host;
 use crate::iggy::{self, DataDirectory};
-use crate::proc::Mount;
 use crate::{Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Table, Value, Verdict, quoted};
+use warden_host::Host;
+use warden_host::filesystems::distinct;
+use warden_host::proc::Mount;
 
 pub const CHECK: Check = Check {
     id: "disk-write-cache",
@@ -29,7 +29,7 @@ pub const CHECK: Check = Check {
         Read::Path("/sys/block/*/device/scsi_disk/*/cache_type"),
         Read::Path("/proc/self/mountinfo"),
         Read::Path(MOUNTS_OF_PROCESS),
-        Read::Iggy,
+        Read::Group(iggy::READS),
     ],
     thresholds: &[
         "warns when barriers are off on the data filesystem, or the kernel does not flush a data disk that caches writes",
@@ -148,7 +148,7 @@ fn examine(host: &Host, data: Option<DataDirectory>) -> Result<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::Recorded;
+    use warden_host::Recorded;
 
     fn with(cache: &str, options: &str) -> Recorded {
         let mounts = format!("22 20 8:1 / /var/lib/iggy rw - ext4 /dev/sda1 {options}\n");

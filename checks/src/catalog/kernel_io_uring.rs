@@ -1,10 +1,10 @@
 //! kernel-io-uring: may Iggy set up its io_uring rings on this kernel.
 
-use crate::host::{Host, IfAny};
 use crate::iggy::{self, Runtime, Service};
-use crate::proc::{self, cpu_count};
-use crate::quantity::bytes;
 use crate::{Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Read, Result, Value, Verdict};
+use warden_host::proc::{self, cpu_count};
+use warden_host::quantity::bytes;
+use warden_host::{Host, IfAny};
 
 pub const CHECK: Check = Check {
     id: "kernel-io-uring",
@@ -13,7 +13,7 @@ pub const CHECK: Check = Check {
     why: "Each shard of Iggy does all its work through an io_uring ring. Where the kernel is too old, io_uring is \
           switched off, or too little memory may be locked, the server exits with status 101 before it opens a log file.",
     reads: &[
-        Read::Iggy,
+        Read::Group(iggy::READS),
         Read::Units,
         Read::Path("/proc/sys/kernel/io_uring_*"),
         Read::Path("/proc/[pid]/limits"),
@@ -276,8 +276,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::host::{Data, Recorded, Request, Uname};
     use crate::systemd::testing::settings;
+    use warden_host::{Data, Recorded, Request, Uname};
 
     const OPEN: &str = "Name:\tiggy-server\nGid:\t1000\t1000\t1000\t1000\nGroups:\t1000 44\nCapEff:\t0000000000000000\nSeccomp:\t0\n";
 

@@ -1,10 +1,10 @@
 //! kernel-limits: how full the kernel's system-wide tables are.
 
-use crate::host::{Host, IfAny};
 use crate::{
     Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Series, Table, Unit, Value,
     Verdict,
 };
+use warden_host::{Host, IfAny};
 
 pub const CHECK: Check = Check {
     id: "kernel-limits",
@@ -94,7 +94,7 @@ fn run(host: &Host) -> Result<Finding> {
         );
     }
     finding.summary =
-        format!("the fullest table, {}, is {} % full", fullest.1, crate::quantity::number(fullest.0));
+        format!("the fullest table, {}, is {} % full", fullest.1, warden_host::quantity::number(fullest.0));
     table.row([
         "bits of entropy".into(),
         entropy.into(),
@@ -184,7 +184,7 @@ fn judge(percent: f64) -> Option<Verdict> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::Recorded;
+    use warden_host::Recorded;
 
     fn with_threads(threads: u64) -> Recorded {
         Recorded::complete()

@@ -5,12 +5,12 @@ mod signs;
 use self::signs::{KERNEL_FAILED, SIGNS, Sign};
 use crate::block::{EmptyDrives, OPTICAL, REMOVABLE, SIZES};
 use crate::hardware_errors::{Class, hardware_errors};
-use crate::host::{Host, Level, LogLine};
-use crate::shape::{self, Group};
 use crate::storage_errors::{log_window, storage_errors};
 use crate::{
     Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Value, Verdict, quantity,
 };
+use warden_host::shape::{self, Group};
+use warden_host::{Host, Level, LogLine};
 
 pub const CHECK: Check = Check {
     id: "kernel-log",
@@ -225,7 +225,7 @@ fn sentence(count: &str, over: &str, groups: &[Group]) -> String {
 /// A log that was cut inside the window may have held more.
 fn note_what_was_cut(
     finding: &mut Finding,
-    log: &crate::host::LogText,
+    log: &warden_host::LogText,
     lines: &[&LogLine],
     now: i64,
     window: i64,
@@ -253,7 +253,7 @@ fn note_what_was_cut(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::{Cause, LogText, Recorded, Request};
+    use warden_host::{Cause, LogText, Recorded, Request};
 
     const NOW: i64 = 1_800_000_000;
 

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::host::{Host, IfAny, PLACEHOLDER};
 use crate::{
     Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Table, Value, Verdict,
     component_matches,
 };
+use warden_host::{Host, IfAny, PLACEHOLDER};
 
 pub const CHECK: Check = Check {
     id: "kernel-parameters",
@@ -275,7 +275,7 @@ fn advice(parameter: &Parameter, value: &str) -> Advice {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::Recorded;
+    use warden_host::Recorded;
 
     fn good() -> Recorded {
         PARAMETERS.iter().fold(Recorded::complete(), |host, parameter| {

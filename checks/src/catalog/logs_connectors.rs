@@ -1,10 +1,10 @@
 //! logs-connectors: what did the connectors runtime complain of.
 
 use crate::complaints::{self, Command, Known, Writer};
-use crate::host::Host;
 use crate::iggy::log;
 use crate::iggy::{Runtime, Service};
 use crate::{Area, Check, DEADLINE, Finding, Read, Result, Verdict};
+use warden_host::Host;
 
 pub const CHECK: Check = Check {
     id: "logs-connectors",
@@ -12,7 +12,7 @@ pub const CHECK: Check = Check {
     title: "What did the connectors complain of?",
     why: "A connector that cannot load or cannot reach its other side says so only in its log: the runtime stays up \
           and calls itself healthy. The runtime logs to its standard output, so only the journal keeps it.",
-    reads: &[Read::Iggy, Read::Journal],
+    reads: &[Read::Group(crate::iggy::READS), Read::Journal],
     thresholds: &[
         "fails for a panic, for a plugin that cannot be loaded, and while Iggy cannot be reached",
         "warns for any other error since the last start that went well, or in the window (24 h)",
@@ -90,8 +90,8 @@ fn run(host: &Host) -> Result<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::{Cause, Level, LogLine, LogText, Recorded, Request};
     use crate::iggy::tests::settings;
+    use warden_host::{Cause, Level, LogLine, LogText, Recorded, Request};
 
     fn journal() -> Request {
         Request::Journal { unit: "iggy-connectors.service".to_owned() }

@@ -2,14 +2,14 @@
 
 use serde::Deserialize;
 
-use crate::check::Error;
-use crate::host::{Cause, Failure, Host, IfAny, Kind};
 use crate::iggy::{Runtime, log};
 use crate::limits::limit;
-use crate::proc::{ProcessStat, TICKS};
 use crate::process::{self, Runtimes};
-use crate::quantity::count;
 use crate::{Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Table, Value, Verdict};
+use warden_host::Error;
+use warden_host::proc::{ProcessStat, TICKS};
+use warden_host::quantity::count;
+use warden_host::{Cause, Failure, Host, IfAny, Kind};
 
 pub const CHECK: Check = Check {
     id: "logs-crashes",
@@ -31,7 +31,7 @@ pub const CHECK: Check = Check {
         Read::Path("/proc/[pid]/cwd/*"),
         Read::Path("/proc/[pid]/limits"),
         Read::Journal,
-        Read::Iggy,
+        Read::Group(crate::iggy::READS),
     ],
     thresholds: &[
         "fails when a runtime dumped core in the last 7 days; notes it when that was once and before the start of one that runs",
@@ -113,7 +113,7 @@ fn judge(host: &Host, runtimes: &Runtimes) -> Result<Finding> {
         // One crash before a start that lasts is history; several are a runtime that does not stay up.
         let is_over = runtime.len() == 1 && since.is_some_and(|since| crash.at < since);
         let severity = if is_over { Verdict::Note } else { Verdict::Fail };
-        let when = crate::quantity::time(crash.at);
+        let when = warden_host::quantity::time(crash.at);
         let command = match &crash.core {
             Some(path) if !by_coredumpctl => format!("ls -l '{path}'"),
             _ => format!("coredumpctl info '{}'", crash.program),
@@ -124,7 +124,7 @@ fn judge(host: &Host, runtimes: &Runtimes) -> Result<Finding> {
     }
     if let Some(newest) = other.first() {
         let times = count(other.len() as u64, "core was", "cores were");
-        let when = crate::quantity::time(newest.at);
+        let when = warden_host::quantity::time(newest.at);
         let text = format!(
             "{times} dumped by other programs in the last 7 days, the newest by {} at {when}",
             newest.program

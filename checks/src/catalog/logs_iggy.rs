@@ -1,11 +1,11 @@
 //! logs-iggy: what did the server complain of.
 
 use crate::complaints::{self, Command, Known, Writer};
-use crate::host::Host;
 use crate::iggy::log::{self, is_clean_end, is_start};
 use crate::iggy::{Runtime, Service};
-use crate::quantity::count;
 use crate::{Advice, Area, Check, DEADLINE, Finding, Read, Result, Verdict};
+use warden_host::Host;
+use warden_host::quantity::count;
 
 pub const CHECK: Check = Check {
     id: "logs-iggy",
@@ -13,7 +13,7 @@ pub const CHECK: Check = Check {
     title: "What did Iggy complain of?",
     why: "Iggy says in its log what no answer of its API tells: a shard that died, a disk that was full, a start that \
           followed no clean end. Panics go to stderr, which only the journal keeps.",
-    reads: &[Read::Iggy, Read::Journal, Read::Tail("/**/iggy-server.log")],
+    reads: &[Read::Group(crate::iggy::READS), Read::Journal, Read::Tail("/**/iggy-server.log")],
     thresholds: &[
         "fails for a panic and for complaints that mean loss: a dead shard, a full disk, damaged files, a refused ring",
         "warns for any other error in the window (24 h), and for starts that followed no clean end",
@@ -189,8 +189,8 @@ fn run(host: &Host) -> Result<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::{Cause, Content, Data, LogText, Recorded, Request};
     use crate::iggy::tests::{directory, link, running, settings};
+    use warden_host::{Cause, Content, Data, LogText, Recorded, Request};
 
     const START: &str = "2026-11-21T11:09:09Z  INFO main server_common::bootstrap: Initializing system, data will be stored at: /d\n";
     const END: &str = "2026-11-21T11:09:20Z  INFO    main iggy_server: server shutdown complete\n";

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::check::Error;
-use crate::host::{Cause, Entry, Failure, Host, IfAny, LogLine};
 use crate::iggy::{Runtime, log};
-use crate::quantity::count;
 use crate::{Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Log, Read, Result, Table, Value};
+use warden_host::Error;
+use warden_host::quantity::count;
+use warden_host::{Cause, Entry, Failure, Host, IfAny, LogLine};
 
 pub const CHECK: Check = Check {
     id: "logs-journal",
@@ -26,7 +26,7 @@ pub const CHECK: Check = Check {
         Read::Path("/usr/lib/systemd/journald.conf.d/*.conf"),
         Read::Journal,
         Read::Units,
-        Read::Iggy,
+        Read::Group(crate::iggy::READS),
     ],
     thresholds: &[
         "warns when the journal is kept in memory only, or not at all",
@@ -283,8 +283,8 @@ fn files(finding: &mut Finding, header: &str) {
 mod tests {
     use super::*;
     use crate::Verdict;
-    use crate::host::{Data, LogText, Output, Recorded, Request};
     use crate::systemd::testing::settings as run_settings;
+    use warden_host::{Data, LogText, Output, Recorded, Request};
 
     const ID: &str = "0123456789abcdef0123456789abcdef";
 

@@ -1,9 +1,9 @@
 //! logs-warden: what did the agent itself complain of.
 
 use crate::complaints::{self, Writer};
-use crate::host::Host;
 use crate::iggy::{Service, log};
 use crate::{Area, Check, DEADLINE, Finding, Read, Result};
+use warden_host::Host;
 
 pub const CHECK: Check = Check {
     id: "logs-warden",
@@ -39,8 +39,8 @@ fn run(host: &Host) -> Result<Finding> {
 mod tests {
     use super::*;
     use crate::Verdict;
-    use crate::host::{Cause, Level, LogLine, LogText, Recorded, Request};
     use crate::iggy::tests::settings;
+    use warden_host::{Cause, Level, LogLine, LogText, Recorded, Request};
 
     fn journal() -> Request {
         Request::Journal { unit: "warden.service".to_owned() }

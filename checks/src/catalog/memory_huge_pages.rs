@@ -1,9 +1,9 @@
 //! memory-huge-pages: transparent and reserved huge pages.
 
-use crate::host::{Host, IfAny};
-use crate::proc::{field, kibibytes};
-use crate::quantity::{bytes, count};
 use crate::{Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Read, Result, Table, Value};
+use warden_host::proc::{field, kibibytes};
+use warden_host::quantity::{bytes, count};
+use warden_host::{Host, IfAny};
 
 pub const CHECK: Check = Check {
     id: "memory-huge-pages",
@@ -244,7 +244,7 @@ fn chosen(setting: &str) -> &str {
 mod tests {
     use super::*;
     use crate::Verdict;
-    use crate::host::Recorded;
+    use warden_host::Recorded;
 
     fn host(enabled: &str, defrag: &str, free_pages: u64) -> Recorded {
         let meminfo = format!(

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::host::Host;
-use crate::proc::{counter, kibibytes};
-use crate::quantity::number;
 use crate::{
     Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Series, Table, Unit, Value,
     Verdict,
 };
+use warden_host::Host;
+use warden_host::proc::{counter, kibibytes};
+use warden_host::quantity::number;
 
 pub const CHECK: Check = Check {
     id: "memory-numa",
@@ -139,7 +139,7 @@ fn percent(part: u64, rest: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::Recorded;
+    use warden_host::Recorded;
 
     fn node(host: Recorded, id: u32, hit: u64, foreign: u64) -> Recorded {
         let stat = format!(

@@ -1,15 +1,15 @@
 //! memory-oom: did the kernel kill anything for want of memory.
 
 use crate::cgroup::{self, Place, Version};
-use crate::host::{Failure, Host, IfAny, LogText, Settings};
 use crate::iggy::{self, Runtime};
 use crate::oom::{Kill, kills};
-use crate::proc::{Mount, counter};
-use crate::quantity::count;
 use crate::{
     Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Read, Result, Table, Value, Verdict,
     shape,
 };
+use warden_host::proc::{Mount, counter};
+use warden_host::quantity::count;
+use warden_host::{Failure, Host, IfAny, LogText, Settings};
 
 pub const CHECK: Check = Check {
     id: "memory-oom",
@@ -24,7 +24,7 @@ pub const CHECK: Check = Check {
         Read::Path("/proc/self/mountinfo"),
         Read::Path("/sys/fs/cgroup/**"),
         Read::Units,
-        Read::Iggy,
+        Read::Group(iggy::READS),
     ],
     thresholds: &[
         "warns about any kill in the last 24 h",
@@ -119,8 +119,9 @@ fn judge_kills(finding: &mut Finding, kills: &[Kill], settings: Option<&Settings
         Advice::run(CHECK.advice, "journalctl -k -o short-iso --since=-24h | grep -iE 'oom|killed process'")
     };
     for kill in kills.iter().filter(|kill| kill.is_runtime(settings)) {
-        let size =
-            kill.resident.map_or_else(String::new, |bytes| format!(" at {}", crate::quantity::bytes(bytes)));
+        let size = kill
+            .resident
+            .map_or_else(String::new, |bytes| format!(" at {}", warden_host::quantity::bytes(bytes)));
         let whose = if kill.of_cgroup_limit { "its control group's limit" } else { "the machine's memory" };
         let when = kill
             .at_us
@@ -256,7 +257,7 @@ fn table(kills: &[Kill], settings: Option<&Settings>) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::{Cause, LogLine, Recorded, Request};
+    use warden_host::{Cause, LogLine, Recorded, Request};
 
     const NOW: i64 = 1_800_000_000;
 

@@ -1,13 +1,13 @@
 //! memory-swap: does the machine swap.
 
-use crate::host::{Host, IfAny};
 use crate::iggy;
-use crate::proc::{counter, kibibytes};
-use crate::quantity::{bytes, number};
 use crate::{
     Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Read, Result, Series, Table, Unit,
     Value, Verdict,
 };
+use warden_host::proc::{counter, kibibytes};
+use warden_host::quantity::{bytes, number};
+use warden_host::{Host, IfAny};
 
 pub const CHECK: Check = Check {
     id: "memory-swap",
@@ -21,7 +21,7 @@ pub const CHECK: Check = Check {
         Read::Sample("/proc/vmstat"),
         Read::Path("/proc/sys/vm/swappiness"),
         Read::Path("/proc/[pid]/status"),
-        Read::Iggy,
+        Read::Group(iggy::READS),
     ],
     thresholds: &[
         "warns when swap is in use and pages move in or out, fails above 1000 pages a second",
@@ -124,7 +124,7 @@ fn areas(swaps: &str) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::Recorded;
+    use warden_host::Recorded;
 
     fn host(total: u64, free: u64, moved: u64) -> Recorded {
         Recorded::complete()

@@ -1,13 +1,13 @@
 //! memory-usage: is there memory left, and do programs wait for it.
 
-use crate::arc::{ARC_STATISTICS, ArcSize};
-use crate::host::{Cause, Failure, Host, IfAny};
 use crate::iggy;
-use crate::proc::{field, kibibytes, pressure};
-use crate::quantity::{bytes, number};
 use crate::{
     Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Read, Result, Series, Table, Unit, Value,
 };
+use warden_host::arc::{ARC_STATISTICS, ArcSize};
+use warden_host::proc::{field, kibibytes, pressure};
+use warden_host::quantity::{bytes, number};
+use warden_host::{Cause, Failure, Host, IfAny};
 
 pub const CHECK: Check = Check {
     id: "memory-usage",
@@ -21,7 +21,7 @@ pub const CHECK: Check = Check {
         Read::Path("/proc/pressure/memory"),
         Read::Path("/proc/spl/kstat/zfs/arcstats"),
         Read::Path("/proc/[pid]/status"),
-        Read::Iggy,
+        Read::Group(iggy::READS),
     ],
     thresholds: &[
         "warns when less than 10 % of memory is available (the cache of ZFS down to its least size included), fails under 5 %",
@@ -178,7 +178,7 @@ fn runtimes(host: &Host, total: u64) -> Option<Table> {
 mod tests {
     use super::*;
     use crate::Verdict;
-    use crate::host::{Recorded, Request};
+    use warden_host::{Recorded, Request};
 
     fn with_available(kibibytes: u64) -> Recorded {
         let meminfo = format!(

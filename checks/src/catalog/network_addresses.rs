@@ -1,10 +1,10 @@
 //! network-addresses: what addresses this host has and whether it knows the way out.
 
-use crate::host::{Cause, Failure, Host, IfAny};
 use crate::links::{IP_ADDRESS, IP_NEIGHBOUR, IP_ROUTE, Link, Neighbour, Route};
 use crate::{
     Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Table, Value, Verdict, quantity,
 };
+use warden_host::{Cause, Failure, Host, IfAny};
 
 pub const CHECK: Check = Check {
     id: "network-addresses",
@@ -241,7 +241,7 @@ fn default_route(device: &str, gateway: String) -> Route {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::{Data, Output, Recorded, Request};
+    use warden_host::{Data, Output, Recorded, Request};
 
     const ADDRESSES: &str = r#"[{"ifname":"lo","addr_info":[{"family":"inet","local":"127.0.0.1","prefixlen":8,"scope":"host"}]},
         {"ifname":"eth0","flags":["UP","LOWER_UP"],"addr_info":[

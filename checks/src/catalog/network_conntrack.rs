@@ -1,9 +1,9 @@
 //! network-conntrack: is there room in the table of tracked connections.
 
-use crate::host::{Host, IfAny};
 use crate::{
     Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Series, Unit, Value, quantity,
 };
+use warden_host::{Host, IfAny};
 
 pub const CHECK: Check = Check {
     id: "network-conntrack",
@@ -97,7 +97,7 @@ fn total(text: &str, column: &str) -> Option<u64> {
 mod tests {
     use super::*;
     use crate::Verdict;
-    use crate::host::Recorded;
+    use warden_host::Recorded;
 
     fn tracking(count: &str, most: &str) -> Recorded {
         Recorded::complete()

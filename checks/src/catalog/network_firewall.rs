@@ -5,13 +5,13 @@ use std::net::IpAddr;
 use crate::firewall::{
     Connection, Decision, Family, LEGACY_TABLES, LEGACY_TABLES_6, Outcome, Rules, address_number, judge,
 };
-use crate::host::{Host, IfAny};
 use crate::iggy::{self, Configuration, Listener, Runtime};
 use crate::links::{IP_ADDRESS, Link};
 use crate::{
     Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Table, Value, Verdict, quantity,
     quoted,
 };
+use warden_host::{Host, IfAny};
 
 pub const CHECK: Check = Check {
     id: "network-firewall",
@@ -30,7 +30,7 @@ pub const CHECK: Check = Check {
         Read::Path(LEGACY_TABLES_6),
         Read::Path("/proc/[pid]/ns/net"),
         Read::Path("/proc/self/ns/net"),
-        Read::Iggy,
+        Read::Group(iggy::READS),
     ],
     thresholds: &[
         "warns when a new connection from another host to a port of Iggy is dropped or rejected, whoever sends it, by a rule or by a chain's policy",
@@ -284,8 +284,8 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::{Data, Output, Recorded, Request};
     use crate::iggy::tests::{link, running};
+    use warden_host::{Data, Output, Recorded, Request};
 
     fn command(recorded: Recorded, name: &str, status: i32, stdout: &str, stderr: &str) -> Recorded {
         let output =

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::host::{Host, IfAny};
 use crate::iggy::{self, Configuration, Listener, Process, Runtime, Service};
 use crate::owners::{DESCRIPTOR, DESCRIPTORS, Held, STATUS, holder};
 use crate::sockets::Socket;
 use crate::{Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Table, Value, quantity};
+use warden_host::{Host, IfAny};
 
 pub const CHECK: Check = Check {
     id: "network-listeners",
@@ -23,7 +23,7 @@ pub const CHECK: Check = Check {
         Read::Path(DESCRIPTORS),
         Read::Path(DESCRIPTOR),
         Read::Path(STATUS),
-        Read::Iggy,
+        Read::Group(iggy::READS),
     ],
     thresholds: &[
         "fails when a configured port of a running Iggy has no listener, or any configured port is held by another process",
@@ -259,8 +259,8 @@ fn shown(socket: &Socket) -> String {
 mod tests {
     use super::*;
     use crate::Verdict;
-    use crate::host::Recorded;
     use crate::iggy::tests::{link, running, settings, stat_line};
+    use warden_host::Recorded;
 
     /// Iggy with only its TCP and HTTP listeners, as process 70.
     const CONFIGURATION: &str = "[tcp]\nenabled = true\naddress = \"127.0.0.1:8090\"\n[http]\nenabled = true\naddress = \"0.0.0.0:3000\"\n\

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::host::{Host, IfAny, Part};
 use crate::sockets::{CLOSE_WAIT, STATES, Socket};
 use crate::{
     Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Series, Unit, Value, Verdict,
     quantity,
 };
+use warden_host::{Host, IfAny, Part};
 
 pub const CHECK: Check = Check {
     id: "network-tcp",
@@ -243,7 +243,7 @@ fn counter(text: &str, group: &str, name: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::Recorded;
+    use warden_host::Recorded;
 
     fn snmp(sent: u64, again: u64, full: u64) -> String {
         format!(

@@ -1,16 +1,16 @@
 //! process-limits: do the limits of the runtimes leave them room.
 
-use crate::host::{Host, IfAny};
 use crate::iggy::data::inventory;
 use crate::iggy::{self, Runtime, Service};
 use crate::limits::limit;
-use crate::proc::{ProcessStat, field};
 use crate::process::{self, Runtimes};
-use crate::quantity::{bytes, count, number};
 use crate::systemd::{self, Found};
 use crate::{
     Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Series, Table, Unit, Value, Verdict,
 };
+use warden_host::proc::{ProcessStat, field};
+use warden_host::quantity::{bytes, count, number};
+use warden_host::{Host, IfAny};
 
 pub const CHECK: Check = Check {
     id: "process-limits",
@@ -27,7 +27,7 @@ pub const CHECK: Check = Check {
         Read::Path("/proc/stat"),
         Read::Path("/**/streams/**"),
         Read::Units,
-        Read::Iggy,
+        Read::Group(iggy::READS),
     ],
     thresholds: &[
         "fails when fewer files may be open than the segments on disk take at the next start (4 for each partition, 2 for each sealed segment): the server then ends with an error that looks like damage",
@@ -173,7 +173,7 @@ impl Sheet<'_> {
         self.show_only(
             &who,
             "locked memory, in bytes",
-            crate::proc::kibibytes(&status, "VmLck"),
+            warden_host::proc::kibibytes(&status, "VmLck"),
             limits,
             "Max locked memory",
         );
@@ -184,7 +184,7 @@ impl Sheet<'_> {
     }
 
     /// What a stopped runtime would get: the likeliest reason that it does not start.
-    fn unit(&mut self, host: &Host, unit: &crate::host::Unit, runtime: Runtime) -> Result<String> {
+    fn unit(&mut self, host: &Host, unit: &warden_host::UnitProperties, runtime: Runtime) -> Result<String> {
         let who = self.unit.clone();
         // `None` is infinity.
         let (files, memlock) = (unit.number("LimitNOFILESoft"), unit.number("LimitMEMLOCKSoft"));
@@ -336,7 +336,8 @@ fn shards(host: &Host, pid: u32) -> Result<u64> {
 
 /// Iggy starts a shard for each core.
 fn shards_to_come(host: &Host) -> Result<u64> {
-    Ok(crate::proc::CpuTimes::parse_all(&host.read("/proc/stat")?)?.len().saturating_sub(1).max(1) as u64)
+    Ok(warden_host::proc::CpuTimes::parse_all(&host.read("/proc/stat")?)?.len().saturating_sub(1).max(1)
+        as u64)
 }
 
 fn has_capability(status: &str, bit: u32) -> bool {

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::host::Host;
 use crate::process::{self, Runtimes, STAT, Seen};
-use crate::quantity::{count, duration};
 use crate::{
     Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Series, Table, Unit, Value, Verdict,
 };
+use warden_host::Host;
+use warden_host::quantity::{count, duration};
 
 pub const CHECK: Check = Check {
     id: "process-states",
@@ -21,7 +21,7 @@ pub const CHECK: Check = Check {
         Read::Path("/proc/[pid]/wchan"),
         Read::Path("/proc/[pid]/stack"),
         Read::Path("/proc/[pid]/task/[pid]/stat"),
-        Read::Iggy,
+        Read::Group(crate::iggy::READS),
     ],
     thresholds: &[
         "warns when a process is in uninterruptible sleep (D) in both samples and nothing of it moved between them; \
@@ -139,7 +139,7 @@ fn place(host: &Host, pid: u32) -> Option<String> {
 fn stuck_threads(host: &Host, runtimes: &Runtimes, finding: &mut Finding) {
     for (pid, &runtime) in runtimes {
         let Ok(files) = host.read_all(&format!("/proc/{pid}/task/[pid]/stat")) else { continue };
-        let threads = files.iter().filter_map(|file| crate::proc::ProcessStat::parse(&file.text));
+        let threads = files.iter().filter_map(|file| warden_host::proc::ProcessStat::parse(&file.text));
         let names: Vec<String> = threads.filter(|stat| stat.state == 'D').map(|stat| stat.name).collect();
         if !names.is_empty() {
             let text = format!(
@@ -205,9 +205,9 @@ fn states(processes: &[Seen]) -> Series {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::Recorded;
     use crate::iggy::Runtime;
     use crate::process::testing::{stat, with_processes};
+    use warden_host::Recorded;
 
     fn host(processes: &[(u32, &str, char, char)]) -> Recorded {
         let pairs: Vec<_> = [(1, "systemd", 'S', 'S')]

@@ -1,12 +1,12 @@
 //! process-top: which processes use the machine that Iggy should have.
 
-use crate::host::{Host, IfAny};
 use crate::process::{self, Runtimes, STAT, Seen};
-use crate::quantity::{bytes, count, duration, number};
 use crate::{
     Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Series, Table, Unit, Value,
     Verdict, proc,
 };
+use warden_host::quantity::{bytes, count, duration, number};
+use warden_host::{Host, IfAny};
 
 pub const CHECK: Check = Check {
     id: "process-top",
@@ -20,7 +20,7 @@ pub const CHECK: Check = Check {
         Read::Path("/proc/meminfo"),
         Read::Path("/proc/[pid]/status"),
         Read::Path("/proc/[pid]/io"),
-        Read::Iggy,
+        Read::Group(crate::iggy::READS),
     ],
     thresholds: &[
         "notes a process outside the runtimes that takes over 50 % of one core",
@@ -176,9 +176,9 @@ fn advice(user: &User) -> Advice {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::Recorded;
     use crate::iggy::Runtime;
     use crate::process::testing::{stat, with_processes};
+    use warden_host::Recorded;
 
     /// Two cores, 100 MiB; the given process took `ticks` in one second and holds `mib`.
     fn with(ticks: u64, mib: u64) -> Recorded {
@@ -250,7 +250,7 @@ mod tests {
         };
         let processes = [pair(1, "systemd", 0), pair(40, "warden", 1), pair(41, "apt-get", 40)];
         let host = with_processes(with(0, 1), &processes);
-        let run_by = |own_pid| crate::host::Settings { own_pid, ..crate::iggy::tests::settings() };
+        let run_by = |own_pid| warden_host::Settings { own_pid, ..crate::iggy::tests::settings() };
         let summary = |own_pid| judged(host.clone().settings(run_by(own_pid))).summary;
         assert!(summary(40).ends_with("besides the runtimes, systemd, takes 90 % of a core"));
         // In a container Warden may be process 1, and everybody its child.

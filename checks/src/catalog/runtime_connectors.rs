@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use toml::Value as TomlValue;
 
-use crate::host::{Cause, Failure, Host, IfAny, Level, PLACEHOLDER, Unit};
 use crate::iggy::{self, Configuration, Runtime, Service, log};
-use crate::quantity::{count, number};
 use crate::{
     Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Read, Result, Table, Value, Verdict,
 };
+use warden_host::quantity::{count, number};
+use warden_host::{Cause, Failure, Host, IfAny, Level, PLACEHOLDER, UnitProperties};
 
 pub const CHECK: Check = Check {
     id: "runtime-connectors",
@@ -18,7 +18,7 @@ pub const CHECK: Check = Check {
     title: "Do all connectors run?",
     why: "The connectors runtime starts without the connectors that it cannot load and calls itself healthy: /health \
           is a constant, and a sink that never loaded counts no errors. Only the state of each connector tells.",
-    reads: &[Read::Iggy, Read::Http, Read::Journal, Read::Path("/**/*.so")],
+    reads: &[Read::Group(iggy::READS), Read::Http, Read::Journal, Read::Path("/**/*.so")],
     thresholds: &[
         "fails when the unit is enabled and nothing runs, when the API does not answer, when an enabled connector is in error, or when its plugin file is missing",
         "warns for a stopped connector, one that has counted errors, one that is configured and not loaded, and an answer after more than 500 ms",
@@ -117,7 +117,7 @@ fn run(host: &Host) -> Result<Finding> {
 
 fn not_running(host: &Host) -> Result<Finding> {
     let name = iggy::unit_of(host, Runtime::Connectors)?;
-    let unit = host.unit(&name).ok().filter(Unit::is_loaded);
+    let unit = host.unit(&name).ok().filter(UnitProperties::is_loaded);
     let Some(unit) = unit else { return Ok(Finding::skip("there is no connectors runtime on this host")) };
     let enabled = unit.text("UnitFileState").unwrap_or("not enabled");
     if !enabled.starts_with("enabled") {

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use toml::{Table as Toml, Value as TomlValue};
 
-use crate::host::{Host, IfAny};
 use crate::iggy::{self, Configuration, ConfigurationFile, Runtime};
-use crate::quantity::count;
 use crate::{Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Table, Value, Verdict};
+use warden_host::quantity::count;
+use warden_host::{Host, IfAny};
 
 pub const CHECK: Check = Check {
     id: "runtime-iggy-config",
@@ -16,7 +16,7 @@ pub const CHECK: Check = Check {
     why: "Iggy ignores most keys that it does not know and refuses to start on some that have moved, reads its file only at its start, and lets the environment win \
           over the file: what an operator wrote and what is in force are easily two things. A listener beyond \
           loopback without TLS carries passwords in the clear.",
-    reads: &[Read::Iggy, Read::Path("/proc/[pid]/cmdline")],
+    reads: &[Read::Group(iggy::READS), Read::Path("/proc/[pid]/cmdline")],
     thresholds: &[
         "fails when the configuration file that is named cannot be used, or default credentials are asked for beyond loopback",
         "warns for a listener beyond loopback without TLS, unknown keys, default credentials, and secrets that every user may read",

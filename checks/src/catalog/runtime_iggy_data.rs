@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use crate::host::{Host, IfAny, Stat};
 use crate::iggy::data::{DIRECTORIES, FILES, Generation, Inventory, Partition, inventory};
 use crate::iggy::{self, DataDirectory, Runtime};
-use crate::proc::field;
-use crate::quantity::{bytes, count};
 use crate::{
     Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Series, Table, Unit, Value,
     Verdict,
 };
+use warden_host::proc::field;
+use warden_host::quantity::{bytes, count};
+use warden_host::{Host, IfAny, Stat};
 
 pub const CHECK: Check = Check {
     id: "runtime-iggy-data",
@@ -20,7 +20,7 @@ pub const CHECK: Check = Check {
           version or without its metadata. Files that belong to another user stop the first write. What is wrong \
           here shows at the next restart, or never.",
     reads: &[
-        Read::Iggy,
+        Read::Group(iggy::READS),
         Read::Path("/**/streams/**"),
         Read::Path("/**/state/log"),
         Read::Path("/**/metadata/journal.wal"),

@@ -1,11 +1,11 @@
 //! runtime-iggy-health: does the server answer, and is the answer true.
 
-use crate::host::{Cause, Failure, Host, IfAny, Level, LogLine};
 use crate::iggy::{self, Listener, Runtime, Service, answering, log};
-use crate::quantity::{bytes, count, number};
 use crate::{
     Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Log, Read, Result, Table, Value, Verdict,
 };
+use warden_host::quantity::{bytes, count, number};
+use warden_host::{Cause, Failure, Host, IfAny, Level, LogLine};
 
 mod statistics;
 
@@ -17,7 +17,7 @@ pub const CHECK: Check = Check {
           /ping still says pong while producers hang. So the answer is held against the log of this run and the \
           room that is left.",
     reads: &[
-        Read::Iggy,
+        Read::Group(iggy::READS),
         Read::Http,
         Read::IggyApi,
         Read::Path("/proc/net/*"),
@@ -293,8 +293,8 @@ fn judge_room(host: &Host, finding: &mut Finding) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::{Cause, Content, Data, HttpAnswer, LogText, Recorded, Request};
     use crate::iggy::tests::{directory, link, running, settings};
+    use warden_host::{Cause, Content, Data, HttpAnswer, LogText, Recorded, Request};
 
     const START: &str = "2026-11-21T11:09:09Z  INFO main server_common::bootstrap: Initializing system, data will be stored at: /d\n";
     const FULL: &str = "2026-11-21T11:09:13Z ERROR shard-1 iggy.partitions.storage: failed to write frozen messages err=No space left on device (os error 28)\n";

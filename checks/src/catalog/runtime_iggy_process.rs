@@ -1,13 +1,13 @@
 //! runtime-iggy-process: is the server's process itself well.
 
-use crate::host::{Host, Kind, Unit};
 use crate::iggy::{self, Runtime, Service, held};
-use crate::proc::{ProcessStat, TICKS, field, kibibytes};
-use crate::quantity::{bytes, duration};
 use crate::{
     Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Series, Table, Unit as In, Value,
     quoted,
 };
+use warden_host::proc::{ProcessStat, TICKS, field, kibibytes};
+use warden_host::quantity::{bytes, duration};
+use warden_host::{Host, Kind, UnitProperties};
 
 mod start;
 
@@ -19,7 +19,7 @@ pub const CHECK: Check = Check {
           and its own io_uring. A missing shard, a stopped process or a second server on the same data directory \
           loses messages while the unit still looks active.",
     reads: &[
-        Read::Iggy,
+        Read::Group(iggy::READS),
         Read::Sample("/proc/[pid]/stat"),
         Read::Path("/proc/[pid]/status"),
         Read::Path("/proc/[pid]/task/*/stat"),
@@ -163,7 +163,7 @@ fn run(host: &Host) -> Result<Finding> {
 
 fn not_running(host: &Host) -> Result<Finding> {
     let name = iggy::unit_of(host, Runtime::Iggy)?;
-    let unit = host.unit(&name).ok().filter(Unit::is_loaded);
+    let unit = host.unit(&name).ok().filter(UnitProperties::is_loaded);
     if let Some(unit) = unit {
         let enabled = unit.text("UnitFileState").unwrap_or("not enabled");
         let (active, result) =
@@ -319,9 +319,9 @@ fn cpu_percent(first: &ProcessStat, last: &ProcessStat, seconds: f64) -> f64 {
 mod tests {
     use super::*;
     use crate::Verdict;
-    use crate::host::{Cause, Data, Recorded, Request, Sample, Samples};
     use crate::iggy::tests::{directory, link, running, settings, stat_line};
     use serde_json::json;
+    use warden_host::{Cause, Data, Recorded, Request, Sample, Samples};
 
     const STATUS: &str = "Uid:\t0\t0\t0\t0\nVmHWM:\t80000 kB\nVmRSS:\t72236 kB\nVmSwap:\t0 kB\n";
 

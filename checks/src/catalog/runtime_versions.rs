@@ -1,12 +1,12 @@
 //! runtime-versions: which versions are installed, and does what runs come from what is installed.
 
-use crate::host::{Host, IfAny, Output};
 use crate::iggy::data::Generation;
 use crate::iggy::{self, Runtime, Service};
-use crate::quantity::count;
 use crate::{
     Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Table, Value, Verdict, quoted,
 };
+use warden_host::quantity::count;
+use warden_host::{Host, IfAny, Output};
 
 pub const CHECK: Check = Check {
     id: "runtime-versions",
@@ -16,7 +16,7 @@ pub const CHECK: Check = Check {
           with no streams and no error. After an upgrade without a restart the old program goes on until the next \
           crash decides the moment of the change.",
     reads: &[
-        Read::Iggy,
+        Read::Group(iggy::READS),
         Read::Path("/proc/[pid]/exe"),
         Read::Path("/**/state/log"),
         Read::Path("/**/metadata/journal.wal"),
@@ -239,8 +239,8 @@ fn packages(host: &Host) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::{Cause, Data, Recorded, Request};
     use crate::iggy::tests::{link, running, settings};
+    use warden_host::{Cause, Data, Recorded, Request};
 
     fn printed(recorded: Recorded, name: &str, status: i32, stdout: &str) -> Recorded {
         let output =
@@ -292,7 +292,7 @@ mod tests {
         let stopped = |version: &str, mark: &str| {
             let host = printed(Recorded::complete().settings(settings()), "iggy-server-version", 0, version);
             let host = iggy::tests::directory(host, "/var/lib/iggy/streams");
-            let stat = iggy::tests::stat(crate::host::Kind::File, 4096);
+            let stat = iggy::tests::stat(warden_host::Kind::File, 4096);
             of(host.with(Request::Stat { path: format!("/var/lib/iggy/{mark}") }, Data::Stat(stat)))
         };
         let finding = stopped("iggy-server 0.9.0\n", "state/log");

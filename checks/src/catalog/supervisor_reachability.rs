@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use crate::endpoint::Endpoint;
-use crate::host::{Cause, Failure, Host, IfAny};
 use crate::{
     Advice, Area, Check, Error, Evidence, Fields, Finding, Read, Result, Series, Table, Unit, Value, Verdict,
     quantity,
 };
+use warden_host::{Cause, Failure, Host, IfAny};
 
 pub const CHECK: Check = Check {
     id: "supervisor-reachability",
@@ -211,8 +211,8 @@ impl Way<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::{Data, HttpAnswer, Recorded, Request, TlsAnswer};
     use crate::iggy::tests::settings;
+    use warden_host::{Data, HttpAnswer, Recorded, Request, TlsAnswer};
 
     const NOW: i64 = 1_795_262_400;
     const ADDRESS: &str = "warden.example:443";

@@ -1,10 +1,10 @@
 //! system-identity: what machine this is, and whether its operating system still gets fixes.
 
 use crate::end_of_life;
-use crate::host::{Host, IfAny};
-use crate::proc::cpu_count;
-use crate::quantity::{count, duration};
 use crate::{Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Value};
+use warden_host::proc::cpu_count;
+use warden_host::quantity::{count, duration};
+use warden_host::{Host, IfAny};
 
 pub const CHECK: Check = Check {
     id: "system-identity",
@@ -235,7 +235,7 @@ fn processor(cpuinfo: &str) -> Value {
 mod tests {
     use super::*;
     use crate::Verdict;
-    use crate::host::{Data, Kind, Recorded, Request, Stat, Uname};
+    use warden_host::{Data, Kind, Recorded, Request, Stat, Uname};
 
     /// 2026-11-21T12:00:00Z.
     const NOW: i64 = 1_795_262_400;

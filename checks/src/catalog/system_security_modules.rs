@@ -1,12 +1,12 @@
 //! system-security-modules: what confines programs here, and whether it stops the runtimes.
 
-use crate::host::{Host, IfAny, LogLine, LogText};
 use crate::iggy::{self, Runtime};
-use crate::proc::field;
-use crate::quantity::count;
 use crate::{
     Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Table, Value, Verdict, shape,
 };
+use warden_host::proc::field;
+use warden_host::quantity::count;
+use warden_host::{Host, IfAny, LogLine, LogText};
 
 pub const CHECK: Check = Check {
     id: "system-security-modules",
@@ -24,7 +24,7 @@ pub const CHECK: Check = Check {
         Read::Path("/proc/[pid]/status"),
         Read::Tail("/var/log/audit/audit.log"),
         Read::KernelLog,
-        Read::Iggy,
+        Read::Group(iggy::READS),
     ],
     thresholds: &[
         "warns when a module denied a runtime something in the last 24 h",
@@ -222,7 +222,7 @@ fn confinement(host: &Host, processes: &[iggy::Process]) -> Option<Table> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::{Cause, Content, Data, Recorded, Request};
+    use warden_host::{Cause, Content, Data, Recorded, Request};
 
     const NOW: i64 = 1_800_000_000;
     const APPARMOR: &str = "audit: type=1400 audit(1799999990.100:7): apparmor=\"DENIED\" operation=\"open\" profile=\"iggy\" name=\"/data\" pid=12 comm=\"shard-0\"";

@@ -2,9 +2,9 @@
 
 use std::cmp::Ordering;
 
-use crate::host::{Host, IfAny};
-use crate::quantity::{count, duration};
 use crate::{Advice, Area, Check, Evidence, Fields, Finding, Read, Result, Table, Value, Verdict};
+use warden_host::quantity::{count, duration};
+use warden_host::{Host, IfAny};
 
 pub const CHECK: Check = Check {
     id: "system-updates",
@@ -250,7 +250,7 @@ fn table(mut updates: Vec<Update>) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::{Cause, Data, Entry, Kind, Output, Recorded, Request, Stat, Uname};
+    use warden_host::{Cause, Data, Entry, Kind, Output, Recorded, Request, Stat, Uname};
 
     const NOW: i64 = 1_795_262_400;
     const RUNNING: &str = "6.1.0-28-amd64";

@@ -1,12 +1,12 @@
 //! units-hardening: how much could a runtime do to this host if it were taken over.
 
-use crate::host::{Host, IfAny, Unit};
 use crate::iggy::Runtime;
-use crate::proc::field;
 use crate::process::{self, Runtimes};
-use crate::quantity::number;
 use crate::systemd::{self, Found};
 use crate::{Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Read, Result, Table, Value};
+use warden_host::proc::field;
+use warden_host::quantity::number;
+use warden_host::{Host, IfAny, UnitProperties};
 
 pub const CHECK: Check = Check {
     id: "units-hardening",
@@ -15,7 +15,12 @@ pub const CHECK: Check = Check {
     why: "A broker takes bytes from the network, and the connectors runtime loads plugins. Neither needs root, and each \
           directive that is set takes one way away from whoever finds a hole. Iggy writes its data as the umask says: \
           with the usual one, every user of the host can read every message.",
-    reads: &[Read::Units, Read::Command("systemd-security"), Read::Path("/proc/[pid]/status"), Read::Iggy],
+    reads: &[
+        Read::Units,
+        Read::Command("systemd-security"),
+        Read::Path("/proc/[pid]/status"),
+        Read::Group(crate::iggy::READS),
+    ],
     thresholds: &[
         "warns when a runtime runs, or would run, as root",
         "warns when it may gain privileges (no NoNewPrivileges)",
@@ -100,7 +105,7 @@ fn judge_one(
     finding: &mut Finding,
     runtime: Runtime,
     name: &str,
-    unit: Option<&Unit>,
+    unit: Option<&UnitProperties>,
     running: Option<&Running>,
 ) -> String {
     let who = match running {
@@ -159,11 +164,16 @@ fn judge_one(
     format!("{name} sets {set} of {all} confining directives{scored}")
 }
 
-fn would_be_root(unit: &Unit) -> bool {
+fn would_be_root(unit: &UnitProperties) -> bool {
     unit.flag("DynamicUser") != Some(true) && matches!(unit.text("User"), None | Some("root" | "0"))
 }
 
-fn fields(who: &str, running: Option<&Running>, unit: Option<&Unit>, exposure: Option<f64>) -> Fields {
+fn fields(
+    who: &str,
+    running: Option<&Running>,
+    unit: Option<&UnitProperties>,
+    exposure: Option<f64>,
+) -> Fields {
     let user = unit.and_then(|unit| {
         let user = if unit.flag("DynamicUser") == Some(true) { Some("(dynamic)") } else { unit.text("User") };
         user.or(Some("root (none is set)"))
@@ -186,7 +196,7 @@ struct Measure {
 }
 
 /// Directives of systemd.exec(5) that a broker can live with.
-fn measures(unit: &Unit) -> Vec<Measure> {
+fn measures(unit: &UnitProperties) -> Vec<Measure> {
     const FLAGS: [(&str, &str); 12] = [
         ("NoNewPrivileges", "gaining privileges through setuid programs"),
         ("PrivateTmp", "seeing other services' temporary files"),
@@ -250,7 +260,7 @@ fn measures(unit: &Unit) -> Vec<Measure> {
 }
 
 /// `(is it an allow list, how many entries)`: on the bus a filter is a pair of a flag and a list of names.
-fn filter(unit: &Unit, name: &str) -> (bool, usize) {
+fn filter(unit: &UnitProperties, name: &str) -> (bool, usize) {
     let pair = unit.properties.get(name).and_then(serde_json::Value::as_array);
     let allow = pair.and_then(|pair| pair.first()?.as_bool()).unwrap_or(false);
     let names = pair.and_then(|pair| pair.get(1)?.as_array()).map_or(0, Vec::len);
@@ -263,8 +273,8 @@ mod tests {
     use crate::Verdict;
     use serde_json::{Value as Json, json};
 
-    use crate::host::{Cause, Recorded, Request};
     use crate::systemd::testing::settings;
+    use warden_host::{Cause, Recorded, Request};
 
     fn with(changes: Json) -> Recorded {
         let mut unit = json!({

@@ -1,11 +1,11 @@
 //! units-runtimes: are the runtimes' units loaded, enabled, running, and staying up.
 
-use crate::host::{Clock, Host, LogText, Unit};
 use crate::iggy::Runtime;
 use crate::process::{self, Runtimes};
-use crate::quantity::{count, duration};
 use crate::systemd::{self, Found, time};
 use crate::{Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Log, Read, Result, Value};
+use warden_host::quantity::{count, duration};
+use warden_host::{Clock, Host, LogText, UnitProperties};
 
 pub const CHECK: Check = Check {
     id: "units-runtimes",
@@ -13,7 +13,7 @@ pub const CHECK: Check = Check {
     title: "Are the runtimes' units in order?",
     why: "systemd starts Iggy at boot, restarts it after a crash and sets its limits. A unit that is not enabled is \
           gone after the next reboot; one that restarts every hour hides a crash behind a process that looks young.",
-    reads: &[Read::Units, Read::Journal, Read::Iggy],
+    reads: &[Read::Units, Read::Journal, Read::Group(crate::iggy::READS)],
     thresholds: &[
         "fails when a unit failed, or waits to be restarted after a failure",
         "warns when systemd restarted it in the last 24 h, when it is not enabled, when it is enabled but not running, \
@@ -106,7 +106,7 @@ fn not_loaded(
     format!("{name} is not loaded ({state})")
 }
 
-fn sentence(name: &str, unit: &Unit, clock: &Clock) -> String {
+fn sentence(name: &str, unit: &UnitProperties, clock: &Clock) -> String {
     let (active, sub) =
         (unit.text("ActiveState").unwrap_or("unknown"), unit.text("SubState").unwrap_or("unknown"));
     let since = time(unit, "StateChangeTimestamp")
@@ -116,7 +116,7 @@ fn sentence(name: &str, unit: &Unit, clock: &Clock) -> String {
 
 /// Restarts by systemd in the last day: counted in the journal where it tells, else its own counter when the
 /// unit came up in that time.
-fn restarts(unit: &Unit, journal: Option<&LogText>, clock: &Clock) -> u64 {
+fn restarts(unit: &UnitProperties, journal: Option<&LogText>, clock: &Clock) -> u64 {
     let since = clock.unix_us - DAY * 1_000_000;
     let recent = |at: Option<i64>| at.is_some_and(|at| at >= since);
     let lines = journal.into_iter().flat_map(|log| &log.lines);
@@ -130,7 +130,7 @@ fn restarts(unit: &Unit, journal: Option<&LogText>, clock: &Clock) -> u64 {
     if in_journal > 0 { in_journal as u64 } else { counter }
 }
 
-fn state(finding: &mut Finding, name: &str, unit: &Unit) {
+fn state(finding: &mut Finding, name: &str, unit: &UnitProperties) {
     let (active, sub) =
         (unit.text("ActiveState").unwrap_or_default(), unit.text("SubState").unwrap_or_default());
     let read_journal = |text: &str| Advice::run(text, format!("journalctl -u {name} -n 100 --no-pager"));
@@ -156,7 +156,7 @@ fn state(finding: &mut Finding, name: &str, unit: &Unit) {
     }
 }
 
-fn is_enabled(unit: &Unit) -> bool {
+fn is_enabled(unit: &UnitProperties) -> bool {
     matches!(
         unit.text("UnitFileState"),
         Some("enabled" | "enabled-runtime" | "alias" | "linked" | "static" | "generated")
@@ -164,7 +164,7 @@ fn is_enabled(unit: &Unit) -> bool {
 }
 
 /// How the last main process ended. Codes are si_code of waitid(2).
-fn last_exit(unit: &Unit) -> Option<String> {
+fn last_exit(unit: &UnitProperties) -> Option<String> {
     let status = unit.number("ExecMainStatus")?;
     match unit.number("ExecMainCode")? {
         1 => Some(format!("exited with status {status}")),
@@ -184,7 +184,7 @@ fn exit_in_journal(journal: &LogText) -> Option<String> {
 fn history(
     finding: &mut Finding,
     name: &str,
-    unit: &Unit,
+    unit: &UnitProperties,
     restarts: u64,
     exit: Option<String>,
     clock: &Clock,
@@ -226,7 +226,7 @@ fn history(
     }
 }
 
-fn setup(host: &Host, finding: &mut Finding, name: &str, unit: &Unit) {
+fn setup(host: &Host, finding: &mut Finding, name: &str, unit: &UnitProperties) {
     match unit.text("UnitFileState") {
         Some(state @ ("disabled" | "enabled-runtime" | "linked-runtime" | "masked-runtime")) => {
             let text = format!("{name} is {state}: it does not start at the next boot");
@@ -260,7 +260,7 @@ fn setup(host: &Host, finding: &mut Finding, name: &str, unit: &Unit) {
     }
 }
 
-fn fields(name: &str, unit: &Unit) -> Fields {
+fn fields(name: &str, unit: &UnitProperties) -> Fields {
     let text = |property: &str| Value::from(unit.text(property));
     let at = |property: &str| Value::from(time(unit, property).map(Value::Time));
     let size = |property: &str| Value::from(unit.number(property).map(Value::Bytes));

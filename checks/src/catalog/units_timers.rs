@@ -1,12 +1,12 @@
 //! units-timers: does what shall run from time to time really run.
 
-use crate::check::Error;
 use serde_json::Value as Json;
+use warden_host::Error;
 
-use crate::host::{Cause, Clock, Failure, Host, Unit, UnitRow};
-use crate::quantity::{count, duration};
 use crate::systemd::{self, time};
 use crate::{Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Table, Value, Verdict, quoted};
+use warden_host::quantity::{count, duration};
+use warden_host::{Cause, Clock, Failure, Host, UnitProperties, UnitRow};
 
 pub const CHECK: Check = Check {
     id: "units-timers",
@@ -75,7 +75,7 @@ fn run(host: &Host) -> Result<Finding> {
             next.map(Value::Time).into(),
             late.map(|late| Value::Seconds(late as f64)).into(),
         ];
-        let ran = last.map_or_else(|| "never".to_owned(), crate::quantity::time);
+        let ran = last.map_or_else(|| "never".to_owned(), warden_host::quantity::time);
         let status = || format!("systemctl status --no-pager {} {}", quoted(&row.name), quoted(starts));
         let problem = if let Some(late) = late {
             late_timers += 1;
@@ -111,7 +111,7 @@ fn run(host: &Host) -> Result<Finding> {
 /// Why a timer that is neither late nor failed will not run, or not for now.
 fn stuck(
     row: &UnitRow,
-    unit: &Unit,
+    unit: &UnitProperties,
     started: Option<&UnitRow>,
     clock: &Clock,
     ran: &str,
@@ -169,7 +169,7 @@ fn is_not_loadable(load: &str) -> bool {
 
 /// Whether all that the timer is set to lies at one moment: so long after boot, or at a date. Recordings by hand may
 /// not tell, and then it is one that repeats.
-fn runs_once(unit: &Unit) -> bool {
+fn runs_once(unit: &UnitProperties) -> bool {
     let settings =
         |name: &str| unit.properties.get(name).and_then(Json::as_array).cloned().unwrap_or_default();
     let (monotonic, calendar) = (settings("TimersMonotonic"), settings("TimersCalendar"));
@@ -191,12 +191,12 @@ fn runs_once(unit: &Unit) -> bool {
 }
 
 /// How late systemd may be on purpose, in seconds.
-fn accuracy(unit: &Unit) -> i64 {
+fn accuracy(unit: &UnitProperties) -> i64 {
     unit.number("AccuracyUSec").and_then(|accuracy| i64::try_from(accuracy / 1_000_000).ok()).unwrap_or(0)
 }
 
 /// When the timer elapses next, in Unix seconds: the earlier of its two clocks, absent when never.
-fn next(unit: &Unit, clock: &Clock, monotonic: i64) -> Option<i64> {
+fn next(unit: &UnitProperties, clock: &Clock, monotonic: i64) -> Option<i64> {
     let microseconds = |name| unit.number(name).filter(|&at| at > 0).and_then(|at| i64::try_from(at).ok());
     let wall = microseconds("NextElapseUSecRealtime").map(|at| at / 1_000_000);
     let since_boot = microseconds("NextElapseUSecMonotonic")
@@ -209,7 +209,7 @@ fn next(unit: &Unit, clock: &Clock, monotonic: i64) -> Option<i64> {
 
 /// CLOCK_MONOTONIC, which stands still while the machine sleeps; what is known is the time since boot, which does
 /// not. A timer that ran tells both clocks of that moment. The lesser of the two can only make a timer look early.
-fn monotonic_now<'a>(clock: &Clock, timers: impl Iterator<Item = &'a Unit>) -> i64 {
+fn monotonic_now<'a>(clock: &Clock, timers: impl Iterator<Item = &'a UnitProperties>) -> i64 {
     let pairs = timers.filter_map(|unit| {
         let wall = i64::try_from(unit.number("LastTriggerUSec").filter(|&at| at > 0)?).ok()?;
         let monotonic = i64::try_from(unit.number("LastTriggerUSecMonotonic").filter(|&at| at > 0)?).ok()?;
@@ -226,7 +226,7 @@ mod tests {
     use super::*;
     use serde_json::{Value as Json, json};
 
-    use crate::host::{Data, Recorded, Request, UnitRow};
+    use warden_host::{Data, Recorded, Request, UnitRow};
 
     const NOW: i64 = 1_795_000_000;
     const UP: i64 = 100_000;

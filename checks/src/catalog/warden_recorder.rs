@@ -6,12 +6,12 @@ mod window;
 
 use self::changes::{Change, Why};
 use self::window::Window;
-use crate::check::Error;
-use crate::host::{Host, IfAny, Kind};
-use crate::proc::kibibytes;
-use crate::quantity::{bytes, count, duration, number, time};
-use crate::recorder::{DIRECTORY, ENDING, FILES, MEMORY_AVAILABLE, PRESSURE, Recording, column};
 use crate::{Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Table, Value, Verdict};
+use warden_host::Error;
+use warden_host::proc::kibibytes;
+use warden_host::quantity::{bytes, count, duration, number, time};
+use warden_host::recorder::{DIRECTORY, ENDING, FILES, MEMORY_AVAILABLE, PRESSURE, Recording, column};
+use warden_host::{Host, IfAny, Kind};
 
 pub const CHECK: Check = Check {
     id: "warden-recorder",

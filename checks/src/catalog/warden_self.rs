@@ -1,14 +1,14 @@
 //! warden-self: is Warden itself well, and does it stay small.
 
-use crate::check::Error;
-use crate::host::{Cause, Failure, Host, IfAny, Kind, LogLine, Unit};
 use crate::limits::limit;
-use crate::proc::{ProcessStat, TICKS, field, kibibytes};
-use crate::quantity::{bytes, count, duration, number};
 use crate::systemd::{self, Found, time};
 use crate::{
     Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Log, Read, Result, Table, Value, Verdict,
 };
+use warden_host::Error;
+use warden_host::proc::{ProcessStat, TICKS, field, kibibytes};
+use warden_host::quantity::{bytes, count, duration, number};
+use warden_host::{Cause, Failure, Host, IfAny, Kind, LogLine, UnitProperties};
 
 pub const CHECK: Check = Check {
     id: "warden-self",
@@ -63,7 +63,7 @@ fn run(host: &Host) -> Result<Finding> {
     let unit = unit.as_deref();
     let agent = unit.and_then(|unit| unit.number("MainPID")).filter(|&pid| pid > 0);
     let is_agent = agent == Some(u64::from(settings.own_pid));
-    let limit_of = |unit: &Unit| unit.number("MemoryMax").min_some(unit.number("MemoryHigh"));
+    let limit_of = |unit: &UnitProperties| unit.number("MemoryMax").min_some(unit.number("MemoryHigh"));
 
     let mut sentences = Vec::new();
     // The live process answers for itself under /proc/self, whoever may read what.
@@ -154,7 +154,7 @@ fn restart() -> Advice {
     Advice::run("Send its support a snapshot, then restart it.", "systemctl restart warden.service")
 }
 
-fn service(host: &Host, finding: &mut Finding, name: &str, unit: &Unit) -> Result<()> {
+fn service(host: &Host, finding: &mut Finding, name: &str, unit: &UnitProperties) -> Result<()> {
     let now = host.clock()?.seconds();
     let active = unit.text("ActiveState").unwrap_or("unknown");
     let read = Advice::run("Read why.", format!("journalctl -u {name} -n 100 --no-pager"));
@@ -270,9 +270,9 @@ mod tests {
     use super::*;
     use serde_json::{Value as Json, json};
 
-    use crate::host::{Data, LogText, Recorded, Request, STATE_DIRECTORY, Stat};
     use crate::process::testing::stat;
     use crate::systemd::testing::settings;
+    use warden_host::{Data, LogText, Recorded, Request, STATE_DIRECTORY, Stat};
 
     const NOW: i64 = 1_795_000_000;
 

@@ -1,9 +1,9 @@
 //! warden-setup: is the agent installed as it should be.
 
-use crate::host::{Host, IfAny, Kind, Stat, Unit};
-use crate::quantity::{count, number};
 use crate::systemd::{self, Found};
 use crate::{Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Table, Value, Verdict};
+use warden_host::quantity::{count, number};
+use warden_host::{Host, IfAny, Kind, Stat, UnitProperties};
 
 pub const CHECK: Check = Check {
     id: "warden-setup",
@@ -210,7 +210,7 @@ impl Sheet {
         }
     }
 
-    fn unit(&mut self, host: &Host, name: &str, unit: &Unit, table: &mut Table) {
+    fn unit(&mut self, host: &Host, name: &str, unit: &UnitProperties, table: &mut Table) {
         let user = if unit.flag("DynamicUser") == Some(true) { Some("(dynamic)") } else { unit.text("User") };
         let is_root = matches!(user, None | Some("root" | "0"));
         let watchdog = unit.number("WatchdogUSec").filter(|&watchdog| watchdog > 0);
@@ -269,7 +269,7 @@ impl Sheet {
     }
 
     /// Without root, systemd obeys the agent only where a rule says so.
-    fn polkit(&mut self, host: &Host, unit: &Unit) {
+    fn polkit(&mut self, host: &Host, unit: &UnitProperties) {
         if unit.flag("DynamicUser") != Some(true) && matches!(unit.text("User"), None | Some("root" | "0")) {
             return;
         }
@@ -297,8 +297,8 @@ mod tests {
     use super::*;
     use serde_json::{Value as Json, json};
 
-    use crate::host::{Cause, Data, Output, Recorded, Request};
     use crate::systemd::testing::settings;
+    use warden_host::{Cause, Data, Output, Recorded, Request};
 
     fn stat(host: Recorded, path: &str, kind: Kind, mode: u32, uid: u32) -> Recorded {
         let stat =

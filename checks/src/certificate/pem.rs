@@ -5,8 +5,8 @@ use std::ops::Range;
 use rustls_pki_types::pem::{PemObject, SectionKind};
 
 use super::parse_pem;
-use crate::host::{Cause, Failure};
 use crate::{Error, Result};
+use warden_host::{Cause, Failure};
 
 /// What stands in the place of each line of a private key: nothing of a key is needed here, and recordings hold only
 /// its mask. It decodes, so that the reader goes on as it does behind a whole key.

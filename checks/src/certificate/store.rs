@@ -2,7 +2,7 @@
 
 use super::{Certificate, Signature, pem};
 use crate::Result;
-use crate::host::{Host, IfAny};
+use warden_host::{Host, IfAny};
 
 /// Where distributions keep the bundle, as rustls-native-certs and Go look for it.
 pub const STORES: [&str; 4] = [

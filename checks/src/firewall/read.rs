@@ -3,8 +3,8 @@
 use super::iptables::of_iptables;
 use super::nft::of_nft;
 use super::{Family, Ruleset, remove_repeated};
-use crate::host::{Cause, Failure, Host, IfAny};
 use crate::{Error, Result};
+use warden_host::{Cause, Failure, Host, IfAny};
 
 /// Tables of the older back end of iptables that are loaded, by name: a line each, for root.
 pub const LEGACY_TABLES: &str = "/proc/net/ip_tables_names";

@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 
 use super::{Configuration, Listener, Runtime, configuration};
 use crate::Result;
-use crate::host::{Cause, Failure, Host};
-use crate::proc::ProcessStat;
 use crate::sockets::Socket;
+use warden_host::proc::ProcessStat;
+use warden_host::{Cause, Failure, Host};
 
 /// What came of asking a runtime; each with a sentence that says it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,7 +122,7 @@ pub fn listens(host: &Host, root: &str, listener: &Listener) -> Result<bool> {
 mod tests {
     use super::super::tests::{directory, link, running, settings, stat_line};
     use super::*;
-    use crate::host::{Data, HttpAnswer, Recorded, Request};
+    use warden_host::{Data, HttpAnswer, Recorded, Request};
 
     const PING: &str = "http://127.0.0.1:3000/ping";
     /// 8090 and 8092.

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::check::{Error, Result};
+use warden_host::{Error, Result};
 
 /// `GET /stats`. Sizes are strings with units of either kind: `67380 KiB`, `9425.824 KB`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]

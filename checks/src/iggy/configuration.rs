@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use toml::{Table, Value};
 
 use super::{Launch, Runtime, current_configuration, data_directory, launches};
-use crate::host::{Cause, Failure, Host, IfAny, NamedPaths, PLACEHOLDER, Rights};
 use crate::{Error, Result};
+use warden_host::{Cause, Failure, Host, IfAny, NamedPaths, PLACEHOLDER, Rights};
 
 /// A configuration file, and its content or why that cannot be told.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,7 +1,7 @@
 //! What is in a data directory, by names, sizes and owners alone: nothing is opened.
 
 use crate::Result;
-use crate::host::{Entry, Host, IfAny, Kind, Stat};
+use warden_host::{Entry, Host, IfAny, Kind, Stat};
 
 /// Who wrote the directory, by what only one of the two formats has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -221,7 +221,7 @@ fn segment_file(name: &str) -> Option<(u64, bool)> {
 mod tests {
     use super::super::tests::stat;
     use super::*;
-    use crate::host::{Cause, Data, Recorded, Request};
+    use warden_host::{Cause, Data, Recorded, Request};
 
     fn file(recorded: Recorded, path: &str, size: u64) -> Recorded {
         recorded.with(Request::Stat { path: path.to_owned() }, Data::Stat(stat(Kind::File, size)))

@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{DELETED, Launch, Runtime, Service, configuration, descriptors, launches};
-use crate::finding::{Text, quoted};
-use crate::host::{Host, IfAny, Kind};
-use crate::proc::{Mount, field};
-use crate::quantity::{bytes, count};
 use crate::{Advice, Finding, Verdict};
+use warden_host::proc::{Mount, field};
+use warden_host::quantity::{bytes, count};
+use warden_host::{Host, IfAny, Kind};
+use warden_host::{Text, quoted};
 
 /// The check that tells a loss.
 pub const TOLD_BY: &str = "runtime-iggy-process";
@@ -314,7 +314,7 @@ fn ends_something(text: &str) -> bool {
 mod tests {
     use super::super::tests::{directory, link, running, stat};
     use super::*;
-    use crate::host::{Data, Recorded, Request, Stat};
+    use warden_host::{Data, Recorded, Request, Stat};
 
     const PARTITION: &str = "/d/streams/0/topics/0/partitions/0";
 
@@ -390,9 +390,9 @@ mod tests {
         assert_eq!(of(replaced.clone().file("/proc/70/mountinfo", overlay)), []);
         assert_eq!(of(replaced.file("/proc/70/fdinfo/4", "pos:\t0\n")), [], "before Linux 5.14");
         let request = Request::Stat { path: format!("/proc/70/root{journal}") };
-        let hidden = with_deleted(&[]).without(request.clone(), crate::host::Cause::Absent);
+        let hidden = with_deleted(&[]).without(request.clone(), warden_host::Cause::Absent);
         assert_eq!(of(hidden)[0].what, What::Replaced(journal.clone()), "mounted over");
-        assert_eq!(of(with_deleted(&[]).without(request, crate::host::Cause::Denied)), []);
+        assert_eq!(of(with_deleted(&[]).without(request, warden_host::Cause::Denied)), []);
     }
 
     #[test]

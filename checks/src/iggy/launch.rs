@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{Process, Runtime, configuration, processes, starter};
-use crate::host::{Failure, Host, Rights};
-use crate::proc::ProcessStat;
+use warden_host::proc::ProcessStat;
+use warden_host::{Failure, Host, Rights};
 
 /// What decides, before any configuration file, where a runtime looks for things.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use lines::add;
 use merge::{REPEATED_US, SAME_EVENT_US, Unmatched};
 
 use super::{Configuration, Runtime, Service, configuration, data_directory, launches};
-use crate::host::{Cause, Failure, Host, IfAny, Level, LogLine, LogText};
 use crate::{Error, Finding, Result};
+use warden_host::{Cause, Failure, Host, IfAny, Level, LogLine, LogText};
 
 /// The log file that the server writes, by its configuration.
 pub fn log_file(host: &Host) -> Option<String> {
@@ -185,7 +185,7 @@ pub fn since_start(lines: &[LogLine]) -> &[LogLine] {
 mod tests {
     use super::super::tests::{directory, link, running, settings};
     use super::*;
-    use crate::host::{Content, Data, Recorded, Request};
+    use warden_host::{Content, Data, Recorded, Request};
 
     fn journal(lines: &[&str]) -> LogText {
         let line = |text: &&str| LogLine {

@@ -17,11 +17,11 @@ pub use configuration::{
 pub use launch::{Launch, launches};
 pub use service::{Service, unit_of};
 
-use crate::host::{FileText, Host, IfAny, PLACEHOLDER, Rights, Settings};
-use crate::proc::ProcessStat;
 use crate::{Error, Read};
+use warden_host::proc::ProcessStat;
+use warden_host::{FileText, Host, IfAny, PLACEHOLDER, Rights, Settings};
 
-/// What looking for Iggy may ask of the host; [`Read::Iggy`] stands for all of it. Files are limited by their
+/// What looking for Iggy may ask of the host; [`Read::Group(READS)`] stands for all of it. Files are limited by their
 /// names, and read with the rights of the process that named them ([`Rights`]): anybody can start a process called
 /// `iggy-server` whose environment points at any path.
 pub const READS: &[Read] = &[
@@ -218,8 +218,8 @@ fn current_configuration(data_directory: &str) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::host::{Data, Kind, Recorded, Request, STATE_DIRECTORY, Stat};
     use serde_json::json;
+    use warden_host::{Data, Kind, Recorded, Request, STATE_DIRECTORY, Stat};
 
     pub(crate) fn settings() -> Settings {
         Settings {

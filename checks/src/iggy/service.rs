@@ -2,8 +2,8 @@
 //! a unit of a user, a container, or nobody.
 
 use super::{Runtime, processes, starter};
-use crate::host::Host;
 use crate::{Advice, Result, systemd};
+use warden_host::Host;
 
 /// The unit of `runtime`, whether it runs or not: the configured one, or else the one that is loaded under a name of
 /// its kind (`iggy-server.service`).
@@ -219,7 +219,7 @@ fn short(id: &str) -> String {
 mod tests {
     use super::super::tests::{running, settings};
     use super::*;
-    use crate::host::{Data, Recorded, Request, UnitRow};
+    use warden_host::{Data, Recorded, Request, UnitRow};
 
     const ID: &str = "3f4e8a1b2c5d6e7f8091a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f7";
 

@@ -3,8 +3,8 @@
 
 use super::{Process, Runtime};
 use crate::Error;
-use crate::host::{Cause, Failure, Host, Settings};
-use crate::proc::field;
+use warden_host::proc::field;
+use warden_host::{Cause, Failure, Host, Settings};
 
 /// Directories that only container engines of root make in the control group tree. Below `user.slice` the tree belongs
 /// to a user, who can give any name.
@@ -89,7 +89,7 @@ mod tests {
     use super::super::tests::{directory, running, settings};
     use super::super::{data_directory, hidden_configuration, hidden_data_directory, listeners};
     use super::*;
-    use crate::host::{Recorded, Request, Rights};
+    use warden_host::{Recorded, Request, Rights};
 
     const SERVER: Process = Process { runtime: Runtime::Iggy, pid: 70 };
 

@@ -4,8 +4,8 @@ use super::controllers::FAMILIES;
 use super::{Copies, Fault, btrfs, controllers, device_mapper, drbd, md, zfs};
 use crate::Advice;
 use crate::block::MAPPED;
-use crate::host::{Host, IfAny};
-use crate::proc::Mount;
+use warden_host::proc::Mount;
+use warden_host::{Host, IfAny};
 
 /// All copies of a host.
 #[derive(Debug, Default)]
@@ -121,7 +121,7 @@ impl Redundancy {
                 .map_or("", |file| file.text.trim())
         };
         let is_redundant =
-            |file: &&crate::host::FileText| device_mapper::is_redundant(file.text.trim(), uuid(&file.path));
+            |file: &&warden_host::FileText| device_mapper::is_redundant(file.text.trim(), uuid(&file.path));
         let Some(first) = names.iter().find(is_redundant) else { return };
         let advice = Advice::run("Run Warden as root, with dmsetup installed.", "dmsetup status");
         let what = format!("{} and other pools, mirrors and paths of the device mapper", first.text.trim());

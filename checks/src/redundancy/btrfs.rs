@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{Copies, Fault};
-use crate::host::FileText;
-use crate::proc::Mount;
+use warden_host::FileText;
+use warden_host::proc::Mount;
 
 /// Whether a device is gone (Linux 5.6 and later).
 pub const MISSING: &str = "/sys/fs/btrfs/*/devinfo/*/missing";

@@ -14,7 +14,7 @@ pub use controllers::HOSTS as CONTROLLERS;
 pub use device_mapper::UUIDS as MAPPED_UUIDS;
 pub use zfs::STATES as POOL_STATES;
 
-use crate::finding::Verdict;
+use warden_host::Verdict;
 
 /// A set of copies.
 #[derive(Clone, Debug, PartialEq, Eq)]

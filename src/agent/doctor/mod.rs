@@ -7,7 +7,7 @@ mod way;
 use std::path::Path;
 
 use serde::Serialize;
-use warden_checks::quantity;
+use warden_host::quantity;
 
 pub(crate) use place::check as check_sqlite;
 

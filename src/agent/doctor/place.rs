@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, ensure};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection};
-use warden_checks::quantity::bytes;
+use warden_host::quantity::bytes;
 
 use super::{Finding, fail, is_denied, pass, unknown, warn};
 use crate::agent::executor::LEDGER;

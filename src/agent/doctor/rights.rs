@@ -92,11 +92,11 @@ pub fn to_look(agent: u32) -> Finding {
 
 fn capabilities(process: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    u64::from_str_radix(warden_checks::proc::field(&status, "CapEff")?, 16).ok()
+    u64::from_str_radix(warden_host::proc::field(&status, "CapEff")?, 16).ok()
 }
 
 /// The first number of a line of /proc/PID/status.
 fn of_process(process: u32, name: &str) -> Option<u32> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    warden_checks::proc::field(&status, name)?.split_ascii_whitespace().next()?.parse().ok()
+    warden_host::proc::field(&status, name)?.split_ascii_whitespace().next()?.parse().ok()
 }

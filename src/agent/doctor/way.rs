@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio::time::{Instant, timeout};
-use warden_checks::quantity;
+use warden_host::quantity;
 
 use super::{Finding, fail, pass, warn};
 use crate::agent::link::{CONNECT_LIMIT, Failure, Route, upgrade};

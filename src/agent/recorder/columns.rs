@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use warden_checks::proc::TICKS;
-use warden_checks::recorder as form;
+use warden_host::proc::TICKS;
+use warden_host::recorder as form;
 
 use super::reading::Reading;
 use crate::agent::readings::RuntimeReading;
@@ -184,7 +184,7 @@ impl Line {
         let share = process.zip(before).and_then(|(process, (before, seconds))| {
             let before = before?.process.as_ref()?;
             let is_same = before.pid == process.pid && before.start_ticks == process.start_ticks;
-            let ticks = |of: &warden_checks::proc::ProcessStat| of.user_ticks.saturating_add(of.system_ticks);
+            let ticks = |of: &warden_host::proc::ProcessStat| of.user_ticks.saturating_add(of.system_ticks);
             #[expect(clippy::cast_precision_loss, reason = "a chart shows three digits")]
             is_same.then(|| ticks(process).saturating_sub(ticks(before)) as f64 / TICKS * 100.0 / seconds)
         });
@@ -221,8 +221,8 @@ fn page_kibibytes() -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use warden_checks::proc::ProcessStat;
-    use warden_checks::recorder::Recording;
+    use warden_host::proc::ProcessStat;
+    use warden_host::recorder::Recording;
 
     use super::super::reading::testing::texts;
     use super::*;
@@ -335,7 +335,7 @@ mod tests {
         };
         let work = |name: &String, of: u64| {
             let texts = format!("8 0 {name} 1 0 {of} 1 1 0 {of} 1 0 {of} 0");
-            warden_checks::diskstats::Work::parse_all(&texts).remove(0)
+            warden_host::diskstats::Work::parse_all(&texts).remove(0)
         };
         let reading = |of: u64| Reading {
             load: Some(123.45),

@@ -1,6 +1,6 @@
 //! Why a unit is another than it was: what systemd and the agent itself know, for whoever reads the samples.
 
-use warden_checks::recorder as form;
+use warden_host::recorder as form;
 
 use crate::agent::executor::Begun;
 use crate::agent::readings::RuntimeReading;

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use warden_checks::block::stores_data;
-pub use warden_checks::recorder::DIRECTORY;
-use warden_checks::recorder::PERIOD;
+pub use warden_host::recorder::DIRECTORY;
+use warden_host::recorder::PERIOD;
 
 use self::columns::{Columns, Physical};
 use self::marks::Mark;
@@ -164,7 +164,7 @@ fn physical() -> Physical {
 
 #[cfg(test)]
 mod tests {
-    use warden_checks::recorder::Recording;
+    use warden_host::recorder::Recording;
 
     use super::reading::testing::texts;
     use super::*;

@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use warden_checks::arc::ARC_STATISTICS;
-use warden_checks::diskstats::Work;
-use warden_checks::proc::{CpuTimes, counter, kibibytes, pressure};
+use warden_host::arc::ARC_STATISTICS;
+use warden_host::diskstats::Work;
+use warden_host::proc::{CpuTimes, counter, kibibytes, pressure};
 
 use crate::agent::figures;
 use crate::agent::readings::RuntimeReading;

@@ -10,7 +10,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use warden_checks::recorder::{ENDING, FILE_BYTES, FILE_SAMPLES, FILES, FORM, TIME};
+use warden_host::recorder::{ENDING, FILE_BYTES, FILE_SAMPLES, FILES, FORM, TIME};
 
 use crate::agent::replace;
 
@@ -204,7 +204,7 @@ fn moment(now: i64) -> String {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use warden_checks::recorder::Recording;
+    use warden_host::recorder::Recording;
 
     use super::*;
 

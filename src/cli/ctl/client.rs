@@ -10,7 +10,7 @@ use reqwest::{Method, StatusCode};
 use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::Value;
 use url::{Host, Url};
-use warden_checks::quantity;
+use warden_host::quantity;
 
 use super::failure::{Failure, Problem, Refusal};
 use super::patience::Patience;

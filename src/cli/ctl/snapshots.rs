@@ -9,7 +9,7 @@ use clap::Subcommand;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use warden_checks::quantity;
+use warden_host::quantity;
 
 use super::archives;
 use super::confirm::Confirmation;

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use serde_json::Value;
-use warden_checks::quantity;
+use warden_host::quantity;
 
 use crate::cli::terminal::{Painter, Style, harmless};
 

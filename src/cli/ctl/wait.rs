@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use indicatif::ProgressBar;
 use serde_json::Value;
-use warden_checks::quantity;
+use warden_host::quantity;
 
 use super::failure::Failure;
 use super::list::Page;

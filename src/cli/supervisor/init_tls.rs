@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use serde_json::json;
-use warden_checks::quantity;
+use warden_host::quantity;
 
 use crate::cli::terminal::harmless;
 use crate::config::fragments;

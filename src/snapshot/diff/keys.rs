@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use warden_checks::{Evidence, Table, Value};
+use warden_host::{Evidence, Table, Value};
 
 /// A number that differs by less than this share of itself is noise of a running host.
 pub const SMALL: f64 = 0.05;

@@ -3,16 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
-use warden_checks::host::Level;
-use warden_checks::shape::{group, shape};
-use warden_checks::{Evidence, Table, Value};
+use warden_host::Level;
+use warden_host::shape::{group, shape};
+use warden_host::{Evidence, Table, Value};
 
 use super::keys::without_keys;
 
 /// Of one check: more than anybody reads.
 const LINES: usize = 100;
 
-/// Columns of the tables that [`warden_checks::shape::table`] makes.
+/// Columns of the tables that [`warden_host::shape::table`] makes.
 const SHAPE_COLUMNS: [&str; 5] = ["level", "count", "first seen", "last seen", "newest line"];
 
 #[derive(Debug, Default, Serialize)]

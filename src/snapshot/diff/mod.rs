@@ -9,8 +9,8 @@ mod values;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use warden_checks::quantity;
-use warden_checks::shape::shape;
+use warden_host::quantity;
+use warden_host::shape::shape;
 
 use super::report::Outcome;
 pub use logs::NewLines;

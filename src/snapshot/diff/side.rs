@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context, ensure};
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny};
-use warden_checks::{Evidence, quantity};
+use warden_host::{Evidence, quantity};
 use zip::ZipArchive;
 
 use crate::snapshot::archive_end::{Encrypted, open_archive};

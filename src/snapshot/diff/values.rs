@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use warden_checks::{Evidence, Fields, Table, Text, Value};
+use warden_host::{Evidence, Fields, Table, Text, Value};
 
 use super::keys::{SMALL, by_title, key_width, keys, number, numbered, without_keys};
 use super::logs::is_shape_table;

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use aho_corasick::{AhoCorasick, MatchKind};
-use warden_checks::{Evidence, Value};
+use warden_host::{Evidence, Value};
 
 use crate::snapshot::diff::Side;
 use crate::snapshot::diff::keys::without_keys;

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use warden_checks::shape::shape;
+use warden_host::shape::shape;
 
 use super::checks::cut;
 use super::nodes::{Member, NodeSet, Roster};

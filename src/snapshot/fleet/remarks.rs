@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use warden_checks::quantity;
+use warden_host::quantity;
 
 use super::nodes::{Added, Member, NodeSet, Roster, listed};
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
-use warden_checks::host::{Answer, Cause, Content, Data, Failure, FileText, Recorded, Request, Unread};
+use warden_host::{Answer, Cause, Content, Data, Failure, FileText, Recorded, Request, Unread};
 
 use super::open::BYTES;
 
@@ -247,7 +247,7 @@ fn shorten(name: &str) -> String {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use warden_checks::host::{Kind, Source};
+    use warden_host::{Kind, Source};
 
     use super::*;
 
@@ -262,7 +262,7 @@ mod tests {
         let text = |text: &str, cut_from| Ok(Data::Text(Content { text: text.to_owned(), cut_from }));
         let path = |path: &str| path.to_owned();
         let file = |path: &str, text: &str| FileText { path: path.to_owned(), text: text.to_owned() };
-        let entries = vec![warden_checks::host::Entry { name: "é:\n".to_owned(), kind: Kind::Fifo }];
+        let entries = vec![warden_host::Entry { name: "é:\n".to_owned(), kind: Kind::Fifo }];
         let answers = [
             (Request::File { path: path("/proc/1/net/a:b%c") }, text("one\ntwo", None)),
             (Request::File { path: path("/a/../.host/x") }, text("climbs", None)),

@@ -9,8 +9,8 @@ use anyhow::{Context, bail, ensure};
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use sha2::{Digest, Sha256};
-use warden_checks::host::Recorded;
-use warden_checks::quantity;
+use warden_host::Recorded;
+use warden_host::quantity;
 
 use super::folder;
 use crate::snapshot::archive_end::open_archive_of;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use warden_checks::host::{Answer, Cause, Failure, Request, Source};
+use warden_host::{Answer, Cause, Failure, Request, Source};
 
 use crate::config;
 use crate::snapshot::redact::Redactor;
@@ -162,7 +162,7 @@ fn patience(request: &Request) -> Duration {
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    use warden_checks::host::Data;
+    use warden_host::Data;
 
     use super::*;
 

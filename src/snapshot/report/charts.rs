@@ -5,7 +5,7 @@ mod line;
 
 use std::fmt::Write as _;
 
-use warden_checks::{Point, Series, Shape, Unit, quantity};
+use warden_host::{Point, Series, Shape, Unit, quantity};
 
 use super::model::Outcome;
 use super::visible;

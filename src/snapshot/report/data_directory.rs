@@ -1,8 +1,8 @@
 //! Iggy's data directory in the report: what the inspection found, told as the checks tell theirs.
 
 use serde::{Deserialize, Serialize};
-use warden_checks::quantity::{bytes, count, number};
-use warden_checks::{Advice, Area, Problem, Verdict};
+use warden_host::quantity::{bytes, count, number};
+use warden_host::{Advice, Area, Problem, Verdict};
 
 use super::data_evidence::evidence;
 use super::model::{CheckReport, Cost, Outcome};

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use warden_checks::{Evidence, Fields, Series, Table, Unit, Value, Verdict};
+use warden_host::{Evidence, Fields, Series, Table, Unit, Value, Verdict};
 
 use super::data_directory::{DataDirectory, share};
 use crate::iggy::report::{Inspection, JournalEnd, Mode, Offset, Partition, Segment, Superblock};

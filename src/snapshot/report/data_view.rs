@@ -1,6 +1,6 @@
 //! The data directory as the page shows it: figures that are seen at once, and the finding below them.
 
-use warden_checks::quantity::{bytes, count, number, time};
+use warden_host::quantity::{bytes, count, number, time};
 
 use super::data_directory::{DataDirectory, share};
 use super::finding::{FindingView, LogLines};

@@ -1,7 +1,7 @@
 //! Evidence as the page shows it.
 
-use warden_checks::host::{Level, LogLine};
-use warden_checks::{Evidence, Fields, Log, Table, Text, Value};
+use warden_host::{Evidence, Fields, Log, Table, Text, Value};
+use warden_host::{Level, LogLine};
 
 use super::charts;
 use super::finding::LogLines;

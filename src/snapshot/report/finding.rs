@@ -1,6 +1,6 @@
 //! One finding as the page shows it.
 
-use warden_checks::{Evidence, Log, quantity};
+use warden_host::{Evidence, Log, quantity};
 
 use super::evidence::{EvidenceView, pair_up};
 use super::model::{Asked, CheckReport, Outcome, Report};

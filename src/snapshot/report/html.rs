@@ -7,7 +7,7 @@ use askama::Template;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
-use warden_checks::{Area, quantity};
+use warden_host::{Area, quantity};
 
 use super::charts;
 use super::data_view::DataView;

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use warden_checks::{Area, Evidence, Problem, Verdict};
+use warden_host::{Area, Evidence, Problem, Verdict};
 
 use super::data_directory::DataDirectory;
 

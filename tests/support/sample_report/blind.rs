@@ -1,7 +1,7 @@
 //! Checks that could not tell, and checks that do not apply.
 
 use warden::snapshot::report::{CheckReport, Outcome};
-use warden_checks::{Area, Finding};
+use warden_host::{Area, Finding};
 
 use super::Question;
 

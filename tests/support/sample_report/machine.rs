@@ -1,7 +1,7 @@
 //! Checks of the machine that found something.
 
 use warden::snapshot::report::CheckReport;
-use warden_checks::{
+use warden_host::{
     Advice, Area, Evidence, Fields, Finding, Series, Shape, Table, Text, Unit, Value, Verdict,
 };
 

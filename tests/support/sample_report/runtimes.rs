@@ -1,8 +1,8 @@
 //! Checks of the runtimes that found something.
 
 use warden::snapshot::report::CheckReport;
-use warden_checks::host::{Level, LogLine};
-use warden_checks::{Advice, Area, Evidence, Fields, Finding, Log, Table, Value, Verdict};
+use warden_host::{Advice, Area, Evidence, Fields, Finding, Log, Table, Value, Verdict};
+use warden_host::{Level, LogLine};
 
 use super::{GIB, HOSTILE, NOW_US, Question, log_lines};
 

@@ -1,7 +1,7 @@
 //! Checks that found all well.
 
 use warden::snapshot::report::CheckReport;
-use warden_checks::{Area, Evidence, Fields, Finding, Value};
+use warden_host::{Area, Evidence, Fields, Finding, Value};
 
 use super::Question;
 

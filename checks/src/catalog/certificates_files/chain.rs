@@ -3,8 +3,8 @@
 use crate::certificate::path::{Chain, Unneeded, best};
 use crate::certificate::store::{Trust, store, trust};
 use crate::certificate::{self, Certificate, CertificateFile};
-use crate::host::Host;
 use crate::{Advice, Finding, Table, quoted};
+use warden_host::Host;
 
 fn list(path: &str) -> String {
     format!("openssl crl2pkcs7 -nocrl -certfile {} | openssl pkcs7 -print_certs -noout", quoted(path))
@@ -137,7 +137,7 @@ mod tests {
     use super::super::tests::{KEY, PEM, of, problem, with};
     use crate::Verdict;
     use crate::certificate::tests::{authority, cross_signed, intermediate, issued};
-    use crate::host::{Cause, Request};
+    use warden_host::{Cause, Request};
 
     #[test]
     fn a_chain_in_any_order_is_whole_and_what_is_more_is_noted() {

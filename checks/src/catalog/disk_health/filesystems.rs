@@ -1,9 +1,9 @@
 //! Errors that filesystems have counted.
 
 use crate::disk_roles::Roles;
-use crate::host::Host;
 use crate::redundancy::{BTRFS_ERRORS, counted_errors};
 use crate::{Advice, Finding, Result, quantity};
+use warden_host::Host;
 
 /// Judges what ext4 and btrfs count of the errors they met.
 pub fn judge_filesystems(host: &Host, finding: &mut Finding, roles: &Roles) -> Result<()> {
@@ -11,7 +11,7 @@ pub fn judge_filesystems(host: &Host, finding: &mut Finding, roles: &Roles) -> R
     for file in host.read_all("/sys/fs/ext4/*/errors_count")? {
         let (device, errors) = (file.path.split('/').nth(4).unwrap_or_default(), file.text.trim());
         if errors.parse().is_ok_and(|errors: u64| errors > 0) {
-            let is_same = |time: &&crate::host::FileText| time.path.split('/').nth(4) == Some(device);
+            let is_same = |time: &&warden_host::FileText| time.path.split('/').nth(4) == Some(device);
             let last = times.iter().find(is_same).and_then(|time| time.text.trim().parse::<i64>().ok());
             let when = last.filter(|&at| at > 0).map(|at| format!(", the last at {}", quantity::time(at)));
             let text = format!(

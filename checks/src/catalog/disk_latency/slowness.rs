@@ -2,7 +2,7 @@
 
 use crate::Verdict;
 use crate::block::Disk;
-use crate::diskstats::Pace;
+use warden_host::diskstats::Pace;
 
 pub const WARN_AWAIT_MS: f64 = 20.0;
 const FAIL_AWAIT_MS: f64 = 100.0;

@@ -1,6 +1,6 @@
 //! What should be mounted, by /etc/fstab.
 
-use crate::proc::unescape;
+use warden_host::proc::unescape;
 
 /// Mount points of /etc/fstab with their options (fstab(5)).
 #[derive(Default)]

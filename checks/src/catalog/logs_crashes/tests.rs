@@ -1,8 +1,8 @@
 //! What crashes in the logs lead to.
 
 use super::*;
-use crate::host::{Data, LogLine, LogText, Output, Recorded, Request, Stat};
 use crate::systemd::testing::settings;
+use warden_host::{Data, LogLine, LogText, Output, Recorded, Request, Stat};
 
 const NOW: i64 = 1_795_000_000;
 

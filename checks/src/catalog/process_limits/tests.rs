@@ -1,9 +1,9 @@
 //! Limits of processes, and what is said of them.
 
 use super::*;
-use crate::host::{Cause, Recorded, Request};
 use crate::process::testing::stat;
 use crate::systemd::testing::settings;
+use warden_host::{Cause, Recorded, Request};
 
 const RUNTIME: [(u32, Runtime); 1] = [(9, Runtime::Iggy)];
 
@@ -21,7 +21,7 @@ fn with(soft: u64, open: u32, memlock: &str) -> Recorded {
         .file("/proc/9/task/11/stat", &stat(11, "shard-1", 'S', 1, 0));
     (0..open).fold(host, |host, fd| {
         let target = "socket:[1]".to_owned();
-        host.with(Request::Link { path: format!("/proc/9/fd/{fd}") }, crate::host::Data::Link { target })
+        host.with(Request::Link { path: format!("/proc/9/fd/{fd}") }, warden_host::Data::Link { target })
     })
 }
 
@@ -53,9 +53,9 @@ fn on_disk(host: Recorded, partitions: u32, segments: u32) -> Recorded {
     files.fold(host, |host, (partition, segment)| {
         let path =
             format!("/var/lib/iggy/streams/0/topics/0/partitions/{partition}/{:020}.log", segment * 100);
-        let stat = iggy::tests::stat(crate::host::Kind::File, 9);
+        let stat = iggy::tests::stat(warden_host::Kind::File, 9);
         iggy::tests::directory(host, "/var/lib/iggy/streams")
-            .with(Request::Stat { path }, crate::host::Data::Stat(stat))
+            .with(Request::Stat { path }, warden_host::Data::Stat(stat))
     })
 }
 

@@ -1,13 +1,13 @@
 //! Data directories as processes and units have them.
 
 use super::*;
-use crate::host::{self, Cause, Data, Recorded, Request};
 use crate::iggy::tests::{directory, running, settings, stat, stat_line};
+use warden_host::{Cause, Data, Recorded, Request};
 
 const PARTITION: &str = "/var/lib/iggy/streams/0/topics/0/partitions/0";
 
 fn file(recorded: Recorded, path: &str, size: u64) -> Recorded {
-    recorded.with(Request::Stat { path: path.to_owned() }, Data::Stat(stat(host::Kind::File, size)))
+    recorded.with(Request::Stat { path: path.to_owned() }, Data::Stat(stat(warden_host::Kind::File, size)))
 }
 
 fn segment(recorded: Recorded, start: u64, log: u64, index: u64) -> Recorded {
@@ -118,7 +118,7 @@ fn a_foreign_owner_fails_for_a_running_server_and_mixed_owners_warn() {
     assert_eq!(of(user(997)).verdict(), Verdict::Pass);
     let expected = "the server runs as user 5, /var/lib/iggy/streams belongs to user 997 and 4 segment files to others: it cannot write there";
     assert_eq!(problem(user(5)), (Verdict::Fail, expected.to_owned()));
-    let mut root = stat(host::Kind::File, 24);
+    let mut root = stat(warden_host::Kind::File, 24);
     root.uid = 0;
     let mixed =
         new_data().with(Request::Stat { path: format!("{PARTITION}/{:020}.index", 1600) }, Data::Stat(root));

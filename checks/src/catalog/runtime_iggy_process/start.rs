@@ -1,11 +1,11 @@
 //! What keeps a server from starting where its data is, and what lets it start where the data is not.
 
-use crate::host::{Host, IfAny, Kind, PLACEHOLDER, Stat, Unit};
 use crate::iggy::{self, DataDirectory, Launch, Runtime};
-use crate::proc::Mount;
-use crate::quantity::count;
 use crate::systemd;
 use crate::{Advice, Finding, quoted};
+use warden_host::proc::Mount;
+use warden_host::quantity::count;
+use warden_host::{Host, IfAny, Kind, PLACEHOLDER, Stat, UnitProperties};
 
 /// Who a stopped server would run as.
 struct User {
@@ -16,7 +16,7 @@ struct User {
 }
 
 /// Of a unit that does not run: everything that would end its next start, the data first.
-pub fn judge_stopped(host: &Host, finding: &mut Finding, unit: &Unit) {
+pub fn judge_stopped(host: &Host, finding: &mut Finding, unit: &UnitProperties) {
     let Some((data, launch)) = iggy::intended_data_directory(host) else { return };
     let is_unmounted = judge_mount(host, finding, &data.path);
     let user = user_of(host, unit);
@@ -206,7 +206,13 @@ fn judge_directory(host: &Host, finding: &mut Finding, data: &DataDirectory, use
 }
 
 /// systemd.exec(5): with ProtectSystem=strict only what is named may be written to.
-fn judge_sandbox(host: &Host, finding: &mut Finding, data: &DataDirectory, unit: &Unit, launch: &Launch) {
+fn judge_sandbox(
+    host: &Host,
+    finding: &mut Finding,
+    data: &DataDirectory,
+    unit: &UnitProperties,
+    launch: &Launch,
+) {
     let path = &data.path;
     let strict = unit.text("ProtectSystem") == Some("strict");
     let hidden = matches!(unit.text("ProtectHome"), Some("yes" | "tmpfs"));
@@ -275,7 +281,7 @@ impl User {
 }
 
 /// `None` for a dynamic user, whom systemd gives what it needs, and for one that this host does not name.
-fn user_of(host: &Host, unit: &Unit) -> Option<User> {
+fn user_of(host: &Host, unit: &UnitProperties) -> Option<User> {
     if unit.flag("DynamicUser") == Some(true) {
         return None;
     }
@@ -313,9 +319,9 @@ mod tests {
     use super::super::CHECK;
     use super::*;
     use crate::Verdict;
-    use crate::host::{Data, Recorded, Request};
     use crate::iggy::tests::{directory, link, running, settings, stat};
     use serde_json::json;
+    use warden_host::{Data, Recorded, Request};
 
     fn owned(host: Recorded, path: &str, kind: Kind, uid: u32, mode: u32) -> Recorded {
         let stat = Stat { uid, gid: uid, mode, ..stat(kind, 9) };
@@ -366,10 +372,10 @@ mod tests {
     #[test]
     fn a_missing_directory_a_read_only_one_and_an_unmounted_one_are_told_apart() {
         let gone = Request::Stat { path: "/srv/iggy".to_owned() };
-        let (_, text) = first(stopped().without(gone, crate::host::Cause::Absent));
+        let (_, text) = first(stopped().without(gone, warden_host::Cause::Absent));
         assert!(text.starts_with("/srv/iggy does not exist, and iggy may not make it in /srv"), "{text}");
         let space =
-            crate::host::Space { size: 9, free: 9, available: 9, inodes: 0, inodes_free: 0, read_only: true };
+            warden_host::Space { size: 9, free: 9, available: 9, inodes: 0, inodes_free: 0, read_only: true };
         let (_, text) =
             first(stopped().with(Request::Space { path: "/srv/iggy".to_owned() }, Data::Space(space)));
         assert!(text.contains("mounted read-only"), "{text}");

@@ -1,9 +1,9 @@
 //! What sets the clock from here on, and whether it lately did.
 
 use super::{CHECK, State};
-use crate::host::UnitRow;
-use crate::quantity::duration;
 use crate::{Advice, Finding, quoted};
+use warden_host::UnitRow;
+use warden_host::quantity::duration;
 
 /// The kernel adds 0.5 ms a second to the largest error since the clock was last set (adjtimex(2)), and calls it not
 /// synchronised only at 16 s, after 9 hours. These are 100 minutes; services set it every 34 minutes at least
@@ -94,7 +94,7 @@ mod tests {
     use super::super::tests::{command, host};
     use super::*;
     use crate::Verdict;
-    use crate::host::{Clock, Data, KernelClock, Recorded, Request};
+    use warden_host::{Clock, Data, KernelClock, Recorded, Request};
 
     fn told_by(text: &str, largest_error_ms: Option<i64>, units: &[(&str, &str)]) -> Finding {
         let kernel = largest_error_ms.map(|error| KernelClock {
@@ -149,7 +149,7 @@ mod tests {
                 }),
             }),
         );
-        let mark = crate::iggy::tests::stat(crate::host::Kind::File, 0);
+        let mark = crate::iggy::tests::stat(warden_host::Kind::File, 0);
         let path = "/run/systemd/timesync/synchronized".to_owned();
         recorded.insert(Request::Stat { path }, Ok(Data::Stat(mark)));
         assert_eq!(run(&recorded.host()).unwrap().verdict(), Verdict::Warn, "the mark of timesyncd stays");

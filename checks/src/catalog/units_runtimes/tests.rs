@@ -4,8 +4,8 @@ use super::*;
 use serde_json::{Value as Json, json};
 
 use crate::Verdict;
-use crate::host::{Cause, LogLine, Recorded, Request};
 use crate::systemd::testing::settings;
+use warden_host::{Cause, LogLine, Recorded, Request};
 
 const NOW: i64 = 1_795_000_000;
 

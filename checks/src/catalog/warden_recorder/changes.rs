@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::window::Window;
-use crate::recorder::{ASKED, ENDED, Mark, RESTARTED, STOPPED, Standing};
+use warden_host::recorder::{ASKED, ENDED, Mark, RESTARTED, STOPPED, Standing};
 
 /// How long a stop or restart that the agent was asked for may show in the samples: twice systemd's default
 /// TimeoutStopSec, and a start.

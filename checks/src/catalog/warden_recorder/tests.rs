@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use super::*;
-use crate::host::{Recorded, STATE_DIRECTORY, Settings};
 use crate::systemd::testing::settings;
+use warden_host::{Recorded, STATE_DIRECTORY, Settings};
 
 const NOW: i64 = 1_795_262_400;
 const UP: i64 = 100_000;

@@ -1,6 +1,6 @@
 //! The part of a recording that is looked at, on a time line that no step of the clock bends.
 
-use crate::recorder::Recording;
+use warden_host::recorder::Recording;
 
 /// Spans that a chart's points stand for, in seconds: the least of them holds a sample or two.
 const STEPS: [i64; 5] = [20, 60, 120, 300, 600];

@@ -2,7 +2,7 @@
 
 use super::super::tests::{directory, link, running};
 use super::*;
-use crate::host::Recorded;
+use warden_host::Recorded;
 
 const CURRENT: &str = "[system]\npath = \"/d\"\n[system.encryption]\nenabled = false\n[tcp]\nenabled = true\n\
      address = \"0.0.0.0:9000\"\n[tcp.tls]\nenabled = true\nself_signed = false\ncert_file = \"certs/a.pem\"\n\

@@ -1,6 +1,6 @@
 //! Lines of a log as the runtimes write them: to the file, to a terminal, as JSON, and their last words.
 
-use crate::host::{Level, LogLine};
+use warden_host::{Level, LogLine};
 
 /// Lines of a log file, oldest first. A line of another form (a banner, a list) keeps the time of the line before
 /// it; what follows a panic or an `Error:` is part of it.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::host::{Level, LogLine};
+use warden_host::{Level, LogLine};
 
 /// The two sinks of a line stamp it one after the other; a full disk can hold one of them up.
 pub(super) const REPEATED_US: i64 = 2_000_000;

@@ -7,7 +7,7 @@ mod variants;
 use std::cmp::Reverse;
 
 use serde::Serialize;
-use warden_checks::quantity;
+use warden_host::quantity;
 
 use super::nodes::{Member, NodeSet, Roster, listed};
 pub use rules::Topic;

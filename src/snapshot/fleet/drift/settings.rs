@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
-use warden_checks::{Evidence, Fields, Row, Table, Value};
+use warden_host::{Evidence, Fields, Row, Table, Value};
 
 use super::rules::{self, Block, COMPUTED, FACTS, Only, Topic, Treat};
 use super::variants::{Alike, Variants};

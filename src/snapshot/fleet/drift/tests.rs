@@ -203,13 +203,13 @@ fn every_rule_is_about_evidence_that_some_recorded_host_has() {
         for check in Side::open(&path).unwrap().checks {
             for evidence in &check.evidence {
                 let (title, names) = match evidence {
-                    warden_checks::Evidence::Fields(fields) => {
+                    warden_host::Evidence::Fields(fields) => {
                         (&fields.title, fields.rows.iter().map(|(name, _)| name.clone()).collect())
                     }
-                    warden_checks::Evidence::Table(table) => (&table.title, table.columns.clone()),
-                    warden_checks::Evidence::Text(_)
-                    | warden_checks::Evidence::Log(_)
-                    | warden_checks::Evidence::Series(_) => continue,
+                    warden_host::Evidence::Table(table) => (&table.title, table.columns.clone()),
+                    warden_host::Evidence::Text(_)
+                    | warden_host::Evidence::Log(_)
+                    | warden_host::Evidence::Series(_) => continue,
                 };
                 seen.push((check.id.clone(), title.clone(), names));
             }

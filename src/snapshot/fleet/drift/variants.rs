@@ -1,6 +1,6 @@
 //! The values that one setting has over the nodes, each with the nodes that have it.
 
-use warden_checks::Value;
+use warden_host::Value;
 
 use crate::snapshot::diff::keys::{SMALL, number};
 use crate::snapshot::fleet::nodes::NodeSet;

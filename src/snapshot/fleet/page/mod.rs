@@ -9,7 +9,7 @@ use askama::Template;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
-use warden_checks::quantity;
+use warden_host::quantity;
 
 use super::{CheckRow, Fleet, Problem};
 use crate::snapshot::report::{DATA_DIRECTORY, Outcome, icon, share, visible};

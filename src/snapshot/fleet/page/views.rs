@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use warden_checks::quantity;
-use warden_checks::shape::shape;
+use warden_host::quantity;
+use warden_host::shape::shape;
 
 use super::{
     AreaView, CellView, DIFFERENCES, DriftView, FindingView, Head, NodeView, ProblemView, RowView, SaidView,

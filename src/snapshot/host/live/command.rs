@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use warden_checks::host::{Cause, OUTPUT_BYTES, Output, find_command};
+use warden_host::{Cause, OUTPUT_BYTES, Output, find_command};
 
 use super::files::{cause_of, lossy, read_up_to};
 use crate::config;

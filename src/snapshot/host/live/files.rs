@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use warden_checks::host::{
+use warden_host::{
     Cause, Content, Data, Entry, FILE_BYTES, FILES_BYTES, FILES_COUNT, Failure, FileText, Kind, LIST_ENTRIES,
     LOG_BYTES, LOG_LINES, PROC_BYTES, Space, Stat, Unread,
 };
-use warden_checks::{component_matches, quantity};
+use warden_host::{component_matches, quantity};
 
 pub fn read(path: &str) -> Result<Content, Cause> {
     read_open(open(Path::new(path))?.0, limit_of(Path::new(path)))

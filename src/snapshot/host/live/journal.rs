@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use warden_checks::host::{Cause, LOG_LINES, Level, LogLine, LogText};
+use warden_host::{Cause, LOG_LINES, Level, LogLine, LogText};
 
 use super::command::{RawOutput, run_for_bytes};
 

@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::time::Instant;
 
 use nix::fcntl::OFlag;
-use warden_checks::host::{Cause, Clock, LOG_LINES, Level, LogLine, LogText};
+use warden_host::{Cause, Clock, LOG_LINES, Level, LogLine, LogText};
 
 use super::{files, journal};
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 use sha2::{Digest, Sha256};
-use warden_checks::host::{Cause, Data, FILE_BYTES, NO_PRIVATE_KEY};
+use warden_host::{Cause, Data, FILE_BYTES, NO_PRIVATE_KEY};
 
 use super::files::{open, read_up_to};
 use crate::sha256::hex;

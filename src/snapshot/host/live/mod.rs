@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use warden_checks::host::{
+use warden_host::{
     Answer, Cause, Clock, Data, Failure, FileText, Request, Sample, Samples, Settings, Source, Uname,
 };
 
@@ -240,8 +240,7 @@ pub fn clock() -> Result<Clock, Cause> {
 /// Effective capabilities of this process, by name; those this build does not know as `CAP_` and their number.
 pub fn capabilities() -> Vec<String> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let bits =
-        warden_checks::proc::field(&status, "CapEff").and_then(|hex| u64::from_str_radix(hex, 16).ok());
+    let bits = warden_host::proc::field(&status, "CapEff").and_then(|hex| u64::from_str_radix(hex, 16).ok());
     let bits = bits.unwrap_or_default();
     (0..64).filter(|bit| bits >> bit & 1 == 1).map(capability_name).collect()
 }

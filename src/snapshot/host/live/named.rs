@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use nix::unistd::User;
-use warden_checks::host::{
+use warden_checks::{CHECKS, iggy};
+use warden_host::{
     Cause, Data, FILE_BYTES, FILES_BYTES, FILES_COUNT, Failure, FileText, Request, Rights, Settings, Unread,
 };
-use warden_checks::{CHECKS, Read, component_matches, iggy};
+use warden_host::{Read, component_matches};
 
 use super::{files, keys};
 use crate::user_view::{Anchor, Directory, Permissions, UserView};
@@ -74,7 +75,7 @@ fn is_declared(request: &Request) -> bool {
         | Read::Resolve
         | Read::Connect
         | Read::PublicKey
-        | Read::Iggy => false,
+        | Read::Group(_) => false,
     });
     own.into_iter().any(|read| read.covers(request))
 }

@@ -3,8 +3,8 @@
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
-use warden_checks::host::{BODY_BYTES, Cause, Data, HttpAnswer};
-use warden_checks::quantity;
+use warden_host::quantity;
+use warden_host::{BODY_BYTES, Cause, Data, HttpAnswer};
 
 use super::files::{cause_of, lossy};
 

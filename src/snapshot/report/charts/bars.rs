@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use warden_checks::{Point, Series};
+use warden_host::{Point, Series};
 
 use super::{COLOURS, POINTS, Scale, escaped, legend, named_values, shortened, sound, spoken, value_text};
 

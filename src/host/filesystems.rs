@@ -1,9 +1,7 @@
 //! Which mounts store data, and which of them show the same storage again. Source: proc_pid_mountinfo(5).
 
-use crate::host::{Cause, Host, Space};
-use crate::iggy::DataDirectory;
 use crate::proc::Mount;
-use crate::{Error, Result};
+use crate::{Cause, Error, Host, Space};
 
 /// What is behind a mounted filesystem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -215,7 +213,7 @@ pub fn measure<'a, E>(
     mounts: &'a [Mount],
     data: Option<&'a Mount>,
     wanted: impl Fn(Kind) -> bool,
-    mut ask: impl FnMut(&str) -> std::result::Result<Space, E>,
+    mut ask: impl FnMut(&str) -> Result<Space, E>,
 ) -> (Vec<Filesystem<'a>>, Vec<Unmeasured<'a, E>>) {
     let (mut measured, mut failed) = (Vec::new(), Vec::new());
     for mut group in groups(mounts) {
@@ -257,7 +255,7 @@ fn is_image(mount: &Mount, space: &Space) -> bool {
 fn measure_pool<'a, E>(
     datasets: Vec<&'a Mount>,
     is_data: impl Fn(&&Mount) -> bool,
-    ask: &mut impl FnMut(&str) -> std::result::Result<Space, E>,
+    ask: &mut impl FnMut(&str) -> Result<Space, E>,
     measured: &mut Vec<Filesystem<'a>>,
     failed: &mut Vec<Unmeasured<'a, E>>,
 ) {
@@ -303,13 +301,13 @@ fn measure_pool<'a, E>(
 pub fn measure_host<'a>(
     host: &Host,
     mounts: &'a [Mount],
-    data: Option<(&DataDirectory, &'a Mount)>,
+    data: Option<(&str, &'a Mount)>,
 ) -> (Vec<Filesystem<'a>>, Vec<Unmeasured<'a, Error>>) {
     let (mut measured, mut failed) =
         measure(mounts, data.map(|(_, mount)| mount), |_| true, |point| host.space(point));
     let is_known = measured.iter().any(|one| one.holds_data) || failed.iter().any(|one| one.holds_data);
     if let Some((directory, mount)) = data.filter(|(_, mount)| !is_known && mount.is_storage()) {
-        match host.space(&directory.path) {
+        match host.space(directory) {
             Ok(space) => measured.push(Filesystem { mount, space, holds_data: true }),
             Err(error) => failed.push(Unmeasured { mount, holds_data: true, error }),
         }
@@ -336,11 +334,6 @@ pub fn is_broken(cause: &Cause) -> bool {
         | Cause::Truncated(_)
         | Cause::Masked => false,
     }
-}
-
-/// The mount that holds the data directory, for those who only want to know which one it is.
-pub fn data_mount(host: &Host, data: Option<&DataDirectory>, mounts: &[Mount]) -> Result<Option<Mount>> {
-    data.map_or(Ok(None), |data| crate::block::data_mount(host, data, mounts))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::finding::{Advice, Finding};
-use crate::host::{Cause, Failure, Host, Request};
+use crate::{Cause, Failure, Host, Request};
 
 /// What one check is. The id is kebab-case, begins with the area, and is the name of its file.
 #[derive(Debug)]
@@ -163,11 +163,16 @@ pub enum Read {
     Connect,
     /// Public half of a private key; the key itself never leaves the reader.
     PublicKey,
-    /// All that finding Iggy's processes, data directory and configuration takes ([`crate::iggy::READS`]).
-    Iggy,
+    /// Several, of one purpose.
+    Group(&'static [Read]),
 }
 
 impl Read {
+    /// Returns what is declared together.
+    pub fn grouped(&self) -> &'static [Read] {
+        if let Read::Group(reads) = self { reads } else { &[] }
+    }
+
     /// Whether `request` is covered by this declaration.
     pub fn covers(&self, request: &Request) -> bool {
         match (self, request.plain()) {
@@ -196,7 +201,7 @@ impl Read {
             | (Read::PublicKey, Request::PublicKey { .. }) => true,
             // Free facts about the process and the clock need no declaration.
             (_, Request::Clock | Request::Uname | Request::Settings) => true,
-            (Read::Iggy, request) => crate::iggy::READS.iter().any(|read| read.covers(request)),
+            (Read::Group(reads), request) => reads.iter().any(|read| read.covers(request)),
             _ => false,
         }
     }

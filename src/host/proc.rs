@@ -1,7 +1,7 @@
 //! Parsers for the formats of /proc that more than one check reads. Source: proc(5).
 
+use crate::Host;
 use crate::check::{Error, Result};
-use crate::host::Host;
 
 /// A `cpu` line of /proc/stat, in clock ticks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! What of an answer could not be seen: it was refused, cut, or masked.
 
-use super::{Answer, Cause, Data, Failure, Request, Unit};
+use super::{Answer, Cause, Data, Failure, Request, UnitProperties};
 use crate::quantity::{bytes, count};
 
 /// Begins the token that the redactor puts in the place of a secret.
@@ -229,7 +229,7 @@ fn holds_no_secrets(request: &Request) -> bool {
 const WORDS_OF_A_UNIT: [&str; 5] = ["Environment", "Exec", "Description", "StatusText", "Documentation"];
 
 /// Whether the redactor took away what the service manager says of the unit's state or settings.
-pub fn is_masked_unit(unit: &Unit) -> bool {
+pub fn is_masked_unit(unit: &UnitProperties) -> bool {
     let of_state = |name: &str| !WORDS_OF_A_UNIT.iter().any(|words| name.starts_with(words));
     let mut values = unit.properties.iter().filter(|(name, _)| of_state(name)).map(|(_, value)| value);
     values.any(|value| value.to_string().contains(PLACEHOLDER))
@@ -254,7 +254,7 @@ fn is_masked(data: &Data) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::{Content, Recorded, Unread};
+    use crate::{Content, Recorded, Unread};
 
     #[test]
     fn a_file_that_was_cut_is_an_error_unless_a_part_is_asked_for() {

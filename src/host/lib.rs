@@ -1,10 +1,19 @@
-//! The only way a check sees anything.
+//! The only way a check sees anything: questions, answers, and what a check says of them.
 
 mod answer;
+pub mod arc;
+mod check;
 mod command;
+pub mod diskstats;
+pub mod filesystems;
+mod finding;
+pub mod proc;
+pub mod quantity;
 mod recorded;
+pub mod recorder;
 mod request;
 mod rights;
+pub mod shape;
 mod sight;
 
 use std::collections::HashSet;
@@ -13,13 +22,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 pub use answer::*;
+pub use check::{Area, Check, DEADLINE, Error, Read, Result, component_matches, matches};
 pub use command::{COMMANDS, Command, find as find_command};
+pub use finding::*;
 pub use recorded::Recorded;
 pub use request::*;
 pub use rights::{NamedPaths, Rights};
 pub use sight::{PLACEHOLDER, missing};
-
-use crate::check::Error;
 
 /// What answers: the live host, or a recording of one.
 pub trait Source: Send + Sync {
@@ -146,8 +155,6 @@ macro_rules! expect_part {
         }
     }};
 }
-
-type Result<T> = crate::check::Result<T>;
 
 /// An answer that may not be whole. [`crate::Check::judge`] notes what is missing; a verdict for the better needs
 /// the whole.
@@ -276,7 +283,7 @@ impl Host {
         expect!(self, Request::UnitList, Data::Units { units } => units.clone())
     }
 
-    pub fn unit(&self, name: &str) -> Result<Unit> {
+    pub fn unit(&self, name: &str) -> Result<UnitProperties> {
         expect!(self, Request::Unit { name: name.to_owned() }, Data::Unit(unit) => unit.clone())
     }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::host::Failure;
+use crate::Failure;
 
 /// The verdict of a check that could tell. Ordered from best to worst.
 ///
@@ -234,7 +234,7 @@ pub struct Text {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Log {
     pub title: String,
-    pub lines: Vec<crate::host::LogLine>,
+    pub lines: Vec<crate::LogLine>,
     /// Whether older lines exist that are not here.
     pub cut: bool,
 }

@@ -72,7 +72,7 @@ pub enum Data {
     Units {
         units: Vec<UnitRow>,
     },
-    Unit(Unit),
+    Unit(UnitProperties),
     Log(LogText),
     Http(HttpAnswer),
     Tls(TlsAnswer),
@@ -303,11 +303,11 @@ pub struct UnitRow {
 
 /// D-Bus properties of a unit, of both its general and its service (timer, mount) interface.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Unit {
+pub struct UnitProperties {
     pub properties: BTreeMap<String, serde_json::Value>,
 }
 
-impl Unit {
+impl UnitProperties {
     /// A string property; empty counts as unset.
     pub fn text(&self, name: &str) -> Option<&str> {
         self.properties.get(name)?.as_str().filter(|text| !text.is_empty())

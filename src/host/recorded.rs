@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::{
     Answer, Cause, Clock, Content, Data, Entry, Failure, FileText, Host, Kind, LogText, Request, Sample,
-    Samples, Settings, Source, Space, Unit, Unread,
+    Samples, Settings, Source, Space, UnitProperties, Unread,
 };
 use crate::check::matches;
 
@@ -79,7 +79,7 @@ impl Recorded {
     pub fn unit(self, name: &str, properties: serde_json::Value) -> Recorded {
         let properties =
             properties.as_object().into_iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
-        self.with(Request::Unit { name: name.to_owned() }, Data::Unit(Unit { properties }))
+        self.with(Request::Unit { name: name.to_owned() }, Data::Unit(UnitProperties { properties }))
     }
 
     pub fn log(self, request: Request, log: LogText) -> Recorded {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::host::{Clock, Level, LogLine, LogText};
+use crate::{Clock, Level, LogLine, LogText};
 use crate::{Table, Value, Verdict};
 
 /// Lines that say the same thing.
