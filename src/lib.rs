@@ -3,16 +3,12 @@
 pub mod agent;
 pub mod cli;
 pub mod config;
-pub mod gentle;
 pub mod iggy;
-mod kernel;
 pub use warden_protocol as protocol;
-pub mod said;
-pub mod secret;
-pub mod sha256;
 pub mod snapshot;
 pub mod supervisor;
 pub mod systemd;
-pub mod tasks;
-pub mod tls;
-pub mod user_view;
+pub use warden_platform::{
+    aligned_timer, atomic_file, background_io, backoff, boot_time, endpoint, log_buffer, memory_trim, secret,
+    sha256, syscalls, task_set, tls, user_view,
+};

@@ -12,7 +12,7 @@ use std::process::Command;
 use std::time::{Duration, UNIX_EPOCH};
 
 use nix::sys::stat::{Mode, SFlag, mknod};
-use warden::gentle;
+use warden::background_io;
 use warden::snapshot::archive::{self, INVENTORY, Inventory, Mask, Plan, Reason, Signs, Taking};
 use warden::snapshot::redact::Redactor;
 use warden::user_view::Directory;
@@ -384,7 +384,7 @@ fn the_page_cache_is_left_as_it_was_found() {
     let cold = folder.path().join(cold);
     let file = File::open(&cold).unwrap();
     file.sync_all().unwrap();
-    gentle::forget(&file);
+    background_io::forget(&file);
     let warm = folder.path().join(warm);
     let before = resident(&warm);
     assert_eq!((resident(&cold), before), (0, 8 << 20), "this filesystem keeps what it was told to forget");

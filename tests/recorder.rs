@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use warden::agent::clock::BootTime;
 use warden::agent::readings::RuntimeReading;
 use warden::agent::recorder::Recorder;
+use warden::boot_time::BootTime;
 use warden::systemd::UnitFacts;
 use warden_host::proc::ProcessStat;
 use warden_host::recorder::{FILE_SAMPLES, Recording};

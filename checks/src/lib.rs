@@ -3,12 +3,12 @@
 
 pub mod block;
 mod catalog;
-mod certificate;
 mod cgroup;
 mod complaints;
 mod disk_roles;
 mod end_of_life;
 mod endpoint;
+mod expiries;
 mod firewall;
 mod hardware_errors;
 pub mod iggy;
@@ -24,5 +24,5 @@ mod storage_errors;
 mod systemd;
 
 pub use catalog::CHECKS;
-pub use certificate::{Certificate, Expiry, certificates_in, expiries, is_certificate_name, parse_pem};
+pub use expiries::{Expiry, expiries};
 use warden_host::*;

@@ -10,11 +10,11 @@ use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
 use super::about;
-use super::endpoint::Endpoint;
 use super::identity::{Identity, forget_pending, pending_credential};
 use super::link::{Route, explained};
-use super::replace::directory;
 use super::settings::Settings;
+use crate::atomic_file::directory;
+use crate::endpoint::Endpoint;
 use crate::protocol::{self, ENROL_PATH, Enrol, Enrolled};
 use crate::secret::Secret;
 use crate::tls::{self, Fingerprint, Pinned, Trust};

@@ -12,9 +12,9 @@ use tokio_util::sync::CancellationToken;
 use warden_host::arc::ARC_STATISTICS;
 
 use super::figures::{self, CpuTicks};
-use super::pulse::Pulse;
 use super::readings::Readings;
 use super::settings::Settings;
+use crate::aligned_timer::Pulse;
 use crate::protocol::{Agent, Heartbeat, Host, Runtime, RuntimeState};
 use crate::systemd::UnitFacts;
 

@@ -8,8 +8,8 @@ use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::endpoint::Endpoint;
-use super::replace::{PRIVATE, replace};
+use crate::atomic_file::{PRIVATE, replace};
+use crate::endpoint::Endpoint;
 use crate::secret::Secret;
 
 /// The file in the state directory, and the name of the systemd credential (systemd.exec(5), `LoadCredential=`).

@@ -11,11 +11,11 @@ use tokio_util::sync::CancellationToken;
 use warden_checks::Expiry;
 use warden_host::proc;
 
-use super::clock::BootTime;
-use super::pulse::Pulse;
 use super::readings::Readings;
-use super::replace::{PRIVATE, replace};
 use super::triggers::{Seen, Trigger, Triggers};
+use crate::aligned_timer::Pulse;
+use crate::atomic_file::{PRIVATE, replace};
+use crate::boot_time::BootTime;
 use crate::config::policy::{self, Automatic};
 use crate::snapshot;
 

@@ -6,10 +6,8 @@ pub mod actions;
 pub mod answering;
 pub mod audit;
 mod automatic;
-pub mod clock;
 mod direct;
 pub mod doctor;
-mod endpoint;
 mod enrol;
 pub mod executor;
 mod figures;
@@ -19,12 +17,9 @@ pub mod ledger;
 mod link;
 mod lookout;
 pub mod policy;
-mod pulse;
 pub mod readings;
 pub mod recorder;
-mod replace;
 pub mod request;
-mod resident;
 mod settings;
 pub mod snapshots;
 mod status;
@@ -42,8 +37,8 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+pub use crate::endpoint::{Endpoint, NotAnEndpoint};
 pub use direct::{Direct, direct};
-pub use endpoint::{Endpoint, NotAnEndpoint};
 pub use enrol::{Authorities, enrol};
 pub use heartbeat::Observer;
 pub use identity::{Identity, credentials_directory};
@@ -58,13 +53,14 @@ use self::automatic::Automatic;
 use self::executor::Executor;
 use self::link::Link;
 use self::lookout::Lookout;
-use self::pulse::Pulse;
 use self::readings::Readings;
 use self::recorder::Recorder;
 use self::status::Teller;
 use self::triggers::Trigger;
+use crate::aligned_timer::Pulse;
 use crate::systemd::{Bus, notify};
-use crate::tasks::Tasks;
+use crate::task_set::Tasks;
+use crate::{atomic_file, memory_trim};
 
 /// For what runs to end when the agent is told to stop; what takes longer is parked in the ledger.
 pub const GRACE: Duration = Duration::from_secs(20);
@@ -143,9 +139,9 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let wall_clock = surroundings.wall_clock;
-    replace::directory(&settings.state_directory)?;
+    atomic_file::directory(&settings.state_directory)?;
     // Whoever asks `warden status` may be another user.
-    let _ = replace::directory(&settings.runtime_directory);
+    let _ = atomic_file::directory(&settings.runtime_directory);
     let pulse = Pulse::start();
     let (boot_id, instance) = (about::boot_id()?, about::instance()?);
     let status = Arc::new(Teller::new(&settings.runtime_directory, starting(&instance, wall_clock())));
@@ -209,7 +205,7 @@ pub async fn serve(
     tasks.spawn("the heartbeat", |_| {
         heartbeat::run(observer, listened, ended, beats, pulse, wall_clock, link_stop)
     });
-    tasks.spawn("the memory", resident::run);
+    tasks.spawn("the memory", memory_trim::run);
     tasks.spawn("the watchdog", |stop| watch_over(pulse, stop));
     notify::ready("started");
     let ended = tasks.run(GRACE + Duration::from_secs(5)).await;

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::endpoint::Endpoint;
 use super::link::Proxy;
 use super::snapshots::Limits;
 use crate::config::fragments::{Fragments, Problems};
 use crate::config::log::LogLevel;
 use crate::config::units::Units;
 use crate::config::{self, policy};
+use crate::endpoint::Endpoint;
 pub use crate::tls::ClientCertificate;
 
 /// Identity, ledger and audit log; the package makes it for the agent's own user.

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
-use super::replace::{PUBLIC, replace};
+use crate::atomic_file::{PUBLIC, replace};
 use crate::systemd::notify;
 
 /// The file in the runtime directory. It is there while an agent runs; one whose `pid` is not alive was left by an

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use warden_checks::Expiry;
 use warden_host::quantity;
 
-use super::clock::BootTime;
 use super::readings::RuntimeReading;
+use crate::boot_time::BootTime;
 use crate::config::policy::Automatic;
 use crate::protocol::{self, Disk};
 

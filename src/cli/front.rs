@@ -13,7 +13,7 @@ use anyhow::Context;
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 
-use crate::gentle;
+use crate::background_io;
 
 /// What this program is called in a list of processes, also where it was started by a link of the kernel's.
 const NAME: &CStr = c"warden";
@@ -64,7 +64,7 @@ fn code_of(status: ExitStatus) -> u8 {
 /// behind other sessions without taking the user's shell along.
 pub fn follow_parent() -> anyhow::Result<()> {
     let _ = prctl::set_name(NAME);
-    gentle::own_session();
+    background_io::own_session();
     prctl::set_pdeathsig(Signal::SIGTERM).context("cannot follow the parent process")
 }
 

@@ -12,7 +12,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::fragments;
 use crate::config::log::LogLevel;
-use crate::said::Said;
+use crate::log_buffer::Said;
 
 /// What is logged, as tracing-subscriber's `EnvFilter` reads it; goes before the configuration.
 const VARIABLE: &str = "WARDEN_LOG";

@@ -40,7 +40,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::kernel;
+use crate::syscalls;
 
 /// Diagnose and command the hosts of an Apache Iggy deployment
 #[derive(Debug, Parser)]
@@ -75,7 +75,7 @@ const COULD_NOT_RUN: u8 = 2;
 
 /// Parses the arguments of this process, does what they say, and returns the exit code.
 pub fn run() -> ExitCode {
-    kernel::give_memory_back();
+    syscalls::give_memory_back();
     let mut line = help::grouped(Command::command());
     let matches = line.clone().get_matches();
     let command = Command::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut line).exit());

@@ -10,7 +10,7 @@ use anyhow::Context;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, open};
 use rustix::io::Errno;
 
-use crate::gentle;
+use crate::background_io;
 
 /// Writes `content` to `path` with mode 0600. It gets its name when it is on disk, so whoever looks sees the old file
 /// or the new one, never a part. `option` is what named the place.
@@ -65,7 +65,7 @@ fn write<T>(
     let mut again = fresh.file.try_clone()?;
     again.rewind()?;
     check(again, &told)?;
-    gentle::forget(&fresh.file);
+    background_io::forget(&fresh.file);
     let bytes = fresh.file.metadata()?.len();
     fresh.name(path)?;
     sync_folder(path);
@@ -140,13 +140,13 @@ pub struct Steady {
 
 impl Write for Steady {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        gentle::make_way();
+        background_io::make_way();
         let written = self.file.write(bytes)?;
         self.waiting += written;
         if self.waiting >= WAITING {
             self.waiting = 0;
             self.file.sync_data()?;
-            gentle::forget(&self.file);
+            background_io::forget(&self.file);
         }
         Ok(written)
     }

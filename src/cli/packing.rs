@@ -13,8 +13,8 @@ use super::progress::Progress;
 use super::seal::Seal;
 use super::stall::Watch;
 use super::terminal::harmless;
+use crate::background_io;
 use crate::config;
-use crate::gentle;
 use crate::iggy::report::Mode;
 use crate::snapshot::archive::{self, Inventory, Mask, Plan, Taking};
 use crate::snapshot::bundle::{Bundle, Packing};
@@ -166,7 +166,7 @@ impl Arguments {
     ) -> anyhow::Result<(u64, Inventory)> {
         let data = &place.path;
         // The host is diagnosed; all that follows has time.
-        gentle::step_back_as_session();
+        background_io::step_back_as_session();
         let taking = taking(snapshot.anonymizer.is_some())?;
         let at = snapshot.clock.seconds();
         let plan = watch

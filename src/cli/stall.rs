@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 
 use super::terminal::harmless;
+use crate::background_io;
 use crate::config::DATA_PATIENCE;
-use crate::gentle;
 use crate::snapshot::archive::Signs;
 
 /// How often it is looked whether there was a sign.
@@ -49,7 +49,7 @@ impl Watch {
             match receiver.recv_timeout(LOOK) {
                 Ok(done) => return done,
                 Err(RecvTimeoutError::Timeout) => {
-                    if let Some(what) = watch.stalled(Instant::now(), gentle::at_work()) {
+                    if let Some(what) = watch.stalled(Instant::now(), background_io::at_work()) {
                         let seconds = DATA_PATIENCE.as_secs();
                         bail!(
                             "{what} does not answer: no sign of it for {seconds} s; look at its disk, or the server \
@@ -80,14 +80,14 @@ impl Watch {
             signs: self.signs.given(),
             silence: Duration::ZERO,
             looked: Instant::now(),
-            at_work: gentle::at_work(),
+            at_work: background_io::at_work(),
         });
         let asked = ask();
         *self.waiting() = None;
         asked
     }
 
-    /// What has given no sign for too long. `at_work`: see [`gentle::at_work`].
+    /// What has given no sign for too long. `at_work`: see [`background_io::at_work`].
     fn stalled(&self, now: Instant, at_work: Duration) -> Option<String> {
         let mut waiting = self.waiting();
         let waiting = waiting.as_mut()?;
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn only_what_is_waited_for_without_a_sign_stalls() {
-        let (watch, work) = (Watch::default(), gentle::at_work());
+        let (watch, work) = (Watch::default(), background_io::at_work());
         let now = Instant::now();
         let long_after = now + 2 * DATA_PATIENCE;
         assert_eq!(watch.stalled(long_after, work), None, "nothing is waited for");
@@ -131,7 +131,7 @@ mod tests {
         let watch = Watch::default();
         watch.while_reading(Path::new("/data"), || {
             // Other threads of this process work as well.
-            let (began, worked) = (Instant::now(), gentle::at_work() + Duration::from_secs(3600));
+            let (began, worked) = (Instant::now(), background_io::at_work() + Duration::from_secs(3600));
             assert_eq!(watch.stalled(began, worked), None);
             let after = |parts: u32| began + DATA_PATIENCE / 4 * parts;
             let three = worked + DATA_PATIENCE / 4 * 3;

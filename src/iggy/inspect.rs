@@ -16,7 +16,7 @@ use super::segment::{self, Depth, Job};
 use super::tree::{ENTRIES, Limits, Tree};
 use super::worst::Problems;
 use super::{metadata, partitions, recovery};
-use crate::gentle;
+use crate::background_io;
 use crate::user_view::Directory;
 
 /// Threads that hash. Two keep a disk busy; the host has other things to do with the rest.
@@ -192,7 +192,7 @@ fn look_into(
         }
     };
     let work = || {
-        gentle::step_back();
+        background_io::step_back();
         while let Some(&number) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
             let (job, depth) = (&jobs[number], depths[number]);
             let told = Cell::new(0);

@@ -11,7 +11,7 @@ use rustix::fs::OFlags;
 
 use super::archive::Archive;
 use super::window::Source;
-use crate::gentle::Gentle;
+use crate::background_io::Gentle;
 use crate::user_view::Directory;
 
 /// Files and folders that are listed. A partition has five or more; a segment takes some 300 B until all is told.

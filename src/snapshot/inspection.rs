@@ -13,7 +13,7 @@ use super::report::{DataDirectory, InspectionCost, Outcome, SourceKind};
 use super::run::{Event, THREAD_PREFIX};
 use super::{Order, Place};
 use crate::iggy::report::{Inspection, Mode};
-use crate::{config, gentle, iggy};
+use crate::{background_io, config, iggy};
 
 /// What is found in the data directory of the host, or in the one that a recording brings along. `None` when that is
 /// not asked for, or there is none.
@@ -122,7 +122,7 @@ fn inspected(
     let (sender, receiver) = channel();
     let work = move || {
         if mode != Mode::None {
-            gentle::step_back_as_session();
+            background_io::step_back_as_session();
         }
         let inspect = || {
             let folder = if place.path.is_file() { None } else { Some(place.open()?) };

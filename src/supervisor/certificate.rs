@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use nix::unistd::User;
 use url::Url;
-use warden_checks::{Certificate, parse_pem};
+use warden_certificates::{Certificate, parse_pem};
 use warden_host::{Verdict, quantity};
 
 use super::listen;

@@ -28,7 +28,7 @@ use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 
 use crate::secret::Secret;
-use crate::tasks::Tasks;
+use crate::task_set::Tasks;
 use crate::tls::{self, Trust};
 use connections::Connections;
 use hub::Hub;

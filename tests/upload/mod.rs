@@ -13,7 +13,7 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use tokio_util::sync::CancellationToken;
 use warden::agent::upload::{AT_ONCE, Archive, Failure, STALLED, Uploader, forget};
-use warden::gentle;
+use warden::background_io;
 use warden::protocol::{Upload, UploadGrant, UploadRefusal};
 use warden::supervisor::objects::{Announced, Begun};
 
@@ -146,7 +146,7 @@ async fn an_archive_stays_in_the_memory_of_neither_side() {
         std::fs::write(sending.path(), &sending.content).unwrap();
         let file = std::fs::File::open(sending.path()).unwrap();
         file.sync_all().unwrap();
-        gentle::forget(&file);
+        background_io::forget(&file);
         assert_eq!(resident(&sending.path()), 0, "this filesystem keeps what it was told to forget");
         sending.send(2).await.unwrap();
         assert_eq!((resident(&sending.path()), resident(&sending.place.object())), (0, 0), "{size}");

@@ -2,7 +2,7 @@
 
 mod chain;
 
-use crate::certificate::{self, Certificate};
+use warden_certificates::{self as certificate, Certificate};
 use crate::iggy::{self, Listener};
 use crate::{Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Verdict, quoted};
 use warden_host::quantity::count;
@@ -231,7 +231,7 @@ fn judge_mode(host: &Host, finding: &mut Finding, path: &str) {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::certificate::tests::{Made, NOW, authority, issued};
+    use warden_certificates::made::{Made, NOW, authority, issued};
     use crate::iggy::tests::{running, settings, stat};
     use warden_host::{Data, Recorded, Request};
 
@@ -287,8 +287,8 @@ pub(super) mod tests {
         let (verdict, text) = problem(with(&soon, &soon.pem));
         assert_eq!(verdict, Verdict::Warn);
         assert_eq!(text, format!("CN=iggy in {PEM} expires in 18 d 12 h, at 2026-12-10T00:00:00Z"));
-        let expiries = certificate::expiries(&with(&soon, &format!("{}{}", soon.pem, root.pem)).host());
-        let first = certificate::Expiry { path: PEM.to_owned(), not_after: 1_796_860_800 };
+        let expiries = crate::expiries(&with(&soon, &format!("{}{}", soon.pem, root.pem)).host());
+        let first = crate::Expiry { path: PEM.to_owned(), not_after: 1_796_860_800 };
         assert_eq!(expiries, [first], "of each file once, the first of its certificates");
         let past = issued(&root, &["node1"], (2026, 11, 17));
         assert_eq!(problem(with(&past, &past.pem)).0, Verdict::Fail);

@@ -1,6 +1,6 @@
 //! certificates-served: is what the listeners serve what is on disk.
 
-use crate::certificate::{self, Certificate, path};
+use warden_certificates::{self as certificate, Certificate, path};
 use crate::iggy::{self, Listener};
 use crate::{Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Table, Value, Verdict};
 use warden_host::quantity::{count, number, time};
@@ -218,7 +218,7 @@ fn not_asked(finding: &mut Finding, listener: &Listener) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::certificate::tests::{Made, NOW, authority, issued};
+    use warden_certificates::made::{Made, NOW, authority, issued};
     use crate::iggy::tests::{running, settings};
     use warden_host::{Cause, Data, Recorded, Request};
 

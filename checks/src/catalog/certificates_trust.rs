@@ -1,7 +1,7 @@
 //! certificates-trust: whom does this machine trust, and is the Supervisor among them.
 
-use crate::certificate::store::{Store, Trust, store, trust};
-use crate::certificate::{self, Certificate, Fault, Signature, path};
+use warden_certificates::store::{Store, Trust, store, trust};
+use warden_certificates::{self as certificate, Certificate, Fault, Signature, path};
 use crate::{Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Read, Result, Value, Verdict};
 use warden_host::quantity::count;
 use warden_host::{Authorities, Host};
@@ -238,8 +238,8 @@ fn endpoint(url: &str) -> Option<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::certificate::store::STORES;
-    use crate::certificate::tests::{Made, NOW, authority, issued};
+    use warden_certificates::store::STORES;
+    use warden_certificates::made::{Made, NOW, authority, issued};
     use crate::iggy::tests::settings;
     use warden_host::{Cause, Data, Recorded, Request, TlsAnswer};
 

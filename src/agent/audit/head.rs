@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 
 use super::chain::Head;
-use crate::agent::replace::{PRIVATE, replace};
+use crate::atomic_file::{PRIVATE, replace};
 
 pub const FILE: &str = "audit.head";
 

@@ -116,7 +116,7 @@ fn of_certificates(settings: &Settings, now: i64) -> Finding {
         Trust::Pem(pem) => pem.to_owned(),
         Trust::Host | Trust::Pinned(_) | Trust::Nobody => String::new(),
     };
-    let authorities = warden_checks::parse_pem("the authorities", &text).unwrap_or_default();
+    let authorities = warden_certificates::parse_pem("the authorities", &text).unwrap_or_default();
     if let Some(past) = authorities.iter().find(|one| one.not_after < now) {
         let told = format!("{whose}: {} ran out at {}", past.subject, quantity::time(past.not_after));
         return fail("certificates", told, "get the authority's new certificate, and name it");

@@ -9,9 +9,9 @@ use super::book::Known;
 use super::hands::{Hands, does};
 use super::run::{Run, refuse};
 use super::{OPEN_LIMIT, Shared, wall_clock};
-use crate::agent::clock::BootTime;
 use crate::agent::ledger::{Entry, Row};
 use crate::agent::request::{Course, Effect, Event, Op, Progress, Record, Step};
+use crate::boot_time::BootTime;
 use crate::protocol::{Code, Finished, FromNode, Outcome, Request, ToNode, Work};
 
 /// The longest deadline a request gets: whoever asks for more has mistaken the unit.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::config::{self, policy};
-use crate::said;
+use crate::log_buffer;
 use crate::snapshot::host::live::journal::{Of, read};
 use crate::snapshot::redact::{Redactor, Shape};
 
@@ -34,7 +34,7 @@ pub fn newest_lines(unit: &str, since: Duration, policy: &Path) -> Vec<String> {
 
 /// The newest lines of this agent's own log.
 pub fn own_newest_lines(policy: &Path) -> Vec<String> {
-    masked(&said::newest().join("\n"), policy).map_or_else(Vec::new, |text| cut(&text))
+    masked(&log_buffer::newest().join("\n"), policy).map_or_else(Vec::new, |text| cut(&text))
 }
 
 /// None when `policy` is not understood.

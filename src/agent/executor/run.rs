@@ -11,10 +11,10 @@ use super::book::Known;
 use super::hands::{SharedHands, audit_event, does};
 use super::{Shared, wall_clock};
 use crate::agent::audit::Happened;
-use crate::agent::clock::{BootTime, sleep_until};
 use crate::agent::ledger::Entry;
 use crate::agent::request::{Answer, Course, Effect, Event, Record, Step};
 use crate::agent::status::Doing;
+use crate::boot_time::{BootTime, sleep_until};
 use crate::protocol::{Code, Finished, FromNode, Outcome, Reason};
 
 /// For a last word that is told already to be written, when the disk does not answer.

@@ -16,8 +16,8 @@ use sqlx::Connection;
 use sqlx::sqlite::SqliteConnection;
 use tokio::sync::Mutex;
 
-use super::clock::BootTime;
 use super::request::{Progress, Record, Step};
+use crate::boot_time::BootTime;
 use crate::protocol::{Outcome, Work};
 use file::Held;
 

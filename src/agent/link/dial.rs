@@ -11,8 +11,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::proxy::ProxyAddress;
-use crate::agent::endpoint::Endpoint;
 use crate::agent::settings::{ClientCertificate, Settings};
+use crate::endpoint::Endpoint;
 use crate::tls::{self, Trust};
 
 /// Until the next address of a name is tried beside those that have not answered (RFC 8305, Connection Attempt

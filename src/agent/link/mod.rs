@@ -5,7 +5,6 @@
 
 mod dial;
 mod proxy;
-mod schedule;
 mod session;
 mod upgrade;
 
@@ -22,16 +21,16 @@ pub use dial::{Route, explained};
 pub use proxy::{Proxy, ProxyAddress};
 pub use upgrade::upgrade;
 
-use self::schedule::{After, delay};
 use self::session::{End, Session};
 use self::upgrade::Socket;
 use super::Surroundings;
 use super::about;
 use super::executor::Executor;
 use super::identity::Identity;
-use super::pulse::Pulse;
 use super::settings::Settings;
 use super::status::{Link as State, Teller};
+use crate::aligned_timer::Pulse;
+use crate::backoff::{After, delay};
 use crate::protocol::{FromNode, Heartbeat, Hello, Refusal, SNAPSHOT_CHOICE, Welcome};
 
 /// From the name of the Supervisor to the open websocket.

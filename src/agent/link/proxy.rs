@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use url::Url;
 
-use super::super::endpoint::Endpoint;
+use crate::endpoint::Endpoint;
 use crate::secret::Secret;
 
 /// Bytes of a proxy's answer to CONNECT: a status line and some headers.

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::upgrade::Socket;
 use crate::agent::executor::Executor;
-use crate::agent::pulse::Pulse;
+use crate::aligned_timer::Pulse;
 use crate::protocol::{
     self, FromNode, Heartbeat, Hello, Outcome, PING_SECONDS, PINGS_UNANSWERED, Refusal, ToNode, Welcome,
 };

@@ -12,8 +12,8 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use super::Failure;
 use super::dial::{Stream, explained};
-use super::schedule::retry_after;
-use crate::agent::endpoint::Endpoint;
+use crate::backoff::retry_after;
+use crate::endpoint::Endpoint;
 use crate::protocol::{LINK_PATH, MESSAGE_LIMIT};
 use crate::secret::Secret;
 

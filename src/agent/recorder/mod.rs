@@ -19,10 +19,10 @@ use self::columns::{Columns, Physical};
 use self::marks::Mark;
 use self::reading::{Proc, Reading};
 use self::tape::Tape;
-use super::clock::BootTime;
 use super::executor::{Begun, Executor};
-use super::pulse::Pulse;
 use super::readings::{Readings, RuntimeReading};
+use crate::aligned_timer::Pulse;
+use crate::boot_time::BootTime;
 
 /// Takes a sample every [`PERIOD`] seconds until it is told to stop. Whatever becomes of it, the agent goes on.
 pub async fn run(

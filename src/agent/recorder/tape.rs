@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use warden_host::recorder::{ENDING, FILE_BYTES, FILE_SAMPLES, FILES, FORM, TIME};
 
-use crate::agent::replace;
+use crate::atomic_file;
 
 /// Digits of the number in a name.
 const DIGITS: usize = 10;
@@ -166,14 +166,14 @@ fn counted(text: &str) -> (u32, u32) {
 
 /// A new file, and the oldest removed where there are too many.
 fn begin(directory: &Path, now: i64) -> io::Result<Current> {
-    replace::directory(directory).map_err(|error| io::Error::other(format!("{error:#}")))?;
+    atomic_file::directory(directory).map_err(|error| io::Error::other(format!("{error:#}")))?;
     let files = numbered(directory)?;
     let number = files.last().map_or(1, |(number, _)| number.saturating_add(1));
     for (_, path) in &files[..files.len().saturating_sub(FILES - 1)] {
         std::fs::remove_file(path)?;
     }
     let path = directory.join(format!("{number:0DIGITS$}-{}{ENDING}", moment(now)));
-    let file = OpenOptions::new().append(true).create_new(true).mode(replace::PRIVATE).open(path)?;
+    let file = OpenOptions::new().append(true).create_new(true).mode(atomic_file::PRIVATE).open(path)?;
     Ok(Current { file, bytes: 0, samples: 0, headers: 0, header: None, torn: false })
 }
 

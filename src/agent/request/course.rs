@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::words;
 use super::{Answer, Effect, Event, Op, Progress, Record, Spans, Step, Task};
-use crate::agent::clock::BootTime;
+use crate::boot_time::BootTime;
 use crate::protocol::{Code, Outcome};
 use crate::systemd::{Error, Standing};
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::course::{Course, Effects, InFlight, Look, State, Then};
 use super::{Effect, OWN_UNIT, Op, Step, Task, words};
 use crate::agent::actions::UnitAction;
-use crate::agent::clock::BootTime;
+use crate::boot_time::BootTime;
 use crate::protocol::{Code, Outcome, Reason, UnitChange};
 use crate::systemd::{Error, Standing};
 

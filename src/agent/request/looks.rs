@@ -6,7 +6,7 @@ use super::course::{Course, Effects, InFlight, Look, State};
 use super::{Effect, Op, Step, words};
 use crate::agent::actions::{UnitAction, Verdict};
 use crate::agent::answering::Answered;
-use crate::agent::clock::BootTime;
+use crate::boot_time::BootTime;
 use crate::protocol::{Code, Outcome};
 use crate::systemd::{Error, Standing};
 

@@ -27,8 +27,8 @@ use serde::{Deserialize, Serialize};
 
 use super::actions::UnitAction;
 use super::answering::Answered;
-use super::clock::BootTime;
 use super::snapshots::Wish;
+use crate::boot_time::BootTime;
 use crate::protocol::Outcome;
 use crate::systemd::{Error, Standing, Verb};
 

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::agent::replace::{PRIVATE, replace};
 use crate::agent::upload;
+use crate::atomic_file::{PRIVATE, replace};
 use crate::protocol::Trigger;
 use crate::sha256;
 

@@ -11,7 +11,7 @@ use futures_util::Stream;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::gentle;
+use crate::background_io;
 
 /// Read and sent at once, in bytes. Of one body there are up to three in memory: one is sent, one is read, and one
 /// waits between them.
@@ -71,7 +71,7 @@ struct Source {
 impl Source {
     async fn open(path: PathBuf, slice: Slice, block: usize) -> std::io::Result<Source> {
         let file = spawn_blocking(move || File::open(path)).await??;
-        gentle::without_readahead(&file);
+        background_io::without_readahead(&file);
         let (file, end) = (Arc::new(file), slice.offset + slice.size);
         let spare = Spare { block, blocks: Arc::default() };
         let (ahead, at) = spare.read(&file, slice.offset, end);
@@ -100,7 +100,7 @@ impl Spare {
         let reading = spawn_blocking(move || {
             let memory = spare.blocks().pop().unwrap_or_else(|| vec![0; spare.block].into());
             let mut block = Block { memory, length, spare };
-            if gentle::read_at(&file, &mut block.memory[..length], at)? < length {
+            if background_io::read_at(&file, &mut block.memory[..length], at)? < length {
                 return Err(std::io::ErrorKind::UnexpectedEof.into());
             }
             Ok(Bytes::from_owner(block))

@@ -6,7 +6,6 @@
 mod body;
 mod outcome;
 mod progress;
-mod schedule;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,6 +16,7 @@ use futures_util::stream::FuturesUnordered;
 use reqwest::Url;
 use tokio_util::sync::CancellationToken;
 
+use crate::backoff;
 use crate::protocol::{PartTag, Put, Upload, UploadGrant, UploadRefusal};
 
 use body::{Pulse, Slice};
@@ -134,7 +134,7 @@ impl Uploader {
                     if failures.in_a_row >= ATTEMPTS {
                         return Err(Failure::GaveUp(why));
                     }
-                    let pause = schedule::delay(failures.in_a_row, (self.random)(), after);
+                    let pause = backoff::equal_jitter(failures.in_a_row, (self.random)(), after);
                     tracing::info!(why, ?pause, "an upload broke off and goes on later");
                     cancellable(stop, tokio::time::sleep(pause)).await?;
                 }

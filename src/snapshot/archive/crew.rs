@@ -13,7 +13,7 @@ use rustix::fs::OFlags;
 use super::deflate::{BLOCK_BYTES, Packer};
 use super::mask::{DOCUMENT_BYTES, Mask, is_text};
 use super::tree::{Reason, reason_of};
-use crate::gentle;
+use crate::background_io;
 use crate::snapshot::redact::Shape;
 use crate::user_view::Directory;
 
@@ -147,7 +147,7 @@ pub fn open(root: &Directory, path: &std::path::Path) -> Result<(File, u64), Rea
     if !metadata.is_file() {
         return Err(Reason::Unreadable);
     }
-    gentle::without_readahead(&file);
+    background_io::without_readahead(&file);
     Ok((file, metadata.len()))
 }
 
@@ -160,7 +160,7 @@ fn make(order: Order, root: &Directory, mask: Mask<'_>, packer: &mut Packer) -> 
     match job {
         Job::Block { file, offset, length } => {
             plain.resize(length, 0);
-            let read = gentle::read_at(&file, &mut plain, offset).map_err(|error| reason_of(&error));
+            let read = background_io::read_at(&file, &mut plain, offset).map_err(|error| reason_of(&error));
             let pack = |read: usize| {
                 plain.truncate(read);
                 pack(packer, plain, packed, read as u64)
@@ -198,7 +198,7 @@ fn whole(
     }
     // What has grown since it was listed is read as far as it was then possible to hold it.
     plain.resize(size.min(limit) as usize, 0);
-    let read = gentle::read_at(&opened, &mut plain, 0).map_err(|error| reason_of(&error))?;
+    let read = background_io::read_at(&opened, &mut plain, 0).map_err(|error| reason_of(&error))?;
     plain.truncate(read);
     if let Some(shape) = file.shape {
         if !is_text(&plain) {
@@ -210,7 +210,7 @@ fn whole(
 }
 
 fn pack(packer: &mut Packer, plain: Vec<u8>, mut packed: Vec<u8>, read: u64) -> Piece {
-    gentle::make_way();
+    background_io::make_way();
     let crc = crc32fast::hash(&plain);
     let is_packed = packer.pack(&plain, &mut packed);
     Piece { size: plain.len() as u64, crc, is_packed, read, plain, packed }

@@ -2,7 +2,7 @@
 
 use flate2::{Compress, Compression, FlushCompress};
 
-use crate::gentle;
+use crate::background_io;
 
 /// What a worker takes at a time. Larger ones pack no better and cost memory; smaller ones forget more text.
 pub const BLOCK_BYTES: usize = 1 << 20;
@@ -54,7 +54,7 @@ impl Packer {
         let mut chunks = block.chunks(AT_ONCE).peekable();
         let mut done = true;
         while let Some(chunk) = chunks.next() {
-            gentle::make_way();
+            background_io::make_way();
             let flush = if chunks.peek().is_some() { FlushCompress::None } else { FlushCompress::Sync };
             // An error is unknown to deflate of plain bytes; stored is right in any case.
             done &= self.packer.compress_vec(chunk, packed, flush).is_ok();

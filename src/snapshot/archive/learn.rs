@@ -12,7 +12,7 @@ use anyhow::Context;
 use super::crew::{WORKERS, open};
 use super::mask::{DOCUMENT_BYTES, LOOKED_AT, Mask, Pieces, is_text, masking};
 use super::{Plan, names};
-use crate::gentle::{self, Gentle};
+use crate::background_io::{self, Gentle};
 use crate::snapshot::redact::Shape;
 use crate::user_view::Directory;
 
@@ -50,7 +50,7 @@ impl Plan {
         let root = tree.root.try_clone().context("cannot open the data directory a second time")?;
         let next = AtomicUsize::new(0);
         let work = || {
-            gentle::step_back();
+            background_io::step_back();
             while let Some((path, masking, size)) = texts.get(next.fetch_add(1, Ordering::Relaxed)) {
                 // What cannot be read now is told when it is to be written.
                 let _ = learn_from(&root, path, *masking, *size, mask, &see);
@@ -97,7 +97,7 @@ fn learn_from(
 /// By which it is told whether a file is text.
 pub fn beginning(file: &File) -> io::Result<Vec<u8>> {
     let mut beginning = vec![0; LOOKED_AT];
-    let read = gentle::read_at(file, &mut beginning, 0)?;
+    let read = background_io::read_at(file, &mut beginning, 0)?;
     beginning.truncate(read);
     Ok(beginning)
 }

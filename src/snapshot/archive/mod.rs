@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, anyhow, ensure};
 
-use crate::gentle;
+use crate::background_io;
 use crate::user_view::Directory;
 use content::Content;
 pub use inventory::{Inventory, LeftOut, MEMBER as INVENTORY, Tally};
@@ -135,7 +135,7 @@ pub fn write<W: Write + Send>(
     // A thread of its own, so that the caller's keeps its place at the disk and the cores.
     std::thread::scope(|scope| {
         let work = || {
-            gentle::step_back();
+            background_io::step_back();
             std::thread::scope(|scope| {
                 let crew = crew::Crew::start(scope, &root, mask).context("cannot start threads")?;
                 let mut writer = Writer::new(plan, out, crew, mask, room, observe);

@@ -21,7 +21,7 @@ use super::inventory::{Change, Inventory};
 use super::learn::beginning;
 use super::mask::{DOCUMENT_BYTES, Mask, Pieces, is_text, masking};
 use super::tree::{Entry, Reason};
-use crate::gentle::Gentle;
+use crate::background_io::Gentle;
 use crate::snapshot::redact::Shape;
 use small::Batch;
 

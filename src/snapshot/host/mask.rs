@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use warden_checks::{certificates_in, is_certificate_name};
+use warden_certificates::{certificates_in, is_certificate_name};
 use warden_host::{Answer, Cause, Content, Data, Failure, LogLine, Request};
 
 use crate::snapshot::redact::{Redactor, Shape};

@@ -1,8 +1,8 @@
 //! The certificates of one file as clients take them: what stands first, and the paths over the rest.
 
-use crate::certificate::path::{Chain, Unneeded, best};
-use crate::certificate::store::{Trust, store, trust};
-use crate::certificate::{self, Certificate, CertificateFile};
+use warden_certificates::path::{Chain, Unneeded, best};
+use warden_certificates::store::{Trust, store, trust};
+use warden_certificates::{self as certificate, Certificate, CertificateFile};
 use crate::{Advice, Finding, Table, quoted};
 use warden_host::Host;
 
@@ -136,7 +136,7 @@ mod tests {
     use super::super::run;
     use super::super::tests::{KEY, PEM, of, problem, with};
     use crate::Verdict;
-    use crate::certificate::tests::{authority, cross_signed, intermediate, issued};
+    use warden_certificates::made::{authority, cross_signed, intermediate, issued};
     use warden_host::{Cause, Request};
 
     #[test]
@@ -158,7 +158,7 @@ mod tests {
         let noted = of(&[&leaf.pem, &expired, &between.pem]);
         assert_eq!(noted.verdict(), Verdict::Note);
         assert!(noted.problems[0].text.ends_with("has expired, and another path does without it"));
-        let unchecked = include_str!("../../certificate/samples/ecdsa-p521-sha256.pem");
+        let unchecked = include_str!("../../../../src/certificates/samples/ecdsa-p521-sha256.pem");
         let noted = run(&with(&leaf, unchecked).host()).unwrap();
         assert!(noted.problems.iter().any(|problem| problem.severity == Verdict::Note
             && problem.text

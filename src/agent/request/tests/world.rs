@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::super::*;
 use crate::agent::actions;
-use crate::agent::clock::BootTime;
+use crate::boot_time::BootTime;
 use crate::protocol::{Action, UnitState};
 use crate::systemd::Job;
 

@@ -20,7 +20,7 @@ use warden_host::{
 };
 
 use crate::config;
-use crate::kernel;
+use crate::syscalls;
 use crate::systemd;
 
 use named::Access;
@@ -234,7 +234,7 @@ pub fn clock() -> Result<Clock, Cause> {
         .map_err(|error| Cause::Other(format!("clock_gettime: {error}")))?;
     let unix_us = jiff::Timestamp::now().as_microsecond();
     let up_us = up.tv_sec() * 1_000_000 + up.tv_nsec() / 1_000;
-    Ok(Clock { unix_us, up_us, kernel: kernel::clock() })
+    Ok(Clock { unix_us, up_us, kernel: syscalls::clock() })
 }
 
 /// Effective capabilities of this process, by name; those this build does not know as `CAP_` and their number.

@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use super::super::{Announced, Begun, Error, Key};
 use super::{Local, remove};
-use crate::gentle;
-use crate::kernel;
+use crate::background_io;
 use crate::sha256::{self, Digest, Sha256, hex};
+use crate::syscalls;
 
 /// Read at once when what has arrived is hashed.
 const BLOCK: usize = 256 << 10;
@@ -73,7 +73,7 @@ impl Upload {
                 sha256.update(&block);
                 offset += block.len() as u64;
             }
-            gentle::forget_from(&file, part, NonZeroU64::new(length));
+            background_io::forget_from(&file, part, NonZeroU64::new(length));
             hashed.sha256 = sha256;
             hashed.parts += 1;
         }
@@ -154,7 +154,7 @@ impl Part {
             self.file.write_all_at(bytes, at)?;
         }
         // The disk works while the network does, and the end has little to wait for.
-        kernel::begin_writing(&self.file, at, bytes.len() as u64);
+        syscalls::begin_writing(&self.file, at, bytes.len() as u64);
         self.length += bytes.len() as u64;
         Ok(Ok(()))
     }
@@ -271,7 +271,7 @@ fn name(
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(unavailable)?;
     let file = File::open(&partial).map_err(unavailable)?;
     file.sync_all().map_err(unavailable)?;
-    gentle::forget(&file);
+    background_io::forget(&file);
     fs::rename(&partial, &object).map_err(unavailable)?;
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(unavailable)?;
     remove(&partial.with_extension("parts"))

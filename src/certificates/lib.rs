@@ -1,6 +1,8 @@
 //! X.509 certificates, read for what can be wrong with them.
 
 mod constraints;
+#[cfg(any(test, feature = "made"))]
+pub mod made;
 pub mod path;
 mod pem;
 mod signature;
@@ -13,10 +15,8 @@ use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::X509Name;
 
-use crate::iggy;
-use crate::{Error, Result, Table, Value, Verdict};
 use warden_host::quantity::{duration, time};
-use warden_host::{Cause, Failure, Host};
+use warden_host::{Cause, Error, Failure, Host, Result, Table, Value, Verdict};
 
 pub use constraints::Fault;
 pub use pem::certificates_in;
@@ -25,29 +25,8 @@ pub use signature::Signature;
 /// Names of files that are opened for a configuration, which anybody's process may have brought.
 const NAMES: [&str; 4] = [".pem", ".crt", ".cer", ".cert"];
 
-/// When the certificates in a file run out: the first of the path that lasts longest.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Expiry {
-    pub path: String,
-    /// Unix time in seconds.
-    pub not_after: i64,
-}
-
-/// Of every certificate file that a listener of Iggy or its connectors is configured with, and that can be read.
-pub fn expiries(host: &Host) -> Vec<Expiry> {
-    let mut all: Vec<Expiry> = Vec::new();
-    for path in iggy::listeners(host).into_iter().filter_map(|listener| listener.certificate) {
-        if all.iter().all(|one| one.path != path)
-            && let Ok(file) = read(host, &path)
-            && let Some(not_after) = lasts_until(&file.certificates)
-        {
-            all.push(Expiry { path, not_after });
-        }
-    }
-    all
-}
-
-fn lasts_until(set: &[Certificate]) -> Option<i64> {
+/// Tells when the certificates of a file run out, as Unix time in seconds: the first of the path that lasts longest.
+pub fn lasts_until(set: &[Certificate]) -> Option<i64> {
     let ends = |path: &Vec<usize>| path.iter().filter_map(|&at| Some(set.get(at)?.not_after)).min();
     path::paths(set).iter().filter_map(ends).max()
 }
@@ -301,67 +280,9 @@ pub fn cells(from: &str, one: &Certificate) -> [Value; 7] {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
+    use super::made::{authority, issued};
     use super::*;
-    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
-
-    /// 2026-11-21T11:20:00Z, when the made certificates are in their middle.
-    pub(crate) const NOW: i64 = 1_795_260_000;
-
-    pub(crate) struct Made {
-        pub pem: String,
-        pub key: KeyPair,
-        params: CertificateParams,
-    }
-
-    impl Made {
-        pub(crate) fn parsed(&self) -> Certificate {
-            parse_pem("made", &self.pem).unwrap().remove(0)
-        }
-    }
-
-    fn params(name: &str, names: &[&str], until: (i32, u8, u8)) -> CertificateParams {
-        let mut params =
-            CertificateParams::new(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>()).unwrap();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.not_before = date_time_ymd(2026, 1, 1);
-        params.not_after = date_time_ymd(until.0, until.1, until.2);
-        params
-    }
-
-    fn made(params: CertificateParams, by: Option<&Made>) -> Made {
-        let key = KeyPair::generate().unwrap();
-        let certificate = match by {
-            Some(by) => params.signed_by(&key, &Issuer::from_params(&by.params, &by.key)),
-            None => params.self_signed(&key),
-        };
-        Made { pem: certificate.unwrap().pem(), key, params }
-    }
-
-    pub(crate) fn authority(name: &str) -> Made {
-        let mut params = params(name, &[], (2030, 1, 1));
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        made(params, None)
-    }
-
-    pub(crate) fn issued(by: &Made, names: &[&str], until: (i32, u8, u8)) -> Made {
-        made(params("iggy", names, until), Some(by))
-    }
-
-    /// An authority below another one, with what `edit` makes different.
-    pub(crate) fn intermediate(by: &Made, name: &str, edit: impl FnOnce(&mut CertificateParams)) -> Made {
-        let mut params = params(name, &[], (2030, 1, 1));
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        edit(&mut params);
-        made(params, Some(by))
-    }
-
-    /// The certificate of `of`, name and key alike, as `by` signs it.
-    pub(crate) fn cross_signed(of: &Made, by: &Made, until: (i32, u8, u8)) -> String {
-        let mut params = of.params.clone();
-        params.not_after = date_time_ymd(until.0, until.1, until.2);
-        params.signed_by(&of.key, &Issuer::from_params(&by.params, &by.key)).unwrap().pem()
-    }
 
     #[test]
     fn a_chain_is_parsed_in_its_order_and_its_signatures_are_checked() {
@@ -417,7 +338,7 @@ pub(crate) mod tests {
         assert_eq!(weakness("RSA", 2048, "1.2.840.113549.1.1.11"), None);
         assert_eq!(weakness("RSA", 2048, "1.2.840.113549.1.1.5").as_deref(), Some("it is signed with SHA-1"));
         assert_eq!((weakness("EC", 256, ""), weakness("Ed25519", 0, "")), (None, None));
-        let certificates = parse_pem("x", include_str!("certificate/samples/rsa-1024-sha256.pem")).unwrap();
+        let certificates = parse_pem("x", include_str!("samples/rsa-1024-sha256.pem")).unwrap();
         assert_eq!(certificates[1].weakness.as_deref(), Some("its RSA key has 1024 bits, fewer than 2048"));
     }
 

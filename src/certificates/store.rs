@@ -1,7 +1,7 @@
 //! The authorities that this machine trusts.
 
 use super::{Certificate, Signature, pem};
-use crate::Result;
+use warden_host::Result;
 use warden_host::{Host, IfAny};
 
 /// Where distributions keep the bundle, as rustls-native-certs and Go look for it.

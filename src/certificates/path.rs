@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::constraints::{self, Fault};
 use super::{Certificate, Signature};
-use crate::Verdict;
+use warden_host::Verdict;
 
 /// Certificates of a set that are looked at: real files hold two to five, and each pair may cost a signature.
 const CERTIFICATES: usize = 64;
@@ -167,8 +167,8 @@ mod tests {
     use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, NameConstraints};
 
     use super::*;
-    use crate::certificate::parse_pem;
-    use crate::certificate::tests::{Made, NOW, authority, cross_signed, intermediate, issued};
+    use crate::made::{Made, NOW, authority, cross_signed, intermediate, issued};
+    use crate::parse_pem;
 
     fn set(pems: &[&str]) -> Vec<Certificate> {
         parse_pem("x", &pems.concat()).unwrap()

@@ -116,7 +116,7 @@ pub fn renew(files: &Files, names: &[String], days: u32) -> anyhow::Result<Made>
             .with_context(|| format!("cannot read {}: without --renew an authority is made", path.display()))
     };
     let (pem, own_key) = (read(&files.authority)?, read(&files.authority_key)?);
-    let parsed = warden_checks::parse_pem(&shown.to_string(), &pem)?;
+    let parsed = warden_certificates::parse_pem(&shown.to_string(), &pem)?;
     let authority = parsed.first().with_context(|| format!("{shown} holds no certificate"))?;
     let now = jiff::Timestamp::now().as_second();
     ensure!(authority.is_authority, "{shown} is no authority's certificate");
@@ -147,7 +147,7 @@ pub fn renew(files: &Files, names: &[String], days: u32) -> anyhow::Result<Made>
 pub fn names_in(certificate: &Path) -> anyhow::Result<Vec<String>> {
     let shown = certificate.display().to_string();
     let text = std::fs::read_to_string(certificate).with_context(|| format!("cannot read {shown}"))?;
-    let mut parsed = warden_checks::parse_pem(&shown, &text)?;
+    let mut parsed = warden_certificates::parse_pem(&shown, &text)?;
     Ok(std::mem::take(&mut parsed.first_mut().context("it holds no certificate")?.names))
 }
 

@@ -13,7 +13,7 @@ use nix::unistd::{getpid, getsid, setsid};
 use rustix::fs::{Advice, fadvise};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
-use crate::kernel;
+use crate::syscalls;
 
 /// The last of the kernel's 40 steps.
 const NICE: i32 = 19;
@@ -31,7 +31,7 @@ mod pace;
 /// cores likewise. A kernel or sandbox that does not let us only makes it less gentle.
 pub fn step_back() {
     let _ = rustix::process::setpriority_process(None, NICE);
-    kernel::idle_disk();
+    syscalls::idle_disk();
 }
 
 /// The same for this whole process and its children, for good. Between sessions the niceness of threads does not count,

@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::kernel;
+use crate::syscalls;
 
 /// Files, or pages of their bytes, that are to be done in a second at least: 65,536 files of a partition's offsets in
 /// half a minute, 2 GiB in four.
@@ -131,7 +131,7 @@ fn apply(level: Level, session: bool) {
     for number in numbers {
         let thread = rustix::process::Pid::from_raw(number);
         let _ = rustix::process::setpriority_process(thread, level.nice);
-        kernel::disk_class(number, level.is_idle_at_disk);
+        syscalls::disk_class(number, level.is_idle_at_disk);
     }
 }
 

@@ -110,7 +110,7 @@ pub fn authority_in(file: &Path, fingerprint: Fingerprint) -> anyhow::Result<Str
 pub fn own_authority(chain: &Path) -> Option<String> {
     let chain = certificates(&read(chain).ok()?).ok()?;
     let last = pin::pem(chain.last().filter(|_| chain.len() > 1)?);
-    let parsed = warden_checks::parse_pem("", &last).ok()?;
+    let parsed = warden_certificates::parse_pem("", &last).ok()?;
     parsed.first().is_some_and(|one| one.is_authority && one.is_self_issued()).then_some(last)
 }
 

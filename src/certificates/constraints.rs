@@ -8,7 +8,7 @@ use x509_parser::prelude::FromDer;
 use x509_parser::x509::X509Version;
 
 use super::Certificate;
-use crate::Verdict;
+use warden_host::Verdict;
 
 /// One thing that clients refuse, or that some of them do: a predicate of the certificate at this place of the path.
 #[derive(Clone, Debug, PartialEq, Eq)]

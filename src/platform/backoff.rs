@@ -33,6 +33,15 @@ pub fn delay(after: After, random: f64) -> Duration {
     }
 }
 
+/// Returns how long to wait with what broke that is worth going on with, such as an upload: equal jitter, half of the step
+/// for sure, the other half by chance; the step doubles with each failure in a row. `random` is from 0 to 1. What the
+/// other side asked for, `after`, is the least.
+pub fn equal_jitter(failures: u32, random: f64, after: Option<Duration>) -> Duration {
+    let step = FIRST.saturating_mul(1 << failures.saturating_sub(1).min(6)).min(LONGEST);
+    let pause = step / 2 + (step / 2).mul_f64(random.clamp(0.0, 1.0));
+    pause.max(after.unwrap_or_default())
+}
+
 fn ceiling(attempt: u32) -> Duration {
     FIRST.saturating_mul(2_u32.saturating_pow(attempt)).min(LONGEST)
 }
@@ -87,5 +96,18 @@ mod tests {
         for other in ["", "-1", "+5", "1.5", "Wed, 21 Oct 2026 07:28:00 GMT"] {
             assert_eq!(retry_after(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn pauses_double_up_to_a_minute_and_half_of_each_is_chance() {
+        let seconds = |failures, random| equal_jitter(failures, random, None).as_secs_f64();
+        assert_eq!([1, 2, 3, 7, 100].map(|failures| seconds(failures, 1.0)), [1.0, 2.0, 4.0, 60.0, 60.0]);
+        assert_eq!([1, 2, 3, 7, 100].map(|failures| seconds(failures, 0.0)), [0.5, 1.0, 2.0, 30.0, 30.0]);
+    }
+
+    #[test]
+    fn a_store_that_names_a_time_is_not_asked_before() {
+        assert_eq!(equal_jitter(1, 0.0, Some(Duration::from_secs(90))), Duration::from_secs(90));
+        assert_eq!(equal_jitter(7, 0.0, Some(Duration::from_secs(5))), Duration::from_secs(30));
     }
 }

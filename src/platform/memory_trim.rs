@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::kernel;
+use crate::syscalls;
 
 /// The start is over by then, and the first heartbeats are sent.
 const FIRST: Duration = Duration::from_secs(30);
@@ -14,7 +14,7 @@ const EVERY: Duration = Duration::from_secs(600);
 pub async fn run(stop: CancellationToken) -> anyhow::Result<()> {
     let mut pause = FIRST;
     while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
-        kernel::let_go_of_code();
+        syscalls::let_go_of_code();
         pause = EVERY;
     }
     Ok(())

@@ -135,7 +135,7 @@ pub fn of(own: &[u8], issuer: &[u8]) -> Signature {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::certificate::parse_pem;
+    use crate::parse_pem;
 
     fn look(pem: &str) -> Signature {
         let chain = parse_pem("x", pem).unwrap();

@@ -5,8 +5,8 @@ use std::ops::Range;
 use rustls_pki_types::pem::{PemObject, SectionKind};
 
 use super::parse_pem;
-use crate::{Error, Result};
 use warden_host::{Cause, Failure};
+use warden_host::{Error, Result};
 
 /// What stands in the place of each line of a private key: nothing of a key is needed here, and recordings hold only
 /// its mask. It decodes, so that the reader goes on as it does behind a whole key.
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn whole_certificates_are_found_and_what_only_looks_like_one_is_not() {
-        let real = crate::certificate::tests::authority("a").pem;
+        let real = crate::made::authority("a").pem;
         let text = format!("{KEY}{CERTIFICATE}# password\n{real}{real}-----BEGIN CERTIFICATE-----\nMII");
         let found: Vec<&str> = certificates_in(&text).into_iter().map(|block| &text[block]).collect();
         assert_eq!(found, [real.trim_end(), real.trim_end()]);
