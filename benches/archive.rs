@@ -12,8 +12,8 @@ use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use measure::{Cost, measure, median};
+use warden::redact::Redactor;
 use warden::snapshot::archive::{self, Mask, Plan, Signs, Taking};
-use warden::snapshot::redact::Redactor;
 use warden::user_view::Directory;
 
 const ROUNDS: usize = 3;

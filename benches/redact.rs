@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
-use warden::snapshot::redact::{Redactor, Shape};
+use warden::redact::{Redactor, Shape};
 
 /// Megabytes of log when nothing else is asked for.
 const MEGABYTES: u64 = 2000;

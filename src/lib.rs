@@ -12,3 +12,4 @@ pub use warden_platform::{
     aligned_timer, atomic_file, background_io, backoff, boot_time, endpoint, log_buffer, memory_trim, secret,
     sha256, syscalls, task_set, tls, user_view,
 };
+pub use warden_redact as redact;

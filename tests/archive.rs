@@ -13,8 +13,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use nix::sys::stat::{Mode, SFlag, mknod};
 use warden::background_io;
+use warden::redact::Redactor;
 use warden::snapshot::archive::{self, INVENTORY, Inventory, Mask, Plan, Reason, Signs, Taking};
-use warden::snapshot::redact::Redactor;
 use warden::user_view::Directory;
 
 use crate::support::resident;

@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 use std::io::Cursor;
 
+use warden::redact::Shape;
 use warden::snapshot::bundle::Bundle;
-use warden::snapshot::redact::Shape;
 use warden::snapshot::second_scan::SecondScan;
 
 use crate::hosts::{all, replay};

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use warden::redact::{AlsoMask, Redactor};
 use warden::snapshot::host::{Recording, open};
-use warden::snapshot::redact::{AlsoMask, Redactor};
 use warden::snapshot::report::Outcome;
 use warden_checks::CHECKS;
 use warden_host::{Answer, Data, LogLine, Request, Source};

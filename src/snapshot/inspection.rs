@@ -8,11 +8,11 @@ use warden_host::{Host, Verdict, quantity};
 
 use super::archive_end::open_archive;
 use super::bundle::IGGY;
-use super::redact::{Redactor, Shape};
 use super::report::{DataDirectory, InspectionCost, Outcome, SourceKind};
 use super::run::{Event, THREAD_PREFIX};
 use super::{Order, Place};
 use crate::iggy::report::{Inspection, Mode};
+use crate::redact::{Redactor, Shape};
 use crate::{background_io, config, iggy};
 
 /// What is found in the data directory of the host, or in the one that a recording brings along. `None` when that is

@@ -10,7 +10,6 @@ pub mod fleet;
 pub mod host;
 pub mod inspection;
 mod own_documents;
-pub mod redact;
 pub mod report;
 pub mod run;
 pub mod second_scan;
@@ -34,11 +33,11 @@ use warden_host::{
 use crate::agent::Direct;
 use crate::config;
 use crate::iggy::report::Mode;
+use crate::redact::{Anonymizer, Known, Redactor};
 use crate::user_view::Directory;
 pub use alone::{answering, certificates, data_directory};
 use host::live::{Live, Secret};
 use host::{Recording, folder};
-use redact::{Anonymizer, Known, Redactor};
 use report::{Asked, CheckReport, Cost, HostFacts, Outcome, Report, Run, SourceKind, Unseen};
 use run::{Bounds, End, Ended, Event};
 use select::Selection;
@@ -364,7 +363,7 @@ fn check_report(
             )
         }
         End::Panicked(message) => {
-            let message = redactor.redact(redact::Shape::Plain, &message).into_owned();
+            let message = redactor.redact(crate::redact::Shape::Plain, &message).into_owned();
             (Outcome::Panicked, format!("a defect of this check: {message}"), Vec::new(), Vec::new())
         }
     };

@@ -7,7 +7,7 @@ use anyhow::{Context, bail, ensure};
 use super::archive::holds_messages;
 use super::bundle::{MANIFEST, SIGNATURE};
 use super::own_documents;
-use super::redact::{Anonymizer, Redactor};
+use crate::redact::{Anonymizer, Redactor};
 
 /// Archives in archives are looked into this deep.
 const DEPTH: usize = 3;
@@ -193,8 +193,8 @@ mod tests {
     use zip::CompressionMethod::{self, Deflated, Stored};
     use zip::write::SimpleFileOptions;
 
-    use super::super::redact::Shape;
     use super::*;
+    use crate::redact::Shape;
 
     fn zip(members: &[(&str, &[u8])], method: CompressionMethod) -> Vec<u8> {
         let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));

@@ -7,8 +7,8 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::config::{self, policy};
 use crate::log_buffer;
+use crate::redact::{Redactor, Shape};
 use crate::snapshot::host::live::journal::{Of, read};
-use crate::snapshot::redact::{Redactor, Shape};
 
 /// Lines told, the newest ones: enough for a panic message and what led to it,
 const LINES: usize = 20;

@@ -13,7 +13,7 @@ use anyhow::{Context, ensure};
 use rustix::fs::OFlags;
 use serde::Deserialize;
 
-use crate::snapshot::redact::AlsoMask;
+use crate::redact::AlsoMask;
 
 pub use automatic::Automatic;
 use parse::parse;

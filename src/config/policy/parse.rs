@@ -9,7 +9,7 @@ use toml::de::{DeArray, DeTable, DeValue, ValueDeserializer};
 
 use super::{Policy, automatic, rules};
 use crate::config::fragments::told;
-use crate::snapshot::redact::AlsoMask;
+use crate::redact::AlsoMask;
 
 /// Mistakes that are told; whoever made more reads these first.
 const TOLD_LIMIT: usize = 20;

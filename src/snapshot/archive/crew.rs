@@ -14,7 +14,7 @@ use super::deflate::{BLOCK_BYTES, Packer};
 use super::mask::{DOCUMENT_BYTES, Mask, is_text};
 use super::tree::{Reason, reason_of};
 use crate::background_io;
-use crate::snapshot::redact::Shape;
+use crate::redact::Shape;
 use crate::user_view::Directory;
 
 /// One for each of two cores: what is left of the host is Iggy's.

@@ -13,7 +13,7 @@ use super::crew::{WORKERS, open};
 use super::mask::{DOCUMENT_BYTES, LOOKED_AT, Mask, Pieces, is_text, masking};
 use super::{Plan, names};
 use crate::background_io::{self, Gentle};
-use crate::snapshot::redact::Shape;
+use crate::redact::Shape;
 use crate::user_view::Directory;
 
 /// A plan whose texts have been read once: a secret that is told by its neighbours in one place is known in all others,

@@ -22,7 +22,7 @@ use super::learn::beginning;
 use super::mask::{DOCUMENT_BYTES, Mask, Pieces, is_text, masking};
 use super::tree::{Entry, Reason};
 use crate::background_io::Gentle;
-use crate::snapshot::redact::Shape;
+use crate::redact::Shape;
 use small::Batch;
 
 /// How often the free space is looked at: nobody fills a disk by this much unseen.

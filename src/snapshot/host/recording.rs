@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use warden_host::{Answer, Cause, Failure, Request, Source};
 
 use crate::config;
-use crate::snapshot::redact::Redactor;
+use crate::redact::Redactor;
 use crate::snapshot::run::ASK_PREFIX;
 
 use super::mask::mask;
