@@ -3,7 +3,7 @@
 pub mod agent;
 pub mod cli;
 pub mod config;
-pub mod iggy;
+pub use warden_iggy as iggy;
 pub use warden_protocol as protocol;
 pub mod snapshot;
 pub mod supervisor;

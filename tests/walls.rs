@@ -43,8 +43,7 @@ fn the_crate_of_the_checks_has_no_way_out() {
 #[test]
 fn the_redactor_is_pure() {
     let module =
-        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/redact/lib.rs"))
-            .unwrap();
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/redact/lib.rs")).unwrap();
     for (path, text) in sources("src/redact") {
         let name = path.file_stem().unwrap().to_str().unwrap();
         if module.contains(&format!("#[cfg(test)]\nmod {name};")) {

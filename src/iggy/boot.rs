@@ -7,10 +7,10 @@
 use std::io;
 
 use super::batch::{HEADER, Header};
+use super::buffered_reader::Window;
+use super::data_source::{Entry, Tree};
 use super::index::{self, SPARSE};
 use super::scan::{End, Scanned};
-use super::tree::{Entry, Tree};
-use super::window::Window;
 
 /// Headers followed. The index has an entry for each flush, of a few batches each.
 const BATCHES: u64 = 65_536;

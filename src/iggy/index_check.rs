@@ -1,12 +1,12 @@
 //! Holds the index of a segment against the log that it leads into.
 
 use super::batch;
+use super::buffered_reader::BLOCK;
+use super::data_source::{Entry, Tree};
 use super::index::{self, Dense, Wrong};
 use super::problems::{self, About};
 use super::report::Mode;
 use super::segment::{Depth, Job, Looked};
-use super::tree::{Entry, Tree};
-use super::window::BLOCK;
 
 /// Entries of an index that are held against the headers they lead to; where only the structure is asked for, few:
 /// each is a read of its own.

@@ -9,15 +9,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
+use super::data_source::{ENTRIES, Limits, Tree};
 use super::layout::Layout;
 use super::problems::Torn;
 use super::report::{Generation, Inspection, Mode, Scan, Segment, VERSION, Verdict};
 use super::segment::{self, Depth, Job};
-use super::tree::{ENTRIES, Limits, Tree};
-use super::worst::Problems;
+use super::top_problems::Problems;
 use super::{metadata, partitions, recovery};
-use crate::background_io;
-use crate::user_view::Directory;
+use warden_platform::background_io;
+use warden_platform::user_view::Directory;
 
 /// Threads that hash. Two keep a disk busy; the host has other things to do with the rest.
 const THREADS: usize = 2;

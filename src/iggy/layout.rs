@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::data_source::{Entry, Kind};
 use super::superblock;
-use super::tree::{Entry, Kind};
 
 /// What is where.
 #[derive(Default)]

@@ -4,12 +4,12 @@
 use std::borrow::Cow;
 
 use super::advice::{METADATA_FROM_A_COPY, WHOLE_COPY};
-use super::journal::{End, Journal};
+use super::data_source::{Entry, Kind, Listing, Tree};
 use super::layout::{Layout, Partition};
+use super::metadata_wal::{End, Journal};
 use super::report::{Generation, Problem, Severity, Slot, Superblock};
 use super::superblock::{self, FILES, LONGEST, State};
-use super::tree::{Entry, Kind, Listing, Tree};
-use super::worst::Problems;
+use super::top_problems::Problems;
 
 const FENCED: &str = "Copy it first, to a disk with room (`cp -a --reflink=auto`): it is the only copy of what the server refused, and nothing \
                       in it was looked into here. To bring it back, stop the server, move the segments that the partition has \

@@ -1,12 +1,12 @@
 //! Puts what was found in the segments together, partition by partition.
 
 use super::catalog::Catalog;
+use super::data_source::{Entry, Tree};
 use super::layout::{self, Layout, Partition as Files};
 use super::metadata;
 use super::offsets::{RECORD, Stored};
 use super::report::{Offset, Partition, Problem, Segment, Severity, Stream, Topic, Totals};
-use super::tree::{Entry, Tree};
-use super::worst::Problems;
+use super::top_problems::Problems;
 
 /// Partition by partition, with the segments in the order of their offsets.
 pub fn assemble(

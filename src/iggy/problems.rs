@@ -7,11 +7,11 @@ use warden_host::quantity::{bytes, count};
 
 use super::advice::{NOTHING, Place};
 use super::boot::Fate;
+use super::data_source::Tree;
 use super::index::{Entry, Wrong};
 use super::report::{Problem, Severity};
 use super::scan::{End, Fault, Scanned, What};
 use super::segment::{Job, Looked, path};
-use super::tree::Tree;
 
 const DISK: &str = "Look at the disk first (`warden snapshot --only disk`, `dmesg`): damage like this comes from it. \
                     Copy what can still be read (`cp -a --reflink=auto`) to another disk; then bring the file back from \

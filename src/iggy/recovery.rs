@@ -10,14 +10,14 @@ use warden_host::quantity::count;
 use super::advice::METADATA_FROM_A_COPY;
 use super::catalog::{Catalog, Change};
 use super::checkpoint::{self, Checkpoint};
-use super::journal::{self, End, Journal};
+use super::data_source::Tree;
 use super::layout::Layout;
 use super::metadata;
+use super::metadata_wal::{self, End, Journal};
 use super::old_state;
 use super::report::{Generation, Problem, Severity, Superblock, Unchecked};
 use super::superblock::State;
-use super::tree::Tree;
-use super::worst::Problems;
+use super::top_problems::Problems;
 
 /// Numbers of operations that are held against each other; a journal of the usual size has a thousand.
 const OPERATIONS: usize = 1 << 20;
@@ -199,7 +199,7 @@ fn journal(
         let behind = base.map_or(0, |(operation, _)| *operation);
         let mut numbers = Vec::new();
         let journal = tree.read(entry, |source, size| {
-            journal::read(source, size, &mut |operation| {
+            metadata_wal::read(source, size, &mut |operation| {
                 if numbers.len() < OPERATIONS {
                     numbers.push(operation.number);
                 }

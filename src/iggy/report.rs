@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 pub use super::checkpoint::Checkpoint;
-pub use super::journal::{End as JournalEnd, Journal};
+pub use super::metadata_wal::{End as JournalEnd, Journal};
 pub use super::scan::{Fault, What};
 
 /// Changes when a reader of the previous version could misread this one.

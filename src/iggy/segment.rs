@@ -4,14 +4,14 @@ use std::io;
 
 use super::batch;
 use super::boot::{self, Fate, Walk};
+use super::data_source::{Entry, Tree};
 use super::index::{self, Wrong};
 use super::index_check::{dense, sparse};
 use super::layout::{self, Segment as Files};
-use super::message;
+use super::legacy_message;
 use super::problems::{self, About, LogState, Torn};
 use super::report::{Mode, Problem, Segment};
 use super::scan::{self, End, Scanned, Stretch};
-use super::tree::{Entry, Tree};
 
 /// Bytes of one stretch of a sample.
 const STRETCH: u64 = 1 << 20;
@@ -231,7 +231,7 @@ fn is_old(beginning: &[u8], job: &Job<'_>) -> bool {
     if beginning.len() >= BEGINNING && batch::could_begin(beginning, None, job.start, any) {
         return false;
     }
-    let old = (beginning.len() >= message::HEADER).then(|| message::Header::read(beginning));
+    let old = (beginning.len() >= legacy_message::HEADER).then(|| legacy_message::Header::read(beginning));
     match old {
         Some(header) if header.offset == job.start && header.reserved_is_zero => true,
         Some(_) | None => job.is_old,

@@ -6,8 +6,8 @@ use std::io;
 use twox_hash::XxHash3_64;
 
 use super::{End, Fault, RESUMES, Report, Scanned, Stretch, What, search};
-use crate::iggy::batch::{FRAME, Frame, HEADER, Header, SHORTEST, could_begin};
-use crate::iggy::window::{Source, Window};
+use crate::batch::{FRAME, Frame, HEADER, Header, SHORTEST, could_begin};
+use crate::buffered_reader::{Source, Window};
 
 /// Verifies the batches of `stretch`. `source` stands where the stretch begins.
 pub fn batches<S: Source>(source: S, stretch: Stretch, report: Report<'_>) -> io::Result<Scanned> {

@@ -3,8 +3,8 @@
 use std::io;
 
 use super::{End, Fault, RESUMES, Report, Scanned, Stretch, What, search};
-use crate::iggy::message::{HEADER, Header};
-use crate::iggy::window::{Source, Window};
+use crate::buffered_reader::{Source, Window};
+use crate::legacy_message::{HEADER, Header};
 
 /// Messages between two reports on how far it is.
 const REPORT_EVERY: u64 = 1024;

@@ -9,7 +9,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use super::window::{Source, Window};
+use super::buffered_reader::{Source, Window};
 
 pub use batches::batches;
 pub use messages::messages;
@@ -145,7 +145,7 @@ fn search<S: Source>(
     begins: impl Fn(&[u8], u64) -> bool,
 ) -> io::Result<bool> {
     loop {
-        let at_hand = window.fill(super::window::BLOCK)?;
+        let at_hand = window.fill(super::buffered_reader::BLOCK)?;
         if at_hand < least {
             window.consume(at_hand);
             return Ok(false);

@@ -3,8 +3,8 @@
 use std::io;
 
 use super::{End, Scanned, Stretch};
-use crate::iggy::batch::{HEADER, Header, SHORTEST};
-use crate::iggy::window::{Source, Window};
+use crate::batch::{HEADER, Header, SHORTEST};
+use crate::buffered_reader::{Source, Window};
 
 /// Headers looked at. The index has an entry for each flush, of a few batches each.
 const BATCHES: u64 = 16_384;

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use zip::{CompressionMethod, ZipArchive};
 
-use super::tree::{ENTRIES, Entry, Kind, Limits, Listing, Stream};
-use super::window::Source;
+use super::buffered_reader::Source;
+use super::data_source::{ENTRIES, Entry, Kind, Limits, Listing, Stream};
 
 /// The archive of the data directory in a bundle.
 const NESTED: &str = "iggy.zip";

@@ -2,19 +2,20 @@
 //! is a claim, nothing it says asks for memory, and no byte of a message comes out.
 
 mod advice;
-mod archive;
 mod batch;
 mod boot;
+mod buffered_reader;
 mod bytes;
 mod catalog;
 mod checkpoint;
+mod data_source;
 mod index;
 mod index_check;
 mod inspect;
-mod journal;
 mod layout;
-mod message;
+mod legacy_message;
 mod metadata;
+mod metadata_wal;
 mod msgpack;
 mod offsets;
 mod old_state;
@@ -24,11 +25,10 @@ mod recovery;
 pub mod report;
 mod scan;
 mod segment;
-mod shortened;
 mod superblock;
-mod tree;
-mod window;
-mod worst;
+mod top_problems;
+mod truncate;
+mod zip_source;
 
+pub use data_source::ENTRIES;
 pub use inspect::{Order, Progress, SAMPLE, inspect};
-pub use tree::ENTRIES;

@@ -9,9 +9,9 @@ use std::io;
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_64;
 
+use super::buffered_reader::{BLOCK, Source, Window};
 use super::bytes::{u32_at, u64_at, u128_at};
 use super::catalog::LONGEST_HEAD;
-use super::window::{BLOCK, Source, Window};
 
 /// Bytes of an entry before its body.
 const HEADER: usize = 256;
