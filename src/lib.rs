@@ -2,14 +2,14 @@
 
 pub mod agent;
 pub mod cli;
-pub mod config;
+pub use warden_config as config;
 pub use warden_iggy as iggy;
 pub use warden_protocol as protocol;
 pub mod snapshot;
 pub mod supervisor;
-pub mod systemd;
 pub use warden_platform::{
     aligned_timer, atomic_file, background_io, backoff, boot_time, endpoint, log_buffer, memory_trim, secret,
     sha256, syscalls, task_set, tls, user_view,
 };
 pub use warden_redact as redact;
+pub use warden_systemd as systemd;

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::{CONNECTORS_UNIT, IGGY_UNIT};
-use crate::protocol::{ConnectorKind, Runtime};
+use warden_protocol::{ConnectorKind, Runtime};
 
 /// The template for single connectors; its instances are `sink-KEY` and `source-KEY`.
 pub const CONNECTOR_TEMPLATE: &str = "iggy-connector@.service";

@@ -10,7 +10,7 @@ use zbus::{MatchRule, MessageStream, OwnedMatchRule, OwnedObjectPath, OwnedVaria
 
 use super::error::{CallError, explain, explain_call};
 use super::properties::text;
-use super::standing::{SIGKILL, TIMED_OUT, killed_by, signed};
+use super::unit_state::{SIGKILL, TIMED_OUT, killed_by, signed};
 use super::{DESTINATION, Error, MANAGER, MANAGER_PATH, Manager, PROPERTIES, SERVICE, UNIT};
 
 /// How a job takes the place of one that contradicts it: what systemctl does too.

@@ -8,7 +8,7 @@ use zbus::{Connection, OwnedVariant, Variant};
 use super::error::{explain, explain_connect};
 use super::properties::text;
 use super::{Error, PROPERTIES, Verb};
-use crate::config::DBUS_LIMIT;
+use warden_config::DBUS_LIMIT;
 
 const DESTINATION: &str = "org.freedesktop.PolicyKit1";
 const PATH: &str = "/org/freedesktop/PolicyKit1/Authority";

@@ -13,7 +13,7 @@ use anyhow::{Context, ensure};
 use rustix::fs::OFlags;
 use serde::Deserialize;
 
-use crate::redact::AlsoMask;
+use warden_redact::AlsoMask;
 
 pub use automatic::Automatic;
 use parse::parse;

@@ -8,8 +8,8 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue, ValueDeserializer};
 
 use super::{Policy, automatic, rules};
-use crate::config::fragments::told;
-use crate::redact::AlsoMask;
+use crate::fragments::told;
+use warden_redact::AlsoMask;
 
 /// Mistakes that are told; whoever made more reads these first.
 const TOLD_LIMIT: usize = 20;

@@ -23,7 +23,7 @@ use std::time::Duration;
 use anyhow::{bail, ensure};
 use serde::Deserialize;
 
-use crate::protocol::{Action, Runtime};
+use warden_protocol::{Action, Runtime};
 
 /// Rules of one policy: what has more is not written by hand, and nobody can tell what it does.
 const RULES_LIMIT: usize = 100;

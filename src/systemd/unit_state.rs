@@ -8,7 +8,7 @@ use zbus::{OwnedObjectPath, OwnedVariant, Variant};
 use super::error::explain;
 use super::properties::{number, text};
 use super::{Error, Manager, SERVICE, UNIT};
-use crate::protocol::UnitState;
+use warden_protocol::UnitState;
 
 const JOB: &str = "org.freedesktop.systemd1.Job";
 /// systemd's way to say "no job".

@@ -2,13 +2,13 @@
 
 mod bus;
 mod error;
-mod facts;
 mod jobs;
-mod json;
 pub mod notify;
 pub mod polkit;
 mod properties;
-mod standing;
+mod property_json;
+mod unit_state;
+mod unit_stats;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -18,14 +18,14 @@ use tokio::sync::OnceCell;
 use warden_host::{UnitProperties, UnitRow};
 use zbus::{OwnedObjectPath, OwnedVariant};
 
-use crate::config::DBUS_LIMIT;
 use error::{explain, explain_connect};
+use warden_config::DBUS_LIMIT;
 
 pub use bus::Bus;
 pub use error::{CallError, Error};
-pub use facts::UnitFacts;
 pub use jobs::{Ended, Jobs, Verb};
-pub use standing::{Job, Standing};
+pub use unit_state::{Job, Standing};
+pub use unit_stats::UnitFacts;
 
 const DESTINATION: &str = "org.freedesktop.systemd1";
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
@@ -139,7 +139,7 @@ impl Manager {
         for interface in interfaces(name) {
             let all: HashMap<String, OwnedVariant> =
                 properties.call("GetAll", &(interface,)).await.map_err(explain)?;
-            unit.properties.extend(all.into_iter().map(|(name, value)| (name, json::from(&value))));
+            unit.properties.extend(all.into_iter().map(|(name, value)| (name, property_json::from(&value))));
         }
         Ok(unit)
     }
