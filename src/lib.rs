@@ -8,8 +8,8 @@ pub use warden_protocol as protocol;
 pub mod snapshot;
 pub mod supervisor;
 pub use warden_platform::{
-    aligned_timer, atomic_file, background_io, backoff, boot_time, endpoint, log_buffer, memory_trim, secret,
-    sha256, syscalls, task_set, tls, user_view,
+    aligned_timer, atomic_file, background_io, backoff, boot_time, doctor, endpoint, log_buffer, memory_trim,
+    secret, sha256, syscalls, task_set, tls, user_view,
 };
 pub use warden_redact as redact;
 pub use warden_systemd as systemd;

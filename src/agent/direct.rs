@@ -4,16 +4,10 @@ use std::path::Path;
 
 use warden_host::Authorities;
 
+use crate::snapshot::Direct;
+
 use super::identity::Identity;
 use super::settings::Settings;
-
-/// One that is called with nothing in between.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Direct {
-    pub url: String,
-    /// What alone proves it; absent: what this host trusts.
-    pub authorities: Option<Authorities>,
-}
 
 /// None where there is no Supervisor, or where another way than a plain connection leads to it: a proxy, or a
 /// certificate of this host's that must be shown. Whoever went without them would find faults that are none.

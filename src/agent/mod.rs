@@ -38,7 +38,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 pub use crate::endpoint::{Endpoint, NotAnEndpoint};
-pub use direct::{Direct, direct};
+pub use direct::direct;
 pub use enrol::{Authorities, enrol};
 pub use heartbeat::Observer;
 pub use identity::{Identity, credentials_directory};

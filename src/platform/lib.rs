@@ -5,6 +5,7 @@ pub mod atomic_file;
 pub mod background_io;
 pub mod backoff;
 pub mod boot_time;
+pub mod doctor;
 pub mod endpoint;
 pub mod log_buffer;
 pub mod memory_trim;

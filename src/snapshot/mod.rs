@@ -25,12 +25,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use warden_checks::iggy::{self, DataDirectory};
 use warden_host::IfAny;
-use warden_host::{Advice, Check, Host, Read, proc};
+use warden_host::{Advice, Authorities, Check, Host, Read, proc};
 use warden_host::{
     Answer, Cause, Clock, Failure, Request, Rights, STATE_DIRECTORY, Settings, Source, missing,
 };
 
-use crate::agent::Direct;
 use crate::config;
 use crate::iggy::report::Mode;
 use crate::redact::{Anonymizer, Known, Redactor};
@@ -41,6 +40,14 @@ use host::{Recording, folder};
 use report::{Asked, CheckReport, Cost, HostFacts, Outcome, Report, Run, SourceKind, Unseen};
 use run::{Bounds, End, Ended, Event};
 use select::Selection;
+
+/// The Supervisor, where it is called with nothing in between.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Direct {
+    pub url: String,
+    /// What alone proves it; absent: what this host trusts.
+    pub authorities: Option<Authorities>,
+}
 
 /// What to diagnose, and how.
 #[derive(Clone, Debug, Default)]

@@ -18,10 +18,10 @@ use super::certificate::{self, Complaint, USER};
 use super::objects::Objects;
 use super::settings::{Database, ObjectStore, Overrides, Settings};
 use super::store::FILE;
-use crate::agent::doctor::{Finding, check_sqlite, fail, is_denied, pass, unknown, warn};
 use crate::config::fragments::Fragments;
-use crate::snapshot::host::live::accepting_any_certificate;
+use crate::doctor::{Finding, check_sqlite, fail, is_denied, pass, unknown, warn};
 use crate::systemd::{Bus, UnitFacts};
+use crate::tls::accepting_any_certificate;
 
 pub const UNIT: &str = "warden-supervisor.service";
 /// One question to a database, an object store or the running Supervisor.

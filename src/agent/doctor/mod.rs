@@ -6,42 +6,16 @@ mod way;
 
 use std::path::Path;
 
-use serde::Serialize;
 use warden_host::quantity;
 
-pub(crate) use place::check as check_sqlite;
+pub use crate::doctor::{Finding, Verdict};
+use crate::doctor::{fail, is_denied, pass, unknown, warn};
 
 use super::{Identity, LinkState, Settings, Status, credentials_directory};
 use crate::config::policy;
 use crate::protocol::Runtime;
 use crate::systemd::{Bus, Manager};
 use crate::tls::{self, Trust};
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Verdict {
-    Pass,
-    /// It works, and something about it should not stay as it is.
-    Warn,
-    Fail,
-    /// It could not be seen.
-    Unknown,
-}
-
-/// One thing that was looked at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    /// In a word.
-    pub about: &'static str,
-    pub verdict: Verdict,
-    pub told: String,
-    /// What to do.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub advice: Option<String>,
-}
-
-/// What it takes to see everything.
-pub(crate) const AS_ROOT: &str = "run this as root";
 
 /// Looks at everything, in the order in which one thing needs the other. `dir`: where this agent keeps all it has,
 /// whatever the configuration says. `now_ms`: milliseconds since 1970 UTC.
@@ -206,27 +180,6 @@ async fn of_units(manager: &Manager, settings: &Settings) -> Vec<Finding> {
         });
     }
     findings
-}
-
-pub(crate) fn is_denied(error: &anyhow::Error) -> bool {
-    let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
-    io.is_some_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
-}
-
-pub(crate) fn pass(about: &'static str, told: impl ToString) -> Finding {
-    Finding { about, verdict: Verdict::Pass, told: told.to_string(), advice: None }
-}
-
-pub(crate) fn warn(about: &'static str, told: impl ToString, advice: impl ToString) -> Finding {
-    Finding { about, verdict: Verdict::Warn, told: told.to_string(), advice: Some(advice.to_string()) }
-}
-
-pub(crate) fn fail(about: &'static str, told: impl ToString, advice: impl ToString) -> Finding {
-    Finding { about, verdict: Verdict::Fail, told: told.to_string(), advice: Some(advice.to_string()) }
-}
-
-pub(crate) fn unknown(about: &'static str, told: impl ToString) -> Finding {
-    Finding { about, verdict: Verdict::Unknown, told: told.to_string(), advice: Some(AS_ROOT.to_owned()) }
 }
 
 #[cfg(test)]

@@ -1,20 +1,14 @@
 //! Where the agent keeps what must not be lost: whose it is, whether it can be read, and whether there is room.
 
-use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::{Context, ensure};
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions, Connection};
 use warden_host::quantity::bytes;
 
-use super::{Finding, fail, is_denied, pass, unknown, warn};
 use crate::agent::executor::LEDGER;
 use crate::agent::{audit, identity};
-
-/// A file of SQLite begins so (https://www.sqlite.org/fileformat.html, 1.3).
-const MAGIC: &[u8] = b"SQLite format 3\0";
+use crate::doctor::{Finding, check_sqlite, fail, is_denied, is_sqlite, pass, unknown, warn};
 
 /// Below this a request may not be kept, and what is not kept is not done.
 const LEAST_ROOM: u64 = 64 << 20;
@@ -81,35 +75,8 @@ async fn look(state: &Path, runs: bool) -> anyhow::Result<String> {
             bytes(size + written_ahead)
         ));
     }
-    check(&ledger).await?;
+    check_sqlite(&ledger).await?;
     Ok(format!("{}, whole", bytes(size)))
-}
-
-fn is_sqlite(file: &Path) -> anyhow::Result<()> {
-    let mut head = [0; MAGIC.len()];
-    let read = std::fs::File::open(file).and_then(|mut file| file.read_exact(&mut head));
-    read.with_context(|| format!("cannot read {}", file.display()))?;
-    ensure!(head == MAGIC, "{} is no database", file.display());
-    Ok(())
-}
-
-/// Whether a database that nobody has open is whole. Without a lock and without a file beside it, which would be
-/// another user's.
-///
-/// # Errors
-/// It is damaged, or none.
-pub async fn check(ledger: &Path) -> anyhow::Result<()> {
-    is_sqlite(ledger)?;
-    let options = SqliteConnectOptions::new().filename(ledger).read_only(true).immutable(true);
-    let checked = async {
-        let mut connection = options.connect().await?;
-        let told: Vec<String> =
-            sqlx::query_scalar("PRAGMA quick_check(1)").fetch_all(&mut connection).await?;
-        connection.close().await?;
-        ensure!(told == ["ok"], "{}", told.join("; "));
-        Ok(())
-    };
-    checked.await.with_context(|| format!("{} is damaged", ledger.display()))
 }
 
 /// Whether there is room where the agent keeps its ledger and the archives that wait.

@@ -5,9 +5,9 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use super::Arguments;
-use crate::agent::doctor::{Finding, fail, pass};
 use crate::cli::doctor;
 use crate::config::fragments::Fragments;
+use crate::doctor::{Finding, fail, pass};
 use crate::supervisor::certificate::hidden_from_service;
 use crate::supervisor::doctor::of_certificate;
 use crate::supervisor::settings::{Database, ObjectStore, Settings};

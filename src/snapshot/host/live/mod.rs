@@ -25,7 +25,6 @@ use crate::systemd;
 
 use named::Access;
 pub use secret::Secret;
-pub use tls::accepting_any_certificate;
 
 pub struct Live {
     settings: Settings,
