@@ -18,6 +18,7 @@ mod oom;
 mod owners;
 mod process;
 mod redundancy;
+mod selection;
 mod smart;
 mod sockets;
 mod storage_errors;
@@ -25,4 +26,5 @@ mod systemd;
 
 pub use catalog::CHECKS;
 pub use expiries::{Expiry, expiries};
+pub use selection::{DATA_DIRECTORY, NothingSelected, Selection};
 use warden_host::*;

@@ -12,7 +12,7 @@ use super::terminal::{Painter, Style};
 use crate::iggy::report::Mode;
 use crate::snapshot::inspection;
 use crate::snapshot::report::{DATA_DIRECTORY, DATA_THRESHOLDS, DATA_TITLE, DATA_WHY};
-use crate::snapshot::select::Selection;
+use warden_checks::Selection;
 
 /// List the checks, or explain some
 #[derive(Debug, clap::Args)]

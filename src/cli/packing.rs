@@ -19,8 +19,8 @@ use crate::iggy::report::Mode;
 use crate::snapshot::archive::{self, Inventory, Mask, Plan, Taking};
 use crate::snapshot::bundle::{Bundle, Packing};
 use crate::snapshot::second_scan::SecondScan;
-use crate::snapshot::select::Selection;
 use crate::snapshot::{Place, Snapshot, inspection};
+use warden_checks::Selection;
 
 #[derive(Clone, Debug, clap::Args)]
 #[group(id = "packing")]

@@ -19,8 +19,8 @@ use crate::snapshot::archive::Inventory;
 use crate::snapshot::bundle::Bundle;
 use crate::snapshot::report::{Outcome, Report};
 use crate::snapshot::second_scan::SecondScan;
-use crate::snapshot::select::Selection;
 use crate::snapshot::{Order, Snapshot, collect};
+use warden_checks::Selection;
 
 /// Diagnose this host and write a report
 ///

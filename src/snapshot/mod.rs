@@ -13,7 +13,6 @@ mod own_documents;
 pub mod report;
 pub mod run;
 pub mod second_scan;
-pub mod select;
 pub mod signature;
 pub mod verify;
 
@@ -39,7 +38,7 @@ use host::live::{Live, Secret};
 use host::{Recording, folder};
 use report::{Asked, CheckReport, Cost, HostFacts, Outcome, Report, Run, SourceKind, Unseen};
 use run::{Bounds, End, Ended, Event};
-use select::Selection;
+use warden_checks::Selection;
 
 /// The Supervisor, where it is called with nothing in between.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use super::model::{CheckReport, Cost, Outcome};
 use crate::iggy::report::{Generation, Inspection, Mode, Severity};
 
 /// What it is called beside the checks.
-pub const ID: &str = "data-directory";
+pub use warden_checks::DATA_DIRECTORY as ID;
 
 /// Why it is looked into, and what it is judged by: what `warden checks explain` tells of a check.
 pub const TITLE: &str = "Is Iggy's data whole?";

@@ -17,11 +17,11 @@ use super::problem::Problem;
 use super::values::{Id, Time};
 use super::{Api, base_url};
 use crate::protocol::{Reason, SNAPSHOT_CHOICE, SnapshotChoice, SnapshotProgress, Trigger, Work};
-use crate::snapshot::select::Selection;
 use crate::supervisor::objects::Key;
 use crate::supervisor::store::activities::Order;
 use crate::supervisor::store::snapshots::{self, Refused, Replaceable, Snapshot, Status};
 use crate::supervisor::store::{audit, nodes};
+use warden_checks::Selection;
 
 /// Checks and areas that one request names; there are fewer.
 const ONLY_LIMIT: usize = 100;

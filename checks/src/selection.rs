@@ -1,10 +1,25 @@
 //! Which checks a run is made of.
 
-use anyhow::bail;
-use warden_checks::CHECKS;
+use std::fmt;
+
 use warden_host::{Area, Check};
 
-use super::report::DATA_DIRECTORY;
+use crate::CHECKS;
+
+/// The section of a report that no check of this name makes.
+pub const DATA_DIRECTORY: &str = "data-directory";
+
+/// Why nothing, or not what was meant, is selected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NothingSelected(String);
+
+impl fmt::Display for NothingSelected {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NothingSelected {}
 
 /// What was asked for: ids of checks or names of areas. An empty `only` means everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,11 +31,14 @@ pub struct Selection {
 impl Selection {
     /// The selected checks in the order of the catalogue. A name that is neither a check nor an area is an
     /// error that says what comes near.
-    pub fn checks(&self) -> anyhow::Result<Vec<&'static Check>> {
+    pub fn checks(&self) -> Result<Vec<&'static Check>, NothingSelected> {
         let unknown =
             self.only.iter().chain(&self.skip).find(|name| !CHECKS.iter().any(|check| is(check, name)));
         if let Some(name) = unknown {
-            bail!("there is no check and no area called `{name}`{}", suggestion(name));
+            return Err(NothingSelected(format!(
+                "there is no check and no area called `{name}`{}",
+                suggestion(name)
+            )));
         }
         let wanted = |check: &&&Check| {
             let asked_for = self.only.is_empty() || self.only.iter().any(|name| is(check, name));
@@ -28,7 +46,9 @@ impl Selection {
         };
         let selected: Vec<_> = CHECKS.iter().filter(wanted).copied().collect();
         if selected.is_empty() {
-            bail!("no check is left: everything that --only names is also named by --skip");
+            return Err(NothingSelected(
+                "no check is left: everything that --only names is also named by --skip".to_owned(),
+            ));
         }
         Ok(selected)
     }
@@ -71,7 +91,7 @@ fn distance(a: &str, b: &str) -> usize {
 mod tests {
     use super::*;
 
-    fn select(only: &[&str], skip: &[&str]) -> anyhow::Result<Vec<&'static str>> {
+    fn select(only: &[&str], skip: &[&str]) -> Result<Vec<&'static str>, NothingSelected> {
         let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
         let selection = Selection { only: owned(only), skip: owned(skip) };
         Ok(selection.checks()?.iter().map(|check| check.id).collect())
