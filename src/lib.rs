@@ -5,7 +5,7 @@ pub mod cli;
 pub use warden_config as config;
 pub use warden_iggy as iggy;
 pub use warden_protocol as protocol;
-pub mod snapshot;
+pub use warden_snapshot as snapshot;
 pub mod supervisor;
 pub use warden_platform::{
     aligned_timer, atomic_file, background_io, backoff, boot_time, doctor, endpoint, log_buffer, memory_trim,

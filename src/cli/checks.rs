@@ -10,7 +10,7 @@ use warden_host::{Area, Check, quantity};
 use super::plan;
 use super::terminal::{Painter, Style};
 use crate::iggy::report::Mode;
-use crate::snapshot::inspection;
+use crate::snapshot::data_inspection;
 use crate::snapshot::report::{DATA_DIRECTORY, DATA_THRESHOLDS, DATA_TITLE, DATA_WHY};
 use warden_checks::Selection;
 
@@ -147,7 +147,7 @@ fn data_directory() -> Explained {
         thresholds: &DATA_THRESHOLDS,
         advice: "`warden inspect DIR` tells each damage by segment, batch and offset. Keep a copy of the partition \
                  before anything is mended, and stop Iggy for that.",
-        deadline_seconds: inspection::limit(Mode::None).as_secs_f64(),
+        deadline_seconds: data_inspection::limit(Mode::None).as_secs_f64(),
     }
 }
 

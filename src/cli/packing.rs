@@ -19,7 +19,7 @@ use crate::iggy::report::Mode;
 use crate::snapshot::archive::{self, Inventory, Mask, Plan, Taking};
 use crate::snapshot::bundle::{Bundle, Packing};
 use crate::snapshot::second_scan::SecondScan;
-use crate::snapshot::{Place, Snapshot, inspection};
+use crate::snapshot::{Place, Snapshot, data_inspection};
 use warden_checks::Selection;
 
 #[derive(Clone, Debug, clap::Args)]
@@ -235,7 +235,7 @@ fn inspected(
         || "Iggy's data directory, if there is one".to_owned(),
         |place| harmless(&place.path.display().to_string()),
     );
-    let limit = quantity::duration(inspection::limit(mode).as_secs_f64());
+    let limit = quantity::duration(data_inspection::limit(mode).as_secs_f64());
     let (depth, bytes) = match (mode, place) {
         (Mode::Full, Some(place)) => (
             "every byte of each segment",

@@ -11,7 +11,7 @@ use warden_host::Settings;
 
 use super::host::live::Live;
 use super::{Place, settings};
-use crate::config;
+use warden_config as config;
 
 /// Where Iggy keeps its data on this host, by the running server, its configuration or its usual place.
 ///

@@ -16,7 +16,7 @@ use super::archive::{self, Inventory, Mask};
 use super::own_documents::{self, PAGE, REPORT};
 use super::report::{self, Outcome};
 use super::signature::{PublicKey, SigningKey};
-use crate::sha256::{self, Sha256};
+use warden_platform::sha256::{self, Sha256};
 
 /// Changes when a reader of the previous version could misread this one.
 pub const MANIFEST_VERSION: u32 = 1;

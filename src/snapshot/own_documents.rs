@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::archive::names::is_telling;
 use super::bundle::{IGGY, MANIFEST, SIGNATURE};
-use crate::redact::Redactor;
+use warden_redact::Redactor;
 
 /// The page and the data of a report.
 pub const PAGE: &str = "report.html";

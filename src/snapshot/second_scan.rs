@@ -7,7 +7,7 @@ use anyhow::{Context, bail, ensure};
 use super::archive::holds_messages;
 use super::bundle::{MANIFEST, SIGNATURE};
 use super::own_documents;
-use crate::redact::{Anonymizer, Redactor};
+use warden_redact::{Anonymizer, Redactor};
 
 /// Archives in archives are looked into this deep.
 const DEPTH: usize = 3;
@@ -194,7 +194,7 @@ mod tests {
     use zip::write::SimpleFileOptions;
 
     use super::*;
-    use crate::redact::Shape;
+    use warden_redact::Shape;
 
     fn zip(members: &[(&str, &[u8])], method: CompressionMethod) -> Vec<u8> {
         let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use sha2::{Digest, Sha256};
 
-use crate::sha256::hex;
+use warden_platform::sha256::hex;
 
 /// A key file is a few hundred bytes; a larger one is something else.
 pub const KEY_FILE_BYTES: u64 = 64 << 10;

@@ -73,11 +73,11 @@ fn take(tree: &mut Tree, contents: &[Content], left: &mut u64, later: &mut Vec<u
 
 #[cfg(test)]
 mod tests {
-    use crate::snapshot::archive::Signs;
+    use crate::archive::Signs;
     use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
-    use crate::user_view::Directory;
+    use warden_platform::user_view::Directory;
 
     fn tree(files: &[(&str, usize, u64)]) -> (tempfile::TempDir, Tree) {
         let folder = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
 //! What a file of the data directory holds, told by its place and name, and so whether and how it is taken along.
 
-use crate::redact::Shape;
+use warden_redact::Shape;
 
 /// In the order in which they are taken when there is not room for all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

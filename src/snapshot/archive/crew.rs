@@ -13,9 +13,9 @@ use rustix::fs::OFlags;
 use super::deflate::{BLOCK_BYTES, Packer};
 use super::mask::{DOCUMENT_BYTES, Mask, is_text};
 use super::tree::{Reason, reason_of};
-use crate::background_io;
-use crate::redact::Shape;
-use crate::user_view::Directory;
+use warden_platform::background_io;
+use warden_platform::user_view::Directory;
+use warden_redact::Shape;
 
 /// One for each of two cores: what is left of the host is Iggy's.
 pub const WORKERS: usize = 2;

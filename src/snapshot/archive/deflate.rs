@@ -2,7 +2,7 @@
 
 use flate2::{Compress, Compression, FlushCompress};
 
-use crate::background_io;
+use warden_platform::background_io;
 
 /// What a worker takes at a time. Larger ones pack no better and cost memory; smaller ones forget more text.
 pub const BLOCK_BYTES: usize = 1 << 20;

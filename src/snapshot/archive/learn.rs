@@ -12,9 +12,9 @@ use anyhow::Context;
 use super::crew::{WORKERS, open};
 use super::mask::{DOCUMENT_BYTES, LOOKED_AT, Mask, Pieces, is_text, masking};
 use super::{Plan, names};
-use crate::background_io::{self, Gentle};
-use crate::redact::Shape;
-use crate::user_view::Directory;
+use warden_platform::background_io::{self, Gentle};
+use warden_platform::user_view::Directory;
+use warden_redact::Shape;
 
 /// A plan whose texts have been read once: a secret that is told by its neighbours in one place is known in all others,
 /// also in those before it, and in all that is written beside.

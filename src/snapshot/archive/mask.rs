@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::content::{Content, shape};
 use super::tree::{Entry, Tree};
 use super::{Taking, names};
-use crate::redact::{Anonymizer, Redactor, Shape};
+use warden_redact::{Anonymizer, Redactor, Shape};
 
 /// Of a log at a time: large enough to be packed well, small enough for several in memory.
 const PIECE_BYTES: usize = 256 << 10;

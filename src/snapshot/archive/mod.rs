@@ -1,7 +1,7 @@
 //! `iggy.zip`: the data directory as an archive that every system opens, in bounded time, memory and space.
 
 mod choice;
-pub(in crate::snapshot) mod container;
+pub(crate) mod container;
 mod content;
 mod crew;
 mod deflate;
@@ -19,14 +19,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, anyhow, ensure};
 
-use crate::background_io;
-use crate::user_view::Directory;
 use content::Content;
 pub use inventory::{Inventory, LeftOut, MEMBER as INVENTORY, Tally};
 pub use learn::Learned;
 pub use mask::Mask;
 pub use tree::Reason;
 use tree::Tree;
+use warden_platform::background_io;
+use warden_platform::user_view::Directory;
 use writer::Writer;
 
 /// Taken by default at most, before packing: what is still sent and opened with ease.

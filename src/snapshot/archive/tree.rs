@@ -10,7 +10,7 @@ use cap_std::fs::{Dir, FileTypeExt, MetadataExt};
 use super::Signs;
 use super::content::{Content, content};
 use super::names::{folded, portable, told_apart};
-use crate::user_view::Directory;
+use warden_platform::user_view::Directory;
 
 /// Entries that are listed: 250,000 take 20 MB. Iggy has two files a segment and a few a partition.
 pub const ENTRIES: usize = 250_000;

@@ -21,9 +21,9 @@ use super::inventory::{Change, Inventory};
 use super::learn::beginning;
 use super::mask::{DOCUMENT_BYTES, Mask, Pieces, is_text, masking};
 use super::tree::{Entry, Reason};
-use crate::background_io::Gentle;
-use crate::redact::Shape;
 use small::Batch;
+use warden_platform::background_io::Gentle;
+use warden_redact::Shape;
 
 /// How often the free space is looked at: nobody fills a disk by this much unseen.
 const SPACE_EVERY: u64 = 16 << 20;

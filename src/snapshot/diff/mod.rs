@@ -1,6 +1,6 @@
 //! What changed between two snapshots: what got worse and better, and which values, packages, units and log lines.
 
-pub(in crate::snapshot) mod keys;
+pub(crate) mod keys;
 mod logs;
 mod page;
 mod side;
@@ -14,7 +14,7 @@ use warden_host::shape::shape;
 
 use super::report::Outcome;
 pub use logs::NewLines;
-pub(in crate::snapshot) use logs::is_shape_table;
+pub(crate) use logs::is_shape_table;
 pub use page::{by, page};
 pub use side::Side;
 use side::{Check, Problem};

@@ -11,7 +11,7 @@ use warden_host::quantity;
 use super::logs::NewLine;
 use super::values::{Kind, ValueChange};
 use super::{CheckChange, Difference, Direction, ProblemSaid};
-use crate::snapshot::report::{Outcome, icon, visible};
+use crate::report::{Outcome, icon, visible};
 
 /// Of the report, and what only this page has.
 const STYLE: &str =

@@ -11,9 +11,9 @@ use serde::de::{Deserializer, IgnoredAny};
 use warden_host::{Evidence, quantity};
 use zip::ZipArchive;
 
-use crate::snapshot::archive_end::{Encrypted, open_archive};
-use crate::snapshot::report::{DataDirectory, Outcome, VERSION};
-use crate::snapshot::{Order, collect};
+use crate::report::{DataDirectory, Outcome, VERSION};
+use crate::zip_end_record::{Encrypted, open_archive};
+use crate::{Order, collect};
 
 /// A report of an ordinary host has 1 to 3 MiB; one with every log at its limit stays below this.
 const REPORT_BYTES: u64 = 64 << 20;

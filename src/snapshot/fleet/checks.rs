@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::nodes::{Member, NodeSet, Roster};
-use crate::snapshot::diff::Side;
-use crate::snapshot::report::Outcome;
+use crate::diff::Side;
+use crate::report::Outcome;
 
 /// Different checks of all nodes together: the catalogue has some 60, and other versions of Warden others.
 const CHECKS: usize = 500;

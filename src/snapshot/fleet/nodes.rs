@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 
 use super::NODES;
-use crate::snapshot::diff::Side;
-use crate::snapshot::report::Outcome;
+use crate::diff::Side;
+use crate::report::Outcome;
 
 const WORDS: usize = NODES.div_ceil(64);
 

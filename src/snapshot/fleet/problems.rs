@@ -9,8 +9,8 @@ use warden_host::shape::shape;
 use super::checks::cut;
 use super::nodes::{Member, NodeSet, Roster};
 use super::own::Own;
-use crate::snapshot::diff::Side;
-use crate::snapshot::report::Outcome;
+use crate::diff::Side;
+use crate::report::Outcome;
 
 /// Problems of one node, and of all together, that are told apart: no host has had a hundred.
 const OF_ONE_NODE: usize = 500;

@@ -230,7 +230,7 @@ fn decode(path: &str) -> anyhow::Result<String> {
 fn shorten(name: &str) -> String {
     use sha2::{Digest, Sha256};
 
-    use crate::sha256::hex;
+    use warden_platform::sha256::hex;
     const LONGEST: usize = 180;
     let shorten_one = |component: &str| {
         if component.len() <= LONGEST {

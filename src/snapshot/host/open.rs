@@ -13,7 +13,7 @@ use warden_host::Recorded;
 use warden_host::quantity;
 
 use super::folder;
-use crate::snapshot::archive_end::open_archive_of;
+use crate::zip_end_record::open_archive_of;
 
 /// A recording has some hundred files and some MiB; a folder or an archive that claims more is not one of ours, and must
 /// not take the memory of the machine that judges it.

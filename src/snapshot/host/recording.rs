@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use warden_host::{Answer, Cause, Failure, Request, Source};
 
-use crate::config;
-use crate::redact::Redactor;
-use crate::snapshot::run::ASK_PREFIX;
+use crate::check_runner::ASK_PREFIX;
+use warden_config as config;
+use warden_redact::Redactor;
 
 use super::mask::mask;
 

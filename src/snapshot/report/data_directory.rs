@@ -6,7 +6,7 @@ use warden_host::{Advice, Area, Problem, Verdict};
 
 use super::data_evidence::evidence;
 use super::model::{CheckReport, Cost, Outcome};
-use crate::iggy::report::{Generation, Inspection, Mode, Severity};
+use warden_iggy::report::{Generation, Inspection, Mode, Severity};
 
 /// What it is called beside the checks.
 pub use warden_checks::DATA_DIRECTORY as ID;
@@ -185,7 +185,7 @@ pub fn share(inspection: &Inspection) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::iggy::report::{self, Scan, Totals};
+    use warden_iggy::report::{self, Scan, Totals};
 
     fn inspection(problems: Vec<report::Problem>) -> Inspection {
         Inspection {

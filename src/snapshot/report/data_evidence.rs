@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use warden_host::{Evidence, Fields, Series, Table, Unit, Value, Verdict};
 
 use super::data_directory::{DataDirectory, share};
-use crate::iggy::report::{Inspection, JournalEnd, Mode, Offset, Partition, Segment, Superblock};
+use warden_iggy::report::{Inspection, JournalEnd, Mode, Offset, Partition, Segment, Superblock};
 
 /// Bars of the chart of the largest partitions.
 const BARS: usize = 12;

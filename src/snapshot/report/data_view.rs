@@ -6,7 +6,7 @@ use super::data_directory::{DataDirectory, share};
 use super::finding::{FindingView, LogLines};
 use super::model::Outcome;
 use super::visible;
-use crate::iggy::report::{Inspection, Mode};
+use warden_iggy::report::{Inspection, Mode};
 
 pub struct DataView {
     pub path: String,

@@ -138,7 +138,7 @@ fn policy() -> String {
 }
 
 /// A dot in the colour of the verdict, so that open tabs can be told apart.
-pub(in crate::snapshot) fn icon(verdict: Outcome) -> String {
+pub(crate) fn icon(verdict: Outcome) -> String {
     let colour = match verdict {
         Outcome::Fail => "d1382c",
         Outcome::Warn => "e5a000",

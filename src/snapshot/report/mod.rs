@@ -8,13 +8,13 @@ mod evidence;
 mod finding;
 mod html;
 mod model;
-pub(in crate::snapshot) mod visible;
+pub(crate) mod visible;
 
-pub(in crate::snapshot) use charts::share;
+pub(crate) use charts::share;
 pub use data_directory::{
     DataDirectory, ID as DATA_DIRECTORY, InspectionCost, THRESHOLDS as DATA_THRESHOLDS, TITLE as DATA_TITLE,
     WHY as DATA_WHY,
 };
-pub(in crate::snapshot) use html::icon;
+pub(crate) use html::icon;
 pub use html::page;
 pub use model::*;

@@ -9,7 +9,7 @@ use super::super::deflate::END;
 use super::super::inventory::Change;
 use super::super::tree::Reason;
 use super::{Step, Writer};
-use crate::redact::Shape;
+use warden_redact::Shape;
 
 /// Files of a batch: those of a directory of offsets take a few milliseconds together.
 const FILES: usize = 128;

@@ -7,11 +7,11 @@ use warden_host::{Evidence, Fields, Row, Table, Value};
 
 use super::rules::{self, Block, COMPUTED, FACTS, Only, Topic, Treat};
 use super::variants::{Alike, Variants};
-use crate::sha256::hex;
-use crate::snapshot::diff::keys::{by_title, key_width, keys, numbered};
-use crate::snapshot::diff::{Side, is_shape_table};
-use crate::snapshot::fleet::nodes::NodeSet;
-use crate::snapshot::fleet::own::Own;
+use crate::diff::keys::{by_title, key_width, keys, numbered};
+use crate::diff::{Side, is_shape_table};
+use crate::fleet::nodes::NodeSet;
+use crate::fleet::own::Own;
+use warden_platform::sha256::hex;
 
 /// Values of one node: an ordinary host has some 600.
 const OF_ONE_NODE: usize = 10_000;

@@ -3,9 +3,9 @@
 use serde_json::{Value as Json, json};
 
 use super::*;
-use crate::snapshot::diff::Side;
-use crate::snapshot::fleet::nodes::Added;
-use crate::snapshot::report::DATA_DIRECTORY;
+use crate::diff::Side;
+use crate::fleet::nodes::Added;
+use crate::report::DATA_DIRECTORY;
 
 /// A node of this name with these checks.
 fn node(name: &str, checks: Json) -> Side {

@@ -2,8 +2,8 @@
 
 use warden_host::Value;
 
-use crate::snapshot::diff::keys::{SMALL, number};
-use crate::snapshot::fleet::nodes::NodeSet;
+use crate::diff::keys::{SMALL, number};
+use crate::fleet::nodes::NodeSet;
 
 /// Different values of one setting that are told apart: a setting with more has a value of its own on every node.
 const APART: usize = 32;

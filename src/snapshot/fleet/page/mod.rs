@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use warden_host::quantity;
 
 use super::{CheckRow, Fleet, Problem};
-use crate::snapshot::report::{DATA_DIRECTORY, Outcome, icon, share, visible};
+use crate::report::{DATA_DIRECTORY, Outcome, icon, share, visible};
 use views::{areas, finding, heads, node_view, not_compared, problem_view, topics};
 
 /// Of the report, and what only this page has.

@@ -9,10 +9,10 @@ use super::{
     AreaView, CellView, DIFFERENCES, DriftView, FindingView, Head, NodeView, ProblemView, RowView, SaidView,
     TopicView,
 };
-use crate::snapshot::fleet::drift::rules::{BLOCKS, Block, Treat};
-use crate::snapshot::fleet::nodes::listed;
-use crate::snapshot::fleet::{CheckRow, Drift, Fleet, Member, Node, Problem, Shared, Topic};
-use crate::snapshot::report::{Outcome, visible};
+use crate::fleet::drift::rules::{BLOCKS, Block, Treat};
+use crate::fleet::nodes::listed;
+use crate::fleet::{CheckRow, Drift, Fleet, Member, Node, Problem, Shared, Topic};
+use crate::report::{Outcome, visible};
 
 /// Problems of one check.
 const PROBLEMS: usize = 50;

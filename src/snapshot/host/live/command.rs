@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use warden_host::{Cause, OUTPUT_BYTES, Output, find_command};
 
 use super::files::{cause_of, lossy, read_up_to};
-use crate::config;
+use warden_config as config;
 
 pub fn run(name: &str, argument: Option<&str>, deadline: Instant) -> Result<Output, Cause> {
     let row =

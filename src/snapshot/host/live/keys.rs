@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use warden_host::{Cause, Data, FILE_BYTES, NO_PRIVATE_KEY};
 
 use super::files::{open, read_up_to};
-use crate::sha256::hex;
+use warden_platform::sha256::hex;
 
 pub fn public_half(path: &str) -> Result<Data, Cause> {
     public_half_of(open(Path::new(path))?.0)

@@ -19,9 +19,9 @@ use warden_host::{
     Answer, Cause, Clock, Data, Failure, FileText, Request, Sample, Samples, Settings, Source, Uname,
 };
 
-use crate::config;
-use crate::syscalls;
-use crate::systemd;
+use warden_config as config;
+use warden_platform::syscalls;
+use warden_systemd as systemd;
 
 use named::Access;
 pub use secret::Secret;

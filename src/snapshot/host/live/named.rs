@@ -12,7 +12,7 @@ use warden_host::{
 use warden_host::{Read, component_matches};
 
 use super::{files, keys};
-use crate::user_view::{Anchor, Directory, Permissions, UserView};
+use warden_platform::user_view::{Anchor, Directory, Permissions, UserView};
 
 /// What the head of a report shows, beside what the checks declare.
 const FACTS: [&str; 3] = ["/etc/os-release", "/etc/machine-id", "/etc/hostname"];

@@ -84,7 +84,7 @@ fn without_addresses(body: &str) -> String {
 
 async fn send(url: reqwest::Url, token: Option<&str>, limit: Duration) -> Result<HttpAnswer, Cause> {
     let client = reqwest::Client::builder()
-        .tls_backend_preconfigured(crate::tls::accepting_any_certificate())
+        .tls_backend_preconfigured(warden_platform::tls::accepting_any_certificate())
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
         .timeout(limit)

@@ -10,7 +10,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use warden_host::{Cause, TlsAnswer};
 
 use super::network;
-use crate::tls::accepting_any_certificate;
+use warden_platform::tls::accepting_any_certificate;
 
 pub fn handshake(address: &str, name: &str, limit: Duration) -> Result<TlsAnswer, Cause> {
     let started = Instant::now();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use warden_host::{Check, Error, Finding, Host, Read};
 use warden_host::{Request, Source};
 
-use crate::iggy::Progress;
+use warden_iggy::Progress;
 
 /// How one check ended.
 #[derive(Debug)]

@@ -2,19 +2,19 @@
 
 mod alone;
 pub mod archive;
-mod archive_end;
 pub mod bundle;
+pub mod check_runner;
+pub mod data_inspection;
 pub mod diff;
 pub mod encryption;
 pub mod fleet;
 pub mod host;
-pub mod inspection;
 mod own_documents;
 pub mod report;
-pub mod run;
 pub mod second_scan;
 pub mod signature;
 pub mod verify;
+mod zip_end_record;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -29,16 +29,16 @@ use warden_host::{
     Answer, Cause, Clock, Failure, Request, Rights, STATE_DIRECTORY, Settings, Source, missing,
 };
 
-use crate::config;
-use crate::iggy::report::Mode;
-use crate::redact::{Anonymizer, Known, Redactor};
-use crate::user_view::Directory;
 pub use alone::{answering, certificates, data_directory};
+use check_runner::{Bounds, End, Ended, Event};
 use host::live::{Live, Secret};
 use host::{Recording, folder};
 use report::{Asked, CheckReport, Cost, HostFacts, Outcome, Report, Run, SourceKind, Unseen};
-use run::{Bounds, End, Ended, Event};
 use warden_checks::Selection;
+use warden_config as config;
+use warden_iggy::report::Mode;
+use warden_platform::user_view::Directory;
+use warden_redact::{Anonymizer, Known, Redactor};
 
 /// The Supervisor, where it is called with nothing in between.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,9 +141,9 @@ pub fn collect(order: &Order, observe: &mut dyn FnMut(Event)) -> anyhow::Result<
         facts_host.settings().map_err(|error| anyhow!("cannot tell how the run was set up: {error}"))?;
 
     let bounds = Bounds { side_by_side: config::SIDE_BY_SIDE, limit: config::RUN_LIMIT };
-    let mut ended = run::run(&checks, &source, bounds, observe);
+    let mut ended = check_runner::run(&checks, &source, bounds, observe);
     let host = facts(&facts_host, &clock);
-    let mut data = inspection::look(order, kind, &facts_host, &redactor, observe);
+    let mut data = data_inspection::look(order, kind, &facts_host, &redactor, observe);
     keep_it_running(&iggy::held::losses(&facts_host), &mut ended, data.as_mut());
     let answers = recording.answers();
     let mut report =
@@ -369,7 +369,7 @@ fn check_report(
             )
         }
         End::Panicked(message) => {
-            let message = redactor.redact(crate::redact::Shape::Plain, &message).into_owned();
+            let message = redactor.redact(warden_redact::Shape::Plain, &message).into_owned();
             (Outcome::Panicked, format!("a defect of this check: {message}"), Vec::new(), Vec::new())
         }
     };
