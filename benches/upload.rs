@@ -15,7 +15,9 @@ use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 use warden::agent::upload::{AT_ONCE, Archive, STALLED, Uploader, forget};
 use warden::protocol::UploadGrant;
-use warden::supervisor::objects::{Announced, GRANT_LIFE, Key, Local, Objects, WHOLE_UPLOAD_BYTES, local};
+use warden::supervisor::object_store::{
+    Announced, GRANT_LIFE, Key, Local, Objects, WHOLE_UPLOAD_BYTES, local,
+};
 
 /// Odd, so that one is in the middle; a multiple of three, so that each comes as often at each place.
 const ROUNDS: usize = 9;

@@ -3,7 +3,7 @@
 use reqwest::StatusCode;
 use warden::protocol::{PartTag, Put, Upload};
 use warden::secret::Secret;
-use warden::supervisor::objects::{Error, Local, Objects, S3, S3Settings, local};
+use warden::supervisor::object_store::{Error, Local, Objects, S3, S3Settings, local};
 
 use crate::support::objects::{KEY, Place, always, announced, content, http, now, serve};
 use crate::support::s3::BUCKET;

@@ -8,7 +8,7 @@ use super::store::audit::{self, Actor, Entry};
 use super::store::keys::{self, ApiKey};
 use super::store::{Change, Store};
 use super::{FIRST_TENANT, http};
-use crate::secret::Secret;
+use warden_platform::secret::Secret;
 
 /// Makes a key that may do everything, in every tenant, for a year. Returns its id and what is to be shown once.
 pub async fn make_key(change: &mut Change, now: i64) -> anyhow::Result<(u64, Secret)> {

@@ -9,9 +9,9 @@ use url::Url;
 use warden_certificates::{Certificate, parse_pem};
 use warden_host::{Verdict, quantity};
 
-use super::listen;
+use super::server;
 use super::settings::Tls;
-use crate::user_view::{Permissions, UserView};
+use warden_platform::user_view::{Permissions, UserView};
 
 /// The user of the packaged unit.
 pub const USER: &str = "warden-supervisor";
@@ -136,7 +136,7 @@ impl Judgement {
 
     fn of_key(&mut self, tls: &Tls) {
         let key = tls.key.display();
-        if let Err(error) = listen::config(tls) {
+        if let Err(error) = server::config(tls) {
             let what = format!("{error:#}");
             self.complain(true, what, "name the key of this certificate as supervisor.tls_key");
         }

@@ -15,13 +15,13 @@ use tokio::time::timeout;
 use warden_host::quantity::bytes;
 
 use super::certificate::{self, Complaint, USER};
-use super::objects::Objects;
+use super::object_store::Objects;
 use super::settings::{Database, ObjectStore, Overrides, Settings};
 use super::store::FILE;
-use crate::config::fragments::Fragments;
-use crate::doctor::{Finding, check_sqlite, fail, is_denied, pass, unknown, warn};
-use crate::systemd::{Bus, UnitFacts};
-use crate::tls::accepting_any_certificate;
+use warden_config::fragments::Fragments;
+use warden_platform::doctor::{Finding, check_sqlite, fail, is_denied, pass, unknown, warn};
+use warden_platform::tls::accepting_any_certificate;
+use warden_systemd::{Bus, UnitFacts};
 
 pub const UNIT: &str = "warden-supervisor.service";
 /// One question to a database, an object store or the running Supervisor.

@@ -12,7 +12,7 @@ use warden::secret::Secret;
 use warden::supervisor::settings::{Database, Limits, Metrics, ObjectStore, Settings};
 use warden::supervisor::store::Store;
 use warden::supervisor::store::enrolments::{self, Applicant};
-use warden::supervisor::uploads;
+use warden::supervisor::upload_service;
 use warden::supervisor::{Clock, Supervisor};
 
 use super::{ctl, told};
@@ -39,7 +39,7 @@ impl Real {
             metrics: Metrics::default(),
             database: Database::Sqlite { directory: home.path().to_owned() },
             objects: ObjectStore::Folder(home.path().join("objects")),
-            archives: uploads::Limits::default(),
+            archives: upload_service::Limits::default(),
             limits: Limits { deadline_grace_ms: 1, ..Limits::default() },
             log: LogLevel::default(),
         };

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use warden::secret::Secret;
-use warden::supervisor::objects::S3Settings;
+use warden::supervisor::object_store::S3Settings;
 use warden::supervisor::settings::{ObjectStore, Settings};
 
 use crate::supervisor::Backend;

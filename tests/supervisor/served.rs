@@ -72,7 +72,7 @@ pub fn settings(backend: &Backend) -> Settings {
         metrics: Metrics::default(),
         database: backend.database(),
         objects: backend.objects(),
-        archives: warden::supervisor::uploads::Limits::default(),
+        archives: warden::supervisor::upload_service::Limits::default(),
         // No test but those of the limit is about it.
         limits: Limits { burst: 1_000_000, per_second: 1_000_000, ..Limits::default() },
         log: LogLevel::default(),

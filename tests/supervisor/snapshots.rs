@@ -6,13 +6,13 @@ use warden::protocol::{
     UploadRefusal, UploadWanted, Uploaded, Work,
 };
 use warden::sha256::hex;
-use warden::supervisor::objects::{Announced, Begun, Key, Local, Objects, local};
+use warden::supervisor::object_store::{Announced, Begun, Key, Local, Objects, local};
 use warden::supervisor::store::activities::{self, Order};
 use warden::supervisor::store::async_actions;
 use warden::supervisor::store::deployments::{Deployment, Scope};
 use warden::supervisor::store::snapshots::{self, Refused, Snapshot, Status};
 use warden::supervisor::store::{Page, Store, nodes};
-use warden::supervisor::uploads::{Limits, Uploads};
+use warden::supervisor::upload_service::{Limits, Uploads};
 
 use super::Backend;
 use super::administration::hello;

@@ -9,7 +9,7 @@ use reqwest::{Client, Response, StatusCode};
 use sha2::{Digest, Sha256};
 use warden::protocol::{PartTag, Put, Upload};
 use warden::secret::Secret;
-use warden::supervisor::objects::{Announced, Key, Local, Objects, S3, S3Settings, local};
+use warden::supervisor::object_store::{Announced, Key, Local, Objects, S3, S3Settings, local};
 
 use super::proxy::Proxy;
 use super::s3::{ACCESS_KEY, BUCKET, S3Server, SECRET_KEY};

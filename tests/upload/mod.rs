@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use warden::agent::upload::{AT_ONCE, Archive, Failure, STALLED, Uploader, forget};
 use warden::background_io;
 use warden::protocol::{Upload, UploadGrant, UploadRefusal};
-use warden::supervisor::objects::{Announced, Begun};
+use warden::supervisor::object_store::{Announced, Begun};
 
 use crate::support::objects::{KEY, Place, announced, content, http, now};
 use crate::support::resident;

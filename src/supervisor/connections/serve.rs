@@ -25,7 +25,7 @@ use tower::ServiceExt;
 
 use super::watch::{Asking, FIRST_REQUEST, Visitor, Watched};
 use super::{Connections, Place, Why};
-use crate::supervisor::listen::Certificate;
+use crate::server::Certificate;
 
 /// For requests under way when the Supervisor stops.
 const STOP_GRACE: Duration = Duration::from_secs(10);

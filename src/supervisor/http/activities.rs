@@ -17,9 +17,9 @@ use super::once::Reply;
 use super::pages::{Listed, PageOf, PageParameters};
 use super::problem::Problem;
 use super::values::{Id, Time};
-use crate::protocol::{Action, Reason, Runtime, UnitChange, Work};
-use crate::supervisor::store::activities::{self, Activity, Filter, Order, Status};
-use crate::supervisor::store::{audit, nodes};
+use crate::store::activities::{self, Activity, Filter, Order, Status};
+use crate::store::{audit, nodes};
+use warden_protocol::{Action, Reason, Runtime, UnitChange, Work};
 
 /// Nodes of one request.
 pub const NODES_LIMIT: usize = 10_000;

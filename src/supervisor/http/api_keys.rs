@@ -18,11 +18,11 @@ use super::once::Reply;
 use super::pages::{Listed, PageOf, PageParameters};
 use super::problem::Problem;
 use super::values::{Id, Time};
-use crate::secret::Secret;
-use crate::supervisor::network::Network;
-use crate::supervisor::store::audit;
-use crate::supervisor::store::deployments::{self, Scope};
-use crate::supervisor::store::keys::{self, ApiKey, Permission};
+use crate::network::Network;
+use crate::store::audit;
+use crate::store::deployments::{self, Scope};
+use crate::store::keys::{self, ApiKey, Permission};
+use warden_platform::secret::Secret;
 
 /// Longest life of a key: a year.
 pub const LIFE_LIMIT_MS: i64 = 365 * 24 * 3_600_000;

@@ -15,7 +15,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use super::problem::{FieldIssue, Problem};
 use super::values::Id;
 use super::{Api, BODY_LIMIT, BODY_PATIENCE, once};
-use crate::supervisor::NAME_LIMIT;
+use crate::NAME_LIMIT;
 
 /// The ids in paths, and what is told where there is none of such a thing.
 const NOT_FOUND: [(&str, &str); 7] = [

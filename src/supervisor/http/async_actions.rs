@@ -15,8 +15,8 @@ use super::once::Reply;
 use super::pages::{Listed, PageOf, PageParameters};
 use super::problem::Problem;
 use super::values::Time;
-use crate::supervisor::store::async_actions::{self, AsyncAction, Filter};
-use crate::supervisor::store::{activities, audit};
+use crate::store::async_actions::{self, AsyncAction, Filter};
+use crate::store::{activities, audit};
 
 /// An operation that outlives its request.
 #[derive(Debug, Serialize, ToSchema)]

@@ -12,8 +12,8 @@ use super::identity::Administrator;
 use super::pages::{Listed, PageOf, PageParameters};
 use super::problem::Problem;
 use super::values::Time;
-use crate::supervisor::store::audit::{self, AuditFilter, Recorded};
-use crate::supervisor::store::deployments::Scope;
+use crate::store::audit::{self, AuditFilter, Recorded};
+use crate::store::deployments::Scope;
 
 /// Something that was done.
 #[derive(Debug, Serialize, ToSchema)]

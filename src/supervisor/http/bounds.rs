@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::supervisor::store::keys::Permission;
+use crate::store::keys::Permission;
 
 /// As `Runtime` is read.
 const RUNTIME: &str = "^(iggy|connectors|connector:(sink|source):[a-z0-9_][a-z0-9_-]{0,63})$";
@@ -98,8 +98,8 @@ mod tests {
     use regex::Regex;
 
     use super::*;
-    use crate::protocol::{Action, Runtime};
-    use crate::supervisor::http::values::Id;
+    use crate::http::values::Id;
+    use warden_protocol::{Action, Runtime};
 
     #[test]
     fn the_patterns_say_what_is_read() {

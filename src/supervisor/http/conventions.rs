@@ -13,8 +13,8 @@ use ring::rand::{SecureRandom, SystemRandom};
 use super::once::Open;
 use super::problem::{self, Problem};
 use super::{Api, Peer, REQUEST_LIMIT, RequestId, Seen, once};
-use crate::sha256::hex;
-use crate::supervisor::lingering::linger;
+use crate::lingering::linger;
+use warden_platform::sha256::hex;
 
 const LD_REQUEST: HeaderName = HeaderName::from_static("ld-request");
 

@@ -15,9 +15,9 @@ use super::pages::{Listed, PageOf, PageParameters};
 use super::problem::Problem;
 use super::values::{Id, Time};
 use super::{Api, base_url};
-use crate::supervisor::store::deployments::{self, Changes, Deployment, NotChanged, Plan};
-use crate::supervisor::store::{activities, audit, enrolments, nodes, snapshots};
-use crate::supervisor::{FIRST_DIVISION, FIRST_ENVIRONMENT};
+use crate::store::deployments::{self, Changes, Deployment, NotChanged, Plan};
+use crate::store::{activities, audit, enrolments, nodes, snapshots};
+use crate::{FIRST_DIVISION, FIRST_ENVIRONMENT};
 
 /// Nodes that run one Iggy together.
 #[derive(Debug, Serialize, ToSchema)]

@@ -15,9 +15,9 @@ use super::pages::{Listed, PageOf, PageParameters};
 use super::problem::Problem;
 use super::values::Time;
 use super::{Api, base_url};
-use crate::secret::Secret;
-use crate::supervisor::store::audit;
-use crate::supervisor::store::enrolments::{self, Enrolment, Standing};
+use crate::store::audit;
+use crate::store::enrolments::{self, Enrolment, Standing};
+use warden_platform::secret::Secret;
 
 /// How long a token is good when the request does not say: long enough to install a host.
 const LIFE_S: u32 = 3600;

@@ -19,8 +19,8 @@ use super::identity::{Allowed, Read};
 use super::problem::Problem;
 use super::streams::Stream;
 use super::values::Time;
-use crate::supervisor::store::async_actions::{self, AsyncAction, Event};
-use crate::supervisor::store::{Notice, Notices, keys};
+use crate::store::async_actions::{self, AsyncAction, Event};
+use crate::store::{Notice, Notices, keys};
 
 /// Something is sent at least this often, so that proxies keep the stream open.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -167,7 +167,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::supervisor::store::async_actions::Finish;
+    use crate::store::async_actions::Finish;
 
     fn action(version: u64, finished: bool) -> AsyncAction {
         let finish = Finish { at: 1, success: true, message: String::new(), result: json!({}) };

@@ -16,10 +16,10 @@ use super::identity::address;
 use super::once::Reply;
 use super::problem::Problem;
 use super::{Api, Peer};
-use crate::secret::Secret;
-use crate::supervisor::network::Network;
-use crate::supervisor::settings::Metrics;
-use crate::supervisor::store::{activities, nodes};
+use crate::network::Network;
+use crate::settings::Metrics;
+use crate::store::{activities, nodes};
+use warden_platform::secret::Secret;
 
 /// A store that takes longer to answer one question is not ready.
 const PATIENCE: Duration = Duration::from_secs(2);

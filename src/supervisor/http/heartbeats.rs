@@ -13,10 +13,10 @@ use super::nodes::node;
 use super::pages::{Listed, PageOf, PageParameters};
 use super::problem::Problem;
 use super::values::Time;
-use crate::protocol::{Agent, Host, Runtime, RuntimeState};
-use crate::supervisor::store::Paged;
-use crate::supervisor::store::heartbeats::{self, Newest, Span};
-use crate::supervisor::store::nodes::{self, Node};
+use crate::store::Paged;
+use crate::store::heartbeats::{self, Newest, Span};
+use crate::store::nodes::{self, Node};
+use warden_protocol::{Agent, Host, Runtime, RuntimeState};
 
 /// The newest heartbeat of a node; what it never told is null.
 #[derive(Debug, Serialize, ToSchema)]

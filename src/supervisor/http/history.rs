@@ -16,9 +16,9 @@ use super::once::Reply;
 use super::pages::{Listed, PageOf, PageParameters};
 use super::problem::Problem;
 use super::values::Time;
-use crate::protocol::{Disk, Host, Runtime, RuntimeState};
-use crate::supervisor::store::heartbeats::{self, Entry, OfHost};
-use crate::supervisor::store::{Page, nodes};
+use crate::store::heartbeats::{self, Entry, OfHost};
+use crate::store::{Page, nodes};
+use warden_protocol::{Disk, Host, Runtime, RuntimeState};
 
 /// What the figures of the host itself are asked by, in place of a runtime.
 const HOST: &str = "host";

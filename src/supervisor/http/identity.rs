@@ -16,13 +16,13 @@ use subtle::ConstantTimeEq;
 use super::asked::Place;
 use super::problem::Problem;
 use super::{Api, Peer, RequestId};
-use crate::secret::Secret;
-use crate::supervisor::connections::Visitor;
-use crate::supervisor::network::Network;
-use crate::supervisor::settings::Limits;
-use crate::supervisor::store::audit::{Actor, Entry};
-use crate::supervisor::store::deployments::{self, Deployment};
-use crate::supervisor::store::keys::{self, ApiKey, Permission};
+use crate::connections::Visitor;
+use crate::network::Network;
+use crate::settings::Limits;
+use crate::store::audit::{Actor, Entry};
+use crate::store::deployments::{self, Deployment};
+use crate::store::keys::{self, ApiKey, Permission};
+use warden_platform::secret::Secret;
 
 /// The header with the key.
 pub const HEADER: &str = "ld-api-key";

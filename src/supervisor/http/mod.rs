@@ -45,7 +45,7 @@ use utoipa_axum::routes;
 use super::Clock;
 use super::settings::Settings;
 use super::store::Store;
-use super::uploads::Uploads;
+use super::upload_service::Uploads;
 pub use api_keys::LIFE_LIMIT_MS as KEY_LIFE_LIMIT_MS;
 use identity::Limiter;
 pub use identity::PREFIX as KEY_PREFIX;

@@ -14,9 +14,9 @@ use super::once::Reply;
 use super::pages::{Listed, PageOf, PageParameters};
 use super::problem::Problem;
 use super::values::Time;
-use crate::protocol::About;
-use crate::supervisor::store::nodes::{self, Node};
-use crate::supervisor::store::{activities, audit};
+use crate::store::nodes::{self, Node};
+use crate::store::{activities, audit};
+use warden_protocol::About;
 
 /// A host of a deployment.
 #[derive(Debug, Serialize, ToSchema)]

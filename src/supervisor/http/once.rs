@@ -14,9 +14,9 @@ use tokio_util::sync::CancellationToken;
 use super::identity::Caller;
 use super::problem::{self, Problem};
 use super::{Api, RequestId};
-use crate::sha256::hex;
-use crate::supervisor::store::idempotency::{self, Answer, Claim, Slot};
-use crate::supervisor::store::{Change, Store};
+use crate::store::idempotency::{self, Answer, Claim, Slot};
+use crate::store::{Change, Store};
+use warden_platform::sha256::hex;
 
 const HEADER: &str = "idempotency-key";
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");

@@ -13,7 +13,7 @@ use super::asked::Query;
 use super::base_url;
 use super::problem::Problem;
 use super::{Api, once::Reply};
-use crate::supervisor::store::{Page, Paged};
+use crate::store::{Page, Paged};
 
 /// Items of a page when the request does not say.
 const RESULTS: u32 = 10;

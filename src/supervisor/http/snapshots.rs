@@ -16,12 +16,12 @@ use super::pages::{Listed, PageOf, PageParameters};
 use super::problem::Problem;
 use super::values::{Id, Time};
 use super::{Api, base_url};
-use crate::protocol::{Reason, SNAPSHOT_CHOICE, SnapshotChoice, SnapshotProgress, Trigger, Work};
-use crate::supervisor::objects::Key;
-use crate::supervisor::store::activities::Order;
-use crate::supervisor::store::snapshots::{self, Refused, Replaceable, Snapshot, Status};
-use crate::supervisor::store::{audit, nodes};
+use crate::object_store::Key;
+use crate::store::activities::Order;
+use crate::store::snapshots::{self, Refused, Replaceable, Snapshot, Status};
+use crate::store::{audit, nodes};
 use warden_checks::Selection;
+use warden_protocol::{Reason, SNAPSHOT_CHOICE, SnapshotChoice, SnapshotProgress, Trigger, Work};
 
 /// Checks and areas that one request names; there are fewer.
 const ONLY_LIMIT: usize = 100;

@@ -10,11 +10,11 @@ use super::Hub;
 use super::connection::End;
 use super::registry::{Claim, Close, Seat};
 use super::socket::{Failure, Received, Socket};
-use crate::protocol::{self, FromNode, Hello, Refusal, ToNode, Welcome};
-use crate::supervisor::store::Notice;
-use crate::supervisor::store::audit::{self, Actor, Entry};
-use crate::supervisor::store::deployments::{self, Scope};
-use crate::supervisor::store::nodes::{self, Node};
+use crate::store::Notice;
+use crate::store::audit::{self, Actor, Entry};
+use crate::store::deployments::{self, Scope};
+use crate::store::nodes::{self, Node};
+use warden_protocol::{self as protocol, FromNode, Hello, Refusal, ToNode, Welcome};
 
 /// For a node that has its websocket to say hello.
 const HELLO_LIMIT: Duration = Duration::from_secs(10);

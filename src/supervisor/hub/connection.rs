@@ -12,10 +12,10 @@ use super::delivery::Delivery;
 use super::registry::{Close, Orders, Seat};
 use super::scribe::Unwritten;
 use super::socket::{Failure, Received, Socket};
-use crate::protocol::{self, FromNode, Hello, PING_SECONDS, PINGS_UNANSWERED, ToNode};
-use crate::supervisor::store::nodes::Node;
-use crate::supervisor::store::{Kind, Notice, heartbeats, nodes};
-use crate::supervisor::uploads::Uploads;
+use crate::store::nodes::Node;
+use crate::store::{Kind, Notice, heartbeats, nodes};
+use crate::upload_service::Uploads;
+use warden_protocol::{self as protocol, FromNode, Hello, PING_SECONDS, PINGS_UNANSWERED, ToNode};
 
 /// A node that pings and tells no heartbeat is noted as alive this often.
 const SEEN: Duration = Duration::from_secs(45);

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use super::connection::End;
 use super::scribe::Scribe;
 use super::socket::Socket;
-use crate::protocol::{Code, Finished, Outcome, ToNode};
-use crate::supervisor::store::Store;
-use crate::supervisor::store::activities::{self, Activity, State};
+use crate::store::Store;
+use crate::store::activities::{self, Activity, State};
+use warden_protocol::{Code, Finished, Outcome, ToNode};
 
 /// Requests a node may hold that have not ended; it does one after the other for each runtime.
 const WINDOW: usize = 64;

@@ -7,11 +7,11 @@ use axum::response::{IntoResponse, Response};
 
 use super::Hub;
 use super::upgrade::address;
-use crate::protocol::{self, Enrol, Enrolled};
-use crate::secret::Secret;
-use crate::supervisor::http::problem::Problem;
-use crate::supervisor::store::enrolments::{self, Applicant};
-use crate::supervisor::store::nodes::{self, Node};
+use crate::http::problem::Problem;
+use crate::store::enrolments::{self, Applicant};
+use crate::store::nodes::{self, Node};
+use warden_platform::secret::Secret;
+use warden_protocol::{self as protocol, Enrol, Enrolled};
 
 /// Bytes of the request: a token, a hash, and what the host is.
 const BODY_LIMIT: usize = 16 << 10;

@@ -28,8 +28,8 @@ use self::registry::{Close, Registry};
 use self::scribe::{Notes, Scribe, scribe};
 use super::Clock;
 use super::store::{Notice, Store};
-use super::uploads::Uploads;
-use crate::protocol::{ENROL_PATH, LINK_PATH};
+use super::upload_service::Uploads;
+use warden_protocol::{ENROL_PATH, LINK_PATH};
 
 /// Connections of one Supervisor. At some 25 KB each they fit 250 MB; whoever has more nodes has more replicas.
 const CONNECTIONS: usize = 10_000;

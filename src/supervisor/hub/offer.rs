@@ -4,12 +4,12 @@
 use serde_json::json;
 
 use super::Hub;
-use crate::protocol::{OfferRefusal, SnapshotChoice, SnapshotOffered, ToNode, Work};
-use crate::supervisor::store::activities::Order;
-use crate::supervisor::store::audit::{self, Actor, Entry};
-use crate::supervisor::store::deployments::{self, Scope};
-use crate::supervisor::store::snapshots::{self, Cause, Refused, Replaceable, Status};
-use crate::supervisor::store::{Result, nodes};
+use crate::store::activities::Order;
+use crate::store::audit::{self, Actor, Entry};
+use crate::store::deployments::{self, Scope};
+use crate::store::snapshots::{self, Cause, Refused, Replaceable, Status};
+use crate::store::{Result, nodes};
+use warden_protocol::{OfferRefusal, SnapshotChoice, SnapshotOffered, ToNode, Work};
 
 /// Offers of one node that become runs within a day, however they end: as many as a policy can allow.
 const OFFERS_A_DAY: u64 = 24;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, oneshot};
 
-use crate::protocol::ToNode;
+use warden_protocol::ToNode;
 
 /// Cancellations that wait for one connection; more, and it looks into the store for itself.
 const CANCELS: usize = 64;

@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
 
-use crate::protocol::{self, MESSAGE_LIMIT, ToNode};
+use warden_protocol::{self as protocol, MESSAGE_LIMIT, ToNode};
 
 /// Bytes read at once. A heartbeat has two or three times as many: the buffer grows for it and is given back.
 const READ_AT_ONCE: usize = 1 << 10;

@@ -12,10 +12,10 @@ use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body
 
 use super::socket::Socket;
 use super::{COME_BACK, Hub, TURN_LIMIT};
-use crate::secret::Secret;
-use crate::supervisor::connections::Visitor;
-use crate::supervisor::http::problem::Problem;
-use crate::supervisor::store::nodes;
+use crate::connections::Visitor;
+use crate::http::problem::Problem;
+use crate::store::nodes;
+use warden_platform::secret::Secret;
 
 /// Bytes of a credential; ours have some 50.
 const CREDENTIAL_LIMIT: usize = 256;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Context, alone};
-use crate::supervisor::store::{Result, activities};
+use crate::store::{Result, activities};
 
 pub const NAME: &str = "deadlines";
 /// An activity may end this much after its deadline.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Context;
-use crate::supervisor::store::{Result, heartbeats};
+use crate::store::{Result, heartbeats};
 
 pub const NAME: &str = "heartbeats";
 /// What is lost by a crash; the next heartbeats make up for it.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Context, alone};
-use crate::supervisor::store::{Result, activities, audit, enrolments, heartbeats};
+use crate::store::{Result, activities, audit, enrolments, heartbeats};
 
 const DAY_MS: i64 = 24 * 3_600_000;
 /// Actions that ended, with their activities and events: a quarter, as incidents are reviewed.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Context, alone};
-use crate::supervisor::store::{Result, idempotency};
+use crate::store::{Result, idempotency};
 
 pub const NAME: &str = "idempotency";
 pub const EVERY: Duration = Duration::from_secs(60);

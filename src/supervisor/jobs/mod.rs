@@ -20,7 +20,7 @@ use super::Clock;
 use super::http::Api;
 use super::settings::Limits;
 use super::store::{self, Change, Store};
-use crate::task_set::Tasks;
+use warden_platform::task_set::Tasks;
 
 /// A job: its name, how often it runs, and one run of it.
 struct Job {

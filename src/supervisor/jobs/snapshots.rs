@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Context, alone};
-use crate::supervisor::store::{Result, snapshots};
+use crate::store::{Result, snapshots};
 
 pub const NAME: &str = "snapshots";
 pub const EVERY: Duration = Duration::from_secs(60);

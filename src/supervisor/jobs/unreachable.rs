@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Context, alone};
-use crate::supervisor::store::{Result, nodes};
+use crate::store::{Result, nodes};
 
 pub const NAME: &str = "unreachable";
 pub const EVERY: Duration = Duration::from_secs(5);

@@ -13,10 +13,10 @@ use super::{
     Archives, DATA_DIRECTORY, Database, LISTEN, Limits, Metrics, ObjectStore, Overrides, S3Settings,
     Settings, Tls,
 };
-use crate::config::fragments::{Fragments, Problems};
-use crate::config::log::LogLevel;
-use crate::secret::Secret;
-use crate::supervisor::network::Network;
+use crate::network::Network;
+use warden_config::fragments::{Fragments, Problems};
+use warden_config::log::LogLevel;
+use warden_platform::secret::Secret;
 
 const NAME: &str = "supervisor";
 /// The address of a database, or a secret key, is a line. In bytes.

@@ -11,7 +11,7 @@ use super::columns::{self, Columns, key};
 use super::deployments::Scope;
 use super::page::paged;
 use super::{Change, Notice, Page, Paged, Result, Store};
-use crate::protocol::Code;
+use warden_protocol::Code;
 
 /// Events of one action after which progress is no longer kept; starts and ends always are.
 const PROGRESS_LIMIT: u64 = 10_000;

@@ -12,9 +12,9 @@ use super::columns::Columns;
 use super::heartbeats::Fresh;
 use super::open::{self, FILE};
 use super::{Inner, Kind, NOTICES_WAITING, Store};
-use crate::supervisor::id::Ids;
-use crate::supervisor::objects::Key;
-use crate::supervisor::settings::Database;
+use crate::object_store::Key;
+use crate::settings::Database;
+use crate::snowflake::Ids;
 
 /// The counter that tells when a file was copied from a store. Absent in a store that is no copy.
 const COPIED_AT: &str = "copied_at";

@@ -12,7 +12,7 @@ use sqlx::any::AnyRow;
 use super::columns::{Columns, json, key};
 use super::page::paged;
 use super::{Change, Page, Paged, Result, Store};
-use crate::protocol::{Agent, Heartbeat, Host, RuntimeState};
+use warden_protocol::{Agent, Heartbeat, Host, RuntimeState};
 
 /// How long every heartbeat is kept: the last hour is what an incident is judged by.
 pub const DETAIL_KEPT_MS: i64 = 3_600_000;

@@ -9,7 +9,7 @@ use super::columns::{Columns, key};
 use super::deployments::Scope;
 use super::page::paged;
 use super::{Change, Notice, Page, Paged, Result, Store};
-use crate::supervisor::network::Network;
+use crate::network::Network;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiKey {

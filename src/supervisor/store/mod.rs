@@ -25,7 +25,7 @@ use sqlx::AnyPool;
 use sqlx::{Any, AnyConnection, Transaction};
 use tokio::sync::broadcast;
 
-use super::id::Ids;
+use super::snowflake::Ids;
 use heartbeats::Fresh;
 pub use notices::{Notice, Notices};
 pub use open::FILE;

@@ -6,7 +6,7 @@ use sqlx::any::AnyRow;
 use super::columns::{Columns, json, key};
 use super::page::paged;
 use super::{Change, Notice, Page, Paged, Result, Store};
-use crate::protocol;
+use warden_protocol as protocol;
 
 /// A node that said nothing for so long is unreachable, until it speaks again.
 pub const UNREACHABLE_AFTER_MS: i64 = 120_000;

@@ -17,9 +17,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::heartbeats::Fresh;
 use super::{Inner, Kind, NOTICES_WAITING, Store, notices};
-use crate::secret::Secret;
-use crate::supervisor::id::Ids;
-use crate::supervisor::settings::Database;
+use crate::settings::Database;
+use crate::snowflake::Ids;
+use warden_platform::secret::Secret;
 
 /// The file of SQLite in the data directory.
 pub const FILE: &str = "warden.sqlite";

@@ -5,10 +5,10 @@
 use std::collections::BTreeMap;
 
 use super::{State, read};
-use crate::protocol::{Code, Finished, Outcome};
-use crate::supervisor::store::async_actions::{self, AsyncAction, Ended};
-use crate::supervisor::store::columns::{Columns, json, key};
-use crate::supervisor::store::{Change, Notice, Result, Store, snapshots};
+use crate::store::async_actions::{self, AsyncAction, Ended};
+use crate::store::columns::{Columns, json, key};
+use crate::store::{Change, Notice, Result, Store, snapshots};
+use warden_protocol::{Code, Finished, Outcome};
 
 /// Activities ended by one run of the job; it runs again at once while there are more.
 const BATCH: i64 = 500;

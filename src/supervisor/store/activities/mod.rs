@@ -14,7 +14,7 @@ use super::columns::{Columns, json, key};
 use super::deployments::Deployment;
 use super::page::paged;
 use super::{Change, Notice, Page, Paged, Result, Store, snapshots};
-use crate::protocol::{Reason, Request, Runtime, UnitChange, Work};
+use warden_protocol::{Reason, Request, Runtime, UnitChange, Work};
 
 /// Rows of one statement: a fleet is written in a few, and none of them holds the others up.
 const INSERTED_AT_ONCE: usize = 100;

@@ -20,7 +20,7 @@ use super::columns::{self, Columns, json, key};
 use super::deployments::Plan;
 use super::page::paged;
 use super::{Change, Page, Paged, Result, Store};
-use crate::protocol::{Outcome, Reason, SnapshotProgress, UnitChange};
+use warden_protocol::{Outcome, Reason, SnapshotProgress, UnitChange};
 
 /// The action of a run, as async actions name it.
 pub const ACTION: &str = "snapshot";

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Change, Columns, Result, Status, key};
-use crate::protocol::{SnapshotOffered, Trigger};
-use crate::supervisor::store::columns;
+use crate::store::columns;
+use warden_protocol::{SnapshotOffered, Trigger};
 
 /// Longest sentence that is kept, in characters.
 const REASON_LIMIT: usize = 300;

@@ -5,7 +5,7 @@ use sqlx::AssertSqlSafe;
 use sqlx::any::AnyRow;
 
 use super::{Change, Columns, DAY_MS, Plan, Result, Status, Store, key, limits};
-use crate::supervisor::objects::{Begun, Key};
+use crate::object_store::{Begun, Key};
 
 /// Archives removed by one run of the job.
 const BATCH: i64 = 100;

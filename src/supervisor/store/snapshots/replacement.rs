@@ -5,7 +5,7 @@ use serde_json::json;
 use sqlx::any::AnyRow;
 
 use super::{Change, Columns, Plan, Replaceable, Result, key, limits, read, removal, runs};
-use crate::supervisor::store::audit::{self, Actor, Entry};
+use crate::store::audit::{self, Actor, Entry};
 
 /// Returns how many runs a plan keeps: the last place is for what somebody asks for.
 pub(super) fn kept(plan: Plan, automatic: bool) -> u64 {

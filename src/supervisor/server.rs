@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::certificate;
 use super::connections::{self, Connections};
 use super::settings::{Settings, Tls};
-use crate::task_set::Tasks;
+use warden_platform::task_set::Tasks;
 
 /// How often the certificate's files are looked at: whoever renews them need not tell us.
 const RENEWAL_LOOK: Duration = Duration::from_secs(60);

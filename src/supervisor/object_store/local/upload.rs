@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use super::super::{Announced, Begun, Error, Key};
 use super::{Local, remove};
-use crate::background_io;
-use crate::sha256::{self, Digest, Sha256, hex};
-use crate::syscalls;
+use warden_platform::background_io;
+use warden_platform::sha256::{self, Digest, Sha256, hex};
+use warden_platform::syscalls;
 
 /// Read at once when what has arrived is hashed.
 const BLOCK: usize = 256 << 10;

@@ -9,7 +9,7 @@ use super::store::enrolments::{self, Enrolment};
 use super::store::nodes::{self, Node};
 use super::store::{Page, Store};
 use super::{FIRST_DIVISION, FIRST_ENVIRONMENT, FIRST_TENANT, Supervisor};
-use crate::secret::Secret;
+use warden_platform::secret::Secret;
 
 /// The deployment that is made when there is none and nobody named one.
 const FIRST_DEPLOYMENT: &str = "local";

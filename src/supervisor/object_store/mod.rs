@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::protocol::{PARTS_OF_A_GRANT, PARTS_OF_AN_ARCHIVE, PartTag, Upload};
-use crate::sha256::Digest;
+use warden_platform::sha256::Digest;
+use warden_protocol::{PARTS_OF_A_GRANT, PARTS_OF_AN_ARCHIVE, PartTag, Upload};
 
 pub use local::Local;
 pub use s3::{S3, S3Settings};
@@ -134,7 +134,7 @@ impl Objects {
                             s3.put_part(key, upload_id.as_deref().unwrap_or_default(), number, size, now)
                         }
                     };
-                    crate::protocol::PartPut { number, put }
+                    warden_protocol::PartPut { number, put }
                 };
                 let parts = wanted.take(PARTS_OF_A_GRANT).map(put).collect();
                 Upload::Parts { part_bytes: *part_bytes, parts }

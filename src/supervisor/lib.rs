@@ -7,16 +7,16 @@ pub mod connections;
 pub mod doctor;
 pub mod http;
 pub mod hub;
-pub mod id;
 mod jobs;
 mod lingering;
-mod listen;
+mod local_node;
 pub mod network;
-pub mod objects;
-mod own_host;
+pub mod object_store;
+mod server;
 pub mod settings;
+pub mod snowflake;
 pub mod store;
-pub mod uploads;
+pub mod upload_service;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,18 +27,18 @@ use axum::Router;
 use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 
-use crate::secret::Secret;
-use crate::task_set::Tasks;
-use crate::tls::{self, Trust};
 use connections::Connections;
 use hub::Hub;
-use listen::Listener;
-use objects::{Local, Objects, S3, S3Settings};
+use object_store::{Local, Objects, S3, S3Settings};
+use server::Listener;
 use settings::{ObjectStore, Settings};
 use store::{Kind, Store, idempotency, keys, snapshots};
-use uploads::Uploads;
+use upload_service::Uploads;
+use warden_platform::secret::Secret;
+use warden_platform::task_set::Tasks;
+use warden_platform::tls::{self, Trust};
 
-pub use own_host::Invitation;
+pub use local_node::Invitation;
 
 /// Milliseconds since 1970 UTC, told by whoever starts the Supervisor.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
@@ -149,7 +149,7 @@ fn objects(settings: &ObjectStore, store: &Store) -> anyhow::Result<(Objects, Ro
                     .map(|wanted| wanted.inspect_err(|error| tracing::warn!(%error, "the store fails")).ok())
                     .boxed()
             };
-            let addresses = objects::local::routes(local.clone(), Arc::new(wanted));
+            let addresses = object_store::local::routes(local.clone(), Arc::new(wanted));
             Ok((Objects::Local(local), addresses))
         }
         ObjectStore::S3(settings) => Ok((Objects::S3(Box::new(s3(settings)?)), Router::new())),

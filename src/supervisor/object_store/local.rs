@@ -19,8 +19,8 @@ use ring::rand::{SecureRandom, SystemRandom};
 use sha2::Sha256;
 
 use super::{Announced, Begun, DOWNLOAD_LIFE, Error, GRANT_LIFE, Key};
-use crate::protocol::Put;
-use crate::sha256::hex;
+use warden_platform::sha256::hex;
+use warden_protocol::Put;
 
 pub use serve::{Wanted, routes};
 

@@ -14,10 +14,10 @@ use rusty_s3::actions::{CompleteMultipartUploadResponse, CreateMultipartUpload};
 use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
 
 use super::{Announced, Begun, DOWNLOAD_LIFE, Error, GRANT_LIFE, Key};
-use crate::protocol::{PartTag, Put};
-use crate::secret::Secret;
-use crate::sha256::{Sha256, hex};
-use crate::tls;
+use warden_platform::secret::Secret;
+use warden_platform::sha256::{Sha256, hex};
+use warden_platform::tls;
+use warden_protocol::{PartTag, Put};
 
 /// One question to the store that moves no archive.
 const PATIENCE: Duration = Duration::from_secs(30);

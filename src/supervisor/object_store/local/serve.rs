@@ -18,9 +18,9 @@ use tower_http::services::ServeFile;
 
 use super::upload::{Over, Part};
 use super::{Allowed, Local, PATH, Verb};
-use crate::sha256;
-use crate::supervisor::lingering::linger;
-use crate::supervisor::objects::Key;
+use crate::lingering::linger;
+use crate::object_store::Key;
+use warden_platform::sha256;
 
 /// Bytes gathered before they go to disk; of one upload there are two in memory, one that comes and one that is written.
 const BLOCK: usize = 1 << 20;
