@@ -1,6 +1,6 @@
 //! Warden: the agent on every host of an Apache Iggy deployment, and the Supervisor that commands it.
 
-pub mod agent;
+pub use warden_agent as agent;
 pub mod cli;
 pub use warden_config as config;
 pub use warden_iggy as iggy;

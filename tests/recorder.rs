@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use warden::agent::readings::RuntimeReading;
 use warden::agent::recorder::Recorder;
+use warden::agent::runtime_stats::RuntimeReading;
 use warden::boot_time::BootTime;
 use warden::systemd::UnitFacts;
 use warden_host::proc::ProcessStat;

@@ -19,24 +19,75 @@ fn sources(below: &str) -> Vec<(PathBuf, String)> {
     found
 }
 
-#[test]
-fn only_systemd_speaks_d_bus() {
-    for (path, text) in sources("src") {
-        if !path.to_str().unwrap().contains("/src/systemd/") {
-            assert!(!text.contains("zbus"), "{}", path.display());
-        }
-    }
+/// The dependencies of a crate of the workspace, without those of its tests.
+fn dependencies(folder: &str) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder).join("Cargo.toml");
+    let manifest = std::fs::read_to_string(&path).unwrap();
+    let section = manifest.split("\n[dependencies]\n").nth(1).unwrap().split("\n[").next().unwrap();
+    let names = section.lines().filter_map(|line| line.split(['.', ' ', '=']).next());
+    names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
+/// Asserts that a crate uses no more of the workspace than what is listed.
+fn assert_knows_only(folder: &str, known: &[&str]) {
+    let own =
+        dependencies(folder).into_iter().filter_map(|name| name.strip_prefix("warden-").map(str::to_owned));
+    let more: Vec<String> = own.filter(|name| !known.contains(&name.as_str())).collect();
+    assert_eq!(more, [""; 0], "{folder} knows more than it should");
 }
 
 #[test]
-fn the_crate_of_the_checks_has_no_way_out() {
-    let manifest =
-        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("checks/Cargo.toml")).unwrap();
-    let dependencies = manifest.split("[dependencies]").nth(1).unwrap().split("\n[").next().unwrap();
-    for name in ["tokio", "zbus", "reqwest", "nix", "rustls", "sysinfo", "libc"] {
-        // rustls-pki-types holds types and the reader of PEM, without any I/O where its feature `std` is off.
-        let of_line = |line: &str| line.split(['.', ' ', '=']).next() == Some(name);
-        assert!(!dependencies.lines().any(of_line), "{name}");
+fn only_systemd_speaks_d_bus() {
+    for folder in FOLDERS {
+        let speaks = dependencies(folder).iter().any(|name| name == "zbus");
+        assert_eq!(speaks, folder == "src/systemd", "{folder}");
+    }
+}
+
+const FOLDERS: [&str; 13] = [
+    ".",
+    "checks",
+    "src/agent",
+    "src/certificates",
+    "src/config",
+    "src/host",
+    "src/iggy",
+    "src/platform",
+    "src/protocol",
+    "src/redact",
+    "src/snapshot",
+    "src/supervisor",
+    "src/systemd",
+];
+
+#[test]
+fn every_crate_knows_only_what_is_below_it() {
+    assert_knows_only("src/protocol", &[]);
+    assert_knows_only("src/host", &[]);
+    assert_knows_only("src/certificates", &["host"]);
+    assert_knows_only("checks", &["certificates", "host"]);
+    assert_knows_only("src/platform", &["certificates", "host"]);
+    assert_knows_only("src/redact", &["platform"]);
+    assert_knows_only("src/iggy", &["host", "platform"]);
+    assert_knows_only("src/config", &["protocol", "redact"]);
+    assert_knows_only("src/systemd", &["config", "host", "protocol"]);
+    let parts = ["certificates", "checks", "config", "host", "iggy", "platform", "redact", "systemd"];
+    assert_knows_only("src/snapshot", &parts);
+    assert_knows_only("src/agent", &[&parts[..], &["protocol", "snapshot"]].concat());
+    // It meets the agent in the protocol alone.
+    assert_knows_only(
+        "src/supervisor",
+        &["certificates", "checks", "config", "host", "platform", "protocol", "systemd"],
+    );
+}
+
+#[test]
+fn what_a_check_can_reach_has_no_way_out() {
+    for folder in ["checks", "src/certificates", "src/host"] {
+        for name in ["tokio", "zbus", "reqwest", "nix", "rustls", "sysinfo", "libc"] {
+            // rustls-pki-types holds types and the reader of PEM, without any I/O where its feature `std` is off.
+            assert!(!dependencies(folder).iter().any(|known| known == name), "{folder}: {name}");
+        }
     }
 }
 

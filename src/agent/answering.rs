@@ -6,9 +6,9 @@ use warden_checks::iggy;
 use warden_checks::iggy::answering::Answering;
 
 use super::settings::IggyApi;
-use crate::config::units::Units;
-use crate::protocol::Runtime;
-use crate::snapshot;
+use warden_config::units::Units;
+use warden_protocol::Runtime;
+use warden_snapshot as snapshot;
 
 /// What came of it, as the course of a request takes it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use warden_host::Authorities;
 
-use crate::snapshot::Direct;
+use warden_snapshot::Direct;
 
 use super::identity::Identity;
 use super::settings::Settings;
@@ -31,9 +31,9 @@ pub fn direct(settings: &Settings, credentials: Option<&Path>) -> Option<Direct>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::link::Proxy;
-    use crate::agent::settings::ClientCertificate;
-    use crate::secret::Secret;
+    use crate::link::Proxy;
+    use crate::settings::ClientCertificate;
+    use warden_platform::secret::Secret;
 
     #[test]
     fn a_supervisor_is_known_with_what_proves_it_unless_something_stands_between() {

@@ -11,12 +11,12 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use warden_host::arc::ARC_STATISTICS;
 
-use super::figures::{self, CpuTicks};
-use super::readings::Readings;
+use super::procfs::{self, CpuTicks};
+use super::runtime_stats::Readings;
 use super::settings::Settings;
-use crate::aligned_timer::Pulse;
-use crate::protocol::{Agent, Heartbeat, Host, Runtime, RuntimeState};
-use crate::systemd::UnitFacts;
+use warden_platform::aligned_timer::Pulse;
+use warden_protocol::{Agent, Heartbeat, Host, Runtime, RuntimeState};
+use warden_systemd::UnitFacts;
 
 /// A unit that systemd started again by itself is told as up when it has been so for this long: one that crashes and
 /// is started again, over and over, is up most of the time.
@@ -92,14 +92,14 @@ impl Observer {
     }
 
     async fn host(&mut self) -> Host {
-        let memory = figures::memory(&read("/proc/meminfo"));
-        let cache = figures::cache_of_zfs(&read(ARC_STATISTICS));
-        let traffic = figures::traffic(&read("/proc/net/dev"));
-        let ticks = figures::cpu_ticks(&read("/proc/stat"));
+        let memory = procfs::memory(&read("/proc/meminfo"));
+        let cache = procfs::cache_of_zfs(&read(ARC_STATISTICS));
+        let traffic = procfs::traffic(&read("/proc/net/dev"));
+        let ticks = procfs::cpu_ticks(&read("/proc/stat"));
         let before = std::mem::replace(&mut self.ticks, ticks);
         Host {
-            uptime_seconds: figures::uptime(&read("/proc/uptime")),
-            load_1m: figures::load(&read("/proc/loadavg")),
+            uptime_seconds: procfs::uptime(&read("/proc/uptime")),
+            load_1m: procfs::load(&read("/proc/loadavg")),
             cpu: ticks.zip(before).and_then(|(now, before)| now.share_since(before)),
             memory_total_bytes: memory.total,
             memory_available_bytes: memory.available.map(|available| available.saturating_add(cache)),
@@ -178,7 +178,7 @@ async fn ping(address: std::net::SocketAddr) -> std::io::Result<bool> {
 fn agent() -> Agent {
     let cpu = clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map_or(Duration::ZERO, Duration::from);
     Agent {
-        resident_bytes: figures::proportional(&read("/proc/self/smaps_rollup")).unwrap_or_default(),
+        resident_bytes: procfs::proportional(&read("/proc/self/smaps_rollup")).unwrap_or_default(),
         cpu_ms: u64::try_from(cpu.as_millis()).unwrap_or(u64::MAX),
     }
 }
@@ -190,7 +190,7 @@ fn read(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::systemd::Bus;
+    use warden_systemd::Bus;
 
     #[tokio::test]
     async fn a_heartbeat_tells_of_this_host_even_without_systemd() {

@@ -8,9 +8,9 @@ use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::atomic_file::{PRIVATE, replace};
-use crate::endpoint::Endpoint;
-use crate::secret::Secret;
+use warden_platform::atomic_file::{PRIVATE, replace};
+use warden_platform::endpoint::Endpoint;
+use warden_platform::secret::Secret;
 
 /// The file in the state directory, and the name of the systemd credential (systemd.exec(5), `LoadCredential=`).
 pub const FILE: &str = "identity";

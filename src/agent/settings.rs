@@ -8,12 +8,12 @@ use serde::Deserialize;
 
 use super::link::Proxy;
 use super::snapshots::Limits;
-use crate::config::fragments::{Fragments, Problems};
-use crate::config::log::LogLevel;
-use crate::config::units::Units;
-use crate::config::{self, policy};
-use crate::endpoint::Endpoint;
-pub use crate::tls::ClientCertificate;
+use warden_config::fragments::{Fragments, Problems};
+use warden_config::log::LogLevel;
+use warden_config::units::Units;
+use warden_config::{self as config, policy};
+use warden_platform::endpoint::Endpoint;
+pub use warden_platform::tls::ClientCertificate;
 
 /// Identity, ledger and audit log; the package makes it for the agent's own user.
 pub use warden_host::STATE_DIRECTORY;
@@ -275,7 +275,7 @@ mod tests {
         assert_eq!((settings.state_directory, settings.runtime_directory), ("/s".into(), "/r".into()));
         assert_eq!(settings.policy, Path::new("/p"));
         assert!(!settings.recorder);
-        assert_eq!(settings.units.unit(&crate::protocol::Runtime::Iggy), "broker.service");
+        assert_eq!(settings.units.unit(&warden_protocol::Runtime::Iggy), "broker.service");
     }
 
     #[test]

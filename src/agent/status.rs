@@ -6,8 +6,8 @@ use std::sync::Mutex;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
-use crate::atomic_file::{PUBLIC, replace};
-use crate::systemd::notify;
+use warden_platform::atomic_file::{PUBLIC, replace};
+use warden_systemd::notify;
 
 /// The file in the runtime directory. It is there while an agent runs; one whose `pid` is not alive was left by an
 /// agent that was killed.

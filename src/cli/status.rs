@@ -11,7 +11,7 @@ use warden_host::quantity;
 use super::json_ids;
 use super::terminal::{Painter, Style, harmless};
 use super::which::Which;
-use crate::agent::readings::Readings;
+use crate::agent::runtime_stats::Readings;
 use crate::agent::{Doing, LinkState, Observer, Status};
 use crate::protocol::RuntimeState;
 use crate::systemd::Bus;

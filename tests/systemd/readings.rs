@@ -3,7 +3,7 @@
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 
-use warden::agent::readings::{Readings, RuntimeReading};
+use warden::agent::runtime_stats::{Readings, RuntimeReading};
 use warden::systemd::Bus;
 use warden_host::recorder::Recording;
 

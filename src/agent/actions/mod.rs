@@ -5,8 +5,8 @@ mod restart;
 mod start;
 mod stop;
 
-use crate::protocol::{Action, UnitState};
-use crate::systemd::{Standing, Verb};
+use warden_protocol::{Action, UnitState};
+use warden_systemd::{Standing, Verb};
 
 #[derive(Debug)]
 pub struct UnitAction {
@@ -90,7 +90,7 @@ fn unchanged(before: &Standing, now: &Standing) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::systemd::Job;
+    use warden_systemd::Job;
 
     fn unit(active_state: &str, invocation_id: &str) -> Standing {
         let state = UnitState {

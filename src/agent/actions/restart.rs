@@ -1,7 +1,7 @@
 //! Stops a unit if it runs, and starts it.
 
 use super::{UnitAction, Verdict, runs, runs_on, started_since, unchanged};
-use crate::systemd::Verb;
+use warden_systemd::Verb;
 
 pub const RESTART: UnitAction = UnitAction {
     verb: Verb::Restart,

@@ -1,7 +1,7 @@
 //! Starts a unit that does not run.
 
 use super::{UnitAction, Verdict, runs, runs_on, started_since, unchanged};
-use crate::systemd::Verb;
+use warden_systemd::Verb;
 
 pub const START: UnitAction = UnitAction {
     verb: Verb::Start,

@@ -1,7 +1,7 @@
 //! Stops a unit that runs.
 
 use super::{UnitAction, Verdict, is_down, started_since, was_killed};
-use crate::systemd::Verb;
+use warden_systemd::Verb;
 
 pub const STOP: UnitAction = UnitAction {
     verb: Verb::Stop,

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::head;
 use super::{Event, FILE, Happened, LINE_LIMIT, Line};
-use crate::sha256::hex;
+use warden_platform::sha256::hex;
 
 /// SHA-256, as 64 hex digits.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]

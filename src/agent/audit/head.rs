@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 
 use super::chain::Head;
-use crate::atomic_file::{PRIVATE, replace};
+use warden_platform::atomic_file::{PRIVATE, replace};
 
 pub const FILE: &str = "audit.head";
 

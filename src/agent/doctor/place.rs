@@ -6,9 +6,9 @@ use std::path::Path;
 use anyhow::{Context, ensure};
 use warden_host::quantity::bytes;
 
-use crate::agent::executor::LEDGER;
-use crate::agent::{audit, identity};
-use crate::doctor::{Finding, check_sqlite, fail, is_denied, is_sqlite, pass, unknown, warn};
+use crate::executor::LEDGER;
+use crate::{audit, identity};
+use warden_platform::doctor::{Finding, check_sqlite, fail, is_denied, is_sqlite, pass, unknown, warn};
 
 /// Below this a request may not be kept, and what is not kept is not done.
 const LEAST_ROOM: u64 = 64 << 20;
@@ -104,7 +104,7 @@ fn judge(free: u64, told: String) -> Finding {
 mod tests {
     use super::super::Verdict;
     use super::*;
-    use crate::agent::ledger::Ledger;
+    use crate::ledger::Ledger;
 
     async fn told(state: &Path) -> (Verdict, String) {
         let finding = ledger(state, false).await;

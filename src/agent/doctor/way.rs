@@ -7,8 +7,8 @@ use tokio::time::{Instant, timeout};
 use warden_host::quantity;
 
 use super::{Finding, fail, pass, warn};
-use crate::agent::link::{CONNECT_LIMIT, Failure, Route, upgrade};
-use crate::agent::{Identity, Settings};
+use crate::link::{CONNECT_LIMIT, Failure, Route, upgrade};
+use crate::{Identity, Settings};
 
 /// A clock may be so far from the Supervisor's: HTTP tells whole seconds, and an answer takes its time.
 const CLOCK_NEAR: Duration = Duration::from_secs(5);

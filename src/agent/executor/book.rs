@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{mpsc, watch};
 
-use crate::agent::request::Event;
-use crate::agent::status::Doing;
-use crate::protocol::{Finished, FromNode, Outcome};
+use crate::request::Event;
+use crate::status::Doing;
+use warden_protocol::{Finished, FromNode, Outcome};
 
 /// Requests refused without a word in the ledger that are remembered, so that a second copy of one is not done.
 const REFUSED_LIMIT: usize = 1_000;

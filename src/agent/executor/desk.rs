@@ -9,10 +9,10 @@ use super::book::Known;
 use super::hands::{Hands, does};
 use super::run::{Run, refuse};
 use super::{OPEN_LIMIT, Shared, wall_clock};
-use crate::agent::ledger::{Entry, Row};
-use crate::agent::request::{Course, Effect, Event, Op, Progress, Record, Step};
-use crate::boot_time::BootTime;
-use crate::protocol::{Code, Finished, FromNode, Outcome, Request, ToNode, Work};
+use crate::ledger::{Entry, Row};
+use crate::request::{Course, Effect, Event, Op, Progress, Record, Step};
+use warden_platform::boot_time::BootTime;
+use warden_protocol::{Code, Finished, FromNode, Outcome, Request, ToNode, Work};
 
 /// The longest deadline a request gets: whoever asks for more has mistaken the unit.
 const DEADLINE_LIMIT: Duration = Duration::from_secs(24 * 3600);

@@ -8,16 +8,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::order::Place;
 use super::{Begun, Shared, journal, wall_clock};
-use crate::agent::answering::{self, Answered};
-use crate::agent::audit::{self, Happened};
-use crate::agent::ledger::{Entry, NotWritten};
-use crate::agent::policy;
-use crate::agent::request::{Answer, OWN_UNIT, Op, Record, Step, Task};
-use crate::agent::snapshots::Wish;
-use crate::boot_time::sleep_until;
-use crate::config::policy::{Asked, snapshots};
-use crate::protocol::{Code, Outcome, Reason, UnitChange, Work};
-use crate::systemd::{CallError, Ended, Error, Jobs, Manager, Verb};
+use crate::answering::{self, Answered};
+use crate::audit::{self, Happened};
+use crate::ledger::{Entry, NotWritten};
+use crate::policy_check;
+use crate::request::{Answer, OWN_UNIT, Op, Record, Step, Task};
+use crate::snapshots::Wish;
+use warden_config::policy::{Asked, snapshots};
+use warden_platform::boot_time::sleep_until;
+use warden_protocol::{Code, Outcome, Reason, UnitChange, Work};
+use warden_systemd::{CallError, Ended, Error, Jobs, Manager, Verb};
 
 /// Why a snapshot failed, when that cannot be masked.
 const WITHHELD: &str = "the snapshot failed, and why is not told: the policy of this host is not understood";
@@ -161,7 +161,7 @@ impl Hands {
         };
         let asked = Asked { runtime, action, author: self.entry.author.clone() };
         let place = &self.shared.settings.policy;
-        match policy::allows(place, &self.shared.ledger, &asked, wall_clock()).await {
+        match policy_check::allows(place, &self.shared.ledger, &asked, wall_clock()).await {
             Ok(()) => Answer::Allowed { usual_ms: self.usual_ms().await },
             Err(why) => Answer::Denied(why),
         }

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use ring::rand::{SecureRandom, SystemRandom};
 
-use crate::config::{self, policy};
-use crate::log_buffer;
-use crate::redact::{Redactor, Shape};
-use crate::snapshot::host::live::journal::{Of, read};
+use warden_config::{self as config, policy};
+use warden_platform::log_buffer;
+use warden_redact::{Redactor, Shape};
+use warden_snapshot::host::live::journal::{Of, read};
 
 /// Lines told, the newest ones: enough for a panic message and what led to it,
 const LINES: usize = 20;

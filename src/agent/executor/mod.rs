@@ -21,17 +21,17 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::about;
 use super::actions;
 use super::audit::{Audit, Event};
+use super::host_info;
 use super::ledger::{Entry, Ledger};
 use super::request::{Spans, Task};
 use super::settings::IggyApi;
 use super::snapshots::{Snapshots, Wish};
 use super::status::Doing;
-use crate::config::units::Units;
-use crate::protocol::{Action, FromNode, Runtime, ToNode, Work};
-use crate::systemd::Bus;
+use warden_config::units::Units;
+use warden_protocol::{Action, FromNode, Runtime, ToNode, Work};
+use warden_systemd::Bus;
 
 use book::Book;
 use desk::Desk;
@@ -122,7 +122,7 @@ impl Executor {
         let (inbox, messages) = mpsc::channel(INBOX);
         let shared = Arc::new(Shared {
             settings,
-            boot_id: about::boot_id()?,
+            boot_id: host_info::boot_id()?,
             bus,
             snapshots,
             ledger,

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use crate::protocol::Runtime;
+use warden_protocol::Runtime;
 
 #[derive(Debug, Default)]
 pub struct Order {

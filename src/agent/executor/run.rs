@@ -10,12 +10,12 @@ use tokio::sync::mpsc;
 use super::book::Known;
 use super::hands::{SharedHands, audit_event, does};
 use super::{Shared, wall_clock};
-use crate::agent::audit::Happened;
-use crate::agent::ledger::Entry;
-use crate::agent::request::{Answer, Course, Effect, Event, Record, Step};
-use crate::agent::status::Doing;
-use crate::boot_time::{BootTime, sleep_until};
-use crate::protocol::{Code, Finished, FromNode, Outcome, Reason};
+use crate::audit::Happened;
+use crate::ledger::Entry;
+use crate::request::{Answer, Course, Effect, Event, Record, Step};
+use crate::status::Doing;
+use warden_platform::boot_time::{BootTime, sleep_until};
+use warden_protocol::{Code, Finished, FromNode, Outcome, Reason};
 
 /// For a last word that is told already to be written, when the disk does not answer.
 const LAST_WRITE: Duration = Duration::from_secs(5);

@@ -17,9 +17,9 @@ use sqlx::sqlite::SqliteConnection;
 use tokio::sync::Mutex;
 
 use super::request::{Progress, Record, Step};
-use crate::boot_time::BootTime;
-use crate::protocol::{Outcome, Work};
 use file::Held;
+use warden_platform::boot_time::BootTime;
+use warden_protocol::{Outcome, Work};
 
 /// Settled requests are kept to know a duplicate by, for so long,
 const KEPT_FOR: Duration = Duration::from_secs(30 * 24 * 3600);

@@ -6,8 +6,8 @@ use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 
 use super::*;
-use crate::protocol::{Action, Code, Runtime, UnitState};
-use crate::systemd::Standing;
+use warden_protocol::{Action, Code, Runtime, UnitState};
+use warden_systemd::Standing;
 
 const DAY_MS: i64 = 24 * 3600 * 1000;
 

@@ -24,14 +24,14 @@ pub use upgrade::upgrade;
 use self::session::{End, Session};
 use self::upgrade::Socket;
 use super::Surroundings;
-use super::about;
 use super::executor::Executor;
+use super::host_info;
 use super::identity::Identity;
 use super::settings::Settings;
 use super::status::{Link as State, Teller};
-use crate::aligned_timer::Pulse;
-use crate::backoff::{After, delay};
-use crate::protocol::{FromNode, Heartbeat, Hello, Refusal, SNAPSHOT_CHOICE, Welcome};
+use warden_platform::aligned_timer::Pulse;
+use warden_platform::backoff::{After, delay};
+use warden_protocol::{FromNode, Heartbeat, Hello, Refusal, SNAPSHOT_CHOICE, Welcome};
 
 /// From the name of the Supervisor to the open websocket.
 pub const CONNECT_LIMIT: Duration = Duration::from_secs(15);
@@ -196,7 +196,7 @@ impl Link {
             instance: self.instance.clone(),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             capabilities: CAPABILITIES.map(str::to_owned).to_vec(),
-            host: about::about(),
+            host: host_info::about(),
             open,
         }
     }

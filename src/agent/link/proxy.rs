@@ -10,8 +10,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use url::Url;
 
-use crate::endpoint::Endpoint;
-use crate::secret::Secret;
+use warden_platform::endpoint::Endpoint;
+use warden_platform::secret::Secret;
 
 /// Bytes of a proxy's answer to CONNECT: a status line and some headers.
 const ANSWER_LIMIT: usize = 8 << 10;

@@ -10,9 +10,10 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message};
 use tokio_util::sync::CancellationToken;
 
 use super::upgrade::Socket;
-use crate::agent::executor::Executor;
-use crate::aligned_timer::Pulse;
-use crate::protocol::{
+use crate::executor::Executor;
+use warden_platform::aligned_timer::Pulse;
+use warden_protocol as protocol;
+use warden_protocol::{
     self, FromNode, Heartbeat, Hello, Outcome, PING_SECONDS, PINGS_UNANSWERED, Refusal, ToNode, Welcome,
 };
 

@@ -12,10 +12,10 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use super::Failure;
 use super::dial::{Stream, explained};
-use crate::backoff::retry_after;
-use crate::endpoint::Endpoint;
-use crate::protocol::{LINK_PATH, MESSAGE_LIMIT};
-use crate::secret::Secret;
+use warden_platform::backoff::retry_after;
+use warden_platform::endpoint::Endpoint;
+use warden_platform::secret::Secret;
+use warden_protocol::{LINK_PATH, MESSAGE_LIMIT};
 
 /// Bytes read at once: most messages are smaller.
 const READ_AT_ONCE: usize = 4 << 10;

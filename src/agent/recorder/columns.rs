@@ -6,7 +6,7 @@ use warden_host::proc::TICKS;
 use warden_host::recorder as form;
 
 use super::reading::Reading;
-use crate::agent::readings::RuntimeReading;
+use crate::runtime_stats::RuntimeReading;
 
 /// Disks, interfaces and units that have columns: with all of them a sample has at most 1.7 kB, and an hour fits a file.
 const DISKS: usize = 16;
@@ -226,7 +226,7 @@ mod tests {
 
     use super::super::reading::testing::texts;
     use super::*;
-    use crate::systemd::UnitFacts;
+    use warden_systemd::UnitFacts;
 
     fn iggy(pid: u32, ticks: u64) -> RuntimeReading {
         let process = ProcessStat {

@@ -2,8 +2,8 @@
 
 use warden_host::recorder as form;
 
-use crate::agent::executor::Begun;
-use crate::agent::readings::RuntimeReading;
+use crate::executor::Begun;
+use crate::runtime_stats::RuntimeReading;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {
@@ -57,7 +57,7 @@ pub fn between(before: &[RuntimeReading], now: &[RuntimeReading]) -> Vec<Mark> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::systemd::UnitFacts;
+    use warden_systemd::UnitFacts;
 
     fn unit(
         state: &str,

@@ -20,9 +20,9 @@ use self::marks::Mark;
 use self::reading::{Proc, Reading};
 use self::tape::Tape;
 use super::executor::{Begun, Executor};
-use super::readings::{Readings, RuntimeReading};
-use crate::aligned_timer::Pulse;
-use crate::boot_time::BootTime;
+use super::runtime_stats::{Readings, RuntimeReading};
+use warden_platform::aligned_timer::Pulse;
+use warden_platform::boot_time::BootTime;
 
 /// Takes a sample every [`PERIOD`] seconds until it is told to stop. Whatever becomes of it, the agent goes on.
 pub async fn run(
@@ -168,7 +168,7 @@ mod tests {
 
     use super::reading::testing::texts;
     use super::*;
-    use crate::systemd::UnitFacts;
+    use warden_systemd::UnitFacts;
 
     fn unit(state: &str) -> Vec<RuntimeReading> {
         let facts = UnitFacts {

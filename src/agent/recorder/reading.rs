@@ -8,8 +8,8 @@ use warden_host::arc::ARC_STATISTICS;
 use warden_host::diskstats::Work;
 use warden_host::proc::{CpuTimes, counter, kibibytes, pressure};
 
-use crate::agent::figures;
-use crate::agent::readings::RuntimeReading;
+use crate::procfs;
+use crate::runtime_stats::RuntimeReading;
 
 /// The texts of the files in /proc that a sample is made of; empty where one could not be read.
 #[derive(Debug, Default)]
@@ -126,16 +126,16 @@ impl Reading {
         let kibibytes = |name| kibibytes(&texts.meminfo, name).map(|bytes| bytes / 1024);
         let swap = kibibytes("SwapTotal").zip(kibibytes("SwapFree"));
         Reading {
-            load: figures::load(&texts.loadavg),
+            load: procfs::load(&texts.loadavg),
             // The first line is that of all cores.
             cpu: texts.stat.lines().next().and_then(|line| Some(CpuTimes::parse_all(line).ok()?.first()?.1)),
             memory_available: kibibytes("MemAvailable")
-                .map(|available| available.saturating_add(figures::cache_of_zfs(&texts.arc) / 1024)),
+                .map(|available| available.saturating_add(procfs::cache_of_zfs(&texts.arc) / 1024)),
             swap_used: swap.map(|(total, free)| total.saturating_sub(free)),
             oom_kills: counter(&texts.vmstat, "oom_kill"),
             pressure: texts.pressure.each_ref().map(|text| ["some", "full"].map(|kind| pressure(text, kind))),
             disks: Work::parse_all(&texts.diskstats),
-            interfaces: figures::interfaces(&texts.net_dev),
+            interfaces: procfs::interfaces(&texts.net_dev),
             units,
         }
     }

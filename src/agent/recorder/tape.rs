@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use warden_host::recorder::{ENDING, FILE_BYTES, FILE_SAMPLES, FILES, FORM, TIME};
 
-use crate::atomic_file;
+use warden_platform::atomic_file;
 
 /// Digits of the number in a name.
 const DIGITS: usize = 10;

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::words;
 use super::{Answer, Effect, Event, Op, Progress, Record, Spans, Step, Task};
-use crate::boot_time::BootTime;
-use crate::protocol::{Code, Outcome};
-use crate::systemd::{Error, Standing};
+use warden_platform::boot_time::BootTime;
+use warden_protocol::{Code, Outcome};
+use warden_systemd::{Error, Standing};
 
 /// Between two attempts to reach systemd.
 pub(super) const TRY_AGAIN: Duration = Duration::from_millis(500);

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::course::{Course, Effects, InFlight, Look, State, Then};
 use super::{Effect, OWN_UNIT, Op, Step, Task, words};
-use crate::agent::actions::UnitAction;
-use crate::boot_time::BootTime;
-use crate::protocol::{Code, Outcome, Reason, UnitChange};
-use crate::systemd::{Error, Standing};
+use crate::actions::UnitAction;
+use warden_platform::boot_time::BootTime;
+use warden_protocol::{Code, Outcome, Reason, UnitChange};
+use warden_systemd::{Error, Standing};
 
 /// After the deadline, for what was begun to take effect and be confirmed: it would else be called a failure while it
 /// goes on and ends well.

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::course::{Course, Effects, InFlight, Look, State};
 use super::{Effect, Op, Step, words};
-use crate::agent::actions::{UnitAction, Verdict};
-use crate::agent::answering::Answered;
-use crate::boot_time::BootTime;
-use crate::protocol::{Code, Outcome};
-use crate::systemd::{Error, Standing};
+use crate::actions::{UnitAction, Verdict};
+use crate::answering::Answered;
+use warden_platform::boot_time::BootTime;
+use warden_protocol::{Code, Outcome};
+use warden_systemd::{Error, Standing};
 
 /// For the calls and the ledger between the looks at a unit, on a busy host.
 const CONFIRMING: Duration = Duration::from_secs(1);

@@ -28,9 +28,9 @@ use serde::{Deserialize, Serialize};
 use super::actions::UnitAction;
 use super::answering::Answered;
 use super::snapshots::Wish;
-use crate::boot_time::BootTime;
-use crate::protocol::Outcome;
-use crate::systemd::{Error, Standing, Verb};
+use warden_platform::boot_time::BootTime;
+use warden_protocol::Outcome;
+use warden_systemd::{Error, Standing, Verb};
 
 pub use course::Course;
 
@@ -61,7 +61,7 @@ pub struct Record {
 pub struct Progress {
     /// How the unit stood before the call.
     pub before: Option<Standing>,
-    /// The connection the call was made through, as [`crate::systemd::Manager::identity`] tells.
+    /// The connection the call was made through, as [`warden_systemd::Manager::identity`] tells.
     pub bus: Option<String>,
     /// When the call was about to be made, in milliseconds since the host booted.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -198,7 +198,7 @@ pub enum Answer {
     JobEnded {
         /// Absent: it ended unheard.
         result: Option<String>,
-        /// As [`crate::systemd::Ended`] has it.
+        /// As [`warden_systemd::Ended`] has it.
         killed: bool,
     },
     /// The connection broke.

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use self::world::{DEADLINE, Happening, KILLED, SPANS, World, happening};
 use super::*;
-use crate::protocol::{Action, Code};
+use warden_protocol::{Action, Code};
 
 fn action() -> impl Strategy<Value = Action> {
     prop_oneof![Just(Action::Start), Just(Action::Stop), Just(Action::Restart)]

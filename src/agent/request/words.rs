@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::ends::OVERTIME;
 use super::{Record, Step};
-use crate::agent::actions::{UnitAction, Verdict};
-use crate::protocol::{Code, UnitState};
-use crate::systemd::{Error, Standing};
+use crate::actions::{UnitAction, Verdict};
+use warden_protocol::{Code, UnitState};
+use warden_systemd::{Error, Standing};
 
 pub const CANCELLED: &str = "cancelled before it was begun; nothing was done";
 pub const CANCEL_LATE: &str = "it cannot be cancelled any more: systemd has been asked";

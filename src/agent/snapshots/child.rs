@@ -12,8 +12,8 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::Wish;
-use crate::agent::{Settings, credentials_directory, direct};
-use crate::protocol::SnapshotProgress;
+use crate::{Settings, credentials_directory, direct};
+use warden_protocol::SnapshotProgress;
 
 /// Longest answer of the child.
 const ANSWER_LIMIT: u64 = 4 << 20;

@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::upload::{Archive, Failure, Uploader};
-use crate::protocol::{
+use warden_protocol::{
     Code, FromNode, OfferRefusal, Outcome, PartTag, SnapshotChoice, SnapshotProgress, ToNode, UploadGrant,
     UploadWanted, Uploaded,
 };

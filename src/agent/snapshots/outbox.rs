@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::agent::upload;
-use crate::atomic_file::{PRIVATE, replace};
-use crate::protocol::Trigger;
-use crate::sha256;
+use crate::upload;
+use warden_platform::atomic_file::{PRIVATE, replace};
+use warden_platform::sha256;
+use warden_protocol::Trigger;
 
 /// How the files of offers begin, and how what is written down of one ends.
 const OFFER: &str = "offer-";

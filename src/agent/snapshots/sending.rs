@@ -6,12 +6,12 @@ use std::time::Duration;
 use anyhow::Context;
 use reqwest::{Client, Url};
 
-use crate::agent::identity::Identity;
-use crate::agent::link::{ProxyAddress, Route};
-use crate::agent::settings::Settings;
-use crate::agent::upload::{AT_ONCE, STALLED, Uploader};
-use crate::config::policy;
-use crate::tls::{self, Trust};
+use crate::identity::Identity;
+use crate::link::{ProxyAddress, Route};
+use crate::settings::Settings;
+use crate::upload::{AT_ONCE, STALLED, Uploader};
+use warden_config::policy;
+use warden_platform::tls::{self, Trust};
 
 /// From a name to an encrypted connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(15);

@@ -16,8 +16,8 @@ use futures_util::stream::FuturesUnordered;
 use reqwest::Url;
 use tokio_util::sync::CancellationToken;
 
-use crate::backoff;
-use crate::protocol::{PartTag, Put, Upload, UploadGrant, UploadRefusal};
+use warden_platform::backoff;
+use warden_protocol::{PartTag, Put, Upload, UploadGrant, UploadRefusal};
 
 use body::{Pulse, Slice};
 use outcome::{Answer, Setback};

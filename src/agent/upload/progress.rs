@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::protocol::PartTag;
+use warden_protocol::PartTag;
 
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Progress {

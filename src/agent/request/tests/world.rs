@@ -5,10 +5,10 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::super::*;
-use crate::agent::actions;
-use crate::boot_time::BootTime;
-use crate::protocol::{Action, UnitState};
-use crate::systemd::Job;
+use crate::actions;
+use warden_platform::boot_time::BootTime;
+use warden_protocol::{Action, UnitState};
+use warden_systemd::Job;
 
 pub const DEADLINE: BootTime = BootTime(60_000);
 pub const SPANS: Spans = Spans { settle: Duration::from_secs(3), answer: Duration::from_secs(20) };

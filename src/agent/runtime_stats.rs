@@ -13,10 +13,10 @@ use warden_host::Space;
 use warden_host::filesystems::{Kind, measure};
 use warden_host::proc::{Mount, ProcessStat};
 
-use crate::config::DBUS_LIMIT;
-use crate::config::units::Units;
-use crate::protocol::{Disk, Runtime};
-use crate::systemd::{Bus, UnitFacts};
+use warden_config::DBUS_LIMIT;
+use warden_config::units::Units;
+use warden_protocol::{Disk, Runtime};
+use warden_systemd::{Bus, UnitFacts};
 
 /// What was read less than this ago is not read again: who looks every so often looks at common moments.
 const FRESH: Duration = Duration::from_secs(2);

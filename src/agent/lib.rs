@@ -1,29 +1,29 @@
 //! The agent: the daemon on every node. It dials the Supervisor, does what it is asked and what the host allows, and
 //! tells how the node is.
 
-mod about;
 pub mod actions;
 pub mod answering;
 pub mod audit;
-mod automatic;
+mod auto_snapshot;
 mod direct;
 pub mod doctor;
-mod enrol;
+mod enrollment;
 pub mod executor;
-mod figures;
 mod heartbeat;
+mod host_info;
 mod identity;
 pub mod ledger;
 mod link;
-mod lookout;
-pub mod policy;
-pub mod readings;
+pub mod policy_check;
+mod procfs;
 pub mod recorder;
 pub mod request;
+pub mod runtime_stats;
 mod settings;
+mod snapshot_triggers;
 pub mod snapshots;
 mod status;
-mod triggers;
+mod trigger_monitor;
 pub mod upload;
 
 use std::path::PathBuf;
@@ -37,9 +37,8 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-pub use crate::endpoint::{Endpoint, NotAnEndpoint};
 pub use direct::direct;
-pub use enrol::{Authorities, enrol};
+pub use enrollment::{Authorities, enrol};
 pub use heartbeat::Observer;
 pub use identity::{Identity, credentials_directory};
 pub use link::Proxy;
@@ -48,19 +47,20 @@ pub use settings::{
 };
 use snapshots::{Child, Outbox, Refused, Snapshots, own_program, uploader};
 pub use status::{Doing, Link as LinkState, Status};
+pub use warden_platform::endpoint::{Endpoint, NotAnEndpoint};
 
-use self::automatic::Automatic;
+use self::auto_snapshot::Automatic;
 use self::executor::Executor;
 use self::link::Link;
-use self::lookout::Lookout;
-use self::readings::Readings;
 use self::recorder::Recorder;
+use self::runtime_stats::Readings;
+use self::snapshot_triggers::Trigger;
 use self::status::Teller;
-use self::triggers::Trigger;
-use crate::aligned_timer::Pulse;
-use crate::systemd::{Bus, notify};
-use crate::task_set::Tasks;
-use crate::{atomic_file, memory_trim};
+use self::trigger_monitor::Lookout;
+use warden_platform::aligned_timer::Pulse;
+use warden_platform::task_set::Tasks;
+use warden_platform::{atomic_file, memory_trim};
+use warden_systemd::{Bus, notify};
 
 /// For what runs to end when the agent is told to stop; what takes longer is parked in the ledger.
 pub const GRACE: Duration = Duration::from_secs(20);
@@ -143,7 +143,7 @@ pub async fn serve(
     // Whoever asks `warden status` may be another user.
     let _ = atomic_file::directory(&settings.runtime_directory);
     let pulse = Pulse::start();
-    let (boot_id, instance) = (about::boot_id()?, about::instance()?);
+    let (boot_id, instance) = (host_info::boot_id()?, host_info::instance()?);
     let status = Arc::new(Teller::new(&settings.runtime_directory, starting(&instance, wall_clock())));
     let (reports, reported) = mpsc::channel(REPORTS_WAITING);
     let (listening, listened) = watch::channel(None);
@@ -197,8 +197,8 @@ pub async fn serve(
         boot_id,
         due,
     };
-    tasks.spawn("the lookout", |stop| lookout::run(lookout, pulse, wall_clock, stop));
-    tasks.spawn("the automatic snapshots", |stop| automatic::run(automatic, stop));
+    tasks.spawn("the lookout", |stop| trigger_monitor::run(lookout, pulse, wall_clock, stop));
+    tasks.spawn("the automatic snapshots", |stop| auto_snapshot::run(automatic, stop));
     let ending = link_stop.clone();
     tasks.spawn("the link", |_| link.run(ending));
     let observer = Observer::new(settings, readings);
@@ -217,7 +217,7 @@ pub async fn serve(
 fn snapshots(
     settings: &Settings,
     surroundings: &Surroundings,
-    reports: mpsc::Sender<crate::protocol::FromNode>,
+    reports: mpsc::Sender<warden_protocol::FromNode>,
 ) -> anyhow::Result<(Arc<Snapshots>, mpsc::Receiver<Refused>)> {
     let outbox = Outbox::open(&settings.state_directory.join(OUTBOX), settings.outbox)?;
     let child = Child {

@@ -9,15 +9,15 @@ use axum::http::{Request, header};
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
-use super::about;
+use super::host_info;
 use super::identity::{Identity, forget_pending, pending_credential};
 use super::link::{Route, explained};
 use super::settings::Settings;
-use crate::atomic_file::directory;
-use crate::endpoint::Endpoint;
-use crate::protocol::{self, ENROL_PATH, Enrol, Enrolled};
-use crate::secret::Secret;
-use crate::tls::{self, Fingerprint, Pinned, Trust};
+use warden_platform::atomic_file::directory;
+use warden_platform::endpoint::Endpoint;
+use warden_platform::secret::Secret;
+use warden_platform::tls::{self, Fingerprint, Pinned, Trust};
+use warden_protocol::{self as protocol, ENROL_PATH, Enrol, Enrolled};
 
 /// From the name of the Supervisor to its answer.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -89,8 +89,11 @@ async fn ask(route: &Route<'_>, credential: &Secret, token: &Secret) -> anyhow::
         .map_err(explained)
         .with_context(whom)?;
     let connection = tokio::spawn(connection);
-    let asked =
-        Enrol { token: token.expose().to_owned(), credential_hash: credential.hash(), host: about::about() };
+    let asked = Enrol {
+        token: token.expose().to_owned(),
+        credential_hash: credential.hash(),
+        host: host_info::about(),
+    };
     let request = Request::post(route.endpoint.path(ENROL_PATH))
         .header(header::HOST, route.endpoint.authority())
         .header(header::CONTENT_TYPE, "application/json")

@@ -9,9 +9,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::snapshot_triggers::Trigger;
 use super::snapshots::{For, Note, Refused, Snapshots};
-use super::triggers::Trigger;
-use crate::protocol::{FromNode, OfferRefusal, SnapshotOffered};
+use warden_protocol::{FromNode, OfferRefusal, SnapshotOffered};
 
 /// An offer that is not answered was lost with a connection, or the Supervisor could not look at it.
 const UNANSWERED: Duration = Duration::from_secs(300);

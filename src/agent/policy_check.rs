@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use super::ledger::Ledger;
-use crate::config::policy::{Asked, Done, decide, looks_back, rules};
-use crate::protocol::Work;
+use warden_config::policy::{Asked, Done, decide, looks_back, rules};
+use warden_protocol::Work;
 
 /// Actions that are counted for a rule, the newest: a rule that allows more allows everything.
 const COUNTED: u32 = 10_000;

@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 use warden_checks::Expiry;
 use warden_host::quantity;
 
-use super::readings::RuntimeReading;
-use crate::boot_time::BootTime;
-use crate::config::policy::Automatic;
-use crate::protocol::{self, Disk};
+use super::runtime_stats::RuntimeReading;
+use warden_config::policy::Automatic;
+use warden_platform::boot_time::BootTime;
+use warden_protocol::{self as protocol, Disk};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const DAY_SECONDS: i64 = 24 * 3600;
@@ -269,7 +269,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::systemd::UnitFacts;
+    use warden_systemd::UnitFacts;
 
     const HOUR: u64 = 3_600_000;
 

@@ -11,13 +11,13 @@ use tokio_util::sync::CancellationToken;
 use warden_checks::Expiry;
 use warden_host::proc;
 
-use super::readings::Readings;
-use super::triggers::{Seen, Trigger, Triggers};
-use crate::aligned_timer::Pulse;
-use crate::atomic_file::{PRIVATE, replace};
-use crate::boot_time::BootTime;
-use crate::config::policy::{self, Automatic};
-use crate::snapshot;
+use super::runtime_stats::Readings;
+use super::snapshot_triggers::{Seen, Trigger, Triggers};
+use warden_config::policy::{self, Automatic};
+use warden_platform::aligned_timer::Pulse;
+use warden_platform::atomic_file::{PRIVATE, replace};
+use warden_platform::boot_time::BootTime;
+use warden_snapshot as snapshot;
 
 /// In the state directory: what has been a reason already.
 pub const FILE: &str = "triggers.json";

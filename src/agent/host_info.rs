@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 
-use crate::protocol::About;
+use warden_protocol::About;
 
 /// Bytes of a name, as far as it is worth telling.
 const NAME_LIMIT: usize = 255;
@@ -26,7 +26,7 @@ pub fn about() -> About {
         architecture: name(|system| system.machine()),
         cpus: std::thread::available_parallelism()
             .map_or(0, |count| u32::try_from(count.get()).unwrap_or(u32::MAX)),
-        memory_bytes: super::figures::memory(&meminfo).total.unwrap_or_default(),
+        memory_bytes: super::procfs::memory(&meminfo).total.unwrap_or_default(),
     }
 }
 
@@ -39,7 +39,7 @@ pub fn boot_id() -> anyhow::Result<String> {
 
 /// Tells this start of the agent from every other, on whatever host.
 pub fn instance() -> anyhow::Result<String> {
-    Ok(crate::secret::Secret::draw("")?.hash()[..32].to_owned())
+    Ok(warden_platform::secret::Secret::draw("")?.hash()[..32].to_owned())
 }
 
 fn pretty_name(os_release: &str) -> String {
