@@ -193,7 +193,7 @@ fn a_node_that_claims_endless_values_is_cut_off_and_the_others_are_compared() {
 
 #[test]
 fn every_rule_is_about_evidence_that_some_recorded_host_has() {
-    let hosts = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/hosts");
+    let hosts = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/hosts");
     let mut seen: Vec<(String, String, Vec<String>)> = Vec::new();
     for entry in std::fs::read_dir(hosts).unwrap() {
         let path = entry.unwrap().path();
