@@ -6,8 +6,8 @@
 //! all but those of requests that had not ended, which are not waited for until they are on disk. Whoever can write
 //! all files of the agent can write those too: copy the log elsewhere if that matters.
 
-mod chain;
-mod head;
+mod checkpoint;
+mod hash_chain;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -20,9 +20,9 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use chain::{Hash, Head};
+use hash_chain::{Hash, Head};
 
-pub use chain::{Broken, Cut, Verification, verify};
+pub use hash_chain::{Broken, Cut, Verification, verify};
 pub use read::{Newest, newest};
 
 /// The file lines are added to; older ones are beside it.
@@ -107,12 +107,12 @@ impl Audit {
         let path = folder.join(FILE);
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
-        let end = chain::end(&mut file)?;
+        let end = hash_chain::end(&mut file)?;
         file.set_len(end.whole)?;
         file.seek(SeekFrom::End(0))?;
         let head = match end.head {
             Some(head) => head,
-            None => chain::head_before(folder)?,
+            None => hash_chain::head_before(folder)?,
         };
         let mut audit = Audit { folder: folder.to_owned(), file, length: end.whole, head };
         if end.torn > 0 {
@@ -120,7 +120,7 @@ impl Audit {
             let healed = Event { reason: Some(reason), ..Event::new(Happened::Healed) };
             audit.add(healed, now)?;
         }
-        if let Some(why) = chain::cut(folder, head)? {
+        if let Some(why) = hash_chain::cut(folder, head)? {
             tracing::error!("the audit log was changed while no agent ran: {why}");
             audit.add(Event { reason: Some(why), ..Event::new(Happened::Cut) }, now)?;
             audit.sync()?;
@@ -181,12 +181,12 @@ impl Audit {
     /// The disk is full or broken.
     pub fn sync(&self) -> io::Result<()> {
         self.file.sync_data()?;
-        head::write(&self.folder, &self.head).map_err(io::Error::other)
+        checkpoint::write(&self.folder, &self.head).map_err(io::Error::other)
     }
 
     fn put_aside(&mut self) -> io::Result<()> {
         self.sync()?;
-        let mut files = chain::put_aside(&self.folder)?;
+        let mut files = hash_chain::put_aside(&self.folder)?;
         fs::rename(self.folder.join(FILE), self.folder.join(format!("audit-{:012}.jsonl", self.head.seq)))?;
         let path = self.folder.join(FILE);
         self.file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::Path;
 
-use super::chain::{next_line, put_aside};
+use super::hash_chain::{next_line, put_aside};
 use super::{FILE, Line};
 
 pub struct Newest {

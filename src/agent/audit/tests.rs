@@ -198,7 +198,7 @@ fn the_chain_goes_on_over_files_and_the_oldest_go() {
     fs::rename(&now, folder.path().join("audit-000000010001.jsonl")).unwrap();
     log(folder.path(), 1);
     assert_eq!(whole(folder.path()).lines, told.lines + 1);
-    fs::remove_file(chain::put_aside(folder.path()).unwrap().remove(4)).unwrap();
+    fs::remove_file(hash_chain::put_aside(folder.path()).unwrap().remove(4)).unwrap();
     let broken = verify(folder.path()).unwrap().broken.unwrap();
     assert!(broken.why.starts_with("lines ") && broken.why.ends_with(" are missing"), "{broken:?}");
 }

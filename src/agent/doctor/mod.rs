@@ -1,8 +1,8 @@
 //! What keeps this host from being a node that does what it is asked: looked for thing by thing, and nothing changed.
 
-mod place;
-mod rights;
-mod way;
+mod connectivity;
+mod privileges;
+mod state_directory;
 
 use std::path::Path;
 
@@ -38,7 +38,7 @@ pub async fn examine(configuration: &Path, dir: Option<&Path>, now_ms: i64) -> V
     let identity = Identity::read(&settings.state_directory, credentials_directory().as_deref());
     findings.push(of_identity(&identity));
     if let Ok(Some(identity)) = &identity {
-        findings.extend(way::to_supervisor(&settings, identity, now_ms).await);
+        findings.extend(connectivity::to_supervisor(&settings, identity, now_ms).await);
     }
     let agent = Status::read(&settings.runtime_directory).ok().flatten().filter(Status::is_alive);
     findings.push(of_agent(agent.as_ref()));
@@ -46,14 +46,14 @@ pub async fn examine(configuration: &Path, dir: Option<&Path>, now_ms: i64) -> V
         Ok(manager) => {
             findings.push(pass("D-Bus", "systemd answers"));
             findings.extend(of_units(&manager, &settings).await);
-            findings.push(rights::to_manage(agent.as_ref(), &settings).await);
+            findings.push(privileges::to_manage(agent.as_ref(), &settings).await);
         }
         // Units and polkit are asked through it.
         Err(error) => findings.push(fail("D-Bus", error, "systemctl start dbus; the agent waits for it")),
     }
-    findings.extend(agent.as_ref().map(|agent| rights::to_look(agent.pid)));
-    findings.push(place::ledger(&settings.state_directory, agent.is_some()).await);
-    findings.push(place::room(&settings.state_directory));
+    findings.extend(agent.as_ref().map(|agent| privileges::to_look(agent.pid)));
+    findings.push(state_directory::ledger(&settings.state_directory, agent.is_some()).await);
+    findings.push(state_directory::room(&settings.state_directory));
     findings
 }
 

@@ -3,12 +3,12 @@
 //! The desk takes what comes from the link, one by one; each request then runs its course by itself, in the line of
 //! its runtime. Everything that is told goes through one channel.
 
-mod book;
-mod desk;
-mod hands;
-mod journal;
-mod order;
-mod run;
+mod effects;
+mod inbox;
+mod log_excerpt;
+mod open_requests;
+mod request_task;
+mod runtime_queue;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -33,9 +33,9 @@ use warden_config::units::Units;
 use warden_protocol::{Action, FromNode, Runtime, ToNode, Work};
 use warden_systemd::Bus;
 
-use book::Book;
-use desk::Desk;
-use order::Order;
+use inbox::Desk;
+use open_requests::Book;
+use runtime_queue::Order;
 
 pub const LEDGER: &str = "ledger.sqlite";
 
@@ -136,7 +136,7 @@ impl Executor {
             parking: CancellationToken::new(),
         });
         tokio::spawn(pass_on(told, reports));
-        let asked = desk::recover(&shared).await?;
+        let asked = inbox::recover(&shared).await?;
         if let Some(snapshots) = &shared.snapshots
             && let Err(error) = snapshots.outbox.sweep(&shared.book.requests(), &asked)
         {

@@ -3,10 +3,10 @@
 //! Nothing here decides by the wall clock, and nothing here ends the agent: while there is no Supervisor, what runs on
 //! this host goes on, and the ledger keeps what there is to tell.
 
-mod dial;
+mod connect;
+mod handshake;
 mod proxy;
 mod session;
-mod upgrade;
 
 use std::future::Future;
 use std::pin::pin;
@@ -17,12 +17,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-pub use dial::{Route, explained};
+pub use connect::{Route, explained};
+pub use handshake::upgrade;
 pub use proxy::{Proxy, ProxyAddress};
-pub use upgrade::upgrade;
 
+use self::handshake::Socket;
 use self::session::{End, Session};
-use self::upgrade::Socket;
 use super::Surroundings;
 use super::executor::Executor;
 use super::host_info;

@@ -9,7 +9,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message};
 use tokio_util::sync::CancellationToken;
 
-use super::upgrade::Socket;
+use super::handshake::Socket;
 use crate::executor::Executor;
 use warden_platform::aligned_timer::Pulse;
 use warden_protocol as protocol;

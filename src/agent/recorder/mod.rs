@@ -1,9 +1,9 @@
 //! The flight recorder: what the host and its runtimes did in the last day, a sample each ten seconds, on disk.
 
-mod columns;
-mod marks;
-mod reading;
-mod tape;
+mod events;
+mod ring;
+mod sampler;
+mod schema;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,10 +15,10 @@ use warden_checks::block::stores_data;
 pub use warden_host::recorder::DIRECTORY;
 use warden_host::recorder::PERIOD;
 
-use self::columns::{Columns, Physical};
-use self::marks::Mark;
-use self::reading::{Proc, Reading};
-use self::tape::Tape;
+use self::events::Mark;
+use self::ring::Tape;
+use self::sampler::{Proc, Reading};
+use self::schema::{Columns, Physical};
 use super::executor::{Begun, Executor};
 use super::runtime_stats::{Readings, RuntimeReading};
 use warden_platform::aligned_timer::Pulse;
@@ -133,7 +133,7 @@ impl Recorder {
         let (time, seconds) = (time_ms.div_euclid(1000), up.0 / 1000);
         let mut marks: Vec<Mark> = begun.iter().map(Mark::asked).collect();
         if let Some(units) = units {
-            marks.extend(marks::between(&self.units, units));
+            marks.extend(events::between(&self.units, units));
             self.units = units.to_vec();
         }
         let mut lines: String = marks.iter().map(|mark| mark.line(time, seconds)).collect();
@@ -166,7 +166,7 @@ fn physical() -> Physical {
 mod tests {
     use warden_host::recorder::Recording;
 
-    use super::reading::testing::texts;
+    use super::sampler::testing::texts;
     use super::*;
     use warden_systemd::UnitFacts;
 

@@ -14,12 +14,12 @@
 //! For `Intended` and an outcome before the call it is safe either way: no call follows, and the outcome is told only
 //! when it is written. From `Called` on, what was done is found out again by a look at the unit.
 
-mod course;
-mod ends;
-mod looks;
+mod finish;
+mod machine;
+mod messages;
+mod observe;
 #[cfg(test)]
 mod tests;
-mod words;
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ use warden_platform::boot_time::BootTime;
 use warden_protocol::Outcome;
 use warden_systemd::{Error, Standing, Verb};
 
-pub use course::Course;
+pub use machine::Course;
 
 /// The agent's own unit.
 pub const OWN_UNIT: &str = "warden.service";

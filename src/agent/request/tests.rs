@@ -436,7 +436,7 @@ fn a_snapshot_that_is_late_ends_with_what_the_agent_logged_last() {
         };
         let Some(Effect::Do(_, Op::Record(record))) = effects.first() else { panic!("{effects:?}") };
         let Some(Outcome::Rejected { reason, result }) = &record.outcome else { panic!("{record:?}") };
-        assert_eq!((reason.code, reason.reason.as_str()), (Code::DeadlineExceeded, words::SNAPSHOT_LATE));
+        assert_eq!((reason.code, reason.reason.as_str()), (Code::DeadlineExceeded, messages::SNAPSHOT_LATE));
         let told = result.as_ref().map(|change| (change.unit.as_str(), change.journal.len()));
         assert_eq!(told, (lines > 0).then_some((OWN_UNIT, lines)));
     }

@@ -3,9 +3,9 @@
 //! Taking one has no effect but its archive, so what a crash interrupts is simply done again; an archive that is whole
 //! is never taken twice, and what of it has arrived is not sent twice.
 
-mod child;
 mod outbox;
-mod sending;
+mod subprocess;
+mod upload_client;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -21,9 +21,9 @@ use warden_protocol::{
     UploadWanted, Uploaded,
 };
 
-pub use child::Child;
 pub use outbox::{For, Limits, Note, Outbox, Taken};
-pub use sending::uploader;
+pub use subprocess::Child;
+pub use upload_client::uploader;
 
 /// How long an answer of the Supervisor is waited for before the question is asked again: it may have got lost with
 /// the connection.

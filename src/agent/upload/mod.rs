@@ -3,9 +3,9 @@
 //! What a broken connection, a restart of either side or an address that ran out costs is the part that was on its
 //! way. What has arrived is written beside the archive, so it is not sent twice.
 
-mod body;
-mod outcome;
-mod progress;
+mod response;
+mod resume_state;
+mod throttled_body;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,9 +19,9 @@ use tokio_util::sync::CancellationToken;
 use warden_platform::backoff;
 use warden_protocol::{PartTag, Put, Upload, UploadGrant, UploadRefusal};
 
-use body::{Pulse, Slice};
-use outcome::{Answer, Setback};
-use progress::Progress;
+use response::{Answer, Setback};
+use resume_state::Progress;
+use throttled_body::{Pulse, Slice};
 
 /// Failures in a row, without a part arriving in between, after which an upload is given up.
 pub const ATTEMPTS: u32 = 10;
@@ -190,7 +190,7 @@ impl Uploader {
 
     async fn send(&self, archive: &Path, slice: Slice, put: &Put, pulse: Pulse) -> Result<Answer, Failure> {
         let (http, url) = self.resolve(&put.url)?;
-        let body = body::stream(archive, slice, self.bytes_per_second, pulse.clone()).await?;
+        let body = throttled_body::stream(archive, slice, self.bytes_per_second, pulse.clone()).await?;
         let mut request = http
             .put(url)
             .header(reqwest::header::CONTENT_LENGTH, slice.size)
@@ -198,7 +198,7 @@ impl Uploader {
         for (name, value) in &put.headers {
             request = request.header(name, value);
         }
-        outcome::read(pulse.watch(request.send(), self.patience).await)
+        response::read(pulse.watch(request.send(), self.patience).await)
     }
 
     /// What to send with, and where to.
@@ -226,7 +226,7 @@ fn bad_address(error: url::ParseError) -> Failure {
 /// # Errors
 /// They are there and cannot be removed.
 pub fn forget(archive: &Path) -> std::io::Result<()> {
-    progress::forget(archive)
+    resume_state::forget(archive)
 }
 
 /// What became of one grant.

@@ -215,7 +215,7 @@ impl World {
                     .or(gone.then_some(Answer::JobEnded { result: None, killed: false }))
             }
             Op::Quiet { .. } => {
-                let since = self.now.after(looks::POLKIT);
+                let since = self.now.after(observe::POLKIT);
                 self.decided_by = self.on_its_way.map(|_| self.decided_by.unwrap_or(since));
                 Some(Answer::Quiet)
             }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::order::Place;
-use super::{Begun, Shared, journal, wall_clock};
+use super::runtime_queue::Place;
+use super::{Begun, Shared, log_excerpt, wall_clock};
 use crate::answering::{self, Answered};
 use crate::audit::{self, Happened};
 use crate::ledger::{Entry, NotWritten};
@@ -83,12 +83,12 @@ pub async fn does(hands: SharedHands, op: Op) -> Answer {
         Op::Journal { since } => {
             let unit = hands.unit.clone().unwrap_or_default();
             let policy = hands.shared.settings.policy.clone();
-            let lines = tokio::task::spawn_blocking(move || journal::newest_lines(&unit, since, &policy));
+            let lines = tokio::task::spawn_blocking(move || log_excerpt::newest_lines(&unit, since, &policy));
             Answer::Journal(lines.await.unwrap_or_default())
         }
         Op::OwnLog => {
             let policy = hands.shared.settings.policy.clone();
-            let lines = tokio::task::spawn_blocking(move || journal::own_newest_lines(&policy));
+            let lines = tokio::task::spawn_blocking(move || log_excerpt::own_newest_lines(&policy));
             Answer::Journal(lines.await.unwrap_or_default())
         }
     }
@@ -212,8 +212,8 @@ impl Hands {
         let policy = self.shared.settings.policy.clone();
         let code = reason.code;
         let masked = tokio::task::spawn_blocking(move || {
-            let reason = journal::masked(&reason.reason, &policy).unwrap_or_else(|| WITHHELD.to_owned());
-            (reason, journal::own_newest_lines(&policy))
+            let reason = log_excerpt::masked(&reason.reason, &policy).unwrap_or_else(|| WITHHELD.to_owned());
+            (reason, log_excerpt::own_newest_lines(&policy))
         });
         let (reason, journal) = masked.await.unwrap_or_else(|_| (WITHHELD.to_owned(), Vec::new()));
         let change = UnitChange { unit: OWN_UNIT.to_owned(), journal, ..UnitChange::default() };

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::course::{Course, Effects, InFlight, Look, State, Then};
-use super::{Effect, OWN_UNIT, Op, Step, Task, words};
+use super::machine::{Course, Effects, InFlight, Look, State, Then};
+use super::{Effect, OWN_UNIT, Op, Step, Task, messages};
 use crate::actions::UnitAction;
 use warden_platform::boot_time::BootTime;
 use warden_protocol::{Code, Outcome, Reason, UnitChange};
@@ -20,7 +20,7 @@ impl Course {
         let Some((action, unit)) = self.unit() else { return Vec::new() };
         let code =
             if self.state == State::Looking(Look::Last) { Code::DeadlineExceeded } else { Code::Interrupted };
-        let reason = words::unknown(action, &unit, &error.to_string());
+        let reason = messages::unknown(action, &unit, &error.to_string());
         let result = Some(self.change(None));
         self.finish(Outcome::Rejected { reason: Reason { code, reason }, result })
     }
@@ -42,12 +42,12 @@ impl Course {
         match (&self.task, self.begun) {
             (_, true) if now < self.last_look() => {
                 let is_first = !std::mem::replace(&mut self.told_overtime, true);
-                is_first.then_some(Effect::TellProgress(words::OVERTIME_BEGINS)).into_iter().collect()
+                is_first.then_some(Effect::TellProgress(messages::OVERTIME_BEGINS)).into_iter().collect()
             }
             (_, true) => self.look(Look::Last),
             (Task::Snapshot(_), false) => self.end_late_snapshot(),
             (Task::Unit { .. } | Task::Unsupported(_), false) => {
-                self.reject(Code::DeadlineExceeded, words::NOT_BEGUN)
+                self.reject(Code::DeadlineExceeded, messages::NOT_BEGUN)
             }
         }
     }
@@ -74,8 +74,10 @@ impl Course {
                 (**outcome).clone()
             } else {
                 let reason = match self.unit() {
-                    Some((action, unit)) if self.begun => words::unknown(action, &unit, "it does not answer"),
-                    _ => words::NOT_BEGUN.to_owned(),
+                    Some((action, unit)) if self.begun => {
+                        messages::unknown(action, &unit, "it does not answer")
+                    }
+                    _ => messages::NOT_BEGUN.to_owned(),
                 };
                 let result = self.record.progress.before.is_some().then(|| self.change(None));
                 Outcome::Rejected { reason: Reason { code: Code::DeadlineExceeded, reason }, result }
@@ -94,9 +96,9 @@ impl Course {
         if self.is_late() || std::mem::replace(&mut self.cancelled, true) {
             Vec::new()
         } else if self.begun {
-            vec![Effect::TellProgress(words::CANCEL_LATE)]
+            vec![Effect::TellProgress(messages::CANCEL_LATE)]
         } else {
-            self.reject(Code::Cancelled, words::CANCELLED)
+            self.reject(Code::Cancelled, messages::CANCELLED)
         }
     }
 
@@ -124,7 +126,7 @@ impl Course {
 
     /// Never accepted, and nowhere written.
     pub(super) fn refuse(&mut self, why: &str) -> Effects {
-        let outcome = Outcome::rejected(Code::LedgerUnavailable, words::ledger(why));
+        let outcome = Outcome::rejected(Code::LedgerUnavailable, messages::ledger(why));
         self.record.outcome = Some(outcome.clone());
         self.told = true;
         self.state = State::Over;
@@ -151,7 +153,7 @@ impl Course {
 
     pub(super) fn refusal(&self, error: &Error) -> (Code, String) {
         match &self.task {
-            Task::Unit { action, unit } => words::refusal(action, unit, error),
+            Task::Unit { action, unit } => messages::refusal(action, unit, error),
             Task::Snapshot(_) => (Code::Internal, error.to_string()),
             Task::Unsupported(why) => (Code::UnsupportedAction, why.clone()),
         }
@@ -194,7 +196,7 @@ impl Course {
 
     /// With what the agent logged last: what it was at, nobody else can tell.
     fn end_late_snapshot(&mut self) -> Effects {
-        let outcome = Outcome::rejected(Code::DeadlineExceeded, words::SNAPSHOT_LATE);
+        let outcome = Outcome::rejected(Code::DeadlineExceeded, messages::SNAPSHOT_LATE);
         self.doing(State::Journal(Box::new(outcome)), Op::OwnLog)
     }
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::course::{Course, Effects, InFlight, Look, State};
-use super::{Effect, Op, Step, words};
+use super::machine::{Course, Effects, InFlight, Look, State};
+use super::{Effect, Op, Step, messages};
 use crate::actions::{UnitAction, Verdict};
 use crate::answering::Answered;
 use warden_platform::boot_time::BootTime;
@@ -36,11 +36,11 @@ impl Course {
             Look::Last => {
                 let under_way = self.called_at.map(|called| now.since(called).as_millis());
                 self.record.progress.late_ms = under_way.and_then(|late| u64::try_from(late).ok());
-                let reason = words::late(action, &unit, &self.record, &now_is);
+                let reason = messages::late(action, &unit, &self.record, &now_is);
                 self.reject_after(Code::DeadlineExceeded, reason, now_is)
             }
             Look::Rebooted => {
-                self.reject_after(Code::Interrupted, words::rebooted(action, &unit, &now_is), now_is)
+                self.reject_after(Code::Interrupted, messages::rebooted(action, &unit, &now_is), now_is)
             }
         }
     }
@@ -55,7 +55,7 @@ impl Course {
     ) -> Effects {
         let down = matches!(now_is.state.active_state.as_str(), "inactive" | "failed");
         if now_is.load_state == "not-found" && down {
-            return self.reject(Code::UnitNotFound, words::not_found(unit));
+            return self.reject(Code::UnitNotFound, messages::not_found(unit));
         }
         let already = (action.already)(&now_is.state) && now_is.job.is_none();
         self.record.progress.before = Some(now_is.clone());
@@ -75,7 +75,7 @@ impl Course {
         let usual = self.record.progress.usual_ms.map(Duration::from_millis);
         let needed = usual.unwrap_or_default() + self.spans.settle + CONFIRMING;
         let left = self.deadline.since(now);
-        (left < needed).then(|| words::too_late(left, needed, usual))
+        (left < needed).then(|| messages::too_late(left, needed, usual))
     }
 
     pub(super) fn intend(&mut self, bus: String, now: BootTime) -> Effects {
@@ -106,14 +106,14 @@ impl Course {
                 self.pause(Look::Verify, now.after(POLKIT_LOOK))
             }
             Verdict::NoEffect if self.cancelled => {
-                self.reject_after(Code::Cancelled, words::CANCELLED.to_owned(), now_is)
+                self.reject_after(Code::Cancelled, messages::CANCELLED.to_owned(), now_is)
             }
             Verdict::NoEffect => match self.too_late(now) {
                 Some(reason) => self.reject_after(Code::DeadlineExceeded, reason, now_is),
                 None => self.intend(bus, now),
             },
             Verdict::Unclear(why) => {
-                self.reject_after(Code::Interrupted, words::unclear(action, unit, why), now_is)
+                self.reject_after(Code::Interrupted, messages::unclear(action, unit, why), now_is)
             }
         }
     }
@@ -161,12 +161,12 @@ impl Course {
             return self.follow();
         }
         if let Some(result) = result.filter(|result| result != "done") {
-            let reason = words::job_failed(action, unit, &result, &now_is.state);
+            let reason = messages::job_failed(action, unit, &result, &now_is.state);
             return self.fail(Code::JobFailed, reason, now_is, now);
         }
         self.record.progress.forced |= self.was_up() && (action.forced)(&now_is);
         if !(action.wanted)(&now_is.state) {
-            let reason = words::not_as_wanted(action, unit, &now_is.state);
+            let reason = messages::not_as_wanted(action, unit, &now_is.state);
             return self.fail(Code::UnitNotStable, reason, now_is, now);
         }
         // Of a restart nothing but the journal tells how its stop ended, where that was not heard.
@@ -182,7 +182,7 @@ impl Course {
     /// What the unit logged until its stop had ended.
     pub(super) fn read_of_stop(&mut self, lines: Vec<String>, now_is: Standing) -> Effects {
         let progress = &mut self.record.progress;
-        progress.forced |= lines.iter().any(|line| words::tells_a_kill(line));
+        progress.forced |= lines.iter().any(|line| messages::tells_a_kill(line));
         if progress.forced {
             progress.journal = lines;
         }
@@ -192,7 +192,7 @@ impl Course {
     pub(super) fn settle(&mut self, now_is: Standing) -> Effects {
         self.record.progress.after = Some(now_is);
         self.record.step = Step::Settling;
-        let mut effects = vec![Effect::TellProgress(words::SETTLING)];
+        let mut effects = vec![Effect::TellProgress(messages::SETTLING)];
         effects.extend(self.write());
         effects
     }
@@ -213,7 +213,7 @@ impl Course {
         let since = *self.settling_since.get_or_insert(now);
         let after = self.record.progress.after.clone().unwrap_or_else(|| now_is.clone());
         if !(action.stayed)(&after, &now_is) {
-            let reason = words::not_stable(action, unit, now.since(since), &now_is);
+            let reason = messages::not_stable(action, unit, now.since(since), &now_is);
             return self.fail(Code::UnitNotStable, reason, now_is, now);
         }
         let end = since.after(self.spans.settle);
@@ -242,12 +242,12 @@ impl Course {
         }
         let since = *self.settling_since.get_or_insert(now);
         if now >= since.after(self.spans.answer.max(self.spans.settle)) {
-            let reason = words::silent(action, &unit, now.since(since), &said);
+            let reason = messages::silent(action, &unit, now.since(since), &said);
             return self.fail(Code::RuntimeSilent, reason, now_is, now);
         }
         let mut effects = Vec::new();
         if !std::mem::replace(&mut self.told_silence, true) {
-            effects.push(Effect::TellProgress(words::WAITING_FOR_ANSWER));
+            effects.push(Effect::TellProgress(messages::WAITING_FOR_ANSWER));
         }
         effects.extend(self.pause(Look::Settling, now.after(ASK_EACH)));
         effects
@@ -268,7 +268,7 @@ impl Course {
             Look::Last => self.give_up(error),
             Look::Rebooted if now.since(since) >= SYSTEMD_PATIENCE => self.give_up(error),
             Look::First | Look::Verify | Look::AfterJob | Look::Settling | Look::Rebooted => {
-                self.pause(why, now.after(super::course::TRY_AGAIN))
+                self.pause(why, now.after(super::machine::TRY_AGAIN))
             }
         }
     }

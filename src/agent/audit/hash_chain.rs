@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::head;
+use super::checkpoint;
 use super::{Event, FILE, Happened, LINE_LIMIT, Line};
 use warden_platform::sha256::hex;
 
@@ -72,9 +72,9 @@ pub struct Cut {
 pub fn verify(folder: &Path) -> io::Result<Verification> {
     let mut told = Verification::default();
     let mut head: Option<Head> = None;
-    let known = match head::read(folder) {
+    let known = match checkpoint::read(folder) {
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-            told.cut.push(Cut { told_by: None, why: head::UNREADABLE.to_owned() });
+            told.cut.push(Cut { told_by: None, why: checkpoint::UNREADABLE.to_owned() });
             None
         }
         known => known?,
@@ -131,9 +131,9 @@ pub fn verify(folder: &Path) -> io::Result<Verification> {
 /// What is wrong with the newest lines of the log in `folder`, which ends with `last`, if they are not those that were
 /// on disk.
 pub fn cut(folder: &Path, last: Head) -> io::Result<Option<String>> {
-    let known = match head::read(folder) {
+    let known = match checkpoint::read(folder) {
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-            return Ok(Some(head::UNREADABLE.to_owned()));
+            return Ok(Some(checkpoint::UNREADABLE.to_owned()));
         }
         known => known?,
     };

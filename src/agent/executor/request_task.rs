@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::book::Known;
-use super::hands::{SharedHands, audit_event, does};
+use super::effects::{SharedHands, audit_event, does};
+use super::open_requests::Known;
 use super::{Shared, wall_clock};
 use crate::audit::Happened;
 use crate::ledger::Entry;

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use warden_host::proc::TICKS;
 use warden_host::recorder as form;
 
-use super::reading::Reading;
+use super::sampler::Reading;
 use crate::runtime_stats::RuntimeReading;
 
 /// Disks, interfaces and units that have columns: with all of them a sample has at most 1.7 kB, and an hour fits a file.
@@ -224,7 +224,7 @@ mod tests {
     use warden_host::proc::ProcessStat;
     use warden_host::recorder::Recording;
 
-    use super::super::reading::testing::texts;
+    use super::super::sampler::testing::texts;
     use super::*;
     use warden_systemd::UnitFacts;
 
@@ -362,7 +362,7 @@ mod tests {
         };
         let line = widest.line(1_795_262_400, 10_000_000, &reading(50_000_000), Some((&reading(1), 10.0)));
         let hour = u64::from(form::FILE_SAMPLES) * line.len() as u64 + widest.header().len() as u64;
-        assert!(hour + (super::super::tape::WAITING as u64) < form::FILE_BYTES, "{hour}");
+        assert!(hour + (super::super::ring::WAITING as u64) < form::FILE_BYTES, "{hour}");
 
         let now = Reading::of(&texts(300_000_000), vec![iggy(4711, 1000), iggy(4712, 1000)]);
         let before = Reading::of(&texts(1), vec![iggy(4711, 1), iggy(4712, 1)]);

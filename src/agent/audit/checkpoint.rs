@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::chain::Head;
+use super::hash_chain::Head;
 use warden_platform::atomic_file::{PRIVATE, replace};
 
 pub const FILE: &str = "audit.head";

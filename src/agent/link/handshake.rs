@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::http::header::{
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use super::Failure;
-use super::dial::{Stream, explained};
+use super::connect::{Stream, explained};
 use warden_platform::backoff::retry_after;
 use warden_platform::endpoint::Endpoint;
 use warden_platform::secret::Secret;

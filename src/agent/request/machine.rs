@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::words;
+use super::messages;
 use super::{Answer, Effect, Event, Op, Progress, Record, Spans, Step, Task};
 use warden_platform::boot_time::BootTime;
 use warden_protocol::{Code, Outcome};
@@ -143,7 +143,7 @@ impl Course {
         } else if same_boot || snapshot {
             course.wait_for_turn()
         } else if course.record.step == Step::Accepted {
-            course.reject(Code::Interrupted, words::REBOOTED_BEFORE)
+            course.reject(Code::Interrupted, messages::REBOOTED_BEFORE)
         } else {
             course.look(Look::Rebooted)
         };
@@ -311,7 +311,7 @@ impl Course {
         match self.record.step {
             Step::Accepted => self.refuse(why),
             Step::Intended if self.begun => self.pause(Look::Verify, now.after(LEDGER_AGAIN)),
-            Step::Intended => self.reject(Code::LedgerUnavailable, words::ledger(why)),
+            Step::Intended => self.reject(Code::LedgerUnavailable, messages::ledger(why)),
             // What was done is found out again after a crash: no reason to stop here.
             Step::Called => self.follow(),
             Step::Settling => self.settling(now),

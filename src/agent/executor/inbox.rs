@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, mpsc};
 
-use super::book::Known;
-use super::hands::{Hands, does};
-use super::run::{Run, refuse};
+use super::effects::{Hands, does};
+use super::open_requests::Known;
+use super::request_task::{Run, refuse};
 use super::{OPEN_LIMIT, Shared, wall_clock};
 use crate::ledger::{Entry, Row};
 use crate::request::{Course, Effect, Event, Op, Progress, Record, Step};

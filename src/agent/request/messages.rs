@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::ends::OVERTIME;
+use super::finish::OVERTIME;
 use super::{Record, Step};
 use crate::actions::{UnitAction, Verdict};
 use warden_protocol::{Code, UnitState};
