@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use warden_host::Clock;
 
 use super::Snapshot;
-use super::archive::container::{Container, Label};
+use super::archive::zip_writer::{Container, Label};
 use super::archive::{self, Inventory, Mask};
 use super::own_documents::{self, PAGE, REPORT};
 use super::report::{self, Outcome};

@@ -32,7 +32,7 @@ use warden_host::{
 pub use alone::{answering, certificates, data_directory};
 use check_runner::{Bounds, End, Ended, Event};
 use host::live::{Live, Secret};
-use host::{Recording, folder};
+use host::{Recording, recording_format};
 use report::{Asked, CheckReport, Cost, HostFacts, Outcome, Report, Run, SourceKind, Unseen};
 use warden_checks::Selection;
 use warden_config as config;
@@ -149,7 +149,7 @@ pub fn collect(order: &Order, observe: &mut dyn FnMut(Event)) -> anyhow::Result<
     let mut report =
         assemble(order, kind, &clock, &settings, host, ended, &answers, &redactor, began.elapsed());
     report.count_in(data);
-    let evidence = folder::write(&answers)?;
+    let evidence = recording_format::write(&answers)?;
     let snapshot = Snapshot { report, evidence, redactor, anonymizer: None, clock };
     if order.anonymize { anonymized(snapshot) } else { Ok(snapshot) }
 }
@@ -382,7 +382,7 @@ fn check_report(
         };
         let path = answer
             .filter(|answer| answer.is_ok())
-            .map(|answer| format!("host/{}", folder::place(request, answer)));
+            .map(|answer| format!("host/{}", recording_format::place(request, answer)));
         Asked { what: request.to_string(), failure, path }
     };
     CheckReport {

@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use super::archive::names::is_telling;
+use super::archive::portable_names::is_telling;
 use super::bundle::{IGGY, MANIFEST, SIGNATURE};
 use warden_redact::Redactor;
 

@@ -4,7 +4,7 @@
 //! The schema grows by columns that may be absent, and by nothing else: an agent reads the ledger of the version
 //! after its own, so that a package can be taken back, and refuses one from further ahead.
 
-mod file;
+mod connection;
 #[cfg(test)]
 mod tests;
 
@@ -17,7 +17,7 @@ use sqlx::sqlite::SqliteConnection;
 use tokio::sync::Mutex;
 
 use super::request::{Progress, Record, Step};
-use file::Held;
+use connection::Held;
 use warden_platform::boot_time::BootTime;
 use warden_protocol::{Outcome, Work};
 

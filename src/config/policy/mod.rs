@@ -1,6 +1,6 @@
 //! `/etc/warden/policy.toml`: what this host's owner demands, whatever anybody asks for.
 
-mod automatic;
+mod auto_snapshot;
 mod parse;
 mod rules;
 
@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use warden_redact::AlsoMask;
 
-pub use automatic::Automatic;
+pub use auto_snapshot::Automatic;
 use parse::parse;
 pub use rules::{Asked, Denied, Done, Pattern, Rule, Span, Then, decide, looks_back};
 

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue, ValueDeserializer};
 
-use super::{Policy, automatic, rules};
+use super::{Policy, auto_snapshot, rules};
 use crate::fragments::told;
 use warden_redact::AlsoMask;
 
@@ -137,7 +137,7 @@ fn validate(policy: &Policy) -> anyhow::Result<()> {
         AlsoMask::new(&policy.redaction.also_mask).err().map(|error| in_one_line(&error.to_string())),
     );
     wrong.extend(rules::mistakes(&policy.rule));
-    wrong.extend(automatic::mistakes(&policy.snapshot.automatic));
+    wrong.extend(auto_snapshot::mistakes(&policy.snapshot.automatic));
     if wrong.is_empty() {
         return Ok(());
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::tree::Reason;
+use super::file_list::Reason;
 
 /// The member that names everything that is missing, was renamed or changed; `manifest.json` names the first ones.
 pub const MEMBER: &str = "warden-inventory.tsv";

@@ -1,16 +1,16 @@
 //! `iggy.zip`: the data directory as an archive that every system opens, in bounded time, memory and space.
 
-mod choice;
-pub(crate) mod container;
-mod content;
-mod crew;
+mod budget;
 mod deflate;
+mod file_kind;
+mod file_list;
 mod inventory;
-mod learn;
-mod mask;
-pub mod names;
-mod tree;
+pub mod portable_names;
+mod redact_file;
+mod secret_prescan;
+mod workers;
 mod writer;
+pub(crate) mod zip_writer;
 
 use std::io::Write;
 use std::path::Path;
@@ -19,12 +19,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, anyhow, ensure};
 
-use content::Content;
+use file_kind::Content;
+pub use file_list::Reason;
+use file_list::Tree;
 pub use inventory::{Inventory, LeftOut, MEMBER as INVENTORY, Tally};
-pub use learn::Learned;
-pub use mask::Mask;
-pub use tree::Reason;
-use tree::Tree;
+pub use redact_file::Mask;
+pub use secret_prescan::Learned;
 use warden_platform::background_io;
 use warden_platform::user_view::Directory;
 use writer::Writer;
@@ -92,7 +92,7 @@ impl Plan {
                 entry.left_out = Some(Reason::Anonymous);
             }
         }
-        choice::choose(&mut tree, budget);
+        budget::choose(&mut tree, budget);
         Ok(Plan { tree, at, taking, signs: signs.clone() })
     }
 
@@ -110,7 +110,7 @@ impl Plan {
     /// Bytes that the archive may take at most.
     pub fn worst(&self) -> u64 {
         let taken = self.tree.entries.iter().filter(|entry| entry.left_out.is_none());
-        taken.map(choice::worst).sum()
+        taken.map(budget::worst).sum()
     }
 }
 
@@ -137,7 +137,7 @@ pub fn write<W: Write + Send>(
         let work = || {
             background_io::step_back();
             std::thread::scope(|scope| {
-                let crew = crew::Crew::start(scope, &root, mask).context("cannot start threads")?;
+                let crew = workers::Crew::start(scope, &root, mask).context("cannot start threads")?;
                 let mut writer = Writer::new(plan, out, crew, mask, room, observe);
                 writer.write()?;
                 ensure!(
@@ -155,7 +155,7 @@ pub fn write<W: Write + Send>(
 /// Whether a member of this name is one that is taken as it is, because it holds messages.
 pub fn holds_messages(name: &str) -> bool {
     let parts: Vec<&[u8]> = name.split('/').map(str::as_bytes).collect();
-    content::content(&parts) == Content::Segment
+    file_kind::content(&parts) == Content::Segment
 }
 
 /// Bytes that may be written to the filesystem of `folder` without filling it; `None` if it cannot tell.

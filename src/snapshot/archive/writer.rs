@@ -1,8 +1,8 @@
 //! Puts the archive together: gives pieces of files to the workers and writes what comes back, in order.
 
-mod labels;
+mod inventory_member;
+mod member_names;
 mod small;
-mod tell;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
@@ -13,14 +13,14 @@ use anyhow::Context;
 use crc32fast::Hasher;
 
 use super::Plan;
-use super::container::Container;
-use super::content::Content;
-use super::crew::{Crew, Job, Piece, hole, open};
 use super::deflate::{BLOCK_BYTES, END, stored};
+use super::file_kind::Content;
+use super::file_list::{Entry, Reason};
 use super::inventory::{Change, Inventory};
-use super::learn::beginning;
-use super::mask::{DOCUMENT_BYTES, Mask, Pieces, is_text, masking};
-use super::tree::{Entry, Reason};
+use super::redact_file::{DOCUMENT_BYTES, Mask, Pieces, is_text, masking};
+use super::secret_prescan::beginning;
+use super::workers::{Crew, Job, Piece, hole, open};
+use super::zip_writer::Container;
 use small::Batch;
 use warden_platform::background_io::Gentle;
 use warden_redact::Shape;
@@ -153,7 +153,7 @@ impl<'a, W: Write> Writer<'a, W> {
     pub fn finish(mut self) -> anyhow::Result<(Inventory, W)> {
         self.tell()?;
         let Writer { plan, container, masked_labels, mut inventory, .. } = self;
-        let label = |id: u32| labels::label(&plan.tree, &masked_labels, plan.at, id);
+        let label = |id: u32| member_names::label(&plan.tree, &masked_labels, plan.at, id);
         let (out, bytes) = container.finish(label).context("cannot write the end of the archive")?;
         inventory.archive_bytes = bytes;
         Ok((inventory, out))

@@ -7,7 +7,7 @@ use warden_host::Level;
 use warden_host::shape::{group, shape};
 use warden_host::{Evidence, Table, Value};
 
-use super::keys::without_keys;
+use super::row_keys::without_keys;
 
 /// Of one check: more than anybody reads.
 const LINES: usize = 100;

@@ -1,9 +1,9 @@
 //! What changed between two snapshots: what got worse and better, and which values, packages, units and log lines.
 
-pub(crate) mod keys;
+mod input;
 mod logs;
 mod page;
-mod side;
+pub(crate) mod row_keys;
 mod values;
 
 use std::collections::BTreeMap;
@@ -13,11 +13,11 @@ use warden_host::quantity;
 use warden_host::shape::shape;
 
 use super::report::Outcome;
+pub use input::Side;
+use input::{Check, Problem};
 pub use logs::NewLines;
 pub(crate) use logs::is_shape_table;
 pub use page::{by, page};
-pub use side::Side;
-use side::{Check, Problem};
 pub use values::{Kind, Values};
 
 /// Changes when a reader of the previous version could misread this one; adding a field does not change it.
@@ -341,7 +341,7 @@ struct Keyed<'a> {
 
 impl Keyed<'_> {
     fn new(problem: &Problem) -> Keyed<'_> {
-        let text = keys::without_keys(&problem.text);
+        let text = row_keys::without_keys(&problem.text);
         Keyed { shape: shape(&text), text, problem }
     }
 }

@@ -11,7 +11,7 @@ use warden_host::quantity;
 use super::logs::NewLine;
 use super::values::{Kind, ValueChange};
 use super::{CheckChange, Difference, Direction, ProblemSaid};
-use crate::report::{Outcome, icon, visible};
+use crate::report::{Outcome, icon, sanitize};
 
 /// Of the report, and what only this page has.
 const STYLE: &str =
@@ -103,16 +103,16 @@ impl Page {
     fn new(difference: &Difference) -> Page {
         let (before, after) = (&difference.before, &difference.after);
         let turn = |before: &str, after: &str| {
-            visible::line(&if before == after { after.to_owned() } else { format!("{before} → {after}") })
+            sanitize::line(&if before == after { after.to_owned() } else { format!("{before} → {after}") })
         };
         let counts = &difference.counts;
         let verdict = if difference.worse { Outcome::Fail } else { Outcome::Pass };
         let only = |side, checks: &[super::Only]| -> Vec<OnlyView> {
             let view = |one: &super::Only| OnlyView {
                 side,
-                id: visible::line(&one.id),
+                id: sanitize::line(&one.id),
                 outcome: one.outcome,
-                summary: visible::line(&one.summary),
+                summary: sanitize::line(&one.summary),
             };
             checks.iter().map(view).collect()
         };
@@ -125,8 +125,8 @@ impl Page {
             icon: icon(verdict),
             version: env!("CARGO_PKG_VERSION"),
             host: turn(&before.host, &after.host),
-            before_at: visible::line(&before.started_at),
-            after_at: visible::line(&after.started_at),
+            before_at: sanitize::line(&before.started_at),
+            after_at: sanitize::line(&after.started_at),
             warden: turn(&before.warden, &after.warden),
             verdict: verdict.class(),
             headline: match (counts.worse, counts.better) {
@@ -144,9 +144,9 @@ impl Page {
                 }
             },
             subline: format!("{} with other values or log lines, {} the same", counts.changed, counts.same),
-            remarks: difference.remarks.iter().map(|remark| visible::line(remark)).collect(),
+            remarks: difference.remarks.iter().map(|remark| sanitize::line(remark)).collect(),
             facts: (difference.host.iter())
-                .map(|fact| (visible::line(&fact.name), dash(&fact.before), dash(&fact.after)))
+                .map(|fact| (sanitize::line(&fact.name), dash(&fact.before), dash(&fact.after)))
                 .collect(),
             groups: groups(&difference.checks),
             only: [only("the first", &difference.only_before), only("the second", &difference.only_after)]
@@ -184,8 +184,8 @@ fn check_view(check: &CheckChange) -> CheckView {
         severity: problem.severity.name(),
         icon: if gone { "pass" } else { problem.severity.class() },
         kind,
-        text: visible::line(&problem.text),
-        before: before.map(|before| visible::line(&before.text)),
+        text: sanitize::line(&problem.text),
+        before: before.map(|before| sanitize::line(&before.text)),
     };
     let mut problems: Vec<ProblemView> =
         check.came.iter().map(|came| problem("new", false, came, None)).collect();
@@ -195,13 +195,13 @@ fn check_view(check: &CheckChange) -> CheckView {
         problem("still", false, &stayed.after, before)
     }));
     CheckView {
-        id: visible::line(&check.id),
-        title: visible::line(&check.title),
+        id: sanitize::line(&check.id),
+        title: sanitize::line(&check.title),
         class,
         direction,
         before: check.before,
         after: check.after,
-        summary: visible::line(&check.summary_after),
+        summary: sanitize::line(&check.summary_after),
         open: check.direction == Direction::Worse,
         problems,
         values: check.values.changes.iter().map(value_view).collect(),
@@ -218,8 +218,8 @@ fn value_view(value: &ValueChange) -> ValueView {
         None => value.key.clone(),
     };
     ValueView {
-        of: visible::line(&value.of),
-        what: visible::line(&what),
+        of: sanitize::line(&value.of),
+        what: sanitize::line(&what),
         before: dash(value.before.as_deref().unwrap_or_default()),
         after: dash(value.after.as_deref().unwrap_or_default()),
         change: match (value.kind, value.ratio) {
@@ -250,9 +250,9 @@ fn line_view(line: &NewLine) -> LineView {
         None => "",
     };
     let level = line.level.map_or("", |level| if level == Level::Critical { "crit" } else { level.name() });
-    LineView { class, level, count: line.count, text: visible::line(&line.newest) }
+    LineView { class, level, count: line.count, text: sanitize::line(&line.newest) }
 }
 
 fn dash(text: &str) -> String {
-    if text.is_empty() { "–".to_owned() } else { visible::line(text) }
+    if text.is_empty() { "–".to_owned() } else { sanitize::line(text) }
 }

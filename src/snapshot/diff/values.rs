@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use warden_host::{Evidence, Fields, Table, Text, Value};
 
-use super::keys::{SMALL, by_title, key_width, keys, number, numbered, without_keys};
 use super::logs::is_shape_table;
+use super::row_keys::{SMALL, by_title, key_width, keys, number, numbered, without_keys};
 
 /// Of one check: a page of a report, and no program that was given a hostile one runs out of memory.
 const VALUES: usize = 300;

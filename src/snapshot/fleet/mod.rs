@@ -2,11 +2,11 @@
 
 mod checks;
 mod drift;
+mod host_specific;
 mod nodes;
-mod own;
 mod page;
 mod problems;
-mod remarks;
+mod warnings;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -145,7 +145,7 @@ impl Gathering {
             values: differences.not_compared,
             checks: checks.left_out,
         };
-        let remarks = remarks::remarks(&added, &roster);
+        let remarks = warnings::remarks(&added, &roster);
         let mut nodes: Vec<Option<Node>> = added.iter().map(|_| None).collect();
         for (node, one) in added.into_iter().enumerate() {
             let member = roster.member(node);

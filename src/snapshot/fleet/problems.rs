@@ -7,8 +7,8 @@ use serde::Serialize;
 use warden_host::shape::shape;
 
 use super::checks::cut;
+use super::host_specific::Own;
 use super::nodes::{Member, NodeSet, Roster};
-use super::own::Own;
 use crate::diff::Side;
 use crate::report::Outcome;
 

@@ -1,10 +1,10 @@
 //! What a host answers: live, recorded as it goes, or replayed.
 
-pub mod folder;
 pub mod live;
-mod mask;
-mod open;
 mod recording;
+pub mod recording_format;
+mod recording_reader;
+mod redact_answers;
 
-pub use open::open;
 pub use recording::Recording;
+pub use recording_reader::open;

@@ -10,7 +10,7 @@ use crate::check_runner::ASK_PREFIX;
 use warden_config as config;
 use warden_redact::Redactor;
 
-use super::mask::mask;
+use super::redact_answers::mask;
 
 /// Answers from `inner`, through the redactor. A check therefore never sees a secret, and what it says of the
 /// masked evidence is what a replay says again.

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use warden_host::{Point, Series, Shape, Unit, quantity};
 
 use super::model::Outcome;
-use super::visible;
+use super::sanitize;
 
 /// Points that are told one by one; more would be neither seen nor read.
 const POINTS: usize = 64;
@@ -154,7 +154,7 @@ fn named_values<'a>(series: &'a Series, values: &'a [f64]) -> impl Iterator<Item
 /// Text from the host inside an SVG element or attribute.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
-    for char in visible::line(text).chars() {
+    for char in sanitize::line(text).chars() {
         match char {
             '&' => escaped.push_str("&amp;"),
             '<' => escaped.push_str("&lt;"),
@@ -169,7 +169,7 @@ fn escaped(text: &str) -> String {
 
 /// The end of a label, where paths and device names differ, when all of it does not fit.
 fn shortened(label: &str, room: usize) -> String {
-    let label = visible::line(label);
+    let label = sanitize::line(label);
     let length = label.chars().count();
     if length <= room {
         return label;

@@ -5,7 +5,7 @@ use warden_host::quantity::{bytes, count, number, time};
 use super::data_directory::{DataDirectory, share};
 use super::finding::{FindingView, LogLines};
 use super::model::Outcome;
-use super::visible;
+use super::sanitize;
 use warden_iggy::report::{Inspection, Mode};
 
 pub struct DataView {
@@ -23,7 +23,7 @@ impl DataView {
         if let Some(rate) = data.cost.and_then(|cost| cost.bytes_per_second) {
             figures.push(("Checked at", format!("{}/s", bytes(rate))));
         }
-        DataView { path: visible::line(&data.path), figures, finding }
+        DataView { path: sanitize::line(&data.path), figures, finding }
     }
 }
 

@@ -6,7 +6,7 @@ use warden_host::{Level, LogLine};
 use super::charts;
 use super::finding::LogLines;
 use super::model::Outcome;
-use super::visible;
+use super::sanitize;
 
 /// Newest lines of a log that are seen at once; the earlier ones unfold.
 const NEWEST: usize = 80;
@@ -95,11 +95,11 @@ impl EvidenceView {
         let (title, wide, body) = match evidence {
             Evidence::Fields(fields) => (&fields.title, false, fields_body(fields)),
             Evidence::Table(table) => (&table.title, !is_small(table), table_body(table)),
-            Evidence::Text(Text { title, text }) => (title, true, Body::Text(visible::passage(text))),
+            Evidence::Text(Text { title, text }) => (title, true, Body::Text(sanitize::passage(text))),
             Evidence::Log(log) => (&log.title, true, log_body(log, lines)),
             Evidence::Series(series) => (&series.title, false, Body::Chart(charts::chart(series))),
         };
-        EvidenceView { title: visible::line(title), wide, body }
+        EvidenceView { title: sanitize::line(title), wide, body }
     }
 }
 
@@ -123,7 +123,7 @@ fn is_small(table: &Table) -> bool {
 }
 
 fn fields_body(fields: &Fields) -> Body {
-    Body::Fields(fields.rows.iter().map(|(name, value)| (visible::line(name), cell(value))).collect())
+    Body::Fields(fields.rows.iter().map(|(name, value)| (sanitize::line(name), cell(value))).collect())
 }
 
 fn table_body(table: &Table) -> Body {
@@ -135,7 +135,7 @@ fn table_body(table: &Table) -> Body {
     let mut columns = Vec::new();
     for (at, name) in table.columns.iter().enumerate() {
         let numeric = holds_numbers(&rows, at);
-        columns.push(ColumnView { name: visible::line(name), numeric });
+        columns.push(ColumnView { name: sanitize::line(name), numeric });
         for cell in rows.iter_mut().filter_map(|(_, cells)| cells.get_mut(at)) {
             cell.in_numbers = numeric;
         }
@@ -166,7 +166,7 @@ fn cell(value: &Value) -> CellView {
         Value::Time(seconds) => (CellKind::Text, Some(seconds.to_string()), None),
         Value::Nothing => (CellKind::Nothing, None, None),
     };
-    let text = visible::line(&value.to_string());
+    let text = sanitize::line(&value.to_string());
     let long = text.contains('\n') || text.chars().count() > SHORT;
     CellView { text, kind, sort, meter, long, in_numbers: false }
 }
@@ -213,7 +213,7 @@ fn line_view(line: &LogLine) -> LineView {
         class,
         at: at.map_or_else(String::new, |at| at.strftime("%m-%d %H:%M:%S.%3f").to_string()),
         level,
-        origin: visible::line(&line.origin),
-        text: visible::line(&line.text),
+        origin: sanitize::line(&line.origin),
+        text: sanitize::line(&line.text),
     }
 }

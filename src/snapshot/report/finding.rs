@@ -4,7 +4,7 @@ use warden_host::{Evidence, Log, quantity};
 
 use super::evidence::{EvidenceView, pair_up};
 use super::model::{Asked, CheckReport, Outcome, Report};
-use super::visible;
+use super::sanitize;
 
 /// Questions to the host that the page lists of one check; those without an answer come first.
 const ASKED: usize = 100;
@@ -57,9 +57,9 @@ impl FindingView {
     pub fn new(check: &CheckReport, lines: &mut LogLines) -> FindingView {
         let problems = check.problems.iter().map(|problem| ProblemView {
             outcome: problem.severity.into(),
-            text: visible::line(&problem.text),
-            advice: visible::line(&problem.advice.text),
-            command: problem.advice.command.as_deref().map(visible::line),
+            text: sanitize::line(&problem.text),
+            advice: sanitize::line(&problem.advice.text),
+            command: problem.advice.command.as_deref().map(sanitize::line),
         });
         let mut problems: Vec<ProblemView> = problems.collect();
         problems.sort_by_key(|problem| std::cmp::Reverse(problem.outcome));
@@ -72,13 +72,13 @@ impl FindingView {
             check.asked.iter().partition(|asked| asked.failure.is_some());
         let cost = check.cost.map(|cost| quantity::duration(cost.wall_us as f64 / 1e6));
         FindingView {
-            id: visible::line(&check.id),
+            id: sanitize::line(&check.id),
             area: check.area.name(),
-            title: visible::line(&check.title),
-            why: visible::line(&check.why),
-            thresholds: check.thresholds.iter().map(|text| visible::line(text)).collect(),
+            title: sanitize::line(&check.title),
+            why: sanitize::line(&check.why),
+            thresholds: check.thresholds.iter().map(|text| sanitize::line(text)).collect(),
             outcome: check.outcome,
-            summary: visible::line(&check.summary),
+            summary: sanitize::line(&check.summary),
             open: false,
             problems,
             problems_left_out,
@@ -95,9 +95,9 @@ impl FindingView {
 
 fn asked_view(asked: &Asked) -> AskedView {
     AskedView {
-        what: visible::line(&asked.what),
-        failure: asked.failure.as_deref().map(visible::line),
-        path: asked.path.as_deref().map(visible::line),
+        what: sanitize::line(&asked.what),
+        failure: asked.failure.as_deref().map(sanitize::line),
+        path: asked.path.as_deref().map(sanitize::line),
     }
 }
 
@@ -140,7 +140,7 @@ fn fair_share(mut lengths: Vec<usize>) -> usize {
 /// What the newest `count` lines of a log come to on the page.
 fn characters(log: &Log, count: usize) -> usize {
     let newest = log.lines.iter().rev().take(count);
-    newest.map(|line| line.text.len().min(visible::LINE) + line.origin.len().min(visible::LINE)).sum()
+    newest.map(|line| line.text.len().min(sanitize::LINE) + line.origin.len().min(sanitize::LINE)).sum()
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use super::data_view::DataView;
 use super::evidence::{Body, CellKind};
 use super::finding::{FindingView, LogLines};
 use super::model::{Outcome, Report, SourceKind};
-use super::visible;
+use super::sanitize;
 
 const STYLE: &str = include_str!("../../../templates/report.css");
 const SCRIPT: &str = include_str!("../../../templates/report.js");
@@ -98,9 +98,9 @@ impl Page {
             script: SCRIPT,
             policy: policy(),
             icon: icon(report.verdict),
-            warden: visible::line(&report.warden),
-            host: visible::line(&report.host.name),
-            started_at: visible::line(&report.run.started_at),
+            warden: sanitize::line(&report.warden),
+            host: sanitize::line(&report.host.name),
+            started_at: sanitize::line(&report.run.started_at),
             verdict: report.verdict,
             headline: headline(&counts) + &absence(report),
             subline: subline(&counts),
@@ -119,9 +119,9 @@ impl Page {
             unseen: report
                 .unseen
                 .iter()
-                .map(|one| (visible::line(&one.what), visible::line(&one.why)))
+                .map(|one| (sanitize::line(&one.what), sanitize::line(&one.why)))
                 .collect(),
-            masked: report.masked.iter().map(|(rule, count)| (visible::line(rule), *count)).collect(),
+            masked: report.masked.iter().map(|(rule, count)| (sanitize::line(rule), *count)).collect(),
             masked_total: report.masked.values().fold(0, |sum, count| sum.saturating_add(*count)),
         }
     }
@@ -200,7 +200,7 @@ fn headline(counts: &[(Outcome, u32)]) -> String {
 
 /// Much of what is asked is about Iggy: a reader must not take its silence for its health.
 fn absence(report: &Report) -> String {
-    report.without_iggy().map_or_else(String::new, |told| format!("; {}", visible::line(told)))
+    report.without_iggy().map_or_else(String::new, |told| format!("; {}", sanitize::line(told)))
 }
 
 fn subline(counts: &[(Outcome, u32)]) -> String {
@@ -222,7 +222,7 @@ fn subline(counts: &[(Outcome, u32)]) -> String {
 
 fn facts(report: &Report) -> Vec<(&'static str, String)> {
     let host = &report.host;
-    let text = |text: &Option<String>| text.as_deref().map(visible::line);
+    let text = |text: &Option<String>| text.as_deref().map(sanitize::line);
     [
         ("System", text(&host.os)),
         ("Kernel", text(&host.kernel)),
@@ -242,9 +242,9 @@ fn run(report: &Report) -> Vec<(&'static str, String)> {
         SourceKind::Live => "this host, live",
         SourceKind::Recording => "a recording of an earlier run",
     };
-    let list = |names: &[String]| visible::line(&names.join(", "));
+    let list = |names: &[String]| sanitize::line(&names.join(", "));
     let mut rows = vec![
-        ("Evidence read at", visible::line(&run.started_at)),
+        ("Evidence read at", sanitize::line(&run.started_at)),
         ("Sampling pause", quantity::duration(run.sample_ms as f64 / 1e3)),
         ("Looked back", quantity::duration(run.since_seconds as f64)),
         ("Source", source.to_owned()),
@@ -252,12 +252,12 @@ fn run(report: &Report) -> Vec<(&'static str, String)> {
             "User",
             format!("{}{}", run.user_id, if run.privileged { ", privileged" } else { ", not privileged" }),
         ),
-        ("Warden", visible::line(&report.warden)),
+        ("Warden", sanitize::line(&report.warden)),
         ("Report format", report.version.to_string()),
     ];
     rows.extend(run.wall_ms.map(|wall_ms| ("Took", quantity::duration(wall_ms as f64 / 1e3))));
-    rows.extend(host.machine_id.as_deref().map(|id| ("Machine id", visible::line(id))));
-    rows.extend(host.boot_id.as_deref().map(|id| ("Boot id", visible::line(id))));
+    rows.extend(host.machine_id.as_deref().map(|id| ("Machine id", sanitize::line(id))));
+    rows.extend(host.boot_id.as_deref().map(|id| ("Boot id", sanitize::line(id))));
     if !run.only.is_empty() {
         rows.push(("Only", list(&run.only)));
     }

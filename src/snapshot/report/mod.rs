@@ -8,7 +8,7 @@ mod evidence;
 mod finding;
 mod html;
 mod model;
-pub(crate) mod visible;
+pub(crate) mod sanitize;
 
 pub(crate) use charts::share;
 pub use data_directory::{

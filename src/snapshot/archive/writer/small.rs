@@ -4,10 +4,10 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use super::super::crew::{Job, Piece, Small};
 use super::super::deflate::END;
+use super::super::file_list::Reason;
 use super::super::inventory::Change;
-use super::super::tree::Reason;
+use super::super::workers::{Job, Piece, Small};
 use super::{Step, Writer};
 use warden_redact::Shape;
 

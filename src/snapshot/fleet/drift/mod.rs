@@ -1,7 +1,7 @@
 //! Values in which some nodes are not like the others.
 
 pub mod rules;
-mod settings;
+mod values;
 mod variants;
 
 use std::cmp::Reverse;
@@ -11,8 +11,8 @@ use warden_host::quantity;
 
 use super::nodes::{Member, NodeSet, Roster, listed};
 pub use rules::Topic;
-pub use settings::Settings;
-use settings::{Gathered, Place};
+pub use values::Settings;
+use values::{Gathered, Place};
 use variants::Variants;
 
 /// Differences that are told: more is another machine rather than a drift.

@@ -2,7 +2,7 @@
 
 use warden_host::Value;
 
-use crate::diff::keys::{SMALL, number};
+use crate::diff::row_keys::{SMALL, number};
 use crate::fleet::nodes::NodeSet;
 
 /// Different values of one setting that are told apart: a setting with more has a value of its own on every node.

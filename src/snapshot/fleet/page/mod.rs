@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use warden_host::quantity;
 
 use super::{CheckRow, Fleet, Problem};
-use crate::report::{DATA_DIRECTORY, Outcome, icon, share, visible};
+use crate::report::{DATA_DIRECTORY, Outcome, icon, sanitize, share};
 use views::{areas, finding, heads, node_view, not_compared, problem_view, topics};
 
 /// Of the report, and what only this page has.
@@ -170,7 +170,7 @@ impl Page {
         let mut times: Vec<String> = fleet
             .nodes
             .iter()
-            .map(|node| visible::line(&node.started_at))
+            .map(|node| sanitize::line(&node.started_at))
             .filter(|time| !time.is_empty())
             .collect();
         times.sort();
@@ -190,28 +190,28 @@ impl Page {
             version: env!("CARGO_PKG_VERSION"),
             title: quantity::count(fleet.nodes.len() as u64, "node", "nodes"),
             times,
-            warden: visible::line(&wardens.into_iter().collect::<Vec<_>>().join(", ")),
+            warden: sanitize::line(&wardens.into_iter().collect::<Vec<_>>().join(", ")),
             worst: fleet.worst,
             headline: headline(fleet),
             subline: subline(fleet),
             share: share(&counts),
             counts,
-            remarks: fleet.remarks.iter().map(|remark| visible::line(remark)).collect(),
+            remarks: fleet.remarks.iter().map(|remark| sanitize::line(remark)).collect(),
             missing: (fleet.missing.iter())
-                .map(|missing| (visible::line(&missing.source), visible::line(&missing.why)))
+                .map(|missing| (sanitize::line(&missing.source), sanitize::line(&missing.why)))
                 .collect(),
             attention: serious().take(ATTENTION).map(problem).collect(),
             attention_left_out: serious().count().saturating_sub(ATTENTION) + fleet.left_out.problems,
             topics: topics(&fleet.drift, anchor),
             differences: fleet.drift.len() + fleet.left_out.drift,
             differences_left_out: fleet.drift.len().saturating_sub(DIFFERENCES) + fleet.left_out.drift,
-            own: fleet.own.iter().map(|what| visible::line(what)).collect(),
+            own: fleet.own.iter().map(|what| sanitize::line(what)).collect(),
             not_compared: not_compared(),
             heads: heads(&fleet.nodes),
             spoken: fleet.nodes.len() <= SPOKEN,
             areas: areas(fleet, &anchors),
             calm: (fleet.checks.iter().filter(|row| row.is_calm()))
-                .map(|row| (visible::line(&row.id), visible::line(&row.title), row.worst.name()))
+                .map(|row| (sanitize::line(&row.id), sanitize::line(&row.title), row.worst.name()))
                 .collect(),
             findings: (fleet.checks.iter().enumerate().filter(|(_, row)| !row.is_calm()))
                 .map(|(at, row)| finding(at, row, fleet, &anchors))

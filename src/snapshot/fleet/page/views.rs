@@ -12,7 +12,7 @@ use super::{
 use crate::fleet::drift::rules::{BLOCKS, Block, Treat};
 use crate::fleet::nodes::listed;
 use crate::fleet::{CheckRow, Drift, Fleet, Member, Node, Problem, Shared, Topic};
-use crate::report::{Outcome, visible};
+use crate::report::{Outcome, sanitize};
 
 /// Problems of one check.
 const PROBLEMS: usize = 50;
@@ -26,8 +26,8 @@ const COUNTED: [Outcome; 3] = [Outcome::Fail, Outcome::Warn, Outcome::Unknown];
 pub(super) fn heads(nodes: &[Node]) -> Vec<Head> {
     let head = |(at, node): (usize, &Node)| Head {
         at,
-        name: visible::line(&node.name),
-        host: visible::line(&node.host),
+        name: sanitize::line(&node.name),
+        host: sanitize::line(&node.host),
         worst: node.worst,
     };
     nodes.iter().enumerate().map(head).collect()
@@ -36,7 +36,7 @@ pub(super) fn heads(nodes: &[Node]) -> Vec<Head> {
 pub(super) fn areas(fleet: &Fleet, anchors: &BTreeMap<&str, String>) -> Vec<AreaView> {
     let mut areas: Vec<AreaView> = Vec::new();
     for (at, row) in fleet.checks.iter().enumerate() {
-        let name = visible::line(&row.area);
+        let name = sanitize::line(&row.area);
         if areas.last().is_none_or(|area| area.name != name) {
             let first = String::new();
             areas.push(AreaView { name, worst: row.worst, first, problems: 0, checks: 0, rows: Vec::new() });
@@ -60,9 +60,9 @@ pub(super) fn areas(fleet: &Fleet, anchors: &BTreeMap<&str, String>) -> Vec<Area
 fn row_view(at: usize, row: &CheckRow, fleet: &Fleet, anchors: &BTreeMap<&str, String>) -> RowView {
     let mut cells: Vec<Option<CellView>> = fleet.nodes.iter().map(|_| None).collect();
     for said in &row.said {
-        let summary = visible::line(&said.summary);
+        let summary = sanitize::line(&said.summary);
         for member in &said.nodes {
-            let name = visible::line(&member.name);
+            let name = sanitize::line(&member.name);
             cells[member.at] = Some(CellView {
                 outcome: said.outcome,
                 target: cell_anchor(at, member),
@@ -73,8 +73,8 @@ fn row_view(at: usize, row: &CheckRow, fleet: &Fleet, anchors: &BTreeMap<&str, S
     }
     RowView {
         anchor: anchors.get(row.id.as_str()).cloned().unwrap_or_default(),
-        id: visible::line(&row.id),
-        title: visible::line(&row.title),
+        id: sanitize::line(&row.id),
+        title: sanitize::line(&row.title),
         worst: row.worst,
         count: row.count(row.worst),
         cells,
@@ -94,7 +94,7 @@ pub(super) fn finding(
     let anchor = anchors.get(row.id.as_str()).cloned().unwrap_or_default();
     let of_check = || fleet.problems.iter().filter(|one| one.check == row.id && !one.severity.is_blind());
     let named = |members: &[Member]| -> Vec<(String, String)> {
-        members.iter().map(|member| (cell_anchor(at, member), visible::line(&member.name))).collect()
+        members.iter().map(|member| (cell_anchor(at, member), sanitize::line(&member.name))).collect()
     };
     let mut said: Vec<SaidView> = Vec::new();
     let mut shapes: BTreeMap<(Outcome, String), usize> = BTreeMap::new();
@@ -106,7 +106,7 @@ pub(super) fn finding(
             continue;
         }
         shapes.insert(shape, said.len());
-        let (summary, nodes) = (visible::line(&one.summary), named(&one.nodes));
+        let (summary, nodes) = (sanitize::line(&one.summary), named(&one.nodes));
         said.push(SaidView { outcome: Some(one.outcome), summary, nodes });
     }
     if !row.not_run.is_empty() {
@@ -119,8 +119,8 @@ pub(super) fn finding(
         says.push(format!("{} not run", row.not_run.len()));
     }
     FindingView {
-        id: visible::line(&row.id),
-        title: visible::line(&row.title),
+        id: sanitize::line(&row.id),
+        title: sanitize::line(&row.title),
         worst: row.worst,
         says: says.join(", "),
         open: row.worst >= Outcome::Warn,
@@ -133,15 +133,15 @@ pub(super) fn finding(
 
 pub(super) fn problem_view(problem: &Problem, anchor: String) -> ProblemView {
     let count = quantity::count(problem.nodes.len() as u64, "node", "nodes");
-    let nodes = visible::line(&listed(&problem.nodes, NAMED));
+    let nodes = sanitize::line(&listed(&problem.nodes, NAMED));
     ProblemView {
         outcome: problem.severity,
         anchor,
-        id: visible::line(&problem.check),
-        text: visible::line(&problem.text),
+        id: sanitize::line(&problem.check),
+        text: sanitize::line(&problem.text),
         varies: problem.varies,
-        advice: visible::line(&problem.advice),
-        command: problem.command.as_deref().map(visible::line),
+        advice: sanitize::line(&problem.advice),
+        command: problem.command.as_deref().map(sanitize::line),
         on: if problem.nodes.len() <= 2 { nodes.clone() } else { count.clone() },
         count,
         nodes,
@@ -165,12 +165,12 @@ pub(super) fn topics(drift: &[Drift], anchor: impl Fn(&str) -> Option<String>) -
             topics.push(TopicView { name, rows: Vec::new() });
         }
         let value = |shared: &Shared| {
-            if shared.value.is_empty() { "–".to_owned() } else { visible::line(&shared.value) }
+            if shared.value.is_empty() { "–".to_owned() } else { sanitize::line(&shared.value) }
         };
-        let other = |shared: &Shared| (value(shared), visible::line(&listed(&shared.nodes, NAMED)));
+        let other = |shared: &Shared| (value(shared), sanitize::line(&listed(&shared.nodes, NAMED)));
         let view = DriftView {
-            what: visible::line(&one.what),
-            check: visible::line(&one.check),
+            what: sanitize::line(&one.what),
+            check: sanitize::line(&one.check),
             anchor: anchor(&one.check),
             others: one.others.iter().take(VALUES).map(other).collect(),
             others_left_out: one.others.len().saturating_sub(VALUES),
@@ -211,12 +211,12 @@ pub(super) fn node_view(at: usize, node: &Node) -> NodeView {
     NodeView {
         at,
         // The name tells two hosts of one name apart.
-        host: visible::line(if node.host.starts_with(&node.name) { &node.host } else { &node.name }),
+        host: sanitize::line(if node.host.starts_with(&node.name) { &node.host } else { &node.name }),
         worst: node.worst,
         counts: COUNTED.map(count).to_vec(),
         differs_in: node.differs_in,
-        started_at: visible::line(&node.started_at),
-        warden: visible::line(&node.warden),
-        source: visible::line(&node.source),
+        started_at: sanitize::line(&node.started_at),
+        warden: sanitize::line(&node.warden),
+        source: sanitize::line(&node.source),
     }
 }

@@ -4,9 +4,9 @@ mod command;
 mod files;
 pub mod journal;
 mod kernel_log;
-mod keys;
 pub mod named;
 mod network;
+mod public_key;
 mod secret;
 mod tls;
 
@@ -117,7 +117,7 @@ impl Live {
             }
             Request::Resolve { name } => network::resolve(name),
             Request::Connect { address } => network::connect(address, remaining(deadline)),
-            Request::PublicKey { path } => keys::public_half(path),
+            Request::PublicKey { path } => public_key::public_half(path),
         }
     }
 

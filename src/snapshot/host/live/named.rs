@@ -11,7 +11,7 @@ use warden_host::{
 };
 use warden_host::{Read, component_matches};
 
-use super::{files, keys};
+use super::{files, public_key};
 use warden_platform::user_view::{Anchor, Directory, Permissions, UserView};
 
 /// What the head of a report shows, beside what the checks declare.
@@ -140,7 +140,7 @@ pub fn answer(view: &UserView, path: &Path, request: &Request) -> Result<Data, C
     match request.plain() {
         Request::File { .. } => files::read_open(open(view, path)?, FILE_BYTES).map(Data::Text),
         Request::Tail { .. } => files::tail_open(open(view, path)?).map(Data::Text),
-        Request::PublicKey { .. } => keys::public_half_of(open(view, path)?),
+        Request::PublicKey { .. } => public_key::public_half_of(open(view, path)?),
         Request::Files { pattern } => matching(view, path, Path::new(pattern)),
         Request::List { .. } => {
             let directory = view.open_directory(path).map_err(files::cause_of)?;

@@ -2,9 +2,9 @@
 
 use std::io::{self, Write};
 
-use super::content::{Content, shape};
-use super::tree::{Entry, Tree};
-use super::{Taking, names};
+use super::file_kind::{Content, shape};
+use super::file_list::{Entry, Tree};
+use super::{Taking, portable_names};
 use warden_redact::{Anonymizer, Redactor, Shape};
 
 /// Of a log at a time: large enough to be packed well, small enough for several in memory.
@@ -48,7 +48,7 @@ impl<'m> Mask<'m> {
 
     /// A path without the secrets that may stand in it, and as a name that Windows takes; `None` when it may stay.
     pub(super) fn path(&self, path: &str) -> Option<String> {
-        if !names::is_telling(path) {
+        if !portable_names::is_telling(path) {
             return None;
         }
         let masked = self.finish(&self.redactor.redact(Shape::Plain, path));

@@ -3,8 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-use super::content::Content;
-use super::tree::{Entry, Reason, Tree};
+use super::file_kind::Content;
+use super::file_list::{Entry, Reason, Tree};
 
 /// Share of the budget that logs take before segments do; what is left over goes to older logs again.
 const LOGS_SHARE: u64 = 4;

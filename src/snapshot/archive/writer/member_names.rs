@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
-use super::super::container::Label;
+use super::super::file_list::Tree;
 use super::super::inventory::MEMBER;
-use super::super::tree::Tree;
+use super::super::zip_writer::Label;
 use super::Writer;
 
 impl<W: Write> Writer<'_, W> {

@@ -11,8 +11,8 @@ use std::thread::{Builder, Scope};
 use rustix::fs::OFlags;
 
 use super::deflate::{BLOCK_BYTES, Packer};
-use super::mask::{DOCUMENT_BYTES, Mask, is_text};
-use super::tree::{Reason, reason_of};
+use super::file_list::{Reason, reason_of};
+use super::redact_file::{DOCUMENT_BYTES, Mask, is_text};
 use warden_platform::background_io;
 use warden_platform::user_view::Directory;
 use warden_redact::Shape;

@@ -8,7 +8,7 @@ use aho_corasick::{AhoCorasick, MatchKind};
 use warden_host::{Evidence, Value};
 
 use crate::diff::Side;
-use crate::diff::keys::without_keys;
+use crate::diff::row_keys::without_keys;
 
 /// A shorter name is too often a part of something else.
 const SHORTEST: usize = 3;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail, ensure};
 use warden_host::{Answer, Cause, Content, Data, Failure, FileText, Recorded, Request, Unread};
 
-use super::open::BYTES;
+use super::recording_reader::BYTES;
 
 /// Answers that are no file content: `.host/KIND/NAME.json`.
 const OTHER: &str = ".host/";

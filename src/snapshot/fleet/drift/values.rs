@@ -7,10 +7,10 @@ use warden_host::{Evidence, Fields, Row, Table, Value};
 
 use super::rules::{self, Block, COMPUTED, FACTS, Only, Topic, Treat};
 use super::variants::{Alike, Variants};
-use crate::diff::keys::{by_title, key_width, keys, numbered};
+use crate::diff::row_keys::{by_title, key_width, keys, numbered};
 use crate::diff::{Side, is_shape_table};
+use crate::fleet::host_specific::Own;
 use crate::fleet::nodes::NodeSet;
-use crate::fleet::own::Own;
 use warden_platform::sha256::hex;
 
 /// Values of one node: an ordinary host has some 600.

@@ -9,9 +9,9 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context;
 
-use super::crew::{WORKERS, open};
-use super::mask::{DOCUMENT_BYTES, LOOKED_AT, Mask, Pieces, is_text, masking};
-use super::{Plan, names};
+use super::redact_file::{DOCUMENT_BYTES, LOOKED_AT, Mask, Pieces, is_text, masking};
+use super::workers::{WORKERS, open};
+use super::{Plan, portable_names};
 use warden_platform::background_io::{self, Gentle};
 use warden_platform::user_view::Directory;
 use warden_redact::Shape;
@@ -40,7 +40,7 @@ impl Plan {
         let mut texts = Vec::new();
         for entry in &tree.entries {
             let path = tree.label(entry);
-            if names::is_telling(&path) {
+            if portable_names::is_telling(&path) {
                 see(&mask.redactor.redact(Shape::Plain, &path));
             }
             if let Some(masking) = masking(tree, entry, self.taking).filter(|_| entry.left_out.is_none()) {

@@ -4,9 +4,9 @@ use std::io::{self, Write};
 
 use crc32fast::Hasher;
 
-use super::super::container::Container;
 use super::super::deflate::{BLOCK_BYTES, END, Packer, stored};
-use super::super::tree::Reason;
+use super::super::file_list::Reason;
+use super::super::zip_writer::Container;
 use super::Writer;
 
 impl<W: Write> Writer<'_, W> {

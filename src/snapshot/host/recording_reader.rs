@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use warden_host::Recorded;
 use warden_host::quantity;
 
-use super::folder;
+use super::recording_format;
 use crate::zip_end_record::open_archive_of;
 
 /// A recording has some hundred files and some MiB; a folder or an archive that claims more is not one of ours, and must
@@ -40,7 +40,7 @@ pub fn open(path: &Path) -> anyhow::Result<(Recorded, [u8; 32])> {
         unzip(file).with_context(|| format!("cannot read the recording {shown}"))?
     };
     let digest = digest(&files);
-    let recorded = folder::read(files).with_context(|| format!("cannot replay {shown}"))?;
+    let recorded = recording_format::read(files).with_context(|| format!("cannot replay {shown}"))?;
     Ok((recorded, digest))
 }
 
