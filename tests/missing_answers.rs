@@ -16,9 +16,7 @@ use crate::support::changed_host::ChangedHost;
 
 /// The recorded hosts, healthy and sick ones.
 fn hosts() -> Vec<(String, Arc<dyn Source>)> {
-    let open = |path: &Path| -> Arc<dyn Source> {
-        Arc::new(warden::snapshot::host::open(path).unwrap().0)
-    };
+    let open = |path: &Path| -> Arc<dyn Source> { Arc::new(warden::snapshot::host::open(path).unwrap().0) };
     crate::hosts::all().into_iter().map(|(name, path)| (name, open(&path))).collect()
 }
 

@@ -11,12 +11,12 @@ use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
-use super::asked::{Asked, Issues, Place};
-use super::identity::{Manage, Read, Within};
-use super::once::Reply;
-use super::pages::{Listed, PageOf, PageParameters};
+use super::auth::{Manage, Read, Within};
+use super::extract::{Asked, Issues, Place};
+use super::idempotency::Reply;
+use super::json_types::{Id, Time};
+use super::pagination::{Listed, PageOf, PageParameters};
 use super::problem::Problem;
-use super::values::{Id, Time};
 use crate::store::activities::{self, Activity, Filter, Order, Status};
 use crate::store::{audit, nodes};
 use warden_protocol::{Action, Reason, Runtime, UnitChange, Work};

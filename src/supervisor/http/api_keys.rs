@@ -12,12 +12,12 @@ use utoipa::openapi::schema::{ArrayBuilder, Type};
 use utoipa::openapi::{ObjectBuilder, Schema};
 
 use super::Api;
-use super::asked::{Asked, Issues, Place};
-use super::identity::{Administrator, PREFIX};
-use super::once::Reply;
-use super::pages::{Listed, PageOf, PageParameters};
+use super::auth::{Administrator, PREFIX};
+use super::extract::{Asked, Issues, Place};
+use super::idempotency::Reply;
+use super::json_types::{Id, Time};
+use super::pagination::{Listed, PageOf, PageParameters};
 use super::problem::Problem;
-use super::values::{Id, Time};
 use crate::network::Network;
 use crate::store::audit;
 use crate::store::deployments::{self, Scope};

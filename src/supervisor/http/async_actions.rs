@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
-use super::asked::{Asked, Place};
-use super::identity::{Allowed, Caller, Manage, Read, Within};
-use super::once::Reply;
-use super::pages::{Listed, PageOf, PageParameters};
+use super::auth::{Allowed, Caller, Manage, Read, Within};
+use super::extract::{Asked, Place};
+use super::idempotency::Reply;
+use super::json_types::Time;
+use super::pagination::{Listed, PageOf, PageParameters};
 use super::problem::Problem;
-use super::values::Time;
 use crate::store::async_actions::{self, AsyncAction, Filter};
 use crate::store::{activities, audit};
 

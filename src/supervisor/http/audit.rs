@@ -8,10 +8,10 @@ use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
-use super::identity::Administrator;
-use super::pages::{Listed, PageOf, PageParameters};
+use super::auth::Administrator;
+use super::json_types::Time;
+use super::pagination::{Listed, PageOf, PageParameters};
 use super::problem::Problem;
-use super::values::Time;
 use crate::store::audit::{self, AuditFilter, Recorded};
 use crate::store::deployments::Scope;
 

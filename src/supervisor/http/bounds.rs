@@ -98,7 +98,7 @@ mod tests {
     use regex::Regex;
 
     use super::*;
-    use crate::http::values::Id;
+    use crate::http::json_types::Id;
     use warden_protocol::{Action, Runtime};
 
     #[test]

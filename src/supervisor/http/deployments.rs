@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
-use super::asked::{Asked, Issues, Query};
-use super::identity::{Allowed, Manage, Read, Within, deployment_not_found};
-use super::once::Reply;
-use super::pages::{Listed, PageOf, PageParameters};
+use super::auth::{Allowed, Manage, Read, Within, deployment_not_found};
+use super::extract::{Asked, Issues, Query};
+use super::idempotency::Reply;
+use super::json_types::{Id, Time};
+use super::pagination::{Listed, PageOf, PageParameters};
 use super::problem::Problem;
-use super::values::{Id, Time};
 use super::{Api, base_url};
 use crate::store::deployments::{self, Changes, Deployment, NotChanged, Plan};
 use crate::store::{activities, audit, enrolments, nodes, snapshots};

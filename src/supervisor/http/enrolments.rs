@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::asked::{Asked, Issues, Place};
-use super::identity::{Manage, Read, Within};
-use super::once::Reply;
-use super::pages::{Listed, PageOf, PageParameters};
+use super::auth::{Manage, Read, Within};
+use super::extract::{Asked, Issues, Place};
+use super::idempotency::Reply;
+use super::json_types::Time;
+use super::pagination::{Listed, PageOf, PageParameters};
 use super::problem::Problem;
-use super::values::Time;
 use super::{Api, base_url};
 use crate::store::audit;
 use crate::store::enrolments::{self, Enrolment, Standing};

@@ -12,8 +12,8 @@ use subtle::ConstantTimeEq;
 use tokio::sync::Mutex;
 use utoipa::ToSchema;
 
-use super::identity::address;
-use super::once::Reply;
+use super::auth::address;
+use super::idempotency::Reply;
 use super::problem::Problem;
 use super::{Api, Peer};
 use crate::network::Network;

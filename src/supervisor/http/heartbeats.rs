@@ -7,12 +7,12 @@ use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
-use super::asked::{Place, Query};
-use super::identity::{Read, Within};
+use super::auth::{Read, Within};
+use super::extract::{Place, Query};
+use super::json_types::Time;
 use super::nodes::node;
-use super::pages::{Listed, PageOf, PageParameters};
+use super::pagination::{Listed, PageOf, PageParameters};
 use super::problem::Problem;
-use super::values::Time;
 use crate::store::Paged;
 use crate::store::heartbeats::{self, Newest, Span};
 use crate::store::nodes::{self, Node};

@@ -4,28 +4,28 @@
 
 mod activities;
 mod api_keys;
-mod asked;
 mod async_actions;
 mod audit;
+mod auth;
 mod bounds;
-mod conventions;
 mod deployments;
-mod document;
 mod enrolments;
-mod events;
+mod event_stream;
+mod extract;
 mod health;
 mod heartbeats;
-mod history;
-mod identity;
+mod idempotency;
+mod json_types;
+mod metrics_history;
+mod middleware;
 mod nodes;
-mod once;
-mod page;
-mod pages;
+mod openapi;
+mod openapi_html;
+mod pagination;
 pub mod problem;
+mod prometheus;
 mod snapshots;
 mod streams;
-mod telemetry;
-mod values;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -34,10 +34,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use axum::Router;
 use axum::extract::{ConnectInfo, DefaultBodyLimit};
 use axum::http::request::Parts;
 use axum::http::{Extensions, StatusCode, header, uri};
-use axum::{Router, middleware};
+use axum::middleware::from_fn_with_state;
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -47,10 +48,10 @@ use super::settings::Settings;
 use super::store::Store;
 use super::upload_service::Uploads;
 pub use api_keys::LIFE_LIMIT_MS as KEY_LIFE_LIMIT_MS;
-use identity::Limiter;
-pub use identity::PREFIX as KEY_PREFIX;
+use auth::Limiter;
+pub use auth::PREFIX as KEY_PREFIX;
 use problem::Problem;
-use telemetry::Telemetry;
+use prometheus::Telemetry;
 
 /// Bytes of a body.
 pub const BODY_LIMIT: usize = 1 << 20;
@@ -73,7 +74,7 @@ pub struct Inner {
     readiness: health::Readiness,
     streams: streams::Streams,
     stop: CancellationToken,
-    document: document::Document,
+    document: openapi::Document,
 }
 
 impl Deref for Api {
@@ -97,7 +98,7 @@ impl Inner {
 
 /// Every endpoint but the pages of [`document`].
 fn endpoints() -> OpenApiRouter<Api> {
-    OpenApiRouter::with_openapi(document::frame())
+    OpenApiRouter::with_openapi(openapi::frame())
         .routes(routes!(deployments::list, deployments::create))
         .routes(routes!(deployments::get, deployments::change, deployments::remove))
         .routes(routes!(nodes::list))
@@ -114,11 +115,11 @@ fn endpoints() -> OpenApiRouter<Api> {
         .routes(routes!(async_actions::list_of_deployment))
         .routes(routes!(async_actions::get))
         .routes(routes!(async_actions::cancel))
-        .routes(routes!(events::follow))
+        .routes(routes!(event_stream::follow))
         .routes(routes!(heartbeats::list))
         .routes(routes!(heartbeats::of_runtime))
-        .routes(routes!(history::list))
-        .routes(routes!(history::of_runtime))
+        .routes(routes!(metrics_history::list))
+        .routes(routes!(metrics_history::of_runtime))
         .routes(routes!(api_keys::list, api_keys::create))
         .routes(routes!(api_keys::remove))
         .routes(routes!(audit::list))
@@ -142,7 +143,7 @@ pub fn router(
         telemetry: Telemetry::default(),
         readiness: health::Readiness::default(),
         streams: streams::Streams::default(),
-        document: document::Document::new(openapi),
+        document: openapi::Document::new(openapi),
         store,
         settings,
         uploads,
@@ -150,13 +151,13 @@ pub fn router(
         stop,
     }));
     let router = endpoints
-        .merge(document::routes())
+        .merge(openapi::routes())
         .with_state(api.clone())
         .merge(more)
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_verb)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .layer(middleware::from_fn_with_state(api.clone(), conventions::keep));
+        .layer(from_fn_with_state(api.clone(), middleware::keep));
     (router, api)
 }
 

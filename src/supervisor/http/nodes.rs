@@ -8,12 +8,12 @@ use serde_json::json;
 use utoipa::ToSchema;
 
 use super::Api;
-use super::asked::Place;
-use super::identity::{Manage, Read, Within};
-use super::once::Reply;
-use super::pages::{Listed, PageOf, PageParameters};
+use super::auth::{Manage, Read, Within};
+use super::extract::Place;
+use super::idempotency::Reply;
+use super::json_types::Time;
+use super::pagination::{Listed, PageOf, PageParameters};
 use super::problem::Problem;
-use super::values::Time;
 use crate::store::nodes::{self, Node};
 use crate::store::{activities, audit};
 use warden_protocol::About;

@@ -9,12 +9,12 @@ use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
 use super::activities::{NODES_LIMIT, chosen};
-use super::asked::{Asked, Issues, Place};
-use super::identity::{Manage, Read, Within};
-use super::once::Reply;
-use super::pages::{Listed, PageOf, PageParameters};
+use super::auth::{Manage, Read, Within};
+use super::extract::{Asked, Issues, Place};
+use super::idempotency::Reply;
+use super::json_types::{Id, Time};
+use super::pagination::{Listed, PageOf, PageParameters};
 use super::problem::Problem;
-use super::values::{Id, Time};
 use super::{Api, base_url};
 use crate::object_store::Key;
 use crate::store::activities::Order;

@@ -8,9 +8,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::Hub;
+use super::batch_writer::Unwritten;
 use super::delivery::Delivery;
 use super::registry::{Close, Orders, Seat};
-use super::scribe::Unwritten;
 use super::socket::{Failure, Received, Socket};
 use crate::store::nodes::Node;
 use crate::store::{Kind, Notice, heartbeats, nodes};

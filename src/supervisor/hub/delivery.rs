@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use super::batch_writer::Scribe;
 use super::connection::End;
-use super::scribe::Scribe;
 use super::socket::Socket;
 use crate::store::Store;
 use crate::store::activities::{self, Activity, State};

@@ -3,13 +3,13 @@
 //! Which node is where is known only here, in memory. What is to be done stands in the store: a hub that starts anew,
 //! or another replica's, sends what is missing as soon as the node says hello.
 
-mod arrival;
+mod batch_writer;
 mod connection;
 mod delivery;
-mod enrol;
+mod enrollment;
+mod handshake;
 mod offer;
 mod registry;
-mod scribe;
 mod socket;
 mod upgrade;
 
@@ -24,8 +24,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::batch_writer::{Notes, Scribe, scribe};
 use self::registry::{Close, Registry};
-use self::scribe::{Notes, Scribe, scribe};
 use super::Clock;
 use super::store::{Notice, Store};
 use super::upload_service::Uploads;
@@ -107,7 +107,7 @@ impl Hub {
     pub fn routes(&self) -> Router {
         Router::new()
             .route(LINK_PATH, get(upgrade::take))
-            .route(ENROL_PATH, post(enrol::enrol))
+            .route(ENROL_PATH, post(enrollment::enrol))
             .with_state(self.clone())
     }
 

@@ -5,8 +5,8 @@
 
 mod deadlines;
 mod heartbeats;
-mod history;
 mod idempotency;
+mod retention;
 mod snapshots;
 mod unreachable;
 
@@ -43,7 +43,7 @@ macro_rules! jobs {
     };
 }
 
-const JOBS: [Job; 6] = jobs![heartbeats, deadlines, unreachable, idempotency, snapshots, history];
+const JOBS: [Job; 6] = jobs![heartbeats, deadlines, unreachable, idempotency, snapshots, retention];
 
 /// Starts every job.
 pub fn start(tasks: &mut Tasks, store: &Store, api: &Api, limits: Limits, clock: &Clock) {

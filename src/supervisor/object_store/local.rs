@@ -5,7 +5,7 @@
 //! file below `.partial`, which is made when it begins, and moved to its name when all of it is there and is what was
 //! announced. Without that file, and when nobody waits for the upload any more, its addresses are worth nothing.
 
-mod serve;
+mod http;
 mod upload;
 
 use std::fs;
@@ -22,7 +22,7 @@ use super::{Announced, Begun, DOWNLOAD_LIFE, Error, GRANT_LIFE, Key};
 use warden_platform::sha256::hex;
 use warden_protocol::Put;
 
-pub use serve::{Wanted, routes};
+pub use http::{Wanted, routes};
 
 /// Where the addresses lie below the Supervisor's own.
 pub const PATH: &str = "/objects";

@@ -1,6 +1,6 @@
 //! What a Supervisor is told to be, by its command line and `[supervisor]` of the configuration.
 
-mod section;
+mod file;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use sqlx::any::AnyRow;
 
 use super::activities::State;
-use super::columns::{self, Columns, key};
 use super::deployments::Scope;
-use super::page::paged;
+use super::pagination::paged;
+use super::row::{self, Columns, key};
 use super::{Change, Notice, Page, Paged, Result, Store};
 use warden_protocol::Code;
 
@@ -101,7 +101,7 @@ pub async fn insert(change: &mut Change, mut action: AsyncAction, now: i64) -> R
     .bind(action.action.as_str())
     .bind(action.started_via.as_str())
     .bind(action.started_at)
-    .bind(columns::json(&action.metadata)?)
+    .bind(row::json(&action.metadata)?)
     .bind(key(action.total))
     .execute(change.connection())
     .await?;
@@ -256,7 +256,7 @@ async fn finish(change: &mut Change, action: &AsyncAction, now: i64) -> Result<(
     .bind(now)
     .bind(i64::from(success))
     .bind(message.as_str())
-    .bind(columns::json(&result)?)
+    .bind(row::json(&result)?)
     .execute(change.connection())
     .await?;
     let data = json!({ "finished_success": success, "finished_message": message, "finished_result": result });
@@ -295,7 +295,7 @@ async fn event(
     .bind(key(version))
     .bind(now)
     .bind(kind)
-    .bind(columns::json(data)?)
+    .bind(row::json(data)?)
     .execute(change.connection())
     .await?;
     change.notify(Notice::Changed(action));

@@ -3,9 +3,9 @@
 use serde_json::Value;
 use sqlx::any::AnyRow;
 
-use super::columns::{Columns, json, key};
 use super::deployments::Scope;
-use super::page::paged;
+use super::pagination::paged;
+use super::row::{Columns, json, key};
 use super::{Change, Page, Paged, Result, Store};
 
 #[derive(Debug, Clone, PartialEq)]

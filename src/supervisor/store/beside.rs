@@ -8,9 +8,9 @@ use sqlx::any::{AnyPoolOptions, install_default_drivers};
 use sqlx::{AnyPool, Row};
 use tokio::sync::broadcast;
 
-use super::columns::Columns;
 use super::heartbeats::Fresh;
 use super::open::{self, FILE};
+use super::row::Columns;
 use super::{Inner, Kind, NOTICES_WAITING, Store};
 use crate::object_store::Key;
 use crate::settings::Database;

@@ -2,8 +2,8 @@
 
 use sqlx::any::AnyRow;
 
-use super::columns::{Columns, key};
-use super::page::paged;
+use super::pagination::paged;
+use super::row::{Columns, key};
 use super::{Change, Page, Paged, Result, Store};
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,9 +3,9 @@
 use sqlx::any::AnyRow;
 
 use super::audit::{self, Actor};
-use super::columns::{self, Columns, key};
 use super::nodes::{self, Node};
-use super::page::paged;
+use super::pagination::paged;
+use super::row::{self, Columns, key};
 use super::{Change, Page, Paged, Result, Store};
 
 /// Longest name of a node that its host may give it: one of a host, hostname(7).
@@ -120,7 +120,7 @@ pub async fn use_token(
     // The host itself may have been quicker, over another connection.
     let Some(row) = row else { return answered_before(&mut change, token_hash, host).await };
     let (enrolment, deployment) = (row.id("id")?, row.id("deployment_id")?);
-    let name = row.maybe_text("name")?.unwrap_or_else(|| columns::plain(host.hostname, NAME_LIMIT));
+    let name = row.maybe_text("name")?.unwrap_or_else(|| row::plain(host.hostname, NAME_LIMIT));
     let made = nodes::insert(&mut change, deployment, enrolment, &name, host.credential_hash, now).await;
     let node = match made {
         Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
-use super::columns::{Columns, json, key};
-use super::page::paged;
+use super::pagination::paged;
+use super::row::{Columns, json, key};
 use super::{Change, Page, Paged, Result, Store};
 use warden_protocol::{Agent, Heartbeat, Host, RuntimeState};
 

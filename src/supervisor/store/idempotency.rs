@@ -3,7 +3,7 @@
 //! A request first claims its key. Its effect and its answer are then committed together: a claim without an answer
 //! never had an effect, and may be taken over when whoever made it is gone.
 
-use super::columns::{Columns, json, key};
+use super::row::{Columns, json, key};
 use super::{Change, Result, Store};
 
 /// How long an answer is kept.

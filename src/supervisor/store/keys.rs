@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
-use super::columns::{Columns, key};
 use super::deployments::Scope;
-use super::page::paged;
+use super::pagination::paged;
+use super::row::{Columns, key};
 use super::{Change, Notice, Page, Paged, Result, Store};
 use crate::network::Network;
 

@@ -7,16 +7,16 @@ pub mod activities;
 pub mod async_actions;
 pub mod audit;
 pub mod beside;
-mod columns;
 pub mod deployments;
 pub mod enrolments;
 pub mod heartbeats;
 pub mod idempotency;
 pub mod keys;
 pub mod nodes;
-mod notices;
+mod notify;
 pub(super) mod open;
-mod page;
+mod pagination;
+mod row;
 pub mod snapshots;
 
 use std::sync::Arc;
@@ -27,9 +27,9 @@ use tokio::sync::broadcast;
 
 use super::snowflake::Ids;
 use heartbeats::Fresh;
-pub use notices::{Notice, Notices};
+pub use notify::{Notice, Notices};
 pub use open::FILE;
-pub use page::{Page, Paged};
+pub use pagination::{Page, Paged};
 
 pub type Result<T> = std::result::Result<T, sqlx::Error>;
 
@@ -101,7 +101,7 @@ impl Store {
                 Ok(())
             }
             Kind::Postgres => {
-                notices::send(&mut *self.inner.writer.acquire().await?, std::slice::from_ref(&notice)).await
+                notify::send(&mut *self.inner.writer.acquire().await?, std::slice::from_ref(&notice)).await
             }
         }
     }
@@ -193,7 +193,7 @@ impl Change {
         let row = sqlx::query(
             "SELECT CASE WHEN pg_try_advisory_xact_lock(hashtext($1), CAST($2 AS INTEGER)) THEN 1 ELSE 0 END",
         )
-        .bind(notices::LIVES)
+        .bind(notify::LIVES)
         .bind(number.cast_signed())
         .fetch_one(self.connection())
         .await?;
@@ -202,7 +202,7 @@ impl Change {
 
     pub async fn commit(mut self) -> Result<()> {
         if self.store.inner.kind == Kind::Postgres {
-            notices::send(&mut self.transaction, &self.notices).await?;
+            notify::send(&mut self.transaction, &self.notices).await?;
         }
         self.transaction.commit().await?;
         if self.store.inner.kind == Kind::Sqlite {

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use sqlx::any::AnyRow;
 
-use super::columns::{Columns, json, key};
-use super::page::paged;
+use super::pagination::paged;
+use super::row::{Columns, json, key};
 use super::{Change, Notice, Page, Paged, Result, Store};
 use warden_protocol as protocol;
 

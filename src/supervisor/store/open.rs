@@ -16,7 +16,7 @@ use tokio::sync::broadcast;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::heartbeats::Fresh;
-use super::{Inner, Kind, NOTICES_WAITING, Store, notices};
+use super::{Inner, Kind, NOTICES_WAITING, Store, notify};
 use crate::settings::Database;
 use crate::snowflake::Ids;
 use warden_platform::secret::Secret;
@@ -71,8 +71,7 @@ impl Store {
             Database::Postgres { url } => {
                 let pool = postgres(url).await?;
                 migrate(&pool).await?;
-                let listener =
-                    notices::listener(url.expose()).await.context("cannot listen to PostgreSQL")?;
+                let listener = notify::listener(url.expose()).await.context("cannot listen to PostgreSQL")?;
                 (Kind::Postgres, pool.clone(), pool, None, Some(listener))
             }
         };
@@ -80,8 +79,8 @@ impl Store {
         let ids = Ids::new(start);
         let listener = match listener {
             Some(mut listener) => {
-                notices::hold(&mut listener, ids.number()).await.context("cannot say that this one lives")?;
-                let task = tokio::spawn(notices::hear(listener, ids.number(), sender.clone()));
+                notify::hold(&mut listener, ids.number()).await.context("cannot say that this one lives")?;
+                let task = tokio::spawn(notify::hear(listener, ids.number(), sender.clone()));
                 Some(AbortOnDropHandle::new(task))
             }
             None => None,

@@ -2,7 +2,7 @@
 
 use super::{Activity, State, read};
 use crate::store::async_actions;
-use crate::store::columns::{self, Columns, key};
+use crate::store::row::{self, Columns, key};
 use crate::store::{Change, Result, Store};
 
 /// Activities handed out at once; the rest is asked for again.
@@ -91,7 +91,7 @@ pub async fn accepted_all(store: &Store, accepted: &[(u64, u64)], now: i64) -> R
 
 /// What the node does right now. False when it is not this node's, or not open.
 pub async fn progress(store: &Store, node: u64, activity: u64, step: &str, now: i64) -> Result<bool> {
-    let step = columns::plain(step, STEP_LIMIT);
+    let step = row::plain(step, STEP_LIMIT);
     let mut change = store.change().await?;
     let Some(action) = note(&mut change, node, activity, &step, now).await? else { return Ok(false) };
     async_actions::progressed(&mut change, action, async_actions::Progress { node, activity, step }, now)

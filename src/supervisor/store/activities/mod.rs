@@ -1,18 +1,18 @@
 //! Activities: one action on one runtime of one node, from asked to ended.
 
+mod completion;
 mod delivery;
-mod ending;
 
 use sqlx::AssertSqlSafe;
 use sqlx::any::AnyRow;
 
+pub use completion::{cancel, end_for_removed_node, finished, finished_all, overdue, reject_overdue};
 pub use delivery::{accepted, accepted_all, delivered, delivered_all, progress, undelivered, unfinished};
-pub use ending::{cancel, end_for_removed_node, finished, finished_all, overdue, reject_overdue};
 
 use super::async_actions::{self, AsyncAction};
-use super::columns::{Columns, json, key};
 use super::deployments::Deployment;
-use super::page::paged;
+use super::pagination::paged;
+use super::row::{Columns, json, key};
 use super::{Change, Notice, Page, Paged, Result, Store, snapshots};
 use warden_protocol::{Reason, Request, Runtime, UnitChange, Work};
 

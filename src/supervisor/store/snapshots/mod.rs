@@ -5,20 +5,20 @@
 
 mod archive;
 mod offer;
-mod removal;
 mod replacement;
+mod retention;
 
 use sqlx::any::AnyRow;
 
 pub use archive::{Uploading, announce, awaits, lacks_archive, progress, stored, uploading};
 pub use offer::{Cause, offered_since, status_of_offer};
-pub use removal::{Removal, Replaceable, expire, forget, is_known, remove, remove_all, removed, to_remove};
+pub use retention::{Removal, Replaceable, expire, forget, is_known, remove, remove_all, removed, to_remove};
 
 use super::activities::{self, Order};
 use super::async_actions::AsyncAction;
-use super::columns::{self, Columns, json, key};
 use super::deployments::Plan;
-use super::page::paged;
+use super::pagination::paged;
+use super::row::{self, Columns, json, key};
 use super::{Change, Page, Paged, Result, Store};
 use warden_protocol::{Outcome, Reason, SnapshotProgress, UnitChange};
 
@@ -130,7 +130,7 @@ pub async fn start(
     let full = runs(change, deployment.id).await? >= kept;
     let replaces = replaceable.filter(|_| full);
     let oldest = match replaces {
-        Some(replaceable) => removal::oldest(change, deployment.id, replaceable, None).await?,
+        Some(replaceable) => retention::oldest(change, deployment.id, replaceable, None).await?,
         None => None,
     };
     if full && oldest.is_none() {
@@ -247,7 +247,7 @@ pub(super) async fn learn_late(change: &mut Change, activity: u64, result: &Unit
 
 fn log_in(result: &UnitChange) -> Option<Vec<String>> {
     let lines = result.journal.iter().take(LOG_LINES);
-    let log: Vec<String> = lines.map(|line| columns::plain(line, LOG_LINE)).collect();
+    let log: Vec<String> = lines.map(|line| row::plain(line, LOG_LINE)).collect();
     Some(log).filter(|log| !log.is_empty())
 }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Change, Columns, Result, Status, key};
-use crate::store::columns;
+use crate::store::row;
 use warden_protocol::{SnapshotOffered, Trigger};
 
 /// Longest sentence that is kept, in characters.
@@ -25,7 +25,7 @@ impl Cause {
         Cause {
             offer: offered.offer,
             trigger: offered.trigger,
-            reason: columns::plain(&offered.reason, REASON_LIMIT),
+            reason: row::plain(&offered.reason, REASON_LIMIT),
             taken_at_ms: offered.taken_at_ms.clamp(0, now),
         }
     }

@@ -4,7 +4,7 @@
 use serde_json::json;
 use sqlx::any::AnyRow;
 
-use super::{Change, Columns, Plan, Replaceable, Result, key, limits, read, removal, runs};
+use super::{Change, Columns, Plan, Replaceable, Result, key, limits, read, retention, runs};
 use crate::store::audit::{self, Actor, Entry};
 
 /// Returns how many runs a plan keeps: the last place is for what somebody asks for.
@@ -32,10 +32,10 @@ pub(super) async fn make_room(change: &mut Change, row: &AnyRow, now: i64) -> Re
         return Ok(());
     }
     let but = Some(snapshot.run_id);
-    let Some(oldest) = removal::oldest(change, snapshot.deployment_id, replaceable, but).await? else {
+    let Some(oldest) = retention::oldest(change, snapshot.deployment_id, replaceable, but).await? else {
         return Ok(());
     };
-    removal::remove(change, snapshot.deployment_id, oldest, now).await?;
+    retention::remove(change, snapshot.deployment_id, oldest, now).await?;
     let entry = Entry {
         tenant_id: snapshot.tenant_id,
         actor: author(change, snapshot.run_id, automatic).await?,

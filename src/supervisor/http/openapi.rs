@@ -14,7 +14,7 @@ use utoipa::OpenApi;
 
 use super::Api;
 use super::bounds;
-use super::page::Page;
+use super::openapi_html::Page;
 use super::problem::{FieldIssue, ProblemBody};
 
 /// What holds for every endpoint, in the words of the page.

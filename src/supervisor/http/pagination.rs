@@ -9,10 +9,10 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
-use super::asked::Query;
 use super::base_url;
+use super::extract::Query;
 use super::problem::Problem;
-use super::{Api, once::Reply};
+use super::{Api, idempotency::Reply};
 use crate::store::{Page, Paged};
 
 /// Items of a page when the request does not say.

@@ -11,7 +11,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
-use super::identity::Caller;
+use super::auth::Caller;
 use super::problem::{self, Problem};
 use super::{Api, RequestId};
 use crate::store::idempotency::{self, Answer, Claim, Slot};

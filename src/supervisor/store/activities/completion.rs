@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::{State, read};
 use crate::store::async_actions::{self, AsyncAction, Ended};
-use crate::store::columns::{Columns, json, key};
+use crate::store::row::{Columns, json, key};
 use crate::store::{Change, Notice, Result, Store, snapshots};
 use warden_protocol::{Code, Finished, Outcome};
 

@@ -13,12 +13,12 @@ use futures_util::stream;
 use serde_json::json;
 
 use super::Api;
-use super::asked::{Place, Query};
 use super::async_actions::action;
-use super::identity::{Allowed, Read};
+use super::auth::{Allowed, Read};
+use super::extract::{Place, Query};
+use super::json_types::Time;
 use super::problem::Problem;
 use super::streams::Stream;
-use super::values::Time;
 use crate::store::async_actions::{self, AsyncAction, Event};
 use crate::store::{Notice, Notices, keys};
 

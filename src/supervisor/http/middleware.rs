@@ -10,9 +10,9 @@ use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use ring::rand::{SecureRandom, SystemRandom};
 
-use super::once::Open;
+use super::idempotency::Open;
 use super::problem::{self, Problem};
-use super::{Api, Peer, REQUEST_LIMIT, RequestId, Seen, once};
+use super::{Api, Peer, REQUEST_LIMIT, RequestId, Seen, idempotency};
 use crate::lingering::linger;
 use warden_platform::sha256::hex;
 
@@ -58,7 +58,7 @@ async fn carry_out(api: Api, mut request: Request, next: Next) -> Response {
     let task = tokio::spawn(async move {
         let caught = AssertUnwindSafe(next.run(request)).catch_unwind().await;
         let response = caught.unwrap_or_else(|_| Problem::internal("the handler panicked").into_response());
-        once::settle(&api, &open, response.extensions()).await;
+        idempotency::settle(&api, &open, response.extensions()).await;
         response
     });
     task.await.unwrap_or_else(|error| Problem::internal(error).into_response())

@@ -12,9 +12,9 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::de::{DeserializeOwned, IgnoredAny};
 
+use super::json_types::Id;
 use super::problem::{FieldIssue, Problem};
-use super::values::Id;
-use super::{Api, BODY_LIMIT, BODY_PATIENCE, once};
+use super::{Api, BODY_LIMIT, BODY_PATIENCE, idempotency};
 use crate::NAME_LIMIT;
 
 /// The ids in paths, and what is told where there is none of such a thing.
@@ -115,7 +115,7 @@ fn expected_one_of(known: &[&str]) -> String {
 /// The body of a POST, PUT or PATCH, and the claim on its idempotency key where it has one.
 pub struct Asked<T> {
     pub body: T,
-    pub claim: once::Claimed,
+    pub claim: idempotency::Claimed,
 }
 
 impl<T: DeserializeOwned> FromRequest<Api> for Asked<T> {
@@ -133,7 +133,7 @@ impl<T: DeserializeOwned> FromRequest<Api> for Asked<T> {
         if !bytes.is_empty() && !is_json(&media_type) {
             return Err(wrong_media_type().into_response());
         }
-        let claim = once::claim(api, &mut parts, &media_type, &bytes).await?;
+        let claim = idempotency::claim(api, &mut parts, &media_type, &bytes).await?;
         let body = parse(&bytes).map_err(IntoResponse::into_response)?;
         Ok(Asked { body, claim })
     }

@@ -13,7 +13,7 @@ use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use serde_json::Value;
 use subtle::ConstantTimeEq;
 
-use super::asked::Place;
+use super::extract::Place;
 use super::problem::Problem;
 use super::{Api, Peer, RequestId};
 use crate::connections::Visitor;
