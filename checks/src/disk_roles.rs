@@ -143,7 +143,7 @@ fn below(host: &Host, disks: &[Disk], mount: &Mount) -> Vec<String> {
     }
     let mut devices: Vec<&Disk> = Disk::holding(disks, mount).into_iter().collect();
     if mount.filesystem == "btrfs" {
-        let files = host.read_all(crate::redundancy::BTRFS_DEVICES).unwrap_or_default();
+        let files = host.read_all(crate::raid::BTRFS_DEVICES).unwrap_or_default();
         let part = |path: &str, at: usize| path.split('/').nth(at).unwrap_or_default().to_owned();
         let source = mount.source.strip_prefix("/dev/").unwrap_or(&mount.source);
         let first = Disk::named(disks, source);

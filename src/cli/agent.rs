@@ -6,7 +6,7 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::reload::{OF_AGENT, Reload};
-use super::{doctor, log};
+use super::{doctor, logging};
 use crate::agent::doctor::check_configuration;
 use crate::agent::{self, Settings};
 use crate::config::fragments;
@@ -40,8 +40,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         return doctor::tell(&check_configuration(&arguments.config, Timestamp::now().as_second()));
     }
     let settings = Settings::load(&arguments.config)?;
-    log::start(&settings.log);
-    log::tell_unread(&arguments.config);
+    logging::start(&settings.log);
+    logging::tell_unread(&arguments.config);
     let folder = arguments.config.clone();
     agent::run(settings, |stop| {
         let reload = Reload::new(&folder, OF_AGENT)?;

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use warden_host::quantity;
 
-use super::output;
+use super::output_file;
 use super::supervisor::{clock, database_url};
 use super::terminal::harmless;
 use crate::config::fragments::{self, Fragments};
@@ -175,7 +175,8 @@ pub fn rotate(arguments: &Rotate) -> anyhow::Result<u8> {
         match &arguments.into {
             Some(path) => {
                 let line = format!("{}\n", key.expose());
-                output::write_for(path, line.as_bytes(), "--into").context("the old keys are still valid")?;
+                output_file::write_for(path, line.as_bytes(), "--into")
+                    .context("the old keys are still valid")?;
                 writeln!(std::io::stdout(), "written to {}", shown(path))?;
             }
             None => writeln!(std::io::stdout(), "{}", key.expose())?,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use warden_host::Level;
 
-use super::comparison;
+use super::compare_output;
 use super::terminal::{Painter, Style, style_of};
 use crate::snapshot::diff::{CheckChange, Difference, Direction, Kind, Side, by, compare, page};
 use crate::snapshot::report::Outcome;
@@ -45,7 +45,7 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let difference = compare(&Side::open(&arguments.before)?, &Side::open(&arguments.after)?);
-    comparison::tell(&difference, arguments.json, arguments.html.as_deref(), page, text)?;
+    compare_output::tell(&difference, arguments.json, arguments.html.as_deref(), page, text)?;
     Ok(u8::from(difference.worse))
 }
 
@@ -165,5 +165,5 @@ fn check_lines(check: &CheckChange, paint: Painter) -> Vec<String> {
 }
 
 fn shown(text: &str) -> String {
-    comparison::shown(text, CHARACTERS)
+    compare_output::shown(text, CHARACTERS)
 }

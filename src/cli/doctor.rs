@@ -4,8 +4,8 @@ use std::io::Write;
 
 use jiff::Timestamp;
 
+use super::agent_args::Which;
 use super::terminal::{Painter, Style, harmless};
-use super::which::Which;
 use crate::agent::doctor::{Finding, Verdict, examine};
 use crate::supervisor;
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::ensure;
 use warden_host::quantity;
 
-use super::comparison;
+use super::compare_output;
 use super::terminal::{Painter, Style, style_of};
 use crate::snapshot::fleet::{
     Drift, Fleet, Gathering, Member, NODES, Node, Problem, headline, listed, page, subline,
@@ -60,7 +60,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let fleet = gathering.finish();
     let why = || fleet.missing.first().map(|missing| missing.why.clone()).unwrap_or_default();
     ensure!(any, "no snapshot could be read; of the first: {}", why());
-    comparison::tell(&fleet, arguments.json, arguments.html.as_deref(), page, text)?;
+    compare_output::tell(&fleet, arguments.json, arguments.html.as_deref(), page, text)?;
     Ok(u8::from(!fleet.is_well()))
 }
 
@@ -161,5 +161,5 @@ fn more(lines: &mut Vec<String>, count: usize, what: &str, paint: Painter) {
 }
 
 fn shown(text: &str) -> String {
-    comparison::shown(text, CHARACTERS)
+    compare_output::shown(text, CHARACTERS)
 }

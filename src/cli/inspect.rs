@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::inspected;
+use super::inspect_text;
 use super::terminal::Painter;
 use crate::iggy::report::{Mode, Verdict};
 use crate::iggy::{Order, inspect};
@@ -70,7 +70,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         serde_json::to_writer_pretty(&mut out, &inspection)?;
         writeln!(out)?;
     } else {
-        out.write_all(inspected::text(&inspection, Painter::stdout()).as_bytes())?;
+        out.write_all(inspect_text::text(&inspection, Painter::stdout()).as_bytes())?;
     }
     Ok(u8::from(inspection.verdict == Verdict::Damaged))
 }

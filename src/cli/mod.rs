@@ -1,10 +1,12 @@
 //! The command line: one file a verb. The only place that prints.
 
 mod agent;
+mod agent_args;
 mod audit;
 mod backup;
 mod checks;
-mod comparison;
+mod child_process;
+mod compare_output;
 mod completions;
 mod ctl;
 mod diff;
@@ -12,28 +14,26 @@ mod doctor;
 mod duration;
 mod enroll;
 mod fleet;
-mod front;
 mod help;
+mod iggy_data;
 mod inspect;
-mod inspected;
+mod inspect_text;
 mod json_ids;
-mod log;
+mod logging;
 mod man;
-mod output;
-mod packing;
+mod output_file;
 mod plan;
 mod progress;
 mod reload;
-mod seal;
+mod sign_encrypt;
 mod snapshot;
-mod stall;
+mod stall_watchdog;
 mod status;
 mod summary;
 mod supervisor;
 mod terminal;
 mod up;
 mod verify;
-mod which;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -108,7 +108,7 @@ pub fn run() -> ExitCode {
         }
     };
     if matches!(&command.verb, Verb::Snapshot(arguments) if arguments.in_child) {
-        front::tell(code);
+        child_process::tell(code);
     }
     ExitCode::from(code)
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::log;
+use super::logging;
 use crate::config::fragments::{Fragments, Values};
 use crate::config::log::LogLevel;
 
@@ -63,7 +63,7 @@ impl Reload {
             changed.iter().map(String::as_str).filter(|key| !taken_up.contains(key)).collect();
         // Told before the level may hide it.
         tracing::info!("the configuration was read anew");
-        if log::change(level) {
+        if logging::change(level) {
             tracing::info!("what is logged: {level}");
         } else {
             tracing::info!("WARDEN_LOG says what is logged, and goes before the configuration");

@@ -7,11 +7,11 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use clap::ValueEnum;
 
+use super::agent_args::Which;
 use super::progress::{Manner, Progress};
-use super::seal::{Seal, without_ending};
-use super::stall::Watch;
-use super::which::Which;
-use super::{duration, front, output, packing, plan, summary};
+use super::sign_encrypt::{Seal, without_ending};
+use super::stall_watchdog::Watch;
+use super::{child_process, duration, iggy_data, output_file, plan, summary};
 use crate::agent::{Endpoint, Proxy, Settings, credentials_directory, direct};
 use crate::config;
 use crate::snapshot::Direct;
@@ -74,7 +74,7 @@ pub struct Arguments {
     encrypt_to: Vec<String>,
 
     #[command(flatten)]
-    packing: packing::Arguments,
+    packing: iggy_data::Arguments,
 
     /// Take addresses, host and user names, e-mail addresses and machine ids out, too
     ///
@@ -149,9 +149,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let selection = Selection { only: arguments.only.clone(), skip: arguments.skip.clone() };
     selection.checks()?;
     if arguments.in_child {
-        front::follow_parent()?;
+        child_process::follow_parent()?;
     } else if arguments.host.is_none() || arguments.packing.reads_this_host() {
-        return front::run_in_child();
+        return child_process::run_in_child();
     }
     let arguments = arguments.clone();
     Watch::over(move |watch| match arguments.plan {
@@ -292,8 +292,8 @@ impl Destination {
                 );
                 Ok(())
             }
-            Place::File(path) => output::ensure_writable(path),
-            Place::Folder(folder) => output::ensure_writable(&folder.join("warden")),
+            Place::File(path) => output_file::ensure_writable(path),
+            Place::Folder(folder) => output_file::ensure_writable(&folder.join("warden")),
         }
     }
 }
@@ -302,7 +302,7 @@ fn write(
     snapshot: &mut Snapshot,
     seal: &Seal,
     destination: &Destination,
-    packed: Option<(&packing::Arguments, crate::snapshot::Place)>,
+    packed: Option<(&iggy_data::Arguments, crate::snapshot::Place)>,
     progress: &Progress,
     watch: &Watch,
 ) -> anyhow::Result<Option<Written>> {
@@ -350,7 +350,7 @@ fn write(
     };
     let path = seal.name(path);
     // What is on disk is what is scanned, before it gets its name.
-    output::write_checked(&path, &content, "--output", |file| match destination.format {
+    output_file::write_checked(&path, &content, "--output", |file| match destination.format {
         _ if seal.encrypts() => Ok(()),
         Format::Zip => scan.archive(file),
         Format::Html => scan.file("report.html", &content),

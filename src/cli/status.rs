@@ -8,9 +8,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 use warden_host::quantity;
 
+use super::agent_args::Which;
 use super::json_ids;
 use super::terminal::{Painter, Style, harmless};
-use super::which::Which;
 use crate::agent::runtime_stats::Readings;
 use crate::agent::{Doing, LinkState, Observer, Status};
 use crate::protocol::RuntimeState;

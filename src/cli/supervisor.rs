@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::reload::{OF_SUPERVISOR, Reload};
-use super::{backup, log};
+use super::{backup, logging};
 use crate::config::fragments::{self, Fragments};
 use crate::secret::Secret;
 use crate::supervisor::settings::{Overrides, Settings};
@@ -129,8 +129,8 @@ pub fn run(command: &Command) -> anyhow::Result<u8> {
 
 fn serve(arguments: &Arguments) -> anyhow::Result<u8> {
     let settings = arguments.settings(None)?;
-    log::start(&settings.log);
-    log::tell_unread(&arguments.config);
+    logging::start(&settings.log);
+    logging::tell_unread(&arguments.config);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let stop = told_to_stop();

@@ -8,9 +8,9 @@ use anyhow::{Context, bail};
 use clap::Args;
 use tokio_util::sync::CancellationToken;
 
+use super::agent_args::absolute;
 use super::terminal::harmless;
-use super::which::absolute;
-use super::{log, supervisor};
+use super::{logging, supervisor};
 use crate::agent::{self, Authorities, Endpoint, Identity, Proxy, Surroundings, credentials_directory};
 use crate::supervisor::{NAME_LIMIT, Supervisor};
 use crate::tls::own_authority;
@@ -54,7 +54,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     if let Some(dir) = &dir {
         agent = agent.below(dir);
     }
-    log::start(&settings.log);
+    logging::start(&settings.log);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let stop_agent = supervisor::told_to_stop();

@@ -2,9 +2,9 @@
 
 mod chain;
 
-use warden_certificates::{self as certificate, Certificate};
 use crate::iggy::{self, Listener};
 use crate::{Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Verdict, quoted};
+use warden_certificates::{self as certificate, Certificate};
 use warden_host::quantity::count;
 use warden_host::{Cause, Failure, Host, Kind, NO_PRIVATE_KEY};
 
@@ -231,8 +231,8 @@ fn judge_mode(host: &Host, finding: &mut Finding, path: &str) {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use warden_certificates::made::{Made, NOW, authority, issued};
     use crate::iggy::tests::{running, settings, stat};
+    use warden_certificates::made::{Made, NOW, authority, issued};
     use warden_host::{Data, Recorded, Request};
 
     pub(super) const PEM: &str = "/etc/iggy/a.pem";

@@ -1,7 +1,7 @@
 //! cgroup-limits: does a control group hold a runtime back.
 
 use crate::cgroup::{self, Group, Place, Version, counter};
-use crate::process::{self, Runtimes};
+use crate::process_samples::{self, Runtimes};
 use crate::{
     Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Row, Table, Value, Verdict,
 };
@@ -47,7 +47,7 @@ const RESIDENT_PERCENT: f64 = 90.0;
 const UNLIMITED: u64 = 1 << 60;
 
 fn run(host: &Host) -> Result<Finding> {
-    judge(host, &process::runtimes(host))
+    judge(host, &process_samples::runtimes(host))
 }
 
 fn judge(host: &Host, runtimes: &Runtimes) -> Result<Finding> {

@@ -10,15 +10,13 @@ use crate::block::{
     DISKS, Disk, EmptyDrives, MAPPED, MOUNTS_OF_PROCESS, OPTICAL, PARTITIONS, REMOVABLE, SIZES, SLAVES,
 };
 use crate::disk_roles::Roles;
-use crate::redundancy::{
+use crate::raid::{
     BCACHE, BTRFS_DEVICES, BTRFS_ERRORS, BTRFS_MISSING, CONTROLLERS, Copies, MAPPED_UUIDS, POOL_STATES,
     Redundancy,
 };
 use crate::smart::Health;
 use crate::storage_errors::{StorageError, log_window, storage_errors};
-use crate::{
-    Advice, Area, Check, Evidence, Finding, Read, Result, Table, Value, Verdict, quantity, redundancy,
-};
+use crate::{Advice, Area, Check, Evidence, Finding, Read, Result, Table, Value, Verdict, quantity, raid};
 use warden_host::shape;
 use warden_host::{Host, LogLine};
 
@@ -85,7 +83,7 @@ fn run(host: &Host) -> Result<Finding> {
     let roles = Roles::of(host, &disks);
     let mut finding = Finding::new("");
     let mut states = Table::new("Redundancy", ["name", "state", "holds"]);
-    let copies = redundancy::ask(host, &roles.mounts);
+    let copies = raid::ask(host, &roles.mounts);
     if disks.is_empty() && copies.sets.is_empty() && copies.unknown.is_empty() {
         return Ok(Finding::skip("there is no disk here"));
     }

@@ -276,7 +276,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::systemd::testing::settings;
+    use crate::units::testing::settings;
     use warden_host::{Data, Recorded, Request, Uname};
 
     const OPEN: &str = "Name:\tiggy-server\nGid:\t1000\t1000\t1000\t1000\nGroups:\t1000 44\nCapEff:\t0000000000000000\nSeccomp:\t0\n";

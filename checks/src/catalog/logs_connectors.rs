@@ -1,8 +1,8 @@
 //! logs-connectors: what did the connectors runtime complain of.
 
-use crate::complaints::{self, Command, Known, Writer};
 use crate::iggy::log;
 use crate::iggy::{Runtime, Service};
+use crate::log_patterns::{self, Command, Known, Writer};
 use crate::{Area, Check, DEADLINE, Finding, Read, Result, Verdict};
 use warden_host::Host;
 
@@ -84,7 +84,7 @@ fn run(host: &Host) -> Result<Finding> {
         service: Service::of(host, Runtime::Connectors),
         well_since: log::well_since(host, Runtime::Connectors, &said.log.lines),
     };
-    complaints::judge(host, &writer, &said, KNOWN)
+    log_patterns::judge(host, &writer, &said, KNOWN)
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use serde::Deserialize;
 
 use crate::iggy::{Runtime, log};
-use crate::limits::limit;
-use crate::process::{self, Runtimes};
+use crate::process_samples::{self, Runtimes};
+use crate::rlimits::limit;
 use crate::{Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Table, Value, Verdict};
 use warden_host::Error;
 use warden_host::proc::{ProcessStat, TICKS};
@@ -61,7 +61,7 @@ struct Crash {
 }
 
 fn run(host: &Host) -> Result<Finding> {
-    judge(host, &process::runtimes(host))
+    judge(host, &process_samples::runtimes(host))
 }
 
 fn judge(host: &Host, runtimes: &Runtimes) -> Result<Finding> {

@@ -1,8 +1,8 @@
 //! logs-iggy: what did the server complain of.
 
-use crate::complaints::{self, Command, Known, Writer};
 use crate::iggy::log::{self, is_clean_end, is_start};
 use crate::iggy::{Runtime, Service};
+use crate::log_patterns::{self, Command, Known, Writer};
 use crate::{Advice, Area, Check, DEADLINE, Finding, Read, Result, Verdict};
 use warden_host::Host;
 use warden_host::quantity::count;
@@ -162,8 +162,8 @@ fn run(host: &Host) -> Result<Finding> {
     let service = Service::of(host, Runtime::Iggy);
     let show_log = service.show_log();
     let writer = Writer { name: "Iggy", service, well_since };
-    let mut finding = complaints::judge(host, &writer, &said, KNOWN)?;
-    let from = host.clock()?.unix_us.saturating_sub(complaints::window(host)?.saturating_mul(1_000_000));
+    let mut finding = log_patterns::judge(host, &writer, &said, KNOWN)?;
+    let from = host.clock()?.unix_us.saturating_sub(log_patterns::window(host)?.saturating_mul(1_000_000));
     let lines: Vec<_> =
         said.log.lines.iter().filter(|line| line.at_us.is_some_and(|at| at >= from)).collect();
     let starts: Vec<usize> = (0..lines.len()).filter(|&at| is_start(lines[at])).collect();

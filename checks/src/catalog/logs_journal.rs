@@ -283,7 +283,7 @@ fn files(finding: &mut Finding, header: &str) {
 mod tests {
     use super::*;
     use crate::Verdict;
-    use crate::systemd::testing::settings as run_settings;
+    use crate::units::testing::settings as run_settings;
     use warden_host::{Data, LogText, Output, Recorded, Request};
 
     const ID: &str = "0123456789abcdef0123456789abcdef";

@@ -1,7 +1,7 @@
 //! logs-warden: what did the agent itself complain of.
 
-use crate::complaints::{self, Writer};
 use crate::iggy::{Service, log};
+use crate::log_patterns::{self, Writer};
 use crate::{Area, Check, DEADLINE, Finding, Read, Result};
 use warden_host::Host;
 
@@ -32,7 +32,7 @@ fn run(host: &Host) -> Result<Finding> {
         return Ok(finding);
     }
     let writer = Writer { name: "the agent", service: Service::Unit(unit), well_since: None };
-    complaints::judge(host, &writer, &said, &[])
+    log_patterns::judge(host, &writer, &said, &[])
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! network-addresses: what addresses this host has and whether it knows the way out.
 
-use crate::links::{IP_ADDRESS, IP_NEIGHBOUR, IP_ROUTE, Link, Neighbour, Route};
+use crate::net_links::{IP_ADDRESS, IP_NEIGHBOUR, IP_ROUTE, Link, Neighbour, Route};
 use crate::{
     Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Table, Value, Verdict, quantity,
 };

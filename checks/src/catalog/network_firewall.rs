@@ -6,7 +6,7 @@ use crate::firewall::{
     Connection, Decision, Family, LEGACY_TABLES, LEGACY_TABLES_6, Outcome, Rules, address_number, judge,
 };
 use crate::iggy::{self, Configuration, Listener, Runtime};
-use crate::links::{IP_ADDRESS, Link};
+use crate::net_links::{IP_ADDRESS, Link};
 use crate::{
     Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Table, Value, Verdict, quantity,
     quoted,

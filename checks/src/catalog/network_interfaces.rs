@@ -1,6 +1,6 @@
 //! network-interfaces: are the links up, clean and alike.
 
-use crate::links::{Counters, IP_ADDRESS, Link};
+use crate::net_links::{Counters, IP_ADDRESS, Link};
 use crate::{
     Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Series, Table, Unit, Value, Verdict,
     quantity, quoted,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::iggy::{self, Configuration, Listener, Process, Runtime, Service};
-use crate::owners::{DESCRIPTOR, DESCRIPTORS, Held, STATUS, holder};
+use crate::socket_owners::{DESCRIPTOR, DESCRIPTORS, Held, STATUS, holder};
 use crate::sockets::Socket;
 use crate::{Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Table, Value, quantity};
 use warden_host::{Host, IfAny};

@@ -1,6 +1,6 @@
 //! network-shaping: is traffic delayed, lost or limited on purpose.
 
-use crate::links::{IP_ADDRESS, Link, parse};
+use crate::net_links::{IP_ADDRESS, Link, parse};
 use crate::{
     Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Table, Value, Verdict, quantity,
     quoted,

@@ -1,10 +1,10 @@
 //! process-limits: do the limits of the runtimes leave them room.
 
-use crate::iggy::data::inventory;
+use crate::iggy::data_inventory::inventory;
 use crate::iggy::{self, Runtime, Service};
-use crate::limits::limit;
-use crate::process::{self, Runtimes};
-use crate::systemd::{self, Found};
+use crate::process_samples::{self, Runtimes};
+use crate::rlimits::limit;
+use crate::units::{self, Found};
 use crate::{
     Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Series, Table, Unit, Value, Verdict,
 };
@@ -56,7 +56,7 @@ const OF_SERVER: u64 = 15;
 const CAP_IPC_LOCK: u32 = 14;
 
 fn run(host: &Host) -> Result<Finding> {
-    judge(host, &process::runtimes(host))
+    judge(host, &process_samples::runtimes(host))
 }
 
 fn judge(host: &Host, runtimes: &Runtimes) -> Result<Finding> {
@@ -65,7 +65,7 @@ fn judge(host: &Host, runtimes: &Runtimes) -> Result<Finding> {
     let mut chart = Series::bars("Share of the limit in use", Unit::Percent, ["used"]);
     (chart.top, chart.limit) = (Some(100.0), Some(WARN_PERCENT));
     let mut summaries = Vec::new();
-    for (runtime, unit) in systemd::runtime_units(host)? {
+    for (runtime, unit) in units::runtime_units(host)? {
         let pids = runtimes.iter().filter(|&(_, &other)| other == runtime).map(|(&pid, _)| pid);
         let service = Service::Unit(unit.clone());
         let mut sheet = Sheet { finding: &mut finding, table: &mut table, chart: &mut chart, unit, service };
@@ -76,7 +76,7 @@ fn judge(host: &Host, runtimes: &Runtimes) -> Result<Finding> {
             summaries.push(sheet.process(host, &limits, pid, runtime)?);
             runs = true;
         }
-        if !runs && let Found::Loaded(unit) = systemd::find(host, &sheet.unit)? {
+        if !runs && let Found::Loaded(unit) = units::find(host, &sheet.unit)? {
             summaries.push(sheet.unit(host, &unit, runtime)?);
         }
     }
@@ -104,7 +104,7 @@ impl Sheet<'_> {
     fn process(&mut self, host: &Host, limits: &str, pid: u32, runtime: Runtime) -> Result<String> {
         let who = format!("{} (pid {pid})", runtime.program());
         let status = host.read(&format!("/proc/{pid}/status"))?;
-        let configured = systemd::find(host, &self.unit)?.loaded();
+        let configured = units::find(host, &self.unit)?.loaded();
         let main = configured.as_ref().and_then(|unit| unit.number("MainPID"));
         self.service = match Service::of_process(host, pid) {
             Some(service) => service,
@@ -112,7 +112,7 @@ impl Sheet<'_> {
             None => Service::Nobody { pid },
         };
         let tasks = match &self.service {
-            Service::Unit(unit) if *unit != self.unit => systemd::find(host, unit)?.loaded(),
+            Service::Unit(unit) if *unit != self.unit => units::find(host, unit)?.loaded(),
             Service::Unit(_)
             | Service::UserUnit { .. }
             | Service::Container { .. }

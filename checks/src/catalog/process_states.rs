@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::process::{self, Runtimes, STAT, Seen};
+use crate::process_samples::{self, Runtimes, STAT, Seen};
 use crate::{
     Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Series, Table, Unit, Value, Verdict,
 };
@@ -40,11 +40,11 @@ const ZOMBIES: usize = 10;
 const LOOKED_INTO: usize = 20;
 
 fn run(host: &Host) -> Result<Finding> {
-    judge(host, &process::runtimes(host))
+    judge(host, &process_samples::runtimes(host))
 }
 
 fn judge(host: &Host, runtimes: &Runtimes) -> Result<Finding> {
-    let sampled = process::sampled(host)?;
+    let sampled = process_samples::sampled(host)?;
     let mut finding = Finding::new("");
     let mut table =
         Table::new("Stuck, stopped and dead processes", ["process", "pid", "parent", "state", "waits in"]);
@@ -206,7 +206,7 @@ fn states(processes: &[Seen]) -> Series {
 mod tests {
     use super::*;
     use crate::iggy::Runtime;
-    use crate::process::testing::{stat, with_processes};
+    use crate::process_samples::testing::{stat, with_processes};
     use warden_host::Recorded;
 
     fn host(processes: &[(u32, &str, char, char)]) -> Recorded {

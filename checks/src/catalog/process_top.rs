@@ -1,6 +1,6 @@
 //! process-top: which processes use the machine that Iggy should have.
 
-use crate::process::{self, Runtimes, STAT, Seen};
+use crate::process_samples::{self, Runtimes, STAT, Seen};
 use crate::{
     Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Series, Table, Unit, Value,
     Verdict, proc,
@@ -38,7 +38,7 @@ const MEMORY_PERCENT: f64 = 25.0;
 const SHOWN: usize = 10;
 
 fn run(host: &Host) -> Result<Finding> {
-    judge(host, &process::runtimes(host))
+    judge(host, &process_samples::runtimes(host))
 }
 
 struct User<'a> {
@@ -50,7 +50,7 @@ struct User<'a> {
 
 fn judge(host: &Host, runtimes: &Runtimes) -> Result<Finding> {
     let own = host.settings().map(|settings| settings.own_pid).ok();
-    let sampled = process::sampled(host)?;
+    let sampled = process_samples::sampled(host)?;
     let cores = proc::CpuTimes::parse_all(&host.read("/proc/stat")?)?.len().saturating_sub(1).max(1) as f64;
     let memory = proc::kibibytes(&host.read("/proc/meminfo")?, "MemTotal")
         .filter(|&total| total > 0)
@@ -111,7 +111,7 @@ fn judge(host: &Host, runtimes: &Runtimes) -> Result<Finding> {
 /// programs that it runs are left out: they work hardest while it looks.
 fn top<'a>(
     host: &Host,
-    sampled: &'a process::Sampled,
+    sampled: &'a process_samples::Sampled,
     runtimes: &Runtimes,
     own: Option<u32>,
 ) -> Result<Vec<User<'a>>> {
@@ -177,7 +177,7 @@ fn advice(user: &User) -> Advice {
 mod tests {
     use super::*;
     use crate::iggy::Runtime;
-    use crate::process::testing::{stat, with_processes};
+    use crate::process_samples::testing::{stat, with_processes};
     use warden_host::Recorded;
 
     /// Two cores, 100 MiB; the given process took `ticks` in one second and holds `mib`.

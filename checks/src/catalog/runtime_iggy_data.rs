@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::iggy::data::{DIRECTORIES, FILES, Generation, Inventory, Partition, inventory};
+use crate::iggy::data_inventory::{DIRECTORIES, FILES, Generation, Inventory, Partition, inventory};
 use crate::iggy::{self, DataDirectory, Runtime};
 use crate::{
     Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Series, Table, Unit, Value,

@@ -1,6 +1,6 @@
 //! runtime-versions: which versions are installed, and does what runs come from what is installed.
 
-use crate::iggy::data::Generation;
+use crate::iggy::data_inventory::Generation;
 use crate::iggy::{self, Runtime, Service};
 use crate::{
     Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Table, Value, Verdict, quoted,

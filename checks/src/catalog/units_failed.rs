@@ -1,6 +1,6 @@
 //! units-failed: did anything that systemd runs fail.
 
-use crate::systemd::{self, time};
+use crate::units::{self, time};
 use crate::{
     Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Series, Table, Unit, Value, Verdict,
 };
@@ -48,7 +48,7 @@ fn run(host: &Host) -> Result<Finding> {
     let mut table = Table::new("Units in trouble", ["unit", "state", "result", "since", "description"]);
     let troubled: Vec<(&UnitRow, &str)> = units.iter().filter_map(|row| Some((row, trouble(row)?))).collect();
     for (rank, (row, trouble)) in troubled.iter().enumerate() {
-        let unit = if rank < LOOKED_INTO { systemd::find(host, &row.name)?.loaded() } else { None };
+        let unit = if rank < LOOKED_INTO { units::find(host, &row.name)?.loaded() } else { None };
         let result = unit.as_ref().and_then(|unit| unit.text("Result")).filter(|&result| result != "success");
         let is_ours = ours.contains(&&row.name);
         let severity = if is_ours { Verdict::Fail } else { Verdict::Warn };
@@ -119,7 +119,7 @@ fn states(units: &[UnitRow]) -> Series {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::systemd::testing::settings;
+    use crate::units::testing::settings;
     use warden_host::{Data, Output, Recorded, Request};
 
     fn with(rows: &[(&str, &str, &str, &str)]) -> Recorded {

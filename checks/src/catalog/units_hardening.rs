@@ -1,8 +1,8 @@
 //! units-hardening: how much could a runtime do to this host if it were taken over.
 
 use crate::iggy::Runtime;
-use crate::process::{self, Runtimes};
-use crate::systemd::{self, Found};
+use crate::process_samples::{self, Runtimes};
+use crate::units::{self, Found};
 use crate::{Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Read, Result, Table, Value};
 use warden_host::proc::field;
 use warden_host::quantity::number;
@@ -35,16 +35,16 @@ pub const CHECK: Check = Check {
 const OTHERS: u64 = 0o007;
 
 fn run(host: &Host) -> Result<Finding> {
-    judge(host, &process::runtimes(host))
+    judge(host, &process_samples::runtimes(host))
 }
 
 fn judge(host: &Host, runtimes: &Runtimes) -> Result<Finding> {
     let mut finding = Finding::new("");
     let mut sentences = Vec::new();
     let mut reasons = Vec::new();
-    for (runtime, name) in systemd::runtime_units(host)? {
+    for (runtime, name) in units::runtime_units(host)? {
         let mut silent = None;
-        let unit = match systemd::find(host, &name)? {
+        let unit = match units::find(host, &name)? {
             Found::Loaded(unit) => Some(unit),
             Found::NotLoaded(state) => {
                 reasons.push(format!("{name} is not loaded ({state})"));
@@ -118,7 +118,7 @@ fn judge_one(
         (None, None) => false,
     };
     let advise = |setting: &str| match unit {
-        Some(_) => systemd::drop_in(host, name, setting),
+        Some(_) => units::drop_in(host, name, setting),
         None => Advice::text("Start it from a unit, with a user of its own and NoNewPrivileges=yes."),
     };
     if as_root {
@@ -157,7 +157,7 @@ fn judge_one(
         ];
         table.row(cells);
     }
-    let exposure = systemd::exposure(host, name);
+    let exposure = units::exposure(host, name);
     finding.show(Evidence::Fields(fields(&who, running, Some(unit), exposure)));
     finding.show(Evidence::Table(table));
     let scored = exposure.map_or_else(String::new, |score| format!(", exposure {} of 10", number(score)));
@@ -273,7 +273,7 @@ mod tests {
     use crate::Verdict;
     use serde_json::{Value as Json, json};
 
-    use crate::systemd::testing::settings;
+    use crate::units::testing::settings;
     use warden_host::{Cause, Recorded, Request};
 
     fn with(changes: Json) -> Recorded {

@@ -1,8 +1,8 @@
 //! units-runtimes: are the runtimes' units loaded, enabled, running, and staying up.
 
 use crate::iggy::Runtime;
-use crate::process::{self, Runtimes};
-use crate::systemd::{self, Found, time};
+use crate::process_samples::{self, Runtimes};
+use crate::units::{self, Found, time};
 use crate::{Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Log, Read, Result, Value};
 use warden_host::quantity::{count, duration};
 use warden_host::{Clock, Host, LogText, UnitProperties};
@@ -33,7 +33,7 @@ const BOOT_SECONDS: i64 = 600;
 const SHOWN_LINES: usize = 50;
 
 fn run(host: &Host) -> Result<Finding> {
-    judge(host, &process::runtimes(host))
+    judge(host, &process_samples::runtimes(host))
 }
 
 fn judge(host: &Host, runtimes: &Runtimes) -> Result<Finding> {
@@ -41,8 +41,8 @@ fn judge(host: &Host, runtimes: &Runtimes) -> Result<Finding> {
     let mut finding = Finding::new("");
     let mut sentences = Vec::new();
     let mut seen = 0;
-    for (runtime, name) in systemd::runtime_units(host)? {
-        let unit = match systemd::find(host, &name)? {
+    for (runtime, name) in units::runtime_units(host)? {
+        let unit = match units::find(host, &name)? {
             Found::NoManager(reason) => {
                 return Ok(Finding::skip(format!("there is no systemd to ask: {reason}")));
             }
@@ -256,7 +256,7 @@ fn setup(host: &Host, finding: &mut Finding, name: &str, unit: &UnitProperties) 
     }
     if unit.text("Restart") == Some("no") {
         let text = format!("{name} has Restart=no: after a crash it stays down");
-        finding.note(text, systemd::drop_in(host, name, "Restart=on-failure"));
+        finding.note(text, units::drop_in(host, name, "Restart=on-failure"));
     }
 }
 

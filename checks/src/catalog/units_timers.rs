@@ -3,7 +3,7 @@
 use serde_json::Value as Json;
 use warden_host::Error;
 
-use crate::systemd::{self, time};
+use crate::units::{self, time};
 use crate::{Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Table, Value, Verdict, quoted};
 use warden_host::quantity::{count, duration};
 use warden_host::{Cause, Clock, Failure, Host, UnitProperties, UnitRow};
@@ -47,7 +47,7 @@ fn run(host: &Host) -> Result<Finding> {
     for row in
         units.iter().filter(|row| row.name.ends_with(".timer") && row.load == "loaded").take(LOOKED_INTO)
     {
-        if let Some(unit) = systemd::find(host, &row.name)?.loaded() {
+        if let Some(unit) = units::find(host, &row.name)?.loaded() {
             timers.push((row, unit));
         }
     }

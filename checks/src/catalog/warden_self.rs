@@ -1,7 +1,7 @@
 //! warden-self: is Warden itself well, and does it stay small.
 
-use crate::limits::limit;
-use crate::systemd::{self, Found, time};
+use crate::rlimits::limit;
+use crate::units::{self, Found, time};
 use crate::{
     Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Log, Read, Result, Table, Value, Verdict,
 };
@@ -56,7 +56,7 @@ const LOOKED_INTO: usize = 300;
 fn run(host: &Host) -> Result<Finding> {
     let settings = host.settings()?;
     let mut finding = Finding::new("");
-    let unit = match systemd::find(host, &settings.warden_unit)? {
+    let unit = match units::find(host, &settings.warden_unit)? {
         Found::Loaded(unit) => Some(unit),
         Found::NotLoaded(_) | Found::NoManager(_) => None,
     };
@@ -270,8 +270,8 @@ mod tests {
     use super::*;
     use serde_json::{Value as Json, json};
 
-    use crate::process::testing::stat;
-    use crate::systemd::testing::settings;
+    use crate::process_samples::testing::stat;
+    use crate::units::testing::settings;
     use warden_host::{Data, LogText, Recorded, Request, STATE_DIRECTORY, Stat};
 
     const NOW: i64 = 1_795_000_000;

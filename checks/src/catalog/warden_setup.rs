@@ -1,6 +1,6 @@
 //! warden-setup: is the agent installed as it should be.
 
-use crate::systemd::{self, Found};
+use crate::units::{self, Found};
 use crate::{Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Table, Value, Verdict};
 use warden_host::quantity::{count, number};
 use warden_host::{Host, IfAny, Kind, Stat, UnitProperties};
@@ -46,7 +46,7 @@ fn run(host: &Host) -> Result<Finding> {
     let settings = host.settings()?;
     let name = settings.warden_unit;
     // That nobody answers for the units says nothing of this one.
-    let (unit, reason, severity) = match systemd::find(host, &name)? {
+    let (unit, reason, severity) = match units::find(host, &name)? {
         Found::Loaded(unit) => (Some(unit), String::new(), Verdict::Pass),
         Found::NotLoaded(state) => (None, format!("{name} is not loaded ({state})"), Verdict::Warn),
         Found::NoManager(reason) => (None, format!("there is no systemd to ask: {reason}"), Verdict::Note),
@@ -246,12 +246,12 @@ impl Sheet {
             );
             let advice = match setting {
                 "" => Advice::run("Enable it.", format!("systemctl enable {name}")),
-                setting => systemd::drop_in(host, name, setting),
+                setting => units::drop_in(host, name, setting),
             };
             self.finding.warn(text, advice);
             table.marked_row(Verdict::Warn, [Value::Code(directive.to_owned()), value, wanted.into()]);
         }
-        let Some(exposure) = systemd::exposure(host, name) else { return };
+        let Some(exposure) = units::exposure(host, name) else { return };
         self.looked_at += 1;
         let cells =
             [Value::Code("exposure".to_owned()), exposure.into(), format!("under {MOST_EXPOSURE}").into()];
@@ -297,7 +297,7 @@ mod tests {
     use super::*;
     use serde_json::{Value as Json, json};
 
-    use crate::systemd::testing::settings;
+    use crate::units::testing::settings;
     use warden_host::{Cause, Data, Output, Recorded, Request};
 
     fn stat(host: Recorded, path: &str, kind: Kind, mode: u32, uid: u32) -> Recorded {

@@ -4,17 +4,17 @@ pub mod answering;
 pub mod api;
 pub mod boot_refusals;
 mod configuration;
-pub mod data;
+pub mod data_inventory;
 pub mod held;
-mod launch;
 pub mod log;
+mod process_env;
 mod service;
 pub(crate) mod starter;
 
 pub use configuration::{
     Configuration, ConfigurationFile, Listener, configuration, hidden_configuration, listeners,
 };
-pub use launch::{Launch, launches};
+pub use process_env::{Launch, launches};
 pub use service::{Service, unit_of};
 
 use crate::{Error, Read};

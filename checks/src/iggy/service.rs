@@ -2,7 +2,7 @@
 //! a unit of a user, a container, or nobody.
 
 use super::{Runtime, processes, starter};
-use crate::{Advice, Result, systemd};
+use crate::{Advice, Result, units};
 use warden_host::Host;
 
 /// The unit of `runtime`, whether it runs or not: the configured one, or else the one that is loaded under a name of
@@ -131,7 +131,7 @@ impl Service {
     /// How to set a limit of it for good.
     pub fn set(&self, host: &Host, setting: &str) -> Advice {
         match self {
-            Service::Unit(unit) => systemd::drop_in(host, unit, setting),
+            Service::Unit(unit) => units::drop_in(host, unit, setting),
             Service::UserUnit { user, unit } => Advice::text(format!(
                 "As user {user}: `systemctl --user edit --drop-in=zz-warden {unit}` and set {setting}; it holds from the next start, and not beyond the limits of user@{user}.service."
             )),

@@ -3,8 +3,8 @@
 use clap::Subcommand;
 use serde_json::json;
 
-use super::list::Part;
-use super::session::Session;
+use super::context::Session;
+use super::pagination::Part;
 use super::table::{Column, Kind, column};
 
 /// List, show or cancel operations as a whole, over all their nodes

@@ -3,9 +3,9 @@
 use clap::Subcommand;
 use jiff::Timestamp;
 
-use super::list::Part;
+use super::context::Session;
+use super::pagination::Part;
 use super::reference::Reference;
-use super::session::Session;
 use super::table::{Column, Kind, column};
 
 /// List who did what

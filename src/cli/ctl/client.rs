@@ -14,7 +14,7 @@ use warden_host::quantity;
 
 use super::failure::{Failure, Problem, Refusal};
 use super::patience::Patience;
-use super::screen::Screen;
+use super::progress::Screen;
 use crate::secret::Secret;
 use crate::sha256::hex;
 use crate::tls::{self, Fingerprint, Pinned, Trust};

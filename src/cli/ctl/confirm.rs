@@ -4,7 +4,7 @@ use std::io::{BufRead, IsTerminal, Write};
 
 use anyhow::{Context, bail};
 
-use super::session::Session;
+use super::context::Session;
 use crate::cli::terminal::harmless;
 
 /// Nodes named in a question; of more only the number is said.

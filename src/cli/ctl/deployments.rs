@@ -4,10 +4,10 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Map, Value, json};
 
 use super::confirm::{self, Confirmation};
-use super::list::Part;
+use super::context::Session;
+use super::pagination::Part;
 use super::reference::Reference;
-use super::runtimes::label;
-use super::session::Session;
+use super::runtime_actions::label;
 use super::table::{Column, Kind, column};
 
 /// List, show, create, update or delete deployments

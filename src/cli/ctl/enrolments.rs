@@ -7,8 +7,8 @@ use clap::Subcommand;
 use serde_json::{Map, Value};
 
 use super::confirm::Confirmation;
-use super::list::Part;
-use super::session::Session;
+use super::context::Session;
+use super::pagination::Part;
 use super::table::{Column, Kind, column};
 use crate::cli::duration;
 

@@ -2,9 +2,9 @@
 
 use clap::Subcommand;
 
-use super::list::Part;
+use super::context::Session;
+use super::pagination::Part;
 use super::reference::Reference;
-use super::session::Session;
 use super::table::{Column, Kind, column};
 use crate::protocol::Runtime;
 

@@ -1,6 +1,6 @@
 //! Ctrl-C while `--wait` follows something: the nodes go on, and the person is told how to stop them.
 
-use super::session::Session;
+use super::context::Session;
 
 /// Exit status of a process that SIGINT ended, as a shell reports it.
 const EXIT_STATUS: u8 = 130;

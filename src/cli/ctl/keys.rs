@@ -9,9 +9,9 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::confirm::Confirmation;
-use super::list::Part;
+use super::context::Session;
+use super::pagination::Part;
 use super::reference::Reference;
-use super::session::Session;
 use super::table::{Column, Kind, column};
 use crate::supervisor::store::keys::Permission;
 

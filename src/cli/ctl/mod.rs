@@ -2,10 +2,11 @@
 
 mod actions;
 mod activities;
-mod archives;
+mod archive_files;
 mod audit;
 mod client;
 mod confirm;
+mod context;
 mod deployments;
 mod download;
 mod enrolments;
@@ -13,21 +14,20 @@ mod failure;
 mod heartbeats;
 mod interrupt;
 mod keys;
-mod list;
 mod nodes;
+mod pagination;
 mod patience;
 mod profile;
+mod progress;
 mod reference;
-mod runtimes;
-mod screen;
-mod session;
+mod runtime_actions;
 mod snapshots;
 mod table;
 mod wait;
 
 use clap::Subcommand;
 
-pub use session::Access;
+pub use context::Access;
 
 /// Command the nodes of a deployment through its Supervisor
 ///
@@ -69,11 +69,11 @@ enum Verb {
     #[command(subcommand)]
     Heartbeats(heartbeats::Verb),
     /// Start a runtime on every node, or on some
-    Start(runtimes::Arguments),
+    Start(runtime_actions::Arguments),
     /// Stop a runtime on every node, or on some
-    Stop(runtimes::Arguments),
+    Stop(runtime_actions::Arguments),
     /// Restart a runtime on every node, or on some
-    Restart(runtimes::Arguments),
+    Restart(runtime_actions::Arguments),
     #[command(subcommand)]
     Profile(profile::Verb),
 }
@@ -96,9 +96,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
             Verb::Keys(verb) => keys::run(&session, verb).await,
             Verb::Audit(verb) => audit::run(&session, verb).await,
             Verb::Heartbeats(verb) => heartbeats::run(&session, verb).await,
-            Verb::Start(order) => runtimes::run(&session, "start", order).await,
-            Verb::Stop(order) => runtimes::run(&session, "stop", order).await,
-            Verb::Restart(order) => runtimes::run(&session, "restart", order).await,
+            Verb::Start(order) => runtime_actions::run(&session, "start", order).await,
+            Verb::Stop(order) => runtime_actions::run(&session, "stop", order).await,
+            Verb::Restart(order) => runtime_actions::run(&session, "restart", order).await,
             Verb::Profile(_) => Ok(0),
         }
     })

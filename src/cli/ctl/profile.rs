@@ -10,9 +10,9 @@ use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 
 use super::client;
+use super::context::Access;
 use super::reference::Reference;
-use super::session::Access;
-use crate::cli::output;
+use crate::cli::output_file;
 use crate::cli::terminal::{Painter, Style, harmless};
 use crate::secret::Secret;
 use crate::tls::Fingerprint;
@@ -78,12 +78,12 @@ pub fn run(access: &Access, verb: &Verb) -> anyhow::Result<u8> {
             if let (Some(fingerprint), Some(url)) = (ca_fingerprint, &profile.url) {
                 let ca = folder_of(&place)?.join(format!("{name}.ca.pem"));
                 let pem = client::authority_of(&client::base(url)?, *fingerprint)?;
-                output::write_for(&ca, pem.as_bytes(), "--ca")?;
+                output_file::write_for(&ca, pem.as_bytes(), "--ca")?;
                 profile.ca = Some(ca);
             }
             if *key_stdin {
                 let key_file = folder_of(&place)?.join(format!("{name}.key"));
-                output::write_for(
+                output_file::write_for(
                     &key_file,
                     format!("{}\n", key_from_stdin()?.expose()).as_bytes(),
                     "--key-file",
@@ -253,7 +253,7 @@ fn write(place: &Path, known: &Profiles) -> anyhow::Result<()> {
         }
     }
     folder_of(place)?;
-    output::write_for(place, text.as_bytes(), "XDG_CONFIG_HOME")
+    output_file::write_for(place, text.as_bytes(), "XDG_CONFIG_HOME")
 }
 
 /// A basic string of TOML: as JSON writes it, where there are no control characters.
@@ -265,7 +265,7 @@ fn quoted(text: &str) -> anyhow::Result<String> {
 }
 
 fn folder_of(place: &Path) -> anyhow::Result<&Path> {
-    let folder = output::folder_of(place);
+    let folder = output_file::folder_of(place);
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
     made.with_context(|| format!("cannot make {}", folder.display()))?;
     Ok(folder)

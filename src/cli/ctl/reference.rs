@@ -9,7 +9,7 @@ use anyhow::bail;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::session::Session;
+use super::context::Session;
 
 /// An id, or a name to be looked up. What is all digits is an id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

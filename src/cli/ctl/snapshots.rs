@@ -11,15 +11,15 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use warden_host::quantity;
 
-use super::archives;
+use super::archive_files;
 use super::confirm::Confirmation;
+use super::context::Session;
 use super::interrupt::{self, unless_interrupted};
-use super::list::Part;
+use super::pagination::Part;
 use super::reference::Reference;
-use super::runtimes::label;
-use super::session::Session;
+use super::runtime_actions::label;
 use super::table::{Column, Kind, column, table};
-use crate::cli::output;
+use crate::cli::output_file;
 use crate::cli::snapshot::parse_since;
 use crate::cli::terminal::harmless;
 use crate::snapshot::fleet;
@@ -157,8 +157,8 @@ pub async fn run(session: &Session, verb: &Verb) -> anyhow::Result<u8> {
         Verb::Show { id } => session.show(&one(session, &deployment, *id).await?, COLUMNS),
         Verb::Download { id, output } => {
             let snapshot = one(session, &deployment, *id).await?;
-            let output = output.clone().unwrap_or_else(|| archives::file_name(&snapshot).into());
-            archives::fetch(session, &deployment, &snapshot, &output).await?;
+            let output = output.clone().unwrap_or_else(|| archive_files::file_name(&snapshot).into());
+            archive_files::fetch(session, &deployment, &snapshot, &output).await?;
             let told = json!({ "path": output, "size": snapshot["size"], "sha256": snapshot["sha256"] });
             session.print(&told, || {
                 let bytes = snapshot["size"].as_u64().map(quantity::bytes).unwrap_or_default();
@@ -167,7 +167,7 @@ pub async fn run(session: &Session, verb: &Verb) -> anyhow::Result<u8> {
             })
         }
         Verb::Fleet { run, output } => put_side_by_side(session, &deployment, *run, output.as_deref()).await,
-        Verb::Open { id, print } => archives::open(session, &deployment, *id, *print).await,
+        Verb::Open { id, print } => archive_files::open(session, &deployment, *id, *print).await,
         Verb::Delete { id, confirmation } => {
             confirmation.ask(session, &format!("Delete snapshot {id} with its archives?"))?;
             session.client.delete(&[&path[..], &[&id.to_string()]].concat()).await?;
@@ -289,13 +289,13 @@ async fn put_side_by_side(
     run: u64,
     output: Option<&Path>,
 ) -> anyhow::Result<u8> {
-    let snapshots = archives::of_run(session, deployment, run).await?;
+    let snapshots = archive_files::of_run(session, deployment, run).await?;
     let first = snapshots.first();
     let first = first
         .with_context(|| format!("there is no run {run}; warden ctl snapshots list --json names them"))?;
-    let output = output.map_or_else(|| archives::page_name(first).into(), Path::to_owned);
-    let fleet = archives::side_by_side(session, deployment, &snapshots).await?;
-    output::write_for(&output, fleet::page(&fleet)?.as_bytes(), "--output")?;
+    let output = output.map_or_else(|| archive_files::page_name(first).into(), Path::to_owned);
+    let fleet = archive_files::side_by_side(session, deployment, &snapshots).await?;
+    output_file::write_for(&output, fleet::page(&fleet)?.as_bytes(), "--output")?;
     session.print(&serde_json::to_value(&fleet)?, || {
         let path = harmless(&output.display().to_string());
         crate::cli::fleet::text(&fleet, session.look.paint) + &format!("Page written to {path}\n")

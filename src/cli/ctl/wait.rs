@@ -9,10 +9,10 @@ use indicatif::ProgressBar;
 use serde_json::Value;
 use warden_host::quantity;
 
+use super::context::Session;
 use super::failure::Failure;
-use super::list::Page;
-use super::runtimes::label;
-use super::session::Session;
+use super::pagination::Page;
+use super::runtime_actions::label;
 use crate::cli::terminal::{Painter, Style, harmless};
 
 /// The first pause between two looks; a fast restart is over by then.

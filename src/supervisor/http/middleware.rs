@@ -13,7 +13,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use super::idempotency::Open;
 use super::problem::{self, Problem};
 use super::{Api, Peer, REQUEST_LIMIT, RequestId, Seen, idempotency};
-use crate::lingering::linger;
+use crate::drain_body::linger;
 use warden_platform::sha256::hex;
 
 const LD_REQUEST: HeaderName = HeaderName::from_static("ld-request");

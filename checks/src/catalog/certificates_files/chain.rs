@@ -1,9 +1,9 @@
 //! The certificates of one file as clients take them: what stands first, and the paths over the rest.
 
+use crate::{Advice, Finding, Table, quoted};
 use warden_certificates::path::{Chain, Unneeded, best};
 use warden_certificates::store::{Trust, store, trust};
 use warden_certificates::{self as certificate, Certificate, CertificateFile};
-use crate::{Advice, Finding, Table, quoted};
 use warden_host::Host;
 
 fn list(path: &str) -> String {

@@ -1,7 +1,7 @@
 //! Errors that filesystems have counted.
 
 use crate::disk_roles::Roles;
-use crate::redundancy::{BTRFS_ERRORS, counted_errors};
+use crate::raid::{BTRFS_ERRORS, counted_errors};
 use crate::{Advice, Finding, Result, quantity};
 use warden_host::Host;
 

@@ -1,7 +1,7 @@
 //! What crashes in the logs lead to.
 
 use super::*;
-use crate::systemd::testing::settings;
+use crate::units::testing::settings;
 use warden_host::{Data, LogLine, LogText, Output, Recorded, Request, Stat};
 
 const NOW: i64 = 1_795_000_000;

@@ -1,8 +1,8 @@
 //! Limits of processes, and what is said of them.
 
 use super::*;
-use crate::process::testing::stat;
-use crate::systemd::testing::settings;
+use crate::process_samples::testing::stat;
+use crate::units::testing::settings;
 use warden_host::{Cause, Recorded, Request};
 
 const RUNTIME: [(u32, Runtime); 1] = [(9, Runtime::Iggy)];

@@ -1,7 +1,7 @@
 //! What keeps a server from starting where its data is, and what lets it start where the data is not.
 
 use crate::iggy::{self, DataDirectory, Launch, Runtime};
-use crate::systemd;
+use crate::units;
 use crate::{Advice, Finding, quoted};
 use warden_host::proc::Mount;
 use warden_host::quantity::count;
@@ -244,7 +244,7 @@ fn judge_sandbox(
     };
     let text =
         format!("{} may not write to {path}: {why} of the unit makes it read-only or hides it", launch.name);
-    finding.fail(text, systemd::drop_in(host, &launch.name, &format!("ReadWritePaths={path}")));
+    finding.fail(text, units::drop_in(host, &launch.name, &format!("ReadWritePaths={path}")));
 }
 
 fn judge_keys(host: &Host, finding: &mut Finding, user: &User) {

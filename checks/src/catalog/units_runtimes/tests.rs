@@ -4,7 +4,7 @@ use super::*;
 use serde_json::{Value as Json, json};
 
 use crate::Verdict;
-use crate::systemd::testing::settings;
+use crate::units::testing::settings;
 use warden_host::{Cause, LogLine, Recorded, Request};
 
 const NOW: i64 = 1_795_000_000;

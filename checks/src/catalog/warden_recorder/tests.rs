@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::*;
-use crate::systemd::testing::settings;
+use crate::units::testing::settings;
 use warden_host::{Recorded, STATE_DIRECTORY, Settings};
 
 const NOW: i64 = 1_795_262_400;

@@ -18,7 +18,7 @@ use tower_http::services::ServeFile;
 
 use super::upload::{Over, Part};
 use super::{Allowed, Local, PATH, Verb};
-use crate::lingering::linger;
+use crate::drain_body::linger;
 use crate::object_store::Key;
 use warden_platform::sha256;
 

@@ -9,10 +9,10 @@ use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use super::context::Session;
 use super::download::{self, Wanted};
-use super::runtimes::label;
-use super::session::Session;
-use crate::cli::output;
+use super::runtime_actions::label;
+use crate::cli::output_file;
 use crate::cli::terminal::{Style, harmless};
 use crate::snapshot::diff::Side;
 use crate::snapshot::fleet::{self, Fleet, Gathering};
@@ -139,7 +139,7 @@ pub async fn open(session: &Session, deployment: &str, id: u64, print: bool) -> 
     let page = if run.len() > 1 {
         let page = folder_of_ours()?.join(page_name(&run[0]));
         let fleet = side_by_side(session, deployment, &run).await?;
-        output::write_for(&page, fleet::page(&fleet)?.as_bytes(), "TMPDIR")?;
+        output_file::write_for(&page, fleet::page(&fleet)?.as_bytes(), "TMPDIR")?;
         page
     } else {
         let path = ["deployments", deployment, "snapshots", &id.to_string()];
@@ -174,7 +174,7 @@ async fn report(session: &Session, deployment: &str, snapshot: &Value) -> anyhow
     let mut text = Vec::new();
     std::io::Read::read_to_end(&mut std::io::Read::take(report, PAGE_BYTES), &mut text)?;
     let page = archive.with_extension("html");
-    output::write_for(&page, &text, "TMPDIR")?;
+    output_file::write_for(&page, &text, "TMPDIR")?;
     Ok(page)
 }
 

@@ -5,7 +5,7 @@ use std::io::Write;
 
 use serde_json::{Value, json};
 
-use super::session::Session;
+use super::context::Session;
 use super::table::{Column, fields, table};
 use crate::cli::json_ids;
 use crate::cli::terminal::Style;

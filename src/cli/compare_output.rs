@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::output;
+use super::output_file;
 use super::terminal::{Painter, harmless};
 
 /// Writes `page` to the file of `--html` if one was named, and tells the rest on standard output.
@@ -17,7 +17,7 @@ pub fn tell<T: Serialize>(
     text: impl FnOnce(&T, Painter) -> String,
 ) -> anyhow::Result<()> {
     if let Some(path) = html {
-        output::write_for(path, page(told)?.as_bytes(), "--html")?;
+        output_file::write_for(path, page(told)?.as_bytes(), "--html")?;
     }
     let mut out = std::io::stdout().lock();
     if json {

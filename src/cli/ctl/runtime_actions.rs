@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use super::activities::COLUMNS;
 use super::confirm::{self, Confirmation};
+use super::context::Session;
 use super::interrupt::{self, unless_interrupted};
-use super::list::Page;
+use super::pagination::Page;
 use super::reference::Reference;
-use super::session::Session;
 use super::table::table;
 use super::wait;
 use crate::protocol::Runtime;

@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::client::{self, Answer, Ca, Client};
-use super::list::Page;
+use super::pagination::Page;
 use super::profile::{self, Profile};
+use super::progress::Screen;
 use super::reference::Reference;
-use super::screen::Screen;
 use super::table::Look;
 use crate::agent::{self, Endpoint, Identity};
-use crate::cli::output;
+use crate::cli::output_file;
 use crate::cli::terminal::{Painter, harmless};
 use crate::config::fragments;
 use crate::secret::Secret;
@@ -128,7 +128,7 @@ impl Session {
             self.client.screen().say("shown only this once");
             return self.print(&body, || format!("{}\n", harmless(secret.expose())));
         };
-        output::write_for(path, format!("{}\n", secret.expose()).as_bytes(), "--into")?;
+        output_file::write_for(path, format!("{}\n", secret.expose()).as_bytes(), "--into")?;
         if let Some(entries) = body.as_object_mut() {
             entries.remove(field);
         }

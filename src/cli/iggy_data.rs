@@ -8,10 +8,10 @@ use anyhow::ensure;
 use clap::ValueEnum;
 use warden_host::quantity;
 
-use super::output;
+use super::output_file;
 use super::progress::Progress;
-use super::seal::Seal;
-use super::stall::Watch;
+use super::sign_encrypt::Seal;
+use super::stall_watchdog::Watch;
 use super::terminal::harmless;
 use crate::background_io;
 use crate::config;
@@ -171,7 +171,7 @@ impl Arguments {
         let at = snapshot.clock.seconds();
         let plan = watch
             .while_reading(data, || Plan::new(place.open()?, self.iggy_budget, at, taking, watch.signs()))?;
-        let folder = output::folder_of(path).to_owned();
+        let folder = output_file::folder_of(path).to_owned();
         ensure!(
             archive::room(&folder).is_none_or(|room| room >= archive::LEAST_ROOM),
             "{} has no room for the data directory; choose another place with --output, or leave out --include-iggy",
@@ -187,7 +187,7 @@ impl Arguments {
         let bundle = Bundle::signed(snapshot, seal.key.as_ref())?;
         let anonymizer = snapshot.anonymizer.as_ref();
         let scan = SecondScan { redactor: &redactor, anonymizer, iggy_as_it_is: taking.credentials };
-        let (bytes, (inventory, _)) = output::write_with(
+        let (bytes, (inventory, _)) = output_file::write_with(
             path,
             |file| {
                 let packing = Packing {
@@ -197,7 +197,7 @@ impl Arguments {
                     room: &mut || archive::room(&folder),
                     observe: &mut |bytes| done.set_position(bytes),
                 };
-                let (out, back) = seal.wrap(BufWriter::with_capacity(output::WRITTEN_AT_ONCE, file))?;
+                let (out, back) = seal.wrap(BufWriter::with_capacity(output_file::WRITTEN_AT_ONCE, file))?;
                 let (out, inventory) = watch.while_reading(data, || bundle.zip_with_iggy(out, packing))?;
                 out.finish()?.into_inner().map_err(|error| error.into_error())?;
                 Ok((inventory, back))
