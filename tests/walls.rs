@@ -44,11 +44,12 @@ fn only_systemd_speaks_d_bus() {
     }
 }
 
-const FOLDERS: [&str; 13] = [
+const FOLDERS: [&str; 14] = [
     ".",
     "checks",
     "src/agent",
     "src/certificates",
+    "src/client",
     "src/config",
     "src/host",
     "src/iggy",
@@ -68,6 +69,7 @@ fn every_crate_knows_only_what_is_below_it() {
     assert_knows_only("checks", &["certificates", "host"]);
     assert_knows_only("src/platform", &["certificates", "host"]);
     assert_knows_only("src/redact", &["platform"]);
+    assert_knows_only("src/client", &["platform"]);
     assert_knows_only("src/iggy", &["host", "platform"]);
     assert_knows_only("src/config", &["protocol", "redact"]);
     assert_knows_only("src/systemd", &["config", "host", "protocol"]);

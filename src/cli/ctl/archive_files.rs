@@ -48,7 +48,7 @@ pub async fn fetch(session: &Session, deployment: &str, snapshot: &Value, to: &P
         let answer = session.client.get(&path, &[]).await?;
         answer["url"].as_str().map(str::to_owned).context("the Supervisor names no address")
     };
-    download::fetch(&session.client, &Wanted { size, sha256, to }, address).await
+    download::fetch(session, &Wanted { size, sha256, to }, address).await
 }
 
 /// `snapshot-20260601-103000-610809900976570889.zip`.
@@ -156,7 +156,7 @@ pub async fn open(session: &Session, deployment: &str, id: u64, print: bool) -> 
             .stderr(Stdio::null())
             .spawn();
         if opened.is_err() {
-            session.client.screen().say("there is no xdg-open here; open the file yourself");
+            session.screen.say("there is no xdg-open here; open the file yourself");
         }
     }
     let shown = page.display().to_string();

@@ -32,7 +32,7 @@ impl Confirmation {
         if !self.asks() {
             return Ok(());
         }
-        session.client.screen().without_bars(|| {
+        session.screen.without_bars(|| {
             let mut err = std::io::stderr();
             write!(err, "{} [y/N] ", harmless(question)).and_then(|()| err.flush())
         })?;

@@ -2,13 +2,15 @@
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use url::Url;
+use warden_client::{self as client, Answer, Ca, Client, Failure};
+use warden_host::quantity;
 
-use super::client::{self, Answer, Ca, Client};
 use super::pagination::Page;
 use super::profile::{self, Profile};
 use super::progress::Screen;
@@ -20,6 +22,8 @@ use crate::cli::terminal::{Painter, harmless};
 use crate::config::fragments;
 use crate::secret::Secret;
 
+/// A wait shorter than this is not worth a line.
+const WORTH_SAYING: Duration = Duration::from_secs(2);
 /// Where the key itself may stand.
 const KEY_VARIABLE: &str = "WARDEN_API_KEY";
 
@@ -56,6 +60,7 @@ pub struct Access {
 #[derive(Debug)]
 pub struct Session {
     pub client: Client,
+    pub screen: Screen,
     pub json: bool,
     pub look: Look,
     deployment: Option<Reference>,
@@ -73,10 +78,24 @@ impl Access {
         let url = client::base(url)?;
         let key = key(self.key_file.as_deref(), std::env::var(KEY_VARIABLE).ok(), key_file.as_deref())?;
         let ca = self.ca.clone().or(ca).map(Ca::File).or_else(|| of_the_agent(&url));
-        let client = Client::new(url, &key, ca, Screen::stderr())?;
+        let screen = Screen::stderr();
+        let said = screen.clone();
+        let on_retry = move |failure: &Failure, pause: Duration| {
+            if pause >= WORTH_SAYING {
+                let seconds = quantity::duration(pause.as_secs_f64());
+                said.say(&format!("{failure}; trying again in {seconds}"));
+            }
+        };
+        let client = Client::new(url, &key, ca, Box::new(on_retry))?;
         let paint = if self.json { Painter::plain() } else { Painter::stdout() };
         let look = Look { paint, width: width(), now: Timestamp::now() };
-        Ok(Session { client, json: self.json, look, deployment: self.deployment.clone().or(deployment) })
+        Ok(Session {
+            client,
+            screen,
+            json: self.json,
+            look,
+            deployment: self.deployment.clone().or(deployment),
+        })
     }
 }
 
@@ -125,7 +144,7 @@ impl Session {
             format!("{id} was made, and its {field} was lost on the way: make another one")
         })?;
         let Some(path) = into else {
-            self.client.screen().say("shown only this once");
+            self.screen.say("shown only this once");
             return self.print(&body, || format!("{}\n", harmless(secret.expose())));
         };
         output_file::write_for(path, format!("{}\n", secret.expose()).as_bytes(), "--into")?;

@@ -10,8 +10,10 @@ use futures_util::StreamExt;
 use reqwest::{StatusCode, header};
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 
-use super::client::Client;
 use crate::sha256::{self, Sha256};
+use warden_client::Client;
+
+use super::context::Session;
 
 /// Connections that may break without a byte coming in between.
 const ATTEMPTS: u32 = 5;
@@ -30,7 +32,7 @@ pub struct Wanted<'a> {
 /// Writes the archive to its place, whole and as it was told, or not at all. `address` is asked for one anew for each
 /// connection: they run out.
 pub async fn fetch<A: Future<Output = anyhow::Result<String>>>(
-    client: &Client,
+    session: &Session,
     wanted: &Wanted<'_>,
     address: impl Fn() -> A,
 ) -> anyhow::Result<()> {
@@ -43,11 +45,12 @@ pub async fn fetch<A: Future<Output = anyhow::Result<String>>>(
     options.read(true).write(true).create(true).truncate(true).mode(0o600);
     let file = options.open(&partial).with_context(|| format!("cannot write {}", partial.display()))?;
     let mut file = tokio::fs::File::from_std(file);
-    let bar = Bar(client.screen().bar(&name.to_string_lossy(), wanted.size));
+    let bar = Bar(session.screen.bar(&name.to_string_lossy(), wanted.size));
     let (mut have, mut failures) = (0, 0);
     while have < wanted.size {
         let before = have;
-        let broken = piece(client, &address().await?, wanted.size, &mut have, &mut file, &bar.0).await;
+        let broken =
+            piece(&session.client, &address().await?, wanted.size, &mut have, &mut file, &bar.0).await;
         if let Err(error) = broken {
             failures = if have > before { 1 } else { failures + 1 };
             ensure!(failures < ATTEMPTS, error.context("the download broke off again and again"));

@@ -22,7 +22,7 @@ pub async fn unless_interrupted<T>(
 pub fn report(session: &Session, what: &str, follow: &str, action: Option<&str>) -> u8 {
     let cancel =
         action.map_or_else(String::new, |id| format!("; to cancel it: warden ctl actions cancel {id}"));
-    let screen = session.client.screen();
+    let screen = &session.screen;
     screen.say(&format!("interrupted; {what} goes on. To follow it: {follow}{cancel}"));
     EXIT_STATUS
 }

@@ -9,13 +9,13 @@ use anyhow::{Context, bail, ensure};
 use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 
-use super::client;
 use super::context::Access;
 use super::reference::Reference;
 use crate::cli::output_file;
 use crate::cli::terminal::{Painter, Style, harmless};
 use crate::secret::Secret;
 use crate::tls::Fingerprint;
+use warden_client as client;
 
 /// A file with some profiles, or with a key, is smaller by far. In bytes.
 const FILE_LIMIT: u64 = 64 << 10;

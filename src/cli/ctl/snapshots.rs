@@ -210,7 +210,7 @@ async fn create(session: &Session, deployment: &str, order: &Create) -> anyhow::
     let completed = ended.iter().filter(|snapshot| snapshot["status"] == "completed").count();
     session.print(&json!({ "items": ended }), || table(COLUMNS, &ended, session.look))?;
     if completed > 1 && !session.json {
-        session.client.screen().say(&format!("side by side: warden ctl snapshots fleet {run}"));
+        session.screen.say(&format!("side by side: warden ctl snapshots fleet {run}"));
     }
     Ok(u8::from(completed < ended.len()))
 }
@@ -222,7 +222,7 @@ async fn until_ended(
     run: &str,
     limit: Duration,
 ) -> anyhow::Result<Vec<Value>> {
-    let (client, began) = (&session.client, Instant::now());
+    let (screen, began) = (&session.screen, Instant::now());
     let nodes = session.all(&["deployments", deployment, "nodes"], &[]).await?.items;
     let mut bars: BTreeMap<String, (ProgressBar, String)> = BTreeMap::new();
     loop {
@@ -232,11 +232,11 @@ async fn until_ended(
             let label = label(&snapshot["node_id"], &nodes);
             let step = step(snapshot);
             let (bar, said) =
-                bars.entry(label.clone()).or_insert_with(|| (client.screen().spinner(&label), String::new()));
+                bars.entry(label.clone()).or_insert_with(|| (screen.spinner(&label), String::new()));
             if *said != step {
                 bar.set_message(step.clone());
-                if !client.screen().draws() && !session.json {
-                    client.screen().say(&format!("{label}: {step}"));
+                if !screen.draws() && !session.json {
+                    screen.say(&format!("{label}: {step}"));
                 }
                 *said = step;
             }

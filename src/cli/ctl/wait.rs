@@ -10,10 +10,10 @@ use serde_json::Value;
 use warden_host::quantity;
 
 use super::context::Session;
-use super::failure::Failure;
 use super::pagination::Page;
 use super::runtime_actions::label;
 use crate::cli::terminal::{Painter, Style, harmless};
+use warden_client::Failure;
 
 /// The first pause between two looks; a fast restart is over by then.
 const FIRST_PAUSE: Duration = Duration::from_millis(150);
@@ -54,7 +54,7 @@ pub async fn until_ended(
             .context("the Supervisor names an activity without an id")?;
         order.push(id);
         let label = label(&activity["node_id"], &nodes);
-        let spinner = (following.open.len() < SPINNERS).then(|| session.client.screen().spinner(&label));
+        let spinner = (following.open.len() < SPINNERS).then(|| session.screen.spinner(&label));
         following.open.insert(id, Open { label, spinner, step: String::new() });
     }
     let mut ended = following.run(limit).await?;
@@ -87,8 +87,7 @@ impl Following<'_> {
                 Err(failure) if failure.is_outage() => {
                     if away_since.is_none() {
                         self.session
-                            .client
-                            .screen()
+                            .screen
                             .say(&format!("{failure}; the nodes go on, and it is asked again"));
                     }
                     let since: Instant = *away_since.get_or_insert_with(Instant::now);
@@ -144,7 +143,7 @@ impl Following<'_> {
         }
         if !self.session.json {
             let text = told(&activity, &open.label, self.width, self.session.look.paint);
-            self.session.client.screen().without_bars(|| {
+            self.session.screen.without_bars(|| {
                 let _ = std::io::stdout().write_all(text.as_bytes());
             });
         }
@@ -161,7 +160,7 @@ impl Following<'_> {
             return;
         }
         step.clone_into(&mut open.step);
-        let screen = self.session.client.screen();
+        let screen = &self.session.screen;
         match &open.spinner {
             Some(spinner) if screen.draws() => spinner.set_message(harmless(step)),
             _ if screen.draws() || self.session.json || step.is_empty() => {}

@@ -1,5 +1,9 @@
 //! Calls of the Supervisor's HTTP API: bounded, tried again where that is safe, with one clear end.
 
+mod error;
+mod retry;
+
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,14 +14,12 @@ use reqwest::{Method, StatusCode};
 use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::Value;
 use url::{Host, Url};
-use warden_host::quantity;
 
-use super::failure::{Failure, Problem, Refusal};
-use super::patience::Patience;
-use super::progress::Screen;
-use crate::secret::Secret;
-use crate::sha256::hex;
-use crate::tls::{self, Fingerprint, Pinned, Trust};
+pub use crate::error::{Failure, FieldIssue, Problem, Refusal};
+use crate::retry::Patience;
+use warden_platform::secret::Secret;
+use warden_platform::sha256::hex;
+use warden_platform::tls::{self, Fingerprint, Pinned, Trust};
 
 /// A connection that has not come to be by then will not.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -30,15 +32,25 @@ const HOW_TO_TRUST: &str =
     "name its authority by --ca FILE, WARDEN_CA or the profile (warden ctl profile set NAME --ca FILE)";
 /// Random bytes of an idempotency-key: two calls never draw the same.
 const IDEMPOTENCY_BYTES: usize = 16;
-/// A wait shorter than this is not worth a line.
-const WORTH_SAYING: Duration = Duration::from_secs(2);
 
-#[derive(Debug)]
+/// Hears of a call that was not done and will be tried again after a pause.
+pub type OnRetry = Box<dyn Fn(&Failure, Duration) + Send + Sync>;
+
 pub struct Client {
     http: reqwest::Client,
     base: Url,
     ca: Option<Ca>,
-    screen: Screen,
+    on_retry: OnRetry,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Client")
+            .field("base", &self.base)
+            .field("ca", &self.ca)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What alone proves the Supervisor.
@@ -85,7 +97,7 @@ struct Call<'a> {
 impl Client {
     /// # Errors
     /// The trusted certificates cannot be read.
-    pub fn new(base: Url, key: &Secret, ca: Option<Ca>, screen: Screen) -> anyhow::Result<Client> {
+    pub fn new(base: Url, key: &Secret, ca: Option<Ca>, on_retry: OnRetry) -> anyhow::Result<Client> {
         let mut headers = HeaderMap::new();
         let mut value =
             HeaderValue::from_str(key.expose()).context("the API key has characters no key has")?;
@@ -108,7 +120,7 @@ impl Client {
         if is_this_host(&base) {
             builder = builder.no_proxy();
         }
-        Ok(Client { http: builder.build()?, base, ca, screen })
+        Ok(Client { http: builder.build()?, base, ca, on_retry })
     }
 
     pub async fn get(&self, path: &[&str], query: &[(&str, String)]) -> Result<Value, Failure> {
@@ -169,10 +181,6 @@ impl Client {
         Ok(builder.build()?.get(url))
     }
 
-    pub fn screen(&self) -> &Screen {
-        &self.screen
-    }
-
     async fn send(&self, call: &Call<'_>) -> Result<Answer, Failure> {
         let mut patience = Patience::default();
         let mut answer_lost = false;
@@ -187,10 +195,7 @@ impl Client {
             };
             answer_lost |= matches!(failure, Failure::Lost { .. });
             let Some(pause) = patience.pause(&failure) else { return Err(failure) };
-            if pause >= WORTH_SAYING {
-                let seconds = quantity::duration(pause.as_secs_f64());
-                self.screen.say(&format!("{failure}; trying again in {seconds}"));
-            }
+            (self.on_retry)(&failure, pause);
             tokio::time::sleep(pause).await;
         }
     }

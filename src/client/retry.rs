@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::failure::Failure;
+use crate::error::Failure;
 
 /// All waiting of one call together: whoever stands before the terminal has not yet walked away.
 const ALL_WAITING: Duration = Duration::from_secs(120);
@@ -49,8 +49,8 @@ impl Patience {
 
 #[cfg(test)]
 mod tests {
-    use super::super::failure::{Problem, Refusal};
     use super::*;
+    use crate::error::{Problem, Refusal};
 
     fn refused(status: u16, retry_after: Option<u64>) -> Failure {
         let retry_after = retry_after.map(Duration::from_secs);
