@@ -1,4 +1,4 @@
-//! How the node is: the host by proc(5), the runtimes by systemd and by asking Iggy, the agent's own cost.
+//! How the node is: the host by sysinfo, the runtimes by systemd and by asking Iggy, the agent's own cost.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use warden_host::arc::ARC_STATISTICS;
 
-use super::procfs::{self, CpuTicks};
+use super::host_stats::HostStats;
+use super::procfs;
 use super::runtime_stats::Readings;
 use super::settings::Settings;
 use warden_platform::aligned_timer::Pulse;
@@ -30,7 +31,7 @@ const PING_LIMIT: Duration = Duration::from_secs(1);
 pub struct Observer {
     settings: Settings,
     readings: Arc<Readings>,
-    ticks: Option<CpuTicks>,
+    stats: HostStats,
 }
 
 /// Tells how the node is, as often as `listening` says and when a request has ended or a unit has changed, while
@@ -83,7 +84,7 @@ pub async fn run(
 
 impl Observer {
     pub fn new(settings: Settings, readings: Arc<Readings>) -> Observer {
-        Observer { settings, readings, ticks: None }
+        Observer { settings, readings, stats: HostStats::new() }
     }
 
     /// One look. What cannot be read is absent; nothing makes it wait for long.
@@ -92,19 +93,16 @@ impl Observer {
     }
 
     async fn host(&mut self) -> Host {
-        let memory = procfs::memory(&read("/proc/meminfo"));
         let cache = procfs::cache_of_zfs(&read(ARC_STATISTICS));
-        let traffic = procfs::traffic(&read("/proc/net/dev"));
-        let ticks = procfs::cpu_ticks(&read("/proc/stat"));
-        let before = std::mem::replace(&mut self.ticks, ticks);
+        let figures = self.stats.look();
         Host {
-            uptime_seconds: procfs::uptime(&read("/proc/uptime")),
-            load_1m: procfs::load(&read("/proc/loadavg")),
-            cpu: ticks.zip(before).and_then(|(now, before)| now.share_since(before)),
-            memory_total_bytes: memory.total,
-            memory_available_bytes: memory.available.map(|available| available.saturating_add(cache)),
-            network_received_bytes: traffic.as_ref().map(|traffic| traffic.received),
-            network_sent_bytes: traffic.as_ref().map(|traffic| traffic.sent),
+            uptime_seconds: figures.uptime_seconds,
+            load_1m: figures.load,
+            cpu: figures.cpu,
+            memory_total_bytes: figures.memory_total,
+            memory_available_bytes: figures.memory_available.map(|available| available.saturating_add(cache)),
+            network_received_bytes: figures.traffic.map(|(received, _)| received),
+            network_sent_bytes: figures.traffic.map(|(_, sent)| sent),
             disks: self.readings.filesystems(Duration::ZERO).await,
         }
     }

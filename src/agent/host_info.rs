@@ -1,6 +1,7 @@
 //! What this host is: told once per connection.
 
 use anyhow::Context;
+use sysinfo::{MemoryRefreshKind, System};
 
 use warden_protocol::About;
 
@@ -18,7 +19,6 @@ pub fn about() -> About {
         .iter()
         .find_map(|path| std::fs::read_to_string(path).ok())
         .unwrap_or_default();
-    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     About {
         hostname: name(|system| system.nodename()),
         os: bounded(pretty_name(&os_release)),
@@ -26,8 +26,14 @@ pub fn about() -> About {
         architecture: name(|system| system.machine()),
         cpus: std::thread::available_parallelism()
             .map_or(0, |count| u32::try_from(count.get()).unwrap_or(u32::MAX)),
-        memory_bytes: super::procfs::memory(&meminfo).total.unwrap_or_default(),
+        memory_bytes: memory_bytes(),
     }
+}
+
+fn memory_bytes() -> u64 {
+    let Ok(mut system) = System::new() else { return 0 };
+    system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
+    system.total_memory()
 }
 
 /// Changes with each boot of the kernel.

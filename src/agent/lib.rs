@@ -11,6 +11,7 @@ mod enrollment;
 pub mod executor;
 mod heartbeat;
 mod host_info;
+mod host_stats;
 mod identity;
 pub mod ledger;
 mod link;
