@@ -100,6 +100,22 @@ const PROSE: [&str; 34] = [
     "please",
 ];
 
+/// What stands in a usage line or an example in the place of a value.
+const NAMES_OF_VALUES: [&str; 12] = [
+    "PASSWORD",
+    "PASSWD",
+    "PASS",
+    "SECRET",
+    "TOKEN",
+    "API_KEY",
+    "APIKEY",
+    "ACCESS_KEY",
+    "ACCESS_TOKEN",
+    "SECRET_KEY",
+    "YOUR_PASSWORD",
+    "YOUR_TOKEN",
+];
+
 /// What a token or a credential is, said where it could stand.
 const KINDS: [&str; 6] = ["secret", "token", "configmap", "secrets", "tokens", "credentials"];
 
@@ -109,7 +125,8 @@ pub(super) fn is_harmless(value: &str, certainty: Certainty, quoted: bool) -> bo
     if NOTHING.contains(&lower.as_str()) || (!quoted && PROSE.contains(&lower.as_str())) || is_masked(value) {
         return true;
     }
-    if is_placeholder(value) || is_reference(value) {
+    // A switch: `old_passwords=0`.
+    if is_placeholder(value) || is_reference(value) || matches!(value, "0" | "1") {
         return true;
     }
     match certainty {
@@ -137,17 +154,59 @@ pub(super) fn is_placeholder(value: &str) -> bool {
         name.len() > 1 && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
             || (value.starts_with("${") && value.ends_with('}') && value.len() < 64 && !value.contains(":-"))
     });
+    let parameter = value.strip_prefix('$').is_some_and(|number| {
+        (1..=2).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit())
+    });
     shell
+        || parameter
+        || is_template(value)
+        || NAMES_OF_VALUES.contains(&value)
         || ((value.starts_with("{{") || value.starts_with("${{")) && value.ends_with("}}"))
         || matches!(value, "{{" | "${{")
         || matches!(value, "%s" | "%d" | "{}" | "{:?}" | "%v" | "?")
         || (value.starts_with('<') && value.ends_with('>') && value.len() < 32)
 }
 
+/// `%%NAME%%`, `%NAME%`, `%env(NAME)%`, `@name@`, `__NAME__`, `[FILTERED]`, `<your password here>`, `!secret name`,
+/// `ENC[...]`: what is put there later, what was taken away, or what only a key of elsewhere opens.
+fn is_template(value: &str) -> bool {
+    const TAGS: [&str; 9] = [
+        "!secret ",
+        "!vault ",
+        "!env ",
+        "!include ",
+        "!Ref ",
+        "!Sub ",
+        "!GetAtt ",
+        "!ImportValue ",
+        "!reference ",
+    ];
+    let between = |opening: &str, closing: &str| {
+        value.strip_prefix(opening)?.strip_suffix(closing).filter(|name| (2..64).contains(&name.len()))
+    };
+    let upper =
+        |name: &str| name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_') && name.len() > 2;
+    let lower = |name: &str| {
+        name.bytes().all(|byte| byte.is_ascii_lowercase() || b"._-".contains(&byte))
+            && name.contains(['.', '_'])
+    };
+    let words = |name: &str| name.bytes().all(|byte| byte.is_ascii_alphabetic() || b" _-".contains(&byte));
+    ["%%", "%", "__", "@"].iter().any(|mark| between(mark, mark).is_some_and(upper))
+        || between("@", "@").is_some_and(lower)
+        || between("%env(", ")%").is_some()
+        || between("[", "]").is_some_and(upper)
+        || between("(", ")").is_some_and(upper)
+        || between("<", ">").is_some_and(words)
+        || value.starts_with("ENC[")
+        || TAGS.iter().any(|tag| value.starts_with(tag))
+}
+
 /// Where a value is read from: `file:/run/x`, `$(cat /run/x)`, `var.db_password`, `process.env.TOKEN`.
 fn is_reference(value: &str) -> bool {
-    const SOURCES: [&str; 12] = [
+    const SOURCES: [&str; 14] = [
         "file:/",
+        "file:~/",
+        "file:./",
         "file:%d",
         "%d/",
         "env:",

@@ -6,7 +6,21 @@ use super::key_names::telling;
 use super::placeholders::is_token;
 use super::span::Span;
 
-const HARMLESS: [&str; 59] = [
+const HARMLESS: [&str; 73] = [
+    "AUTHOR",
+    "AWS_PROFILE",
+    "BUILD_DATE",
+    "DISPLAY",
+    "GIT_COMMIT",
+    "IMAGE_DIGEST",
+    "KEYBOARD_LAYOUT",
+    "KEYMAP",
+    "MAIL",
+    "SSH_CLIENT",
+    "SSH_CONNECTION",
+    "SSH_TTY",
+    "TOKENIZER",
+    "XDG_SESSION_ID",
     "LD_LIBRARY_PATH",
     "LD_PRELOAD",
     "MALLOC_ARENA_MAX",
@@ -68,7 +82,12 @@ const HARMLESS: [&str; 59] = [
     "_",
 ];
 /// Ends of names whose values say how it is set up and open nothing.
-const HARMLESS_ENDS: [&str; 66] = [
+const HARMLESS_ENDS: [&str; 71] = [
+    "DESERIALIZER",
+    "SERIALIZER",
+    "METHOD",
+    "STORE",
+    "PROFILE",
     "MODE",
     "BACKEND",
     "ADDR",

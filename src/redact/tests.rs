@@ -143,6 +143,38 @@ fn the_rule_and_what_surrounds_a_secret_stay_readable() {
 }
 
 #[test]
+fn what_stands_in_a_secrets_place_stays_and_a_secret_that_looks_like_it_does_not() {
+    for harmless in [
+        "password = [FILTERED]",
+        "secret = \"%env(APP_SECRET)%\"",
+        "requirepass %%REDIS_PASSWORD%%",
+        "db.password=@db.password@",
+        "password = ENC[GPG,redacted]",
+        "UPDATE users SET password = $1 WHERE id = $2",
+        "old_passwords=0",
+        "postgres://USER:PASSWORD@HOST:5432/DB",
+        "--password=PASSWORD   password of the user",
+        "token = \"file:~/.iggy/token\"",
+    ] {
+        assert_eq!(Redactor::new([3; 32]).redact(Shape::Log, harmless), harmless);
+    }
+    for secret in [
+        "%Xy7_kL%",
+        "@Tr0ub4dor@",
+        "$ecret123!",
+        "__s3cr3t__",
+        "[a8Fk2]",
+        "igg9***x",
+        "ENC(k3yW0rd9)",
+        "$12345",
+        "PASSWORD1",
+    ] {
+        let text = format!("password = \"{secret}\"");
+        assert!(!Redactor::new([3; 32]).redact(Shape::Log, &text).contains(secret), "{secret}");
+    }
+}
+
+#[test]
 fn shapes_follow_from_paths() {
     for (path, shape) in [
         ("/proc/77/environ", Shape::Environ),

@@ -1,5 +1,6 @@
 //! Credentials in addresses: `scheme://user:password@host`, and `user:password@tcp(host)` of Go programs.
 
+use super::allowlist::is_placeholder;
 use super::entropy::is_secretish;
 use super::placeholders::is_token;
 use super::span::Span;
@@ -66,8 +67,7 @@ fn credentials(line: &str, start: usize, end: usize, spans: &mut Vec<Span>) -> O
     }
     let Some(password) = password else { return masked };
     let shown = password.is_empty() || holds_only_tokens(password) || password.chars().all(|c| c == '*');
-    let placeholder = password.starts_with("${") && password.ends_with('}');
-    if !(shown || placeholder) {
+    if !(shown || is_placeholder(password)) {
         spans.push(Span::new(end - password.len(), end, "url-userinfo"));
         masked = Some(end);
     }
