@@ -11,7 +11,7 @@ use tracing_subscriber::reload::{Handle, Layer};
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::fragments;
-use crate::config::log::LogLevel;
+use crate::config::log::{LogLevel, by_crate};
 use crate::log_buffer::Said;
 
 /// What is logged, as tracing-subscriber's `EnvFilter` reads it; goes before the configuration.
@@ -57,7 +57,7 @@ fn filter(level: &LogLevel) -> EnvFilter {
     let said = std::env::var(VARIABLE).ok().filter(|text| !text.is_empty());
     EnvFilter::builder()
         .with_default_directive(LevelFilter::INFO.into())
-        .parse_lossy(said.unwrap_or_else(|| level.to_string()))
+        .parse_lossy(by_crate(&said.unwrap_or_else(|| level.to_string())))
 }
 
 /// As systemd.exec(5) says of `$JOURNAL_STREAM`: device and inode of what standard error is connected to.

@@ -45,9 +45,27 @@ impl TryFrom<String> for LogLevel {
     }
 }
 
+/// Writes levels by part as tracing knows the parts: each is a crate, `warden::agent` is `warden_agent`; the command line
+/// is the program itself.
+pub fn by_crate(levels: &str) -> String {
+    let parts = levels.split(',').map(|part| match part.trim_start().strip_prefix("warden::") {
+        Some(rest) if !rest.starts_with("cli") => format!("warden_{rest}"),
+        _ => part.to_owned(),
+    });
+    parts.collect::<Vec<_>>().join(",")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parts_are_named_as_ever_whatever_crate_they_are() {
+        assert_eq!(
+            by_crate("info, warden::agent::link=debug,warden=warn,warden::cli=trace,hyper=off"),
+            "info,warden_agent::link=debug,warden=warn,warden::cli=trace,hyper=off"
+        );
+    }
 
     #[test]
     fn a_level_is_one_of_the_known_and_nothing_else() {

@@ -8,7 +8,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use super::Backend;
-use super::listen::{Running, command};
+use super::listen::{Running, command, curl};
 use crate::support::pki::{Authority, Certified};
 use crate::support::until;
 
@@ -179,6 +179,21 @@ fn a_reload_takes_up_the_log_level_and_names_what_waits_for_a_restart() {
     running.logged("what is logged: warn,warden=debug");
     let told = running.log();
     assert_eq!(told.matches("the configuration was read anew").count(), 1, "{told}");
+}
+
+#[test]
+fn what_is_logged_is_chosen_by_part_as_the_packaged_configuration_names_it() {
+    for (level, is_told) in [("info,warden::supervisor=debug", true), ("info,warden::agent=debug", false)] {
+        let folder = configured(&format!("[supervisor]\nlisten = \"127.0.0.1:0\"\nlog = \"{level}\"\n"));
+        let running = Running::start(command(folder.path(), &[]));
+        let url = format!("http://{}/deployments", running.address);
+        assert!(curl(&["-o", "/dev/null", &url]).status.success());
+        if is_told {
+            running.logged("/deployments");
+        }
+        let log = running.log();
+        assert_eq!(log.contains("/deployments"), is_told, "{level}: {log}");
+    }
 }
 
 #[test]

@@ -104,7 +104,7 @@ fn key(line: &str) -> &str {
     line.strip_prefix("administrator key, shown this once: ").unwrap().trim_end()
 }
 
-fn curl(arguments: &[&str]) -> Output {
+pub fn curl(arguments: &[&str]) -> Output {
     Command::new("curl").args(["-sS", "--max-time", "20"]).args(arguments).output().unwrap()
 }
 
