@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use anyhow::bail;
+use anyhow::anyhow;
 use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue, ValueDeserializer};
@@ -13,34 +13,55 @@ use warden_redact::AlsoMask;
 
 /// Mistakes that are told; whoever made more reads these first.
 const TOLD_LIMIT: usize = 20;
+/// Characters of one of them.
+const MISTAKE_LIMIT: usize = 200;
 
 /// Reads a policy.
 ///
 /// # Errors
-/// Whatever is wrong with it, in one line: these words go into reasons and logs.
+/// Whatever is wrong with it, in one line: these words go into reasons, which leave the host, and into logs. Texts of the
+/// policy are not in them, for what it masks is secret.
 pub(super) fn parse(text: &str) -> anyhow::Result<Policy> {
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut mistakes: Vec<(usize, String)> = errors
         .iter()
-        .map(|error| (error.span().map_or(0, |span| span.start), error.message().replace('\n', ", ")))
+        .map(|error| (error.span().map_or(0, |span| span.start), error.message().to_owned()))
         .collect();
     // After a tear the parser makes up what follows.
     if mistakes.is_empty() {
         let policy = read::<Policy>(text, table, &mut mistakes);
         if let Some(policy) = policy.filter(|_| mistakes.is_empty()) {
-            validate(&policy)?;
-            return Ok(policy);
+            let wrong = mistakes_of(&policy);
+            return if wrong.is_empty() { Ok(policy) } else { Err(together(wrong)) };
         }
     }
     mistakes.sort();
     mistakes.dedup();
-    let more = mistakes.len().saturating_sub(TOLD_LIMIT);
+    Err(together(mistakes.into_iter().map(|(at, what)| format!("{}: {what}", place(text, at)))))
+}
+
+/// One error of several mistakes, within the limits.
+fn together(mistakes: impl IntoIterator<Item = String>) -> anyhow::Error {
     let mut lines: Vec<String> =
-        mistakes.iter().take(TOLD_LIMIT).map(|(at, what)| format!("{}: {what}", place(text, *at))).collect();
-    if more > 0 {
-        lines.push(format!("and {more} more"));
+        mistakes.into_iter().take(TOLD_LIMIT + 1).map(|mistake| harmless(&mistake)).collect();
+    if lines.len() > TOLD_LIMIT {
+        lines.truncate(TOLD_LIMIT);
+        lines.push("and more".to_owned());
     }
-    bail!(lines.join("; "))
+    anyhow!(lines.join("; "))
+}
+
+/// In one line, bounded, without what could command a terminal.
+fn harmless(text: &str) -> String {
+    let plain = text.chars().map(|letter| if letter.is_control() { ' ' } else { letter });
+    plain.take(MISTAKE_LIMIT).collect()
+}
+
+/// What serde says of a value, without the value where that is a text.
+fn without_text(message: &str) -> String {
+    let Some((before, rest)) = message.split_once(": string \"") else { return message.to_owned() };
+    let after = rest.rsplit_once("\", expected").map_or("", |(_, after)| after);
+    format!("{before}: a string, expected{after}")
 }
 
 /// Takes what is wrong out of the table, one after the other, and keeps what is said of it.
@@ -57,7 +78,11 @@ fn read<T: DeserializeOwned>(
             Ok(read) => break Some(read),
             Err(error) => {
                 let span = error.span().unwrap_or(0..text.len());
-                mistakes.push((span.start, told(error.message().trim()).replace('\n', ", ")));
+                mistakes.push((span.start, without_text(&told(error.message().trim()))));
+                // Each is found by reading all anew.
+                if mistakes.len() > TOLD_LIMIT {
+                    break None;
+                }
                 match remove(table.get_mut(), &span) {
                     Some(key) => removed.push((span.start, key)),
                     None => break None,
@@ -131,26 +156,12 @@ fn remove_item(items: &mut DeArray<'_>, wrong: &Range<usize>) -> Option<String> 
     Some(String::new())
 }
 
-fn validate(policy: &Policy) -> anyhow::Result<()> {
+fn mistakes_of(policy: &Policy) -> Vec<String> {
     let mut wrong: Vec<String> = Vec::new();
-    wrong.extend(
-        AlsoMask::new(&policy.redaction.also_mask).err().map(|error| in_one_line(&error.to_string())),
-    );
+    wrong.extend(AlsoMask::new(&policy.redaction.also_mask).err().map(|error| error.to_string()));
     wrong.extend(rules::mistakes(&policy.rule));
     wrong.extend(auto_snapshot::mistakes(&policy.snapshot.automatic));
-    if wrong.is_empty() {
-        return Ok(());
-    }
-    let more = wrong.len().saturating_sub(TOLD_LIMIT);
-    wrong.truncate(TOLD_LIMIT);
-    if more > 0 {
-        wrong.push(format!("and {more} more"));
-    }
-    bail!(wrong.join("; "))
-}
-
-fn in_one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    wrong
 }
 
 fn place(text: &str, at: usize) -> String {
@@ -184,7 +195,7 @@ mod tests {
             [
                 "line 1, column 2: unknown key `redactoin`; did you mean `redaction`?",
                 "3, column 1: unknown key `alow`; did you mean `allow`?",
-                "4, column 16: invalid type: string \"no\", expected a boolean",
+                "4, column 16: invalid type: a string, expected a boolean",
                 "6, column 1: unknown key `enabeld`; did you mean `enabled`?",
                 "7, column 16: invalid value: integer `-1`, expected u32",
                 "10, column 8: unknown variant `denied`, expected `allow` or `deny`",
@@ -210,5 +221,23 @@ mod tests {
             assert!(told.contains(part), "{part}: {told}");
         }
         assert!(!told.contains('\n'), "{told}");
+    }
+
+    #[test]
+    fn what_is_masked_is_not_told_and_however_much_is_wrong_the_error_is_short() {
+        for text in [
+            "[redaction]\nalso_mask = \"Blue.Whale\"\n",
+            "[redaction]\nalso_mask = \"say \\\"Blue.Whale\\\", expected\"\n",
+            "[redaction]\nalso_mask = [\"/Blue.Whale(/\"]\n",
+            "[redaction]\nalso_mask = [7, \"Blue.Whale\"]\n",
+        ] {
+            let told = wrong(text);
+            assert!(!told.contains("Whale") && !told.is_empty(), "{told}");
+        }
+        let many: String = (0..5_000).map(|number| format!("key{number} = 1\n")).collect();
+        let told = wrong(&many);
+        assert!(told.ends_with("; and more") && told.matches("unknown key").count() == TOLD_LIMIT, "{told}");
+        let long = wrong(&format!("\"\\u001b[2J{}\" = 1\n", "x".repeat(100_000)));
+        assert!(long.len() < 2 * MISTAKE_LIMIT && !long.contains('\u{1b}'), "{long}");
     }
 }
