@@ -94,6 +94,7 @@ impl Observer {
 
     async fn host(&mut self) -> Host {
         let cache = procfs::cache_of_zfs(&read(ARC_STATISTICS));
+        let traffic = procfs::traffic(&read("/proc/net/dev"));
         let figures = self.stats.look();
         Host {
             uptime_seconds: figures.uptime_seconds,
@@ -101,8 +102,8 @@ impl Observer {
             cpu: figures.cpu,
             memory_total_bytes: figures.memory_total,
             memory_available_bytes: figures.memory_available.map(|available| available.saturating_add(cache)),
-            network_received_bytes: figures.traffic.map(|(received, _)| received),
-            network_sent_bytes: figures.traffic.map(|(_, sent)| sent),
+            network_received_bytes: traffic.map(|[received, _]| received),
+            network_sent_bytes: traffic.map(|[_, sent]| sent),
             disks: self.readings.filesystems(Duration::ZERO).await,
         }
     }

@@ -1,11 +1,10 @@
-//! The host's load, processors, memory and traffic, as sysinfo reads them.
+//! The host's load, processors and memory, as sysinfo reads them.
 
-use sysinfo::{MemoryRefreshKind, Networks, System};
+use sysinfo::{MemoryRefreshKind, System};
 
 /// Looks again and again; processors are busy since the look before.
 pub struct HostStats {
     system: Option<System>,
-    networks: Option<Networks>,
     looked: bool,
 }
 
@@ -20,13 +19,11 @@ pub struct HostFigures {
     /// In bytes.
     pub memory_total: Option<u64>,
     pub memory_available: Option<u64>,
-    /// Bytes since boot over all interfaces but loopback: received and sent.
-    pub traffic: Option<(u64, u64)>,
 }
 
 impl HostStats {
     pub fn new() -> HostStats {
-        HostStats { system: System::new().ok(), networks: Networks::new().ok(), looked: false }
+        HostStats { system: System::new().ok(), looked: false }
     }
 
     pub fn look(&mut self) -> HostFigures {
@@ -43,16 +40,6 @@ impl HostStats {
             self.looked = true;
             figures.memory_total = Some(system.total_memory()).filter(|bytes| *bytes > 0);
             figures.memory_available = figures.memory_total.map(|_| system.available_memory());
-        }
-        if let Some(networks) = &mut self.networks {
-            networks.refresh(true);
-            let others = networks.iter().filter(|(name, _)| name.as_os_str() != "lo");
-            let (mut received, mut sent) = (0_u64, 0_u64);
-            for (_, network) in others {
-                received = received.wrapping_add(network.total_received());
-                sent = sent.wrapping_add(network.total_transmitted());
-            }
-            figures.traffic = (networks.iter().count() > 0).then_some((received, sent));
         }
         figures
     }
@@ -72,6 +59,5 @@ mod tests {
         assert!(total > 1 << 20 && available <= total, "{first:?}");
         let second = stats.look();
         assert!(second.cpu.is_some_and(|share| (0.0..=1.0).contains(&share)), "{second:?}");
-        assert!(second.traffic.is_some(), "loopback is an interface of every host: {second:?}");
     }
 }

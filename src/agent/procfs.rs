@@ -12,6 +12,15 @@ pub fn load(loadavg: &str) -> Option<f64> {
     loadavg.split_whitespace().next()?.parse().ok()
 }
 
+/// Bytes received and sent over all interfaces but loopback, from /proc/net/dev: one file, where sysinfo reads a dozen for
+/// each interface.
+pub fn traffic(net_dev: &str) -> Option<[u64; 2]> {
+    let sum = |[received, sent]: [u64; 2], (_, [more_received, more_sent]): (String, [u64; 2])| {
+        [received.wrapping_add(more_received), sent.wrapping_add(more_sent)]
+    };
+    net_dev.contains(':').then(|| interfaces(net_dev).into_iter().fold([0, 0], sum))
+}
+
 /// Bytes received and sent by every interface but loopback, from /proc/net/dev.
 pub fn interfaces(net_dev: &str) -> Vec<(String, [u64; 2])> {
     let of = |line: &str| {
@@ -45,5 +54,6 @@ mod tests {
         let net_dev = "Inter-|   Receive\n face |bytes\n    lo: 500 1 0 0 0 0 0 0 500 1 0 0 0 0 0 0\n  \
                        eth0: 1000 2 0 0 0 0 0 0 70 3 0 0 0 0 0 0\n  eth1:5 2 0 0 0 0 0 0 7 3 0 0 0 0 0 0\n";
         assert_eq!(interfaces(net_dev), [("eth0".to_owned(), [1000, 70]), ("eth1".to_owned(), [5, 7])]);
+        assert_eq!((traffic(net_dev), traffic("")), (Some([1005, 77]), None));
     }
 }

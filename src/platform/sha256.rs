@@ -1,6 +1,5 @@
 //! SHA-256 of what is large: by ring, which uses the processor's own instructions for all of it.
 
-use std::fmt::Write;
 use std::io::{self, ErrorKind, Read};
 
 use ring::digest::{Context, SHA256};
@@ -53,22 +52,13 @@ pub fn of(mut source: impl Read) -> io::Result<(u64, Digest)> {
 
 /// Two small letters or digits for each byte, as sha256sum writes it.
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    hex::encode(bytes)
 }
 
 /// The digest that [`hex`] wrote, or one with large letters.
 pub fn from_hex(text: &str) -> Option<Digest> {
     let mut digest = Digest::default();
-    let bytes = text.as_bytes();
-    if bytes.len() != 2 * digest.len() || !bytes.iter().all(u8::is_ascii_hexdigit) {
-        return None;
-    }
-    for (byte, at) in digest.iter_mut().zip((0..bytes.len()).step_by(2)) {
-        *byte = u8::from_str_radix(text.get(at..at + 2)?, 16).ok()?;
-    }
+    hex::decode_to_slice(text, &mut digest).ok()?;
     Some(digest)
 }
 

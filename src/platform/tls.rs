@@ -18,7 +18,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 pub use any::accepting_any_certificate;
-pub use pin::{Fingerprint, NotAFingerprint, Pinned};
+pub use pin::{Fingerprint, NotAFingerprint, Pinned, pem};
 pub use words::{may_be_https, words};
 
 /// Fingerprints that are told where none fits.
@@ -101,7 +101,7 @@ pub fn authority_in(file: &Path, fingerprint: Fingerprint) -> anyhow::Result<Str
     let shown = file.display();
     let known = certificates(&read(file)?).with_context(|| format!("{shown} holds no certificate in PEM"))?;
     let found = known.iter().find(|certificate| Fingerprint::of(certificate) == fingerprint);
-    found.map(pin::pem).with_context(|| {
+    found.map(pem).with_context(|| {
         let held: Vec<String> =
             known.iter().take(TOLD).map(|certificate| Fingerprint::of(certificate).to_string()).collect();
         format!("{shown} holds no certificate with the fingerprint {fingerprint}, but {}", held.join(", "))
@@ -111,7 +111,7 @@ pub fn authority_in(file: &Path, fingerprint: Fingerprint) -> anyhow::Result<Str
 /// The authority at the end of a server's chain, in PEM, if the file holds one of somebody's own.
 pub fn own_authority(chain: &Path) -> Option<String> {
     let chain = certificates(&read(chain).ok()?).ok()?;
-    let last = pin::pem(chain.last().filter(|_| chain.len() > 1)?);
+    let last = pem(chain.last().filter(|_| chain.len() > 1)?);
     let parsed = warden_certificates::parse_pem("", &last).ok()?;
     parsed.first().is_some_and(|one| one.is_authority && one.is_self_issued()).then_some(last)
 }

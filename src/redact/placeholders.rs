@@ -3,7 +3,7 @@
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use warden_platform::sha256::hex;
+use hex::encode as hex;
 
 pub(super) const OPENING: &str = "[secret:";
 /// 32 bits: two of a bundle's some hundred secrets share their digits once in 100,000 bundles.
@@ -31,7 +31,7 @@ impl Tokens {
         let mut digits = match Hmac::<Sha256>::new_from_slice(&self.key) {
             Ok(mut mac) => {
                 mac.update(value.as_bytes());
-                hex(&mac.finalize().into_bytes())
+                hex(mac.finalize().into_bytes())
             }
             Err(_) => "0".repeat(DIGITS),
         };

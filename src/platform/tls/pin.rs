@@ -66,7 +66,7 @@ impl Pinned {
 
     /// Its certificate in PEM, once a handshake has proven the other end by it.
     pub fn pem(&self) -> Option<String> {
-        self.found.get().map(pem)
+        self.found.get().map(|found| pem(found))
     }
 
     /// Accepts a server that this authority vouches for, and no other.
@@ -166,8 +166,8 @@ fn instead(wanted: Fingerprint, own: &CertificateDer<'_>, others: &[CertificateD
     format!("it shows no certificate with the fingerprint {wanted}, but {}: {advice}", shown.join(", "))
 }
 
-/// In lines of 64 characters (RFC 7468).
-pub fn pem(certificate: &CertificateDer<'static>) -> String {
+/// Writes a certificate as PEM, in lines of 64 characters (RFC 7468).
+pub fn pem(certificate: &CertificateDer<'_>) -> String {
     let text = base64::engine::general_purpose::STANDARD.encode(certificate);
     let lines: Vec<&str> =
         text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap_or_default()).collect();

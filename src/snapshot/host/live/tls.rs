@@ -4,13 +4,12 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use base64::Engine;
 use rustls::ClientConnection;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::ServerName;
 use warden_host::{Cause, TlsAnswer};
 
 use super::network;
-use warden_platform::tls::accepting_any_certificate;
+use warden_platform::tls::{accepting_any_certificate, pem};
 
 pub fn handshake(address: &str, name: &str, limit: Duration) -> Result<TlsAnswer, Cause> {
     let started = Instant::now();
@@ -93,11 +92,4 @@ fn protocol_name(version: rustls::ProtocolVersion) -> &'static str {
     } else {
         "unknown"
     }
-}
-
-fn pem(certificate: &CertificateDer<'_>) -> String {
-    let text = base64::engine::general_purpose::STANDARD.encode(certificate);
-    let lines: Vec<&str> =
-        text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap_or_default()).collect();
-    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
 }
