@@ -34,7 +34,7 @@ pub struct Status {
     pub link: Link,
     /// Since when `link` is as it is.
     pub since_ms: i64,
-    /// What is being done, the oldest first; at most [`DOING_LIMIT`].
+    /// What is being done, the oldest first; at most 64.
     #[serde(default)]
     pub doing: Vec<Doing>,
     /// Why nothing is done on this host for now, whatever is asked; absent when that is not so.

@@ -63,7 +63,7 @@ pub enum Request {
 pub const FILE_BYTES: u64 = 1 << 20;
 /// 8 MiB of a file below /proc: tens of thousands of mounts (mountinfo) and of sockets (net/tcp), a line each.
 pub const PROC_BYTES: u64 = 8 << 20;
-/// 8 MiB and 20,000 files for one pattern: /proc/[pid]/stat of 20,000 processes.
+/// 8 MiB and 20,000 files for one pattern: `/proc/[pid]/stat` of 20,000 processes.
 pub const FILES_BYTES: u64 = 8 << 20;
 pub const FILES_COUNT: usize = 20_000;
 /// 2,000 lines, the newest, of every log; and no more than 1 MiB of them.

@@ -36,7 +36,7 @@ pub fn step_back() {
 
 /// The same for this whole process and its children, for good. Between sessions the niceness of threads does not count,
 /// only that of sessions; so it needs one of its own ([`own_session`]), and nothing happens in somebody else's. Where
-/// that leaves less than a floor ([`pace::FLOOR`]), a thread of its own moves it up as far as needed.
+/// that leaves less than a floor (`pace::FLOOR`), a thread of its own moves it up as far as needed.
 pub fn step_back_as_session() {
     static KEPT: Once = Once::new();
     step_back();
@@ -67,7 +67,7 @@ pub fn own_session() {
     let _ = setsid();
 }
 
-/// Lets go of the core if somebody else waits for it, once in a turn ([`pace::Level`]). The kernel itself looks only every
+/// Lets go of the core if somebody else waits for it, once in a turn (`pace::Level`). The kernel itself looks only every
 /// few milliseconds, which is longer than Iggy needs to answer: what computes for long asks this often. On a host that is
 /// all taken, who lets go waits a millisecond and more for the next turn, and so must have used the one before.
 pub fn make_way() {

@@ -55,7 +55,7 @@ pub fn hex(bytes: &[u8]) -> String {
     hex::encode(bytes)
 }
 
-/// The digest that [`hex`] wrote, or one with large letters.
+/// The digest that `hex` wrote, or one with large letters.
 pub fn from_hex(text: &str) -> Option<Digest> {
     let mut digest = Digest::default();
     hex::decode_to_slice(text, &mut digest).ok()?;

@@ -277,5 +277,17 @@ async fn a_full_plan_gives_the_place_of_its_oldest_run_when_it_is_told_to(backen
     let fourth = take(json!({ "replace_oldest": true })).await.id("ld-snapshot");
     assert_eq!(kept().await, [fourth, runs[2], runs[1]]);
     assert_eq!(audited(&served, "snapshot.remove").await, [(runs[0], json!({ "replaced_by": fourth }))]);
+
+    // One that began where there was room removes none, although the plan has become smaller meanwhile.
+    let plan = async |plan: &str| {
+        let changed = patch(&served, &format!("/deployments/{id}"), &json!({ "plan": plan })).await;
+        assert!(changed.status < 300, "{plan}");
+    };
+    plan("pro").await;
+    served.pass(1000);
+    let fifth = served.post(&path, &json!({ "replace_oldest": true })).await.id("ld-snapshot");
+    plan("basic").await;
+    ends(fifth, Outcome::Completed { result: None }).await;
+    assert_eq!(kept().await, [fifth, fourth, runs[2], runs[1]]);
     served.stop().await;
 }

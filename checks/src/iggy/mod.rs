@@ -21,7 +21,7 @@ use crate::{Error, Read};
 use warden_host::proc::ProcessStat;
 use warden_host::{FileText, Host, IfAny, PLACEHOLDER, Rights, Settings};
 
-/// What looking for Iggy may ask of the host; [`Read::Group(READS)`] stands for all of it. Files are limited by their
+/// What looking for Iggy may ask of the host; `Read::Group(READS)` stands for all of it. Files are limited by their
 /// names, and read with the rights of the process that named them ([`Rights`]): anybody can start a process called
 /// `iggy-server` whose environment points at any path.
 pub const READS: &[Read] = &[

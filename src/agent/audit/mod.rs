@@ -2,7 +2,7 @@
 //! lines in which nothing can be changed, taken out or put in without breaking it.
 //!
 //! Each line is a JSON object and carries the SHA-256 of the line before it, as it stands there without its end; the
-//! first one carries noughts. Where it ended is beside it ([`head`]), so that newest lines are missed that were cut off:
+//! first one carries noughts. Where it ended is beside it (`checkpoint`), so that newest lines are missed that were cut off:
 //! all but those of requests that had not ended, which are not waited for until they are on disk. Whoever can write
 //! all files of the agent can write those too: copy the log elsewhere if that matters.
 
