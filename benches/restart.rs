@@ -19,7 +19,6 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
-
 use sandbox::Sandbox;
 
 const ROUNDS: usize = 40;

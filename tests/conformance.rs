@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use warden_checks::CHECKS;
-use warden_host::{Answer, COMMANDS, Cause, Failure, Recorded, Request, STATE_DIRECTORY, Settings, Source};
-use warden_host::{Area, Check, Finding, Host, Read, Verdict};
+use warden_host::{
+    Answer, Area, COMMANDS, Cause, Check, Failure, Finding, Host, Read, Recorded, Request, STATE_DIRECTORY,
+    Settings, Source, Verdict,
+};
 
 #[test]
 fn ids_are_unique_kebab_case_begin_with_the_area_and_name_the_file() {

@@ -179,6 +179,7 @@ fn what_a_check_asks_is_what_its_row_declares() {
 fn undeclared(path: &Path) -> Vec<String> {
     use std::sync::Arc;
     use std::time::{Duration, Instant};
+
     use warden_checks::CHECKS;
     use warden_host::{Host, Source};
 

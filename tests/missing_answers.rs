@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use warden::snapshot::report::Outcome;
 use warden_checks::CHECKS;
-use warden_host::{Answer, Cause, Data, Failure, Output, Request, Source};
-use warden_host::{Area, Check, Finding, Host, Verdict};
+use warden_host::{
+    Answer, Area, Cause, Check, Data, Failure, Finding, Host, Output, Request, Source, Verdict,
+};
 
 use crate::support::changed_host::ChangedHost;
 

@@ -8,8 +8,7 @@ use warden::redact::{AlsoMask, Redactor};
 use warden::snapshot::host::{Recording, open};
 use warden::snapshot::report::Outcome;
 use warden_checks::CHECKS;
-use warden_host::{Answer, Data, LogLine, Request, Source};
-use warden_host::{Host, Verdict};
+use warden_host::{Answer, Data, Host, LogLine, Request, Source, Verdict};
 
 use crate::hosts::all;
 use crate::support::changed_host::ChangedHost;

@@ -1,9 +1,10 @@
 //! The block devices of a host, and which of them a filesystem lies on. Source: Documentation/ABI/stable/sysfs-block.
 
-use crate::Result;
-use crate::iggy::DataDirectory;
 use warden_host::proc::Mount;
 use warden_host::{FileText, Host};
+
+use crate::Result;
+use crate::iggy::DataDirectory;
 
 /// A whole disk: a device, or a stack of them (LVM, RAID).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -246,8 +247,9 @@ impl EmptyDrives {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use warden_host::{Data, Recorded, Request};
+
+    use super::*;
 
     #[test]
     fn a_partition_and_a_btrfs_lead_to_their_disk_and_a_loop_device_is_none() {

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::block::{Disk, data_mount};
-use crate::iggy;
 use warden_host::Host;
 use warden_host::filesystems::distinct;
 use warden_host::proc::Mount;
+
+use crate::block::{Disk, data_mount};
+use crate::iggy;
 
 /// The most important use comes first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -166,8 +167,9 @@ fn below(host: &Host, disks: &[Disk], mount: &Mount) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use warden_host::Recorded;
+
+    use super::*;
 
     fn roles(mountinfo: &str) -> Roles {
         let host = Recorded::complete()

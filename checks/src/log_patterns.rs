@@ -1,11 +1,12 @@
 //! What a program complained of in its log: known complaints with their remedy, all others by shape.
 
-use crate::iggy::Service;
-use crate::iggy::log::Said;
-use crate::{Advice, Evidence, Fields, Finding, Log, Result, Series, Unit, Verdict};
 use warden_host::quantity::{count, duration, time};
 use warden_host::shape::{self, Group};
 use warden_host::{Clock, Host, Level, LogLine};
+
+use crate::iggy::Service;
+use crate::iggy::log::Said;
+use crate::{Advice, Evidence, Fields, Finding, Log, Result, Series, Unit, Verdict};
 
 /// A complaint that is understood: lines with `mark` in them.
 pub struct Known {
@@ -218,9 +219,10 @@ fn chart(lines: &[LogLine], clock: Clock, window: i64) -> Series {
 
 #[cfg(test)]
 mod tests {
+    use warden_host::{LogText, Recorded};
+
     use super::*;
     use crate::iggy::tests::settings;
-    use warden_host::{LogText, Recorded};
 
     const NOW: i64 = 1_795_260_000;
     const KNOWN: &[Known] = &[Known {

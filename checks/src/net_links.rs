@@ -2,9 +2,9 @@
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use warden_host::{Cause, Failure, Host, Output, PLACEHOLDER};
 
 use crate::{Error, Result};
-use warden_host::{Cause, Failure, Host, Output, PLACEHOLDER};
 
 /// Rows of the command table.
 pub const IP_ADDRESS: &str = "ip-address";

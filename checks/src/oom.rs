@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use crate::iggy::Runtime;
 use warden_host::{LogLine, Settings};
+
+use crate::iggy::Runtime;
 
 /// A process that the kernel killed.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use warden_host::proc::{ProcessStat, TICKS};
+use warden_host::{Error, Host, Result};
+
 use crate::iggy::{self, Runtime};
 use crate::{Advice, Finding, quantity};
-use warden_host::Host;
-use warden_host::proc::{ProcessStat, TICKS};
-use warden_host::{Error, Result};
 
 /// Every process, sampled once for all checks that want it.
 pub const STAT: &str = "/proc/[pid]/stat";
@@ -109,8 +109,9 @@ pub mod testing {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use warden_host::Recorded;
+
+    use super::*;
 
     #[test]
     fn a_pid_that_was_given_to_another_process_is_not_the_same_process() {

@@ -1,7 +1,6 @@
 //! What a disk says of its own health, as smartctl or nvme-cli tell it in JSON.
 
 use serde_json::Value as Json;
-
 use warden_host::Verdict;
 
 /// Counters of wear and failure; `None` is what the disk does not tell. Source: NVM Express 2.0, section

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::Result;
 use warden_host::proc::field;
 use warden_host::{Host, IfAny};
+
+use crate::Result;
 
 /// What an owner may ask for.
 pub const DESCRIPTORS: &str = "/proc/[pid]/fd";
@@ -82,9 +83,10 @@ fn held(host: &Host, pid: u32, budget: &mut usize, enough: impl Fn(u64) -> bool)
 
 #[cfg(test)]
 mod tests {
+    use warden_host::Recorded;
+
     use super::*;
     use crate::iggy::tests::link;
-    use warden_host::Recorded;
 
     #[test]
     fn a_socket_leads_to_the_process_that_holds_it() {

@@ -2,8 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::{Error, Result};
 use warden_host::{Host, IfAny, Part};
+
+use crate::{Error, Result};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Socket {
@@ -110,8 +111,9 @@ fn parse_address(text: &str) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use warden_host::Recorded;
+
+    use super::*;
 
     #[test]
     fn both_families_are_read_and_torn_lines_are_left_out() {

@@ -1,9 +1,8 @@
 //! What the kernel's log says of storage: which device a line blames, and how bad it is. The one reader of such lines
 //! for every check. Source: drivers/{ata,md,nvme,scsi}, block/ and fs/ of Linux 4.x to 6.x.
 
-use warden_host::Verdict;
 use warden_host::Verdict::{Fail, Note, Pass, Warn};
-use warden_host::{Host, LogLine};
+use warden_host::{Host, LogLine, Verdict};
 
 /// A line of the log that blames storage.
 #[derive(Clone, Debug, PartialEq, Eq)]

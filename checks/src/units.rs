@@ -1,9 +1,9 @@
 //! Units as checks look at them: whether there is one, since when, and how to change it.
 
+use warden_host::{Cause, Error, Failure, Host, Result, UnitProperties};
+
 use crate::Advice;
 use crate::iggy::{Runtime, Service, unit_of};
-use warden_host::{Cause, Failure, Host, UnitProperties};
-use warden_host::{Error, Result};
 
 /// Whether there is a unit of this name.
 pub enum Found {
@@ -127,8 +127,9 @@ pub mod testing {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use warden_host::{Data, Output, Recorded, Request};
+
+    use super::*;
 
     #[test]
     fn a_unit_is_there_or_not_or_nobody_can_say() {

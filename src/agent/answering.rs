@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 
 use warden_checks::iggy;
 use warden_checks::iggy::answering::Answering;
-
-use super::settings::IggyApi;
 use warden_config::units::Units;
 use warden_protocol::Runtime;
 use warden_snapshot as snapshot;
+
+use super::settings::IggyApi;
 
 /// What came of it, as the course of a request takes it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

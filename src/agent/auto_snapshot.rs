@@ -8,10 +8,10 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
+use warden_protocol::{FromNode, OfferRefusal, SnapshotOffered};
 
 use super::snapshot_triggers::Trigger;
 use super::snapshots::{For, Note, Refused, Snapshots};
-use warden_protocol::{FromNode, OfferRefusal, SnapshotOffered};
 
 /// An offer that is not answered was lost with a connection, or the Supervisor could not look at it.
 const UNANSWERED: Duration = Duration::from_secs(300);

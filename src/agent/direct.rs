@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use warden_host::Authorities;
-
 use warden_snapshot::Direct;
 
 use super::identity::Identity;
@@ -30,10 +29,11 @@ pub fn direct(settings: &Settings, credentials: Option<&Path>) -> Option<Direct>
 
 #[cfg(test)]
 mod tests {
+    use warden_platform::secret::Secret;
+
     use super::*;
     use crate::link::Proxy;
     use crate::settings::ClientCertificate;
-    use warden_platform::secret::Secret;
 
     #[test]
     fn a_supervisor_is_known_with_what_proves_it_unless_something_stands_between() {

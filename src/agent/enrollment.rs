@@ -8,16 +8,16 @@ use axum::body::Body;
 use axum::http::{Request, header};
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
-
-use super::host_info;
-use super::identity::{Identity, forget_pending, pending_credential};
-use super::link::{Route, explained};
-use super::settings::Settings;
 use warden_platform::atomic_file::directory;
 use warden_platform::endpoint::Endpoint;
 use warden_platform::secret::Secret;
 use warden_platform::tls::{self, Fingerprint, Pinned, Trust};
 use warden_protocol::{self as protocol, ENROL_PATH, Enrol, Enrolled};
+
+use super::host_info;
+use super::identity::{Identity, forget_pending, pending_credential};
+use super::link::{Route, explained};
+use super::settings::Settings;
 
 /// From the name of the Supervisor to its answer.
 const LIMIT: Duration = Duration::from_secs(30);

@@ -10,14 +10,14 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use warden_host::arc::ARC_STATISTICS;
+use warden_platform::aligned_timer::Pulse;
+use warden_protocol::{Agent, Heartbeat, Host, Runtime, RuntimeState};
+use warden_systemd::UnitFacts;
 
 use super::host_stats::HostStats;
 use super::procfs;
 use super::runtime_stats::Readings;
 use super::settings::Settings;
-use warden_platform::aligned_timer::Pulse;
-use warden_protocol::{Agent, Heartbeat, Host, Runtime, RuntimeState};
-use warden_systemd::UnitFacts;
 
 /// A unit that systemd started again by itself is told as up when it has been so for this long: one that crashes and
 /// is started again, over and over, is up most of the time.
@@ -188,8 +188,9 @@ fn read(path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use warden_systemd::Bus;
+
+    use super::*;
 
     #[tokio::test]
     async fn a_heartbeat_tells_of_this_host_even_without_systemd() {

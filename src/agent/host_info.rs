@@ -2,7 +2,6 @@
 
 use anyhow::Context;
 use sysinfo::{MemoryRefreshKind, System};
-
 use warden_protocol::About;
 
 /// Bytes of a name, as far as it is worth telling.

@@ -6,11 +6,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
-
 use warden_platform::atomic_file::{PRIVATE, replace};
 use warden_platform::endpoint::Endpoint;
 use warden_platform::secret::Secret;
+use zeroize::Zeroizing;
 
 /// The file in the state directory, and the name of the systemd credential (systemd.exec(5), `LoadCredential=`).
 pub const FILE: &str = "identity";

@@ -32,23 +32,26 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
-use ring::rand::{SecureRandom, SystemRandom};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
-
 pub use direct::direct;
 pub use enrollment::{Authorities, enrol};
 pub use heartbeat::Observer;
 pub use identity::{Identity, credentials_directory};
 pub use link::Proxy;
+use ring::rand::{SecureRandom, SystemRandom};
 pub use settings::{
     ClientCertificate, HEARTBEAT_SECONDS, IGGY_API, IggyApi, RUNTIME_DIRECTORY, STATE_DIRECTORY, Settings,
 };
 use snapshots::{Child, Outbox, Refused, Snapshots, own_program, uploader};
 pub use status::{Doing, Link as LinkState, Status};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use warden_platform::aligned_timer::Pulse;
 pub use warden_platform::endpoint::{Endpoint, NotAnEndpoint};
+use warden_platform::task_set::Tasks;
+use warden_platform::{atomic_file, memory_trim};
+use warden_systemd::{Bus, notify};
 
 use self::auto_snapshot::Automatic;
 use self::executor::Executor;
@@ -58,10 +61,6 @@ use self::runtime_stats::Readings;
 use self::snapshot_triggers::Trigger;
 use self::status::Teller;
 use self::trigger_monitor::Lookout;
-use warden_platform::aligned_timer::Pulse;
-use warden_platform::task_set::Tasks;
-use warden_platform::{atomic_file, memory_trim};
-use warden_systemd::{Bus, notify};
 
 /// For what runs to end when the agent is told to stop; what takes longer is parked in the ledger.
 pub const GRACE: Duration = Duration::from_secs(20);

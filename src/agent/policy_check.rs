@@ -3,9 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::ledger::Ledger;
 use warden_config::policy::{Asked, Done, decide, looks_back, rules};
 use warden_protocol::Work;
+
+use super::ledger::Ledger;
 
 /// Actions that are counted for a rule, the newest: a rule that allows more allows everything.
 const COUNTED: u32 = 10_000;

@@ -9,12 +9,11 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
+use warden_config::DBUS_LIMIT;
+use warden_config::units::Units;
 use warden_host::Space;
 use warden_host::filesystems::{Kind, measure};
 use warden_host::proc::{Mount, ProcessStat};
-
-use warden_config::DBUS_LIMIT;
-use warden_config::units::Units;
 use warden_protocol::{Disk, Runtime};
 use warden_systemd::{Bus, UnitFacts};
 

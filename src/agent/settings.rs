@@ -5,18 +5,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
-
-use super::link::Proxy;
-use super::snapshots::Limits;
 use warden_config::fragments::{Fragments, Problems};
 use warden_config::log::LogLevel;
 use warden_config::units::Units;
 use warden_config::{self as config, policy};
+/// Identity, ledger and audit log; the package makes it for the agent's own user.
+pub use warden_host::STATE_DIRECTORY;
 use warden_platform::endpoint::Endpoint;
 pub use warden_platform::tls::ClientCertificate;
 
-/// Identity, ledger and audit log; the package makes it for the agent's own user.
-pub use warden_host::STATE_DIRECTORY;
+use super::link::Proxy;
+use super::snapshots::Limits;
 /// What the running agent tells others on this host.
 pub const RUNTIME_DIRECTORY: &str = "/run/warden";
 /// Iggy's HTTP API as the server listens by default.

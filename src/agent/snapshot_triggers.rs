@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use warden_checks::Expiry;
-use warden_host::quantity;
-
-use super::runtime_stats::RuntimeReading;
 use warden_config::policy::Automatic;
+use warden_host::quantity;
 use warden_platform::boot_time::BootTime;
 use warden_protocol::{self as protocol, Disk};
+
+use super::runtime_stats::RuntimeReading;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const DAY_SECONDS: i64 = 24 * 3600;

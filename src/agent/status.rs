@@ -5,7 +5,6 @@ use std::sync::Mutex;
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
-
 use warden_platform::atomic_file::{PUBLIC, replace};
 use warden_systemd::notify;
 

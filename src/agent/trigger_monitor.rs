@@ -9,15 +9,15 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use warden_checks::Expiry;
-use warden_host::proc;
-
-use super::runtime_stats::Readings;
-use super::snapshot_triggers::{Seen, Trigger, Triggers};
 use warden_config::policy::{self, Automatic};
+use warden_host::proc;
 use warden_platform::aligned_timer::Pulse;
 use warden_platform::atomic_file::{PRIVATE, replace};
 use warden_platform::boot_time::BootTime;
 use warden_snapshot as snapshot;
+
+use super::runtime_stats::Readings;
+use super::snapshot_triggers::{Seen, Trigger, Triggers};
 
 /// In the state directory: what has been a reason already.
 pub const FILE: &str = "triggers.json";

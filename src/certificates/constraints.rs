@@ -2,13 +2,13 @@
 
 use std::net::IpAddr;
 
+use warden_host::Verdict;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::X509Version;
 
 use super::Certificate;
-use warden_host::Verdict;
 
 /// One thing that clients refuse, or that some of them do: a predicate of the certificate at this place of the path.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,19 +8,17 @@ mod pem;
 mod signature;
 pub mod store;
 
+pub use constraints::Fault;
+pub use pem::certificates_in;
 use sha2::{Digest, Sha256};
+pub use signature::Signature;
+use warden_host::quantity::{duration, time};
+use warden_host::{Cause, Error, Failure, Host, Result, Table, Value, Verdict};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::X509Name;
-
-use warden_host::quantity::{duration, time};
-use warden_host::{Cause, Error, Failure, Host, Result, Table, Value, Verdict};
-
-pub use constraints::Fault;
-pub use pem::certificates_in;
-pub use signature::Signature;
 
 /// Names of files that are opened for a configuration, which anybody's process may have brought.
 const NAMES: [&str; 4] = [".pem", ".crt", ".cer", ".cert"];

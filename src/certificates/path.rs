@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 
+use warden_host::Verdict;
+
 use super::constraints::{self, Fault};
 use super::{Certificate, Signature};
-use warden_host::Verdict;
 
 /// Certificates of a set that are looked at: real files hold two to five, and each pair may cost a signature.
 const CERTIFICATES: usize = 64;

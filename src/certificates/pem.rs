@@ -3,10 +3,9 @@
 use std::ops::Range;
 
 use rustls_pki_types::pem::{PemObject, SectionKind};
+use warden_host::{Cause, Error, Failure, Result};
 
 use super::parse_pem;
-use warden_host::{Cause, Failure};
-use warden_host::{Error, Result};
 
 /// What stands in the place of each line of a private key: nothing of a key is needed here, and recordings hold only
 /// its mask. It decodes, so that the reader goes on as it does behind a whole key.

@@ -1,8 +1,8 @@
 //! The authorities that this machine trusts.
 
+use warden_host::{Host, IfAny, Result};
+
 use super::{Certificate, Signature, pem};
-use warden_host::Result;
-use warden_host::{Host, IfAny};
 
 /// Where distributions keep the bundle, as rustls-native-certs and Go look for it.
 pub const STORES: [&str; 4] = [

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use clap::Subcommand;
 use serde::Serialize;
-use warden_checks::CHECKS;
+use warden_checks::{CHECKS, Selection};
 use warden_host::{Area, Check, quantity};
 
 use super::plan;
@@ -12,7 +12,6 @@ use super::terminal::{Painter, Style};
 use crate::iggy::report::Mode;
 use crate::snapshot::data_inspection;
 use crate::snapshot::report::{DATA_DIRECTORY, DATA_THRESHOLDS, DATA_TITLE, DATA_WHY};
-use warden_checks::Selection;
 
 /// List the checks, or explain some
 #[derive(Debug, clap::Args)]

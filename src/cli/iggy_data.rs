@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::ensure;
 use clap::ValueEnum;
+use warden_checks::Selection;
 use warden_host::quantity;
 
 use super::output_file;
@@ -13,14 +14,12 @@ use super::progress::Progress;
 use super::sign_encrypt::Seal;
 use super::stall_watchdog::Watch;
 use super::terminal::harmless;
-use crate::background_io;
-use crate::config;
 use crate::iggy::report::Mode;
 use crate::snapshot::archive::{self, Inventory, Mask, Plan, Taking};
 use crate::snapshot::bundle::{Bundle, Packing};
 use crate::snapshot::second_scan::SecondScan;
 use crate::snapshot::{Place, Snapshot, data_inspection};
-use warden_checks::Selection;
+use crate::{background_io, config};
 
 #[derive(Clone, Debug, clap::Args)]
 #[group(id = "packing")]

@@ -5,8 +5,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use serde::Serialize;
-use warden_host::find_command;
-use warden_host::{Check, Read, quantity};
+use warden_host::{Check, Read, find_command, quantity};
 
 use super::terminal::{Painter, Style};
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use clap::ValueEnum;
+use warden_checks::Selection;
 
 use super::agent_args::Which;
 use super::progress::{Manner, Progress};
@@ -14,13 +15,11 @@ use super::stall_watchdog::Watch;
 use super::{child_process, duration, iggy_data, output_file, plan, summary};
 use crate::agent::{Endpoint, Proxy, Settings, credentials_directory, direct};
 use crate::config;
-use crate::snapshot::Direct;
 use crate::snapshot::archive::Inventory;
 use crate::snapshot::bundle::Bundle;
 use crate::snapshot::report::{Outcome, Report};
 use crate::snapshot::second_scan::SecondScan;
-use crate::snapshot::{Order, Snapshot, collect};
-use warden_checks::Selection;
+use crate::snapshot::{Direct, Order, Snapshot, collect};
 
 /// Diagnose this host and write a report
 ///

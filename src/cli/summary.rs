@@ -4,8 +4,7 @@ use std::borrow::Cow;
 use std::io::{self, Write};
 
 use serde::Serialize;
-use warden_host::Cause;
-use warden_host::quantity;
+use warden_host::{Cause, quantity};
 
 use super::snapshot::Written;
 use super::terminal::{Painter, Style, harmless, style_of};

@@ -14,12 +14,12 @@ use reqwest::{Method, StatusCode};
 use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::Value;
 use url::{Host, Url};
-
-pub use crate::error::{Failure, FieldIssue, Problem, Refusal};
-use crate::retry::Patience;
 use warden_platform::secret::Secret;
 use warden_platform::sha256::hex;
 use warden_platform::tls::{self, Fingerprint, Pinned, Trust};
+
+pub use crate::error::{Failure, FieldIssue, Problem, Refusal};
+use crate::retry::Patience;
 
 /// A connection that has not come to be by then will not.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);

@@ -1,9 +1,9 @@
 //! `[units]`: which systemd unit carries which runtime on this host.
 
 use serde::Deserialize;
+use warden_protocol::{ConnectorKind, Runtime};
 
 use super::{CONNECTORS_UNIT, IGGY_UNIT};
-use warden_protocol::{ConnectorKind, Runtime};
 
 /// The template for single connectors; its instances are `sink-KEY` and `source-KEY`.
 pub const CONNECTOR_TEMPLATE: &str = "iggy-connector@.service";

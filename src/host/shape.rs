@@ -3,8 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Clock, Level, LogLine, LogText};
-use crate::{Table, Value, Verdict};
+use crate::{Clock, Level, LogLine, LogText, Table, Value, Verdict};
 
 /// Lines that say the same thing.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,11 +8,11 @@ use std::time::Instant;
 use anyhow::{Context, ensure};
 use cap_std::fs::Dir;
 use rustix::fs::OFlags;
+use warden_platform::background_io::Gentle;
+use warden_platform::user_view::Directory;
 
 use super::buffered_reader::Source;
 use super::zip_source::Archive;
-use warden_platform::background_io::Gentle;
-use warden_platform::user_view::Directory;
 
 /// Files and folders that are listed. A partition has five or more; a segment takes some 300 B until all is told.
 pub const ENTRIES: usize = 400_000;

@@ -8,6 +8,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
+use warden_platform::background_io;
+use warden_platform::user_view::Directory;
 
 use super::data_source::{ENTRIES, Limits, Tree};
 use super::layout::Layout;
@@ -16,8 +18,6 @@ use super::report::{Generation, Inspection, Mode, Scan, Segment, VERSION, Verdic
 use super::segment::{self, Depth, Job};
 use super::top_problems::Problems;
 use super::{metadata, partitions, recovery};
-use warden_platform::background_io;
-use warden_platform::user_view::Directory;
 
 /// Threads that hash. Two keep a disk busy; the host has other things to do with the rest.
 const THREADS: usize = 2;

@@ -12,12 +12,11 @@ use super::catalog::{Catalog, Change};
 use super::checkpoint::{self, Checkpoint};
 use super::data_source::Tree;
 use super::layout::Layout;
-use super::metadata;
 use super::metadata_wal::{self, End, Journal};
-use super::old_state;
 use super::report::{Generation, Problem, Severity, Superblock, Unchecked};
 use super::superblock::State;
 use super::top_problems::Problems;
+use super::{metadata, old_state};
 
 /// Numbers of operations that are held against each other; a journal of the usual size has a thousand.
 const OPERATIONS: usize = 1 << 20;

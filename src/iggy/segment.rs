@@ -2,16 +2,15 @@
 
 use std::io;
 
-use super::batch;
 use super::boot::{self, Fate, Walk};
 use super::data_source::{Entry, Tree};
 use super::index::{self, Wrong};
 use super::index_check::{dense, sparse};
 use super::layout::{self, Segment as Files};
-use super::legacy_message;
 use super::problems::{self, About, LogState, Torn};
 use super::report::{Mode, Problem, Segment};
 use super::scan::{self, End, Scanned, Stretch};
+use super::{batch, legacy_message};
 
 /// Bytes of one stretch of a sample.
 const STRETCH: u64 = 1 << 20;

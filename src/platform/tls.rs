@@ -9,16 +9,15 @@ mod words;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use any::accepting_any_certificate;
 use anyhow::{Context, ensure};
+pub use pin::{Fingerprint, NotAFingerprint, Pinned, pem};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-
-pub use any::accepting_any_certificate;
-pub use pin::{Fingerprint, NotAFingerprint, Pinned, pem};
 pub use words::{may_be_https, words};
 
 /// Fingerprints that are told where none fits.

@@ -11,12 +11,11 @@ mod outcome;
 mod upload;
 mod work;
 
-use serde::{Deserialize, Serialize};
-
 pub use enrol::{Enrol, Enrolled};
 pub use heartbeat::{Agent, Disk, Heartbeat, Host, RuntimeState};
 pub use offer::{OfferRefusal, SnapshotOffered, Trigger};
 pub use outcome::{Code, Finished, Outcome, Reason, UnitChange, UnitState};
+use serde::{Deserialize, Serialize};
 pub use upload::{
     PARTS_OF_A_GRANT, PARTS_OF_AN_ARCHIVE, PartPut, PartTag, Put, SnapshotProgress, Upload, UploadGrant,
     UploadRefusal, UploadWanted, Uploaded,

@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use regex::RegexSet;
-use regex::{Regex, RegexBuilder};
+use regex::{Regex, RegexBuilder, RegexSet};
 
 use super::span::Span;
 

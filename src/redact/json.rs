@@ -1,14 +1,12 @@
 //! Masks values in JSON by the keys they stand under, without changing its layout.
 
 use super::allowlist::is_harmless;
-use super::command_line;
-use super::environment;
-use super::inner;
 use super::key_names::{Certainty, telling};
 use super::notations::PRIVATE_MEMBERS;
 use super::placeholders::is_token;
 use super::span::Span;
 use super::structured::Place;
+use super::{command_line, environment, inner};
 
 /// Deeper containers are read as if they were this deep: the state stays small whatever comes.
 const DEPTH: usize = 256;

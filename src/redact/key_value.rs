@@ -3,15 +3,13 @@
 use super::allowlist::is_harmless;
 use super::below::{Form, Label};
 use super::entropy::{is_random, is_secretish};
-use super::environment;
-use super::forms;
 use super::headers::header;
 use super::key_names::{Certainty, Spaced, Telling, spaced, telling};
 use super::placeholders::{is_token, token_length};
 use super::sentence::{self, Said, nearby, sentence};
 use super::span::{Quoting, Span};
-use super::table;
 use super::value::{Joined, Joint, joined, skip_blanks, value};
+use super::{environment, forms, table};
 
 /// Longest name that is read as one: longer runs of letters are data.
 const NAME_BYTES: usize = 256;

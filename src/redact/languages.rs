@@ -1,8 +1,8 @@
 //! Names of passwords and keys that are more than one word, or of other languages than English.
 
-use super::key_names::{Certainty, Telling};
-
 use Certainty::{Likely, Possible, Sure};
+
+use super::key_names::{Certainty, Telling};
 
 /// Words in lower case, as they stand in running text, and what they tell.
 pub(super) const WORDS: [(&str, Certainty); 102] = [

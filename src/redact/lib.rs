@@ -66,13 +66,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use anonymize::{Anonymizer, Known};
 pub use custom_patterns::AlsoMask;
-pub use stats::Receipt;
-pub use stream::Copied;
-
 use known_secrets::Vault;
 use placeholders::{OPENING, Tokens};
 use scanner::{Carry, Scanner};
 use span::{Quoting, Span, keep_tokens, merge, replace};
+pub use stats::Receipt;
+pub use stream::Copied;
 
 /// Times a text is read at most until nothing more is found: one more than ordinary texts need, and a bound for others.
 const PASSES: usize = 5;

@@ -1,9 +1,8 @@
 //! What stands where a secret stood: `[secret:RULE:DIGITS]`.
 
+use hex::encode as hex;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
-
-use hex::encode as hex;
 
 pub(super) const OPENING: &str = "[secret:";
 /// 32 bits: two of a bundle's some hundred secrets share their digits once in 100,000 bundles.

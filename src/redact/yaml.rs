@@ -1,12 +1,11 @@
 //! Masks values in YAML by the keys they stand under, line by line.
 
 use super::allowlist::is_placeholder;
-use super::environment;
-use super::inner;
 use super::key_names::{self, Certainty, telling};
 use super::placeholders::is_token;
 use super::span::{Quoting, Span};
 use super::structured::Place;
+use super::{environment, inner};
 
 /// Deeper nesting is read as if it were this deep.
 const DEPTH: usize = 128;

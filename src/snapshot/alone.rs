@@ -6,12 +6,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail};
 use warden_checks::iggy::{self, DataDirectory};
-use warden_host::Host;
-use warden_host::Settings;
+use warden_config as config;
+use warden_host::{Host, Settings};
 
 use super::host::live::Live;
 use super::{Place, settings};
-use warden_config as config;
 
 /// Where Iggy keeps its data on this host, by the running server, its configuration or its usual place.
 ///

@@ -9,6 +9,7 @@ use flate2::Compression;
 use flate2::write::DeflateEncoder;
 use serde::{Deserialize, Serialize};
 use warden_host::Clock;
+use warden_platform::sha256::{self, Sha256};
 
 use super::Snapshot;
 use super::archive::zip_writer::{Container, Label};
@@ -16,7 +17,6 @@ use super::archive::{self, Inventory, Mask};
 use super::own_documents::{self, PAGE, REPORT};
 use super::report::{self, Outcome};
 use super::signature::{PublicKey, SigningKey};
-use warden_platform::sha256::{self, Sha256};
 
 /// Changes when a reader of the previous version could misread this one.
 pub const MANIFEST_VERSION: u32 = 1;

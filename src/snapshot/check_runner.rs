@@ -5,9 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, Once, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-use warden_host::{Check, Error, Finding, Host, Read};
-use warden_host::{Request, Source};
-
+use warden_host::{Check, Error, Finding, Host, Read, Request, Source};
 use warden_iggy::Progress;
 
 /// How one check ended.
@@ -174,8 +172,7 @@ fn message_of(payload: &(dyn std::any::Any + Send)) -> String {
 
 #[cfg(test)]
 mod tests {
-    use warden_host::Recorded;
-    use warden_host::{Area, Result};
+    use warden_host::{Area, Recorded, Result};
 
     use super::*;
 

@@ -4,18 +4,18 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use warden_checks::iggy as iggy_on;
+use warden_config as config;
 use warden_host::{Host, Verdict, quantity};
+use warden_iggy as iggy;
+use warden_iggy::report::{Inspection, Mode};
+use warden_platform::background_io;
+use warden_redact::{Redactor, Shape};
 
 use super::bundle::IGGY;
 use super::check_runner::{Event, THREAD_PREFIX};
 use super::report::{DataDirectory, InspectionCost, Outcome, SourceKind};
 use super::zip_end_record::open_archive;
 use super::{Order, Place};
-use warden_config as config;
-use warden_iggy as iggy;
-use warden_iggy::report::{Inspection, Mode};
-use warden_platform::background_io;
-use warden_redact::{Redactor, Shape};
 
 /// What is found in the data directory of the host, or in the one that a recording brings along. `None` when that is
 /// not asked for, or there is none.

@@ -21,21 +21,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow};
-use warden_checks::iggy::{self, DataDirectory};
-use warden_host::IfAny;
-use warden_host::{Advice, Authorities, Check, Host, Read, proc};
-use warden_host::{
-    Answer, Cause, Clock, Failure, Request, Rights, STATE_DIRECTORY, Settings, Source, missing,
-};
-
 pub use alone::{answering, certificates, data_directory};
+use anyhow::{Context, anyhow};
 use check_runner::{Bounds, End, Ended, Event};
 use host::live::{Live, Secret};
 use host::{Recording, recording_format};
 use report::{Asked, CheckReport, Cost, HostFacts, Outcome, Report, Run, SourceKind, Unseen};
 use warden_checks::Selection;
+use warden_checks::iggy::{self, DataDirectory};
 use warden_config as config;
+use warden_host::{
+    Advice, Answer, Authorities, Cause, Check, Clock, Failure, Host, IfAny, Read, Request, Rights,
+    STATE_DIRECTORY, Settings, Source, missing, proc,
+};
 use warden_iggy::report::Mode;
 use warden_platform::user_view::Directory;
 use warden_redact::{Anonymizer, Known, Redactor};

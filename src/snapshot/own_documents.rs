@@ -4,10 +4,10 @@
 //! the host, with a process or a line of a log, could name these and have every bundle refused.
 
 use serde_json::Value;
+use warden_redact::Redactor;
 
 use super::archive::portable_names::is_telling;
 use super::bundle::{IGGY, MANIFEST, SIGNATURE};
-use warden_redact::Redactor;
 
 /// The page and the data of a report.
 pub const PAGE: &str = "report.html";

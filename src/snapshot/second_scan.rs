@@ -3,11 +3,11 @@
 use std::io::{self, Cursor, Read, Seek, SeekFrom};
 
 use anyhow::{Context, bail, ensure};
+use warden_redact::{Anonymizer, Redactor};
 
 use super::archive::holds_messages;
 use super::bundle::{MANIFEST, SIGNATURE};
 use super::own_documents;
-use warden_redact::{Anonymizer, Redactor};
 
 /// Archives in archives are looked into this deep.
 const DEPTH: usize = 3;
@@ -190,11 +190,11 @@ impl Seek for Part<'_> {
 mod tests {
     use std::io::Write;
 
+    use warden_redact::Shape;
     use zip::CompressionMethod::{self, Deflated, Stored};
     use zip::write::SimpleFileOptions;
 
     use super::*;
-    use warden_redact::Shape;
 
     fn zip(members: &[(&str, &[u8])], method: CompressionMethod) -> Vec<u8> {
         let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));

@@ -8,12 +8,12 @@ use std::path::Path;
 use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
 use warden_host::quantity;
+use warden_platform::sha256::{self, Sha256};
 use zip::{ZipArchive, ZipReadOptions};
 
 use super::bundle::{ED25519, FileEntry, MANIFEST, MANIFEST_VERSION, SIGNATURE, Signer};
 use super::signature::{PublicKey, SIGNATURE_BYTES};
 use super::zip_end_record::{Encrypted, open_archive};
-use warden_platform::sha256::{self, Sha256};
 
 /// The manifest is the one file that is held in memory: 150 bytes a file.
 const MANIFEST_BYTES: u64 = 32 << 20;

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use serde_json::json;
+use warden_platform::secret::Secret;
 
 use super::store::audit::{self, Actor, Entry};
 use super::store::keys::{self, ApiKey};
 use super::store::{Change, Store};
 use super::{FIRST_TENANT, http};
-use warden_platform::secret::Secret;
 
 /// Makes a key that may do everything, in every tenant, for a year. Returns its id and what is to be shown once.
 pub async fn make_key(change: &mut Change, now: i64) -> anyhow::Result<(u64, Secret)> {

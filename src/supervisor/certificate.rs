@@ -8,10 +8,10 @@ use nix::unistd::User;
 use url::Url;
 use warden_certificates::{Certificate, parse_pem};
 use warden_host::{Verdict, quantity};
+use warden_platform::user_view::{Permissions, UserView};
 
 use super::server;
 use super::settings::Tls;
-use warden_platform::user_view::{Permissions, UserView};
 
 /// The user of the packaged unit.
 pub const USER: &str = "warden-supervisor";

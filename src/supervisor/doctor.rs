@@ -12,16 +12,16 @@ use nix::unistd::User;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 use tokio::time::timeout;
+use warden_config::fragments::Fragments;
 use warden_host::quantity::bytes;
+use warden_platform::doctor::{Finding, check_sqlite, fail, is_denied, pass, unknown, warn};
+use warden_platform::tls::accepting_any_certificate;
+use warden_systemd::{Bus, UnitFacts};
 
 use super::certificate::{self, Complaint, USER};
 use super::object_store::Objects;
 use super::settings::{Database, ObjectStore, Overrides, Settings};
 use super::store::FILE;
-use warden_config::fragments::Fragments;
-use warden_platform::doctor::{Finding, check_sqlite, fail, is_denied, pass, unknown, warn};
-use warden_platform::tls::accepting_any_certificate;
-use warden_systemd::{Bus, UnitFacts};
 
 pub const UNIT: &str = "warden-supervisor.service";
 /// One question to a database, an object store or the running Supervisor.

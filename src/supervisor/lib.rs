@@ -24,21 +24,19 @@ use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
-use futures_util::FutureExt;
-use tokio_util::sync::CancellationToken;
-
 use connections::Connections;
+use futures_util::FutureExt;
 use hub::Hub;
+pub use local_node::Invitation;
 use object_store::{Local, Objects, S3, S3Settings};
 use server::Listener;
 use settings::{ObjectStore, Settings};
 use store::{Kind, Store, idempotency, keys, snapshots};
+use tokio_util::sync::CancellationToken;
 use upload_service::Uploads;
 use warden_platform::secret::Secret;
 use warden_platform::task_set::Tasks;
 use warden_platform::tls::{self, Trust};
-
-pub use local_node::Invitation;
 
 /// Milliseconds since 1970 UTC, told by whoever starts the Supervisor.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;

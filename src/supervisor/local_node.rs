@@ -2,6 +2,7 @@
 
 use anyhow::{Context, bail};
 use serde_json::json;
+use warden_platform::secret::Secret;
 
 use super::store::audit::{self, Actor, Entry};
 use super::store::deployments::{self, Deployment, Plan, Scope};
@@ -9,7 +10,6 @@ use super::store::enrolments::{self, Enrolment};
 use super::store::nodes::{self, Node};
 use super::store::{Page, Store};
 use super::{FIRST_DIVISION, FIRST_ENVIRONMENT, FIRST_TENANT, Supervisor};
-use warden_platform::secret::Secret;
 
 /// The deployment that is made when there is none and nobody named one.
 const FIRST_DEPLOYMENT: &str = "local";

@@ -13,11 +13,11 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use warden_platform::task_set::Tasks;
 
 use super::certificate;
 use super::connections::{self, Connections};
 use super::settings::{Settings, Tls};
-use warden_platform::task_set::Tasks;
 
 /// How often the certificate's files are looked at: whoever renews them need not tell us.
 const RENEWAL_LOOK: Duration = Duration::from_secs(60);

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use warden_platform::sha256;
+use warden_protocol::{SnapshotProgress, ToNode, UploadGrant, UploadRefusal, UploadWanted, Uploaded};
+
 use super::object_store::{Announced, Error, GRANT_LIFE, Objects, WHOLE_UPLOAD_BYTES};
 use super::store::snapshots::{self, Removal};
 use super::store::{self, Store};
-use warden_platform::sha256;
-use warden_protocol::{SnapshotProgress, ToNode, UploadGrant, UploadRefusal, UploadWanted, Uploaded};
 
 /// Bytes of a ZIP archive with nothing in it (APPNOTE.TXT 4.3.16): less is none.
 const SMALLEST_ARCHIVE: u64 = 22;

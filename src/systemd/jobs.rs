@@ -222,8 +222,9 @@ impl Stop {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use zbus::Variant;
+
+    use super::*;
 
     fn heard(told: &[(&str, &[(&str, Variant<'static>)])]) -> bool {
         let mut stop = Stop::default();

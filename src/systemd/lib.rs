@@ -14,18 +14,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
-use tokio::sync::OnceCell;
-use warden_host::{UnitProperties, UnitRow};
-use zbus::{OwnedObjectPath, OwnedVariant};
-
-use error::{explain, explain_connect};
-use warden_config::DBUS_LIMIT;
-
 pub use bus::Bus;
 pub use error::{CallError, Error};
+use error::{explain, explain_connect};
 pub use jobs::{Ended, Jobs, Verb};
+use tokio::sync::OnceCell;
 pub use unit_state::{Job, Standing};
 pub use unit_stats::UnitFacts;
+use warden_config::DBUS_LIMIT;
+use warden_host::{UnitProperties, UnitRow};
+use zbus::{OwnedObjectPath, OwnedVariant};
 
 const DESTINATION: &str = "org.freedesktop.systemd1";
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";

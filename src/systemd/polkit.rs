@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 
 use tokio::time::timeout;
+use warden_config::DBUS_LIMIT;
 use zbus::{Connection, OwnedVariant, Variant};
 
 use super::error::{explain, explain_connect};
 use super::properties::text;
 use super::{Error, PROPERTIES, Verb};
-use warden_config::DBUS_LIMIT;
 
 const DESTINATION: &str = "org.freedesktop.PolicyKit1";
 const PATH: &str = "/org/freedesktop/PolicyKit1/Authority";

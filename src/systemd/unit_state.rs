@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
+use warden_protocol::UnitState;
 use zbus::{OwnedObjectPath, OwnedVariant, Variant};
 
 use super::error::explain;
 use super::properties::{number, text};
 use super::{Error, Manager, SERVICE, UNIT};
-use warden_protocol::UnitState;
 
 const JOB: &str = "org.freedesktop.systemd1.Job";
 /// systemd's way to say "no job".

@@ -12,8 +12,7 @@ use warden::secret::Secret;
 use warden::supervisor::settings::{Database, Limits, Metrics, ObjectStore, Settings};
 use warden::supervisor::store::Store;
 use warden::supervisor::store::enrolments::{self, Applicant};
-use warden::supervisor::upload_service;
-use warden::supervisor::{Clock, Supervisor};
+use warden::supervisor::{Clock, Supervisor, upload_service};
 
 use super::{ctl, told};
 

@@ -5,11 +5,10 @@ use warden::protocol::{
     Code, Finished, FromNode, Heartbeat, Host, MESSAGE_LIMIT, Outcome, PING_SECONDS, Refusal, ToNode,
 };
 use warden::secret::Secret;
-use warden::supervisor::store::Page;
 use warden::supervisor::store::activities::State;
-use warden::supervisor::store::audit;
 use warden::supervisor::store::deployments::Scope;
 use warden::supervisor::store::heartbeats::{self, OfHost};
+use warden::supervisor::store::{Page, audit};
 
 use super::node::{Declined, Node, hello};
 use super::site::{Site, now};

@@ -5,13 +5,13 @@ use std::path::Path;
 use futures_util::future::join_all;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use warden::supervisor::settings::{ObjectStore, Settings};
 
 use super::{Fleet, Node, in_s3, is_empty};
 use crate::archive::noise;
 use crate::support::objects::stored_in;
 use crate::support::proxy::{Fate, Plan, Proxy};
 use crate::support::s3::S3Server;
-use warden::supervisor::settings::{ObjectStore, Settings};
 
 /// One node whose whole way to the Supervisor leads through a network, and a store of either kind.
 struct Way {

@@ -8,10 +8,9 @@ use warden::protocol::{
 use warden::sha256::hex;
 use warden::supervisor::object_store::{Announced, Begun, Key, Local, Objects, local};
 use warden::supervisor::store::activities::{self, Order};
-use warden::supervisor::store::async_actions;
 use warden::supervisor::store::deployments::{Deployment, Scope};
 use warden::supervisor::store::snapshots::{self, Refused, Snapshot, Status};
-use warden::supervisor::store::{Page, Store, nodes};
+use warden::supervisor::store::{Page, Store, async_actions, nodes};
 use warden::supervisor::upload_service::{Limits, Uploads};
 
 use super::Backend;

@@ -10,8 +10,7 @@ use std::collections::BTreeMap;
 use warden::snapshot::report::{
     Asked, CheckReport, Cost, HostFacts, Outcome, Report, Run, SourceKind, Unseen, VERSION,
 };
-use warden_host::{Area, Finding};
-use warden_host::{Level, LogLine};
+use warden_host::{Area, Finding, Level, LogLine};
 
 /// 2026-11-21T12:00:00Z, when the sample's evidence was read.
 const NOW_US: i64 = 1_795_262_400_000_000;

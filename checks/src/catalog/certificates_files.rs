@@ -2,11 +2,12 @@
 
 mod chain;
 
-use crate::iggy::{self, Listener};
-use crate::{Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Verdict, quoted};
 use warden_certificates::{self as certificate, Certificate};
 use warden_host::quantity::count;
 use warden_host::{Cause, Failure, Host, Kind, NO_PRIVATE_KEY};
+
+use crate::iggy::{self, Listener};
+use crate::{Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Verdict, quoted};
 
 pub const CHECK: Check = Check {
     id: "certificates-files",
@@ -230,10 +231,11 @@ fn judge_mode(host: &Host, finding: &mut Finding, path: &str) {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::*;
-    use crate::iggy::tests::{running, settings, stat};
     use warden_certificates::made::{Made, NOW, authority, issued};
     use warden_host::{Data, Recorded, Request};
+
+    use super::*;
+    use crate::iggy::tests::{running, settings, stat};
 
     pub(super) const PEM: &str = "/etc/iggy/a.pem";
     pub(super) const KEY: &str = "/etc/iggy/a.key";

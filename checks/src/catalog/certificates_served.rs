@@ -1,10 +1,11 @@
 //! certificates-served: is what the listeners serve what is on disk.
 
-use crate::iggy::{self, Listener};
-use crate::{Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Table, Value, Verdict};
 use warden_certificates::{self as certificate, Certificate, path};
 use warden_host::quantity::{count, number, time};
 use warden_host::{Cause, Host, TlsAnswer};
+
+use crate::iggy::{self, Listener};
+use crate::{Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Table, Value, Verdict};
 
 pub const CHECK: Check = Check {
     id: "certificates-served",
@@ -217,10 +218,11 @@ fn not_asked(finding: &mut Finding, listener: &Listener) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::iggy::tests::{running, settings};
     use warden_certificates::made::{Made, NOW, authority, issued};
     use warden_host::{Cause, Data, Recorded, Request};
+
+    use super::*;
+    use crate::iggy::tests::{running, settings};
 
     const PEM: &str = "/etc/iggy/a.pem";
 

@@ -1,10 +1,11 @@
 //! certificates-trust: whom does this machine trust, and is the Supervisor among them.
 
-use crate::{Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Read, Result, Value, Verdict};
 use warden_certificates::store::{Store, Trust, store, trust};
 use warden_certificates::{self as certificate, Certificate, Fault, Signature, path};
 use warden_host::quantity::count;
 use warden_host::{Authorities, Host};
+
+use crate::{Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Read, Result, Value, Verdict};
 
 pub const CHECK: Check = Check {
     id: "certificates-trust",
@@ -237,11 +238,12 @@ fn endpoint(url: &str) -> Option<(String, String)> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::iggy::tests::settings;
     use warden_certificates::made::{Made, NOW, authority, issued};
     use warden_certificates::store::STORES;
     use warden_host::{Cause, Data, Recorded, Request, TlsAnswer};
+
+    use super::*;
+    use crate::iggy::tests::settings;
 
     fn machine(store: &Made, supervisor: Option<&str>) -> Recorded {
         let mut settings = settings();

@@ -1,13 +1,14 @@
 //! cgroup-limits: does a control group hold a runtime back.
 
+use warden_host::proc::{Mount, pressure};
+use warden_host::quantity::{bytes, count, number};
+use warden_host::{Host, IfAny, Samples};
+
 use crate::cgroup::{self, Group, Place, Version, counter};
 use crate::process_samples::{self, Runtimes};
 use crate::{
     Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Row, Table, Value, Verdict,
 };
-use warden_host::proc::{Mount, pressure};
-use warden_host::quantity::{bytes, count, number};
-use warden_host::{Host, IfAny, Samples};
 
 pub const CHECK: Check = Check {
     id: "cgroup-limits",

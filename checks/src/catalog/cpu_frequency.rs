@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use warden_host::quantity::count;
+use warden_host::{Host, IfAny, Sample};
+
 use crate::{
     Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Series, Table, Unit, Value,
     Verdict,
 };
-use warden_host::quantity::count;
-use warden_host::{Host, IfAny, Sample};
 
 pub const CHECK: Check = Check {
     id: "cpu-frequency",
@@ -270,8 +271,9 @@ fn table(policies: &BTreeMap<u32, Policy>) -> Table {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use warden_host::{Data, Recorded, Request, Samples};
+
+    use super::*;
 
     fn host(governor: &str, driver: &str, throttled: (u64, u64)) -> Recorded {
         let directory = "/sys/devices/system/cpu/cpufreq/policy0";

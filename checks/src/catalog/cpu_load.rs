@@ -1,11 +1,12 @@
 //! cpu-load: is there CPU time left, on the whole and on each core.
 
-use crate::{
-    Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Read, Result, Series, Unit, Value,
-};
 use warden_host::Host;
 use warden_host::proc::{CpuTimes, counter, pressure};
 use warden_host::quantity::{self, count, number};
+
+use crate::{
+    Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Read, Result, Series, Unit, Value,
+};
 
 pub const CHECK: Check = Check {
     id: "cpu-load",
@@ -179,9 +180,10 @@ fn chart(cores: &[Core]) -> Series {
 
 #[cfg(test)]
 mod tests {
+    use warden_host::Recorded;
+
     use super::*;
     use crate::Verdict;
-    use warden_host::Recorded;
 
     /// Two cores of which the second did `user` and `softirq` in a hundred ticks.
     fn host(load: &str, user: u64, softirq: u64) -> Recorded {

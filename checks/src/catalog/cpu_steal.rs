@@ -1,8 +1,9 @@
 //! cpu-steal: does the hypervisor take time that Iggy's shards should have.
 
-use crate::{Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Series, Unit, quantity};
 use warden_host::Host;
 use warden_host::proc::CpuTimes;
+
+use crate::{Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Series, Unit, quantity};
 
 pub const CHECK: Check = Check {
     id: "cpu-steal",
@@ -52,9 +53,10 @@ fn run(host: &Host) -> Result<Finding> {
 
 #[cfg(test)]
 mod tests {
+    use warden_host::Recorded;
+
     use super::*;
     use crate::Verdict;
-    use warden_host::Recorded;
 
     fn after_one_second(steal: u64) -> Finding {
         let first = "cpu  1000 0 500 8000 0 0 0 100 0 0\ncpu0 1000 0 500 8000 0 0 0 100 0 0\n";

@@ -1,8 +1,9 @@
 //! cpu-vulnerabilities: which flaws of the processor are open, and which mitigations cost time.
 
-use crate::{Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Table, Value, Verdict};
 use warden_host::quantity::count;
 use warden_host::{Host, IfAny, PLACEHOLDER};
+
+use crate::{Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Table, Value, Verdict};
 
 pub const CHECK: Check = Check {
     id: "cpu-vulnerabilities",
@@ -140,8 +141,9 @@ fn advice(state: &str) -> Advice {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use warden_host::Recorded;
+
+    use super::*;
 
     fn with(state: &str) -> Recorded {
         Recorded::complete()

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 mod filesystems;
 
+use warden_host::{Host, LogLine, shape};
+
 use self::filesystems::judge_filesystems;
 use crate::block::{
     DISKS, Disk, EmptyDrives, MAPPED, MOUNTS_OF_PROCESS, OPTICAL, PARTITIONS, REMOVABLE, SIZES, SLAVES,
@@ -17,8 +19,6 @@ use crate::raid::{
 use crate::smart::Health;
 use crate::storage_errors::{StorageError, log_window, storage_errors};
 use crate::{Advice, Area, Check, Evidence, Finding, Read, Result, Table, Value, Verdict, quantity, raid};
-use warden_host::shape;
-use warden_host::{Host, LogLine};
 
 pub const CHECK: Check = Check {
     id: "disk-health",
@@ -294,9 +294,10 @@ fn judge_kernel_log(host: &Host, finding: &mut Finding, roles: &Roles) -> Option
 
 #[cfg(test)]
 mod tests {
+    use warden_host::{Cause, Data, LogLine, LogText, Output, Recorded, Request};
+
     use super::*;
     use crate::iggy::tests::settings;
-    use warden_host::{Cause, Data, LogLine, LogText, Output, Recorded, Request};
 
     fn kernel(recorded: Recorded, lines: &[(i64, &str)]) -> Recorded {
         let line = |(at, text): &(i64, &str)| LogLine {

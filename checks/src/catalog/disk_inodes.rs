@@ -1,15 +1,15 @@
 //! disk-inodes: are there inodes left on every filesystem that stores data.
 
-use crate::block::MOUNTS_OF_PROCESS;
-use crate::block::data_mount;
+use warden_host::Host;
+use warden_host::filesystems::{Filesystem, measure_host};
+use warden_host::proc::Mount;
+
+use crate::block::{MOUNTS_OF_PROCESS, data_mount};
 use crate::iggy::{self, DataDirectory};
 use crate::{
     Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Series, Table, Unit, Value, Verdict,
     quoted,
 };
-use warden_host::Host;
-use warden_host::filesystems::{Filesystem, measure_host};
-use warden_host::proc::Mount;
 
 pub const CHECK: Check = Check {
     id: "disk-inodes",
@@ -118,8 +118,9 @@ fn advice(point: &str) -> Advice {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use warden_host::{Cause, Data, Recorded, Request, Space};
+
+    use super::*;
 
     const MOUNTS: &str = "20 1 254:0 / / rw - ext4 /dev/vda rw\n\
                           21 20 0:20 / /proc rw - proc proc rw\n\

@@ -2,6 +2,10 @@
 
 mod slowness;
 
+use warden_host::diskstats::{Pace, Work};
+use warden_host::proc::{Mount, pressure};
+use warden_host::{Host, IfAny};
+
 use self::slowness::{Slowness, WARN_AWAIT_MS, WARN_BUSY_PERCENT, slowness, told_below};
 use crate::block::{
     DISKS, Disk, MAPPED, MODELS, MOUNTS_OF_PROCESS, PARTITIONS, REMOVABLE, SIZES, SLAVES, data_mount,
@@ -12,9 +16,6 @@ use crate::{
     Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Series, Table, Unit, Value,
     Verdict, quantity,
 };
-use warden_host::diskstats::{Pace, Work};
-use warden_host::proc::{Mount, pressure};
-use warden_host::{Host, IfAny};
 
 pub const CHECK: Check = Check {
     id: "disk-latency",
@@ -260,8 +261,9 @@ fn in_use(schedulers: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use warden_host::Recorded;
+
+    use super::*;
 
     /// One second in which `requests` writes waited `ms` together and the disk was busy for `busy_ms`.
     fn second(requests: u64, ms: u64, busy_ms: u64, in_flight: u64) -> Recorded {

@@ -2,6 +2,10 @@
 
 mod fstab;
 
+use warden_host::filesystems::{Kind, distinct, is_broken};
+use warden_host::proc::Mount;
+use warden_host::{Host, IfAny};
+
 use self::fstab::Fstab;
 use crate::block::{
     DISKS, Disk, MAPPED, MOUNTS_OF_PROCESS, PARTITIONS, REMOVABLE, SIZES, SLAVES, data_mount,
@@ -10,9 +14,6 @@ use crate::iggy::{self, DataDirectory};
 use crate::{
     Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Table, Value, Verdict, quoted,
 };
-use warden_host::filesystems::{Kind, distinct, is_broken};
-use warden_host::proc::Mount;
-use warden_host::{Host, IfAny};
 
 pub const CHECK: Check = Check {
     id: "disk-mounts",
@@ -269,8 +270,9 @@ fn after_an_error(mount: &Mount) -> Advice {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use warden_host::{Cause, Recorded, Request};
+
+    use super::*;
 
     const DATA: &str = "/var/lib/iggy";
     const FSTAB: &str =

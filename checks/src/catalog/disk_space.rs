@@ -1,16 +1,15 @@
 //! disk-space: is there room on every filesystem that stores data.
 
-use crate::block::MOUNTS_OF_PROCESS;
-use crate::block::data_mount;
-use crate::iggy;
-use crate::{
-    Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Series, Table, Unit, Value, Verdict,
-    quoted,
-};
 use warden_host::filesystems::{Filesystem, measure_host};
 use warden_host::proc::Mount;
 use warden_host::quantity::bytes;
 use warden_host::{Host, Space};
+
+use crate::block::{MOUNTS_OF_PROCESS, data_mount};
+use crate::{
+    Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Series, Table, Unit, Value, Verdict,
+    iggy, quoted,
+};
 
 pub const CHECK: Check = Check {
     id: "disk-space",
@@ -134,8 +133,9 @@ fn advice(point: &str, holds_data: bool) -> Advice {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use warden_host::{Cause, Recorded, Request};
+
+    use super::*;
 
     const MOUNTS: &str = "20 1 254:0 / / rw - ext4 /dev/vda rw\n\
                           21 20 0:20 / /proc rw - proc proc rw\n\

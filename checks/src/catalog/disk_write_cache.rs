@@ -1,13 +1,14 @@
 //! disk-write-cache: is what fsync says on the disk really on the disk.
 
+use warden_host::Host;
+use warden_host::filesystems::distinct;
+use warden_host::proc::Mount;
+
 use crate::block::{
     DISKS, Disk, MAPPED, MODELS, MOUNTS_OF_PROCESS, PARTITIONS, REMOVABLE, SIZES, SLAVES, data_mount,
 };
 use crate::iggy::{self, DataDirectory};
 use crate::{Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Table, Value, Verdict, quoted};
-use warden_host::Host;
-use warden_host::filesystems::distinct;
-use warden_host::proc::Mount;
 
 pub const CHECK: Check = Check {
     id: "disk-write-cache",
@@ -147,8 +148,9 @@ fn examine(host: &Host, data: Option<DataDirectory>) -> Result<Finding> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use warden_host::Recorded;
+
+    use super::*;
 
     fn with(cache: &str, options: &str) -> Recorded {
         let mounts = format!("22 20 8:1 / /var/lib/iggy rw - ext4 /dev/sda1 {options}\n");

@@ -1,10 +1,11 @@
 //! kernel-io-uring: may Iggy set up its io_uring rings on this kernel.
 
-use crate::iggy::{self, Runtime, Service};
-use crate::{Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Read, Result, Value, Verdict};
 use warden_host::proc::{self, cpu_count};
 use warden_host::quantity::bytes;
 use warden_host::{Host, IfAny};
+
+use crate::iggy::{self, Runtime, Service};
+use crate::{Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Read, Result, Value, Verdict};
 
 pub const CHECK: Check = Check {
     id: "kernel-io-uring",
@@ -274,10 +275,10 @@ fn version(release: &str) -> Option<(u32, u32)> {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use warden_host::{Data, Recorded, Request, Uname};
 
     use super::*;
     use crate::units::testing::settings;
-    use warden_host::{Data, Recorded, Request, Uname};
 
     const OPEN: &str = "Name:\tiggy-server\nGid:\t1000\t1000\t1000\t1000\nGroups:\t1000 44\nCapEff:\t0000000000000000\nSeccomp:\t0\n";
 

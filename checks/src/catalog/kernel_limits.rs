@@ -1,10 +1,11 @@
 //! kernel-limits: how full the kernel's system-wide tables are.
 
+use warden_host::{Host, IfAny};
+
 use crate::{
     Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Series, Table, Unit, Value,
     Verdict,
 };
-use warden_host::{Host, IfAny};
 
 pub const CHECK: Check = Check {
     id: "kernel-limits",
@@ -183,8 +184,9 @@ fn judge(percent: f64) -> Option<Verdict> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use warden_host::Recorded;
+
+    use super::*;
 
     fn with_threads(threads: u64) -> Recorded {
         Recorded::complete()

@@ -2,6 +2,9 @@
 
 mod signs;
 
+use warden_host::shape::{self, Group};
+use warden_host::{Host, Level, LogLine};
+
 use self::signs::{KERNEL_FAILED, SIGNS, Sign};
 use crate::block::{EmptyDrives, OPTICAL, REMOVABLE, SIZES};
 use crate::hardware_errors::{Class, hardware_errors};
@@ -9,8 +12,6 @@ use crate::storage_errors::{log_window, storage_errors};
 use crate::{
     Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Value, Verdict, quantity,
 };
-use warden_host::shape::{self, Group};
-use warden_host::{Host, Level, LogLine};
 
 pub const CHECK: Check = Check {
     id: "kernel-log",
@@ -252,8 +253,9 @@ fn note_what_was_cut(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use warden_host::{Cause, LogText, Recorded, Request};
+
+    use super::*;
 
     const NOW: i64 = 1_800_000_000;
 

@@ -1,10 +1,11 @@
 //! kernel-modules: is the kernel tainted, and by what.
 
+use warden_host::{Host, IfAny};
+
 use crate::{
     Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Read, Result, Table, Value, Verdict,
     quantity,
 };
-use warden_host::{Host, IfAny};
 
 pub const CHECK: Check = Check {
     id: "kernel-modules",
@@ -183,8 +184,9 @@ fn table(mut modules: Vec<Module>) -> Table {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use warden_host::Recorded;
+
+    use super::*;
 
     const MODULES: &str = "xfs 2117632 1 - Live 0x0000000000000000\n\
                            zfs 6000000 2 zunicode,zavl, Live 0x0000000000000000 (POE)\ntorn\n";

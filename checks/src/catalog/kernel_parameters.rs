@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use warden_host::{Host, IfAny, PLACEHOLDER};
+
 use crate::{
     Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Table, Value, Verdict,
     component_matches,
 };
-use warden_host::{Host, IfAny, PLACEHOLDER};
 
 pub const CHECK: Check = Check {
     id: "kernel-parameters",
@@ -274,8 +275,9 @@ fn advice(parameter: &Parameter, value: &str) -> Advice {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use warden_host::Recorded;
+
+    use super::*;
 
     fn good() -> Recorded {
         PARAMETERS.iter().fold(Recorded::complete(), |host, parameter| {

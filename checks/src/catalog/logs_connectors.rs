@@ -1,10 +1,10 @@
 //! logs-connectors: what did the connectors runtime complain of.
 
-use crate::iggy::log;
-use crate::iggy::{Runtime, Service};
+use warden_host::Host;
+
+use crate::iggy::{Runtime, Service, log};
 use crate::log_patterns::{self, Command, Known, Writer};
 use crate::{Area, Check, DEADLINE, Finding, Read, Result, Verdict};
-use warden_host::Host;
 
 pub const CHECK: Check = Check {
     id: "logs-connectors",
@@ -89,9 +89,10 @@ fn run(host: &Host) -> Result<Finding> {
 
 #[cfg(test)]
 mod tests {
+    use warden_host::{Cause, Level, LogLine, LogText, Recorded, Request};
+
     use super::*;
     use crate::iggy::tests::settings;
-    use warden_host::{Cause, Level, LogLine, LogText, Recorded, Request};
 
     fn journal() -> Request {
         Request::Journal { unit: "iggy-connectors.service".to_owned() }

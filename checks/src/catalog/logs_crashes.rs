@@ -1,15 +1,14 @@
 //! logs-crashes: did a runtime, or anything else, dump core.
 
 use serde::Deserialize;
+use warden_host::proc::{ProcessStat, TICKS};
+use warden_host::quantity::count;
+use warden_host::{Cause, Error, Failure, Host, IfAny, Kind};
 
 use crate::iggy::{Runtime, log};
 use crate::process_samples::{self, Runtimes};
 use crate::rlimits::limit;
 use crate::{Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Table, Value, Verdict};
-use warden_host::Error;
-use warden_host::proc::{ProcessStat, TICKS};
-use warden_host::quantity::count;
-use warden_host::{Cause, Failure, Host, IfAny, Kind};
 
 pub const CHECK: Check = Check {
     id: "logs-crashes",

@@ -1,11 +1,12 @@
 //! logs-iggy: what did the server complain of.
 
+use warden_host::Host;
+use warden_host::quantity::count;
+
 use crate::iggy::log::{self, is_clean_end, is_start};
 use crate::iggy::{Runtime, Service};
 use crate::log_patterns::{self, Command, Known, Writer};
 use crate::{Advice, Area, Check, DEADLINE, Finding, Read, Result, Verdict};
-use warden_host::Host;
-use warden_host::quantity::count;
 
 pub const CHECK: Check = Check {
     id: "logs-iggy",
@@ -188,9 +189,10 @@ fn run(host: &Host) -> Result<Finding> {
 
 #[cfg(test)]
 mod tests {
+    use warden_host::{Cause, Content, Data, LogText, Recorded, Request};
+
     use super::*;
     use crate::iggy::tests::{directory, link, running, settings};
-    use warden_host::{Cause, Content, Data, LogText, Recorded, Request};
 
     const START: &str = "2026-11-21T11:09:09Z  INFO main server_common::bootstrap: Initializing system, data will be stored at: /d\n";
     const END: &str = "2026-11-21T11:09:20Z  INFO    main iggy_server: server shutdown complete\n";

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use warden_host::quantity::count;
+use warden_host::{Cause, Entry, Error, Failure, Host, IfAny, LogLine};
+
 use crate::iggy::{Runtime, log};
 use crate::{Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Log, Read, Result, Table, Value};
-use warden_host::Error;
-use warden_host::quantity::count;
-use warden_host::{Cause, Entry, Failure, Host, IfAny, LogLine};
 
 pub const CHECK: Check = Check {
     id: "logs-journal",
@@ -281,10 +281,11 @@ fn files(finding: &mut Finding, header: &str) {
 
 #[cfg(test)]
 mod tests {
+    use warden_host::{Data, LogText, Output, Recorded, Request};
+
     use super::*;
     use crate::Verdict;
     use crate::units::testing::settings as run_settings;
-    use warden_host::{Data, LogText, Output, Recorded, Request};
 
     const ID: &str = "0123456789abcdef0123456789abcdef";
 

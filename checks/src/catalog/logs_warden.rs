@@ -1,9 +1,10 @@
 //! logs-warden: what did the agent itself complain of.
 
+use warden_host::Host;
+
 use crate::iggy::{Service, log};
 use crate::log_patterns::{self, Writer};
 use crate::{Area, Check, DEADLINE, Finding, Read, Result};
-use warden_host::Host;
 
 pub const CHECK: Check = Check {
     id: "logs-warden",
@@ -37,10 +38,11 @@ fn run(host: &Host) -> Result<Finding> {
 
 #[cfg(test)]
 mod tests {
+    use warden_host::{Cause, Level, LogLine, LogText, Recorded, Request};
+
     use super::*;
     use crate::Verdict;
     use crate::iggy::tests::settings;
-    use warden_host::{Cause, Level, LogLine, LogText, Recorded, Request};
 
     fn journal() -> Request {
         Request::Journal { unit: "warden.service".to_owned() }

@@ -1,9 +1,10 @@
 //! memory-huge-pages: transparent and reserved huge pages.
 
-use crate::{Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Read, Result, Table, Value};
 use warden_host::proc::{field, kibibytes};
 use warden_host::quantity::{bytes, count};
 use warden_host::{Host, IfAny};
+
+use crate::{Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Read, Result, Table, Value};
 
 pub const CHECK: Check = Check {
     id: "memory-huge-pages",
@@ -242,9 +243,10 @@ fn chosen(setting: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use warden_host::Recorded;
+
     use super::*;
     use crate::Verdict;
-    use warden_host::Recorded;
 
     fn host(enabled: &str, defrag: &str, free_pages: u64) -> Recorded {
         let meminfo = format!(

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use warden_host::Host;
+use warden_host::proc::{counter, kibibytes};
+use warden_host::quantity::number;
+
 use crate::{
     Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Series, Table, Unit, Value,
     Verdict,
 };
-use warden_host::Host;
-use warden_host::proc::{counter, kibibytes};
-use warden_host::quantity::number;
 
 pub const CHECK: Check = Check {
     id: "memory-numa",
@@ -138,8 +139,9 @@ fn percent(part: u64, rest: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use warden_host::Recorded;
+
+    use super::*;
 
     fn node(host: Recorded, id: u32, hit: u64, foreign: u64) -> Recorded {
         let stat = format!(

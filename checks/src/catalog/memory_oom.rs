@@ -1,5 +1,9 @@
 //! memory-oom: did the kernel kill anything for want of memory.
 
+use warden_host::proc::{Mount, counter};
+use warden_host::quantity::count;
+use warden_host::{Failure, Host, IfAny, LogText, Settings};
+
 use crate::cgroup::{self, Place, Version};
 use crate::iggy::{self, Runtime};
 use crate::oom::{Kill, kills};
@@ -7,9 +11,6 @@ use crate::{
     Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Read, Result, Table, Value, Verdict,
     shape,
 };
-use warden_host::proc::{Mount, counter};
-use warden_host::quantity::count;
-use warden_host::{Failure, Host, IfAny, LogText, Settings};
 
 pub const CHECK: Check = Check {
     id: "memory-oom",
@@ -256,8 +257,9 @@ fn table(kills: &[Kill], settings: Option<&Settings>) -> Table {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use warden_host::{Cause, LogLine, Recorded, Request};
+
+    use super::*;
 
     const NOW: i64 = 1_800_000_000;
 

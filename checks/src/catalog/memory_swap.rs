@@ -1,13 +1,13 @@
 //! memory-swap: does the machine swap.
 
-use crate::iggy;
-use crate::{
-    Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Read, Result, Series, Table, Unit,
-    Value, Verdict,
-};
 use warden_host::proc::{counter, kibibytes};
 use warden_host::quantity::{bytes, number};
 use warden_host::{Host, IfAny};
+
+use crate::{
+    Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Read, Result, Series, Table, Unit,
+    Value, Verdict, iggy,
+};
 
 pub const CHECK: Check = Check {
     id: "memory-swap",
@@ -123,8 +123,9 @@ fn areas(swaps: &str) -> Table {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use warden_host::Recorded;
+
+    use super::*;
 
     fn host(total: u64, free: u64, moved: u64) -> Recorded {
         Recorded::complete()

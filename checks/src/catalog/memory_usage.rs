@@ -1,13 +1,14 @@
 //! memory-usage: is there memory left, and do programs wait for it.
 
-use crate::iggy;
-use crate::{
-    Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Read, Result, Series, Table, Unit, Value,
-};
 use warden_host::arc::{ARC_STATISTICS, ArcSize};
 use warden_host::proc::{field, kibibytes, pressure};
 use warden_host::quantity::{bytes, number};
 use warden_host::{Cause, Failure, Host, IfAny};
+
+use crate::{
+    Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Read, Result, Series, Table, Unit,
+    Value, iggy,
+};
 
 pub const CHECK: Check = Check {
     id: "memory-usage",
@@ -176,9 +177,10 @@ fn runtimes(host: &Host, total: u64) -> Option<Table> {
 
 #[cfg(test)]
 mod tests {
+    use warden_host::{Recorded, Request};
+
     use super::*;
     use crate::Verdict;
-    use warden_host::{Recorded, Request};
 
     fn with_available(kibibytes: u64) -> Recorded {
         let meminfo = format!(

@@ -1,10 +1,11 @@
 //! network-addresses: what addresses this host has and whether it knows the way out.
 
+use warden_host::{Cause, Failure, Host, IfAny};
+
 use crate::net_links::{IP_ADDRESS, IP_NEIGHBOUR, IP_ROUTE, Link, Neighbour, Route};
 use crate::{
     Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Table, Value, Verdict, quantity,
 };
-use warden_host::{Cause, Failure, Host, IfAny};
 
 pub const CHECK: Check = Check {
     id: "network-addresses",
@@ -240,8 +241,9 @@ fn default_route(device: &str, gateway: String) -> Route {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use warden_host::{Data, Output, Recorded, Request};
+
+    use super::*;
 
     const ADDRESSES: &str = r#"[{"ifname":"lo","addr_info":[{"family":"inet","local":"127.0.0.1","prefixlen":8,"scope":"host"}]},
         {"ifname":"eth0","flags":["UP","LOWER_UP"],"addr_info":[

@@ -1,9 +1,10 @@
 //! network-conntrack: is there room in the table of tracked connections.
 
+use warden_host::{Host, IfAny};
+
 use crate::{
     Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Series, Unit, Value, quantity,
 };
-use warden_host::{Host, IfAny};
 
 pub const CHECK: Check = Check {
     id: "network-conntrack",
@@ -95,9 +96,10 @@ fn total(text: &str, column: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use warden_host::Recorded;
+
     use super::*;
     use crate::Verdict;
-    use warden_host::Recorded;
 
     fn tracking(count: &str, most: &str) -> Recorded {
         Recorded::complete()

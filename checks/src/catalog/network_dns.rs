@@ -2,12 +2,13 @@
 
 use std::net::IpAddr;
 
+use warden_host::{Cause, Failure, Host, IfAny, PLACEHOLDER};
+
 use crate::endpoint::Endpoint;
 use crate::{
     Advice, Area, Check, Error, Evidence, Fields, Finding, Read, Result, Series, Table, Unit, Value, Verdict,
     quantity, quoted,
 };
-use warden_host::{Cause, Failure, Host, IfAny, PLACEHOLDER};
 
 pub const CHECK: Check = Check {
     id: "network-dns",
@@ -164,9 +165,10 @@ fn values<'a>(text: &'a str, keyword: &str) -> Vec<&'a str> {
 
 #[cfg(test)]
 mod tests {
+    use warden_host::{Data, Recorded, Request, Uname};
+
     use super::*;
     use crate::iggy::tests::settings;
-    use warden_host::{Data, Recorded, Request, Uname};
 
     fn lookup(recorded: Recorded, name: &str, millis: f64) -> Recorded {
         let addresses = vec!["192.0.2.9".to_owned()];

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use warden_host::{Host, IfAny};
+
 use crate::firewall::{
     Connection, Decision, Family, LEGACY_TABLES, LEGACY_TABLES_6, Outcome, Rules, address_number, judge,
 };
@@ -11,7 +13,6 @@ use crate::{
     Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Table, Value, Verdict, quantity,
     quoted,
 };
-use warden_host::{Host, IfAny};
 
 pub const CHECK: Check = Check {
     id: "network-firewall",
@@ -283,9 +284,10 @@ impl Tally {
 }
 #[cfg(test)]
 mod tests {
+    use warden_host::{Data, Output, Recorded, Request};
+
     use super::*;
     use crate::iggy::tests::{link, running};
-    use warden_host::{Data, Output, Recorded, Request};
 
     fn command(recorded: Recorded, name: &str, status: i32, stdout: &str, stderr: &str) -> Recorded {
         let output =

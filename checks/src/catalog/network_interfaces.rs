@@ -1,11 +1,12 @@
 //! network-interfaces: are the links up, clean and alike.
 
+use warden_host::Host;
+
 use crate::net_links::{Counters, IP_ADDRESS, Link};
 use crate::{
     Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Series, Table, Unit, Value, Verdict,
     quantity, quoted,
 };
-use warden_host::Host;
 
 pub const CHECK: Check = Check {
     id: "network-interfaces",
@@ -277,9 +278,10 @@ struct Interface {
 
 #[cfg(test)]
 mod tests {
+    use warden_host::{Data, Output, Recorded, Request};
+
     use super::*;
     use crate::iggy::tests::link;
-    use warden_host::{Data, Output, Recorded, Request};
 
     /// One second on eth0: 1 MB and 1000 packets in, 500 of each out, and so many errors and drops.
     fn second(errors: u64, drops: u64) -> Recorded {

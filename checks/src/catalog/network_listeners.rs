@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use warden_host::{Host, IfAny};
+
 use crate::iggy::{self, Configuration, Listener, Process, Runtime, Service};
 use crate::socket_owners::{DESCRIPTOR, DESCRIPTORS, Held, STATUS, holder};
 use crate::sockets::Socket;
 use crate::{Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Table, Value, quantity};
-use warden_host::{Host, IfAny};
 
 pub const CHECK: Check = Check {
     id: "network-listeners",
@@ -257,10 +258,11 @@ fn shown(socket: &Socket) -> String {
 
 #[cfg(test)]
 mod tests {
+    use warden_host::Recorded;
+
     use super::*;
     use crate::Verdict;
     use crate::iggy::tests::{link, running, settings, stat_line};
-    use warden_host::Recorded;
 
     /// Iggy with only its TCP and HTTP listeners, as process 70.
     const CONFIGURATION: &str = "[tcp]\nenabled = true\naddress = \"127.0.0.1:8090\"\n[http]\nenabled = true\naddress = \"0.0.0.0:3000\"\n\

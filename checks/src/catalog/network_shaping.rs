@@ -1,11 +1,12 @@
 //! network-shaping: is traffic delayed, lost or limited on purpose.
 
+use warden_host::{Cause, Failure, Host};
+
 use crate::net_links::{IP_ADDRESS, Link, parse};
 use crate::{
     Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Table, Value, Verdict, quantity,
     quoted,
 };
-use warden_host::{Cause, Failure, Host};
 
 pub const CHECK: Check = Check {
     id: "network-shaping",
@@ -128,8 +129,9 @@ fn of_link(link: Link) -> Discipline {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use warden_host::{Data, Output, Recorded, Request};
+
+    use super::*;
 
     fn command(recorded: Recorded, name: &str, status: i32, stdout: &str) -> Recorded {
         let output =

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use warden_host::{Host, IfAny, Part};
+
 use crate::sockets::{CLOSE_WAIT, STATES, Socket};
 use crate::{
     Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Series, Unit, Value, Verdict,
     quantity,
 };
-use warden_host::{Host, IfAny, Part};
 
 pub const CHECK: Check = Check {
     id: "network-tcp",
@@ -242,8 +243,9 @@ fn counter(text: &str, group: &str, name: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use warden_host::Recorded;
+
+    use super::*;
 
     fn snmp(sent: u64, again: u64, full: u64) -> String {
         format!(

@@ -1,5 +1,9 @@
 //! process-limits: do the limits of the runtimes leave them room.
 
+use warden_host::proc::{ProcessStat, field};
+use warden_host::quantity::{bytes, count, number};
+use warden_host::{Host, IfAny};
+
 use crate::iggy::data_inventory::inventory;
 use crate::iggy::{self, Runtime, Service};
 use crate::process_samples::{self, Runtimes};
@@ -8,9 +12,6 @@ use crate::units::{self, Found};
 use crate::{
     Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Series, Table, Unit, Value, Verdict,
 };
-use warden_host::proc::{ProcessStat, field};
-use warden_host::quantity::{bytes, count, number};
-use warden_host::{Host, IfAny};
 
 pub const CHECK: Check = Check {
     id: "process-limits",

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use warden_host::Host;
+use warden_host::quantity::{count, duration};
+
 use crate::process_samples::{self, Runtimes, STAT, Seen};
 use crate::{
     Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Series, Table, Unit, Value, Verdict,
 };
-use warden_host::Host;
-use warden_host::quantity::{count, duration};
 
 pub const CHECK: Check = Check {
     id: "process-states",
@@ -204,10 +205,11 @@ fn states(processes: &[Seen]) -> Series {
 
 #[cfg(test)]
 mod tests {
+    use warden_host::Recorded;
+
     use super::*;
     use crate::iggy::Runtime;
     use crate::process_samples::testing::{stat, with_processes};
-    use warden_host::Recorded;
 
     fn host(processes: &[(u32, &str, char, char)]) -> Recorded {
         let pairs: Vec<_> = [(1, "systemd", 'S', 'S')]

@@ -1,12 +1,13 @@
 //! process-top: which processes use the machine that Iggy should have.
 
+use warden_host::quantity::{bytes, count, duration, number};
+use warden_host::{Host, IfAny};
+
 use crate::process_samples::{self, Runtimes, STAT, Seen};
 use crate::{
     Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Series, Table, Unit, Value,
     Verdict, proc,
 };
-use warden_host::quantity::{bytes, count, duration, number};
-use warden_host::{Host, IfAny};
 
 pub const CHECK: Check = Check {
     id: "process-top",
@@ -175,10 +176,11 @@ fn advice(user: &User) -> Advice {
 
 #[cfg(test)]
 mod tests {
+    use warden_host::Recorded;
+
     use super::*;
     use crate::iggy::Runtime;
     use crate::process_samples::testing::{stat, with_processes};
-    use warden_host::Recorded;
 
     /// Two cores, 100 MiB; the given process took `ticks` in one second and holds `mib`.
     fn with(ticks: u64, mib: u64) -> Recorded {

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use toml::Value as TomlValue;
+use warden_host::quantity::{count, number};
+use warden_host::{Cause, Failure, Host, IfAny, Level, PLACEHOLDER, UnitProperties};
 
 use crate::iggy::{self, Configuration, Runtime, Service, log};
 use crate::{
     Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Read, Result, Table, Value, Verdict,
 };
-use warden_host::quantity::{count, number};
-use warden_host::{Cause, Failure, Host, IfAny, Level, PLACEHOLDER, UnitProperties};
 
 pub const CHECK: Check = Check {
     id: "runtime-connectors",

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use toml::{Table as Toml, Value as TomlValue};
+use warden_host::quantity::count;
+use warden_host::{Host, IfAny};
 
 use crate::iggy::{self, Configuration, ConfigurationFile, Runtime};
 use crate::{Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Table, Value, Verdict};
-use warden_host::quantity::count;
-use warden_host::{Host, IfAny};
 
 pub const CHECK: Check = Check {
     id: "runtime-iggy-config",

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use warden_host::proc::field;
+use warden_host::quantity::{bytes, count};
+use warden_host::{Host, IfAny, Stat};
+
 use crate::iggy::data_inventory::{DIRECTORIES, FILES, Generation, Inventory, Partition, inventory};
 use crate::iggy::{self, DataDirectory, Runtime};
 use crate::{
     Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Series, Table, Unit, Value,
     Verdict,
 };
-use warden_host::proc::field;
-use warden_host::quantity::{bytes, count};
-use warden_host::{Host, IfAny, Stat};
 
 pub const CHECK: Check = Check {
     id: "runtime-iggy-data",

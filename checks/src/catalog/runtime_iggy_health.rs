@@ -1,11 +1,12 @@
 //! runtime-iggy-health: does the server answer, and is the answer true.
 
+use warden_host::quantity::{bytes, count, number};
+use warden_host::{Cause, Failure, Host, IfAny, Level, LogLine};
+
 use crate::iggy::{self, Listener, Runtime, Service, answering, log};
 use crate::{
     Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Log, Read, Result, Table, Value, Verdict,
 };
-use warden_host::quantity::{bytes, count, number};
-use warden_host::{Cause, Failure, Host, IfAny, Level, LogLine};
 
 mod statistics;
 
@@ -292,9 +293,10 @@ fn judge_room(host: &Host, finding: &mut Finding) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use warden_host::{Cause, Content, Data, HttpAnswer, LogText, Recorded, Request};
+
     use super::*;
     use crate::iggy::tests::{directory, link, running, settings};
-    use warden_host::{Cause, Content, Data, HttpAnswer, LogText, Recorded, Request};
 
     const START: &str = "2026-11-21T11:09:09Z  INFO main server_common::bootstrap: Initializing system, data will be stored at: /d\n";
     const FULL: &str = "2026-11-21T11:09:13Z ERROR shard-1 iggy.partitions.storage: failed to write frozen messages err=No space left on device (os error 28)\n";

@@ -1,13 +1,14 @@
 //! runtime-iggy-process: is the server's process itself well.
 
+use warden_host::proc::{ProcessStat, TICKS, field, kibibytes};
+use warden_host::quantity::{bytes, duration};
+use warden_host::{Host, Kind, UnitProperties};
+
 use crate::iggy::{self, Runtime, Service, held};
 use crate::{
     Advice, Area, Check, DEADLINE, Error, Evidence, Finding, Read, Result, Series, Table, Unit as In, Value,
     quoted,
 };
-use warden_host::proc::{ProcessStat, TICKS, field, kibibytes};
-use warden_host::quantity::{bytes, duration};
-use warden_host::{Host, Kind, UnitProperties};
 
 mod start;
 
@@ -317,11 +318,12 @@ fn cpu_percent(first: &ProcessStat, last: &ProcessStat, seconds: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+    use warden_host::{Cause, Data, Recorded, Request, Sample, Samples};
+
     use super::*;
     use crate::Verdict;
     use crate::iggy::tests::{directory, link, running, settings, stat_line};
-    use serde_json::json;
-    use warden_host::{Cause, Data, Recorded, Request, Sample, Samples};
 
     const STATUS: &str = "Uid:\t0\t0\t0\t0\nVmHWM:\t80000 kB\nVmRSS:\t72236 kB\nVmSwap:\t0 kB\n";
 

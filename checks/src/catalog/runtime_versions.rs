@@ -1,12 +1,13 @@
 //! runtime-versions: which versions are installed, and does what runs come from what is installed.
 
+use warden_host::quantity::count;
+use warden_host::{Host, IfAny, Output};
+
 use crate::iggy::data_inventory::Generation;
 use crate::iggy::{self, Runtime, Service};
 use crate::{
     Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Table, Value, Verdict, quoted,
 };
-use warden_host::quantity::count;
-use warden_host::{Host, IfAny, Output};
 
 pub const CHECK: Check = Check {
     id: "runtime-versions",
@@ -238,9 +239,10 @@ fn packages(host: &Host) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use warden_host::{Cause, Data, Recorded, Request};
+
     use super::*;
     use crate::iggy::tests::{link, running, settings};
-    use warden_host::{Cause, Data, Recorded, Request};
 
     fn printed(recorded: Recorded, name: &str, status: i32, stdout: &str) -> Recorded {
         let output =

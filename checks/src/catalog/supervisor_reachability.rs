@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use warden_host::{Cause, Failure, Host, IfAny};
+
 use crate::endpoint::Endpoint;
 use crate::{
     Advice, Area, Check, Error, Evidence, Fields, Finding, Read, Result, Series, Table, Unit, Value, Verdict,
     quantity,
 };
-use warden_host::{Cause, Failure, Host, IfAny};
 
 pub const CHECK: Check = Check {
     id: "supervisor-reachability",
@@ -210,9 +211,10 @@ impl Way<'_> {
 
 #[cfg(test)]
 mod tests {
+    use warden_host::{Data, HttpAnswer, Recorded, Request, TlsAnswer};
+
     use super::*;
     use crate::iggy::tests::settings;
-    use warden_host::{Data, HttpAnswer, Recorded, Request, TlsAnswer};
 
     const NOW: i64 = 1_795_262_400;
     const ADDRESS: &str = "warden.example:443";

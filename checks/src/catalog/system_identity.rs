@@ -1,10 +1,10 @@
 //! system-identity: what machine this is, and whether its operating system still gets fixes.
 
-use crate::end_of_life;
-use crate::{Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Value};
 use warden_host::proc::cpu_count;
 use warden_host::quantity::{count, duration};
 use warden_host::{Host, IfAny};
+
+use crate::{Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Value, end_of_life};
 
 pub const CHECK: Check = Check {
     id: "system-identity",
@@ -233,9 +233,10 @@ fn processor(cpuinfo: &str) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use warden_host::{Data, Kind, Recorded, Request, Stat, Uname};
+
     use super::*;
     use crate::Verdict;
-    use warden_host::{Data, Kind, Recorded, Request, Stat, Uname};
 
     /// 2026-11-21T12:00:00Z.
     const NOW: i64 = 1_795_262_400;

@@ -1,12 +1,13 @@
 //! system-security-modules: what confines programs here, and whether it stops the runtimes.
 
+use warden_host::proc::field;
+use warden_host::quantity::count;
+use warden_host::{Host, IfAny, LogLine, LogText};
+
 use crate::iggy::{self, Runtime};
 use crate::{
     Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Table, Value, Verdict, shape,
 };
-use warden_host::proc::field;
-use warden_host::quantity::count;
-use warden_host::{Host, IfAny, LogLine, LogText};
 
 pub const CHECK: Check = Check {
     id: "system-security-modules",
@@ -221,8 +222,9 @@ fn confinement(host: &Host, processes: &[iggy::Process]) -> Option<Table> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use warden_host::{Cause, Content, Data, Recorded, Request};
+
+    use super::*;
 
     const NOW: i64 = 1_800_000_000;
     const APPARMOR: &str = "audit: type=1400 audit(1799999990.100:7): apparmor=\"DENIED\" operation=\"open\" profile=\"iggy\" name=\"/data\" pid=12 comm=\"shard-0\"";

@@ -4,9 +4,10 @@ mod services;
 
 use std::collections::HashMap;
 
-use crate::{Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Read, Result, Value, Verdict};
 use warden_host::quantity::duration;
 use warden_host::{Host, IfAny, PLACEHOLDER};
+
+use crate::{Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Read, Result, Value, Verdict};
 
 pub const CHECK: Check = Check {
     id: "system-time",
@@ -245,8 +246,9 @@ fn unstable_source(host: &Host) -> Option<String> {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::*;
     use warden_host::{Cause, Clock, Data, KernelClock, LogLine, LogText, Output, Recorded, Request};
+
+    use super::*;
 
     pub(super) fn command(host: Recorded, name: &str, stdout: &str) -> Recorded {
         let output = Output { status: Some(0), stdout: stdout.to_owned(), stderr: String::new(), cut: false };

@@ -2,9 +2,10 @@
 
 use std::cmp::Ordering;
 
-use crate::{Advice, Area, Check, Evidence, Fields, Finding, Read, Result, Table, Value, Verdict};
 use warden_host::quantity::{count, duration};
 use warden_host::{Host, IfAny};
+
+use crate::{Advice, Area, Check, Evidence, Fields, Finding, Read, Result, Table, Value, Verdict};
 
 pub const CHECK: Check = Check {
     id: "system-updates",
@@ -249,8 +250,9 @@ fn table(mut updates: Vec<Update>) -> Table {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use warden_host::{Cause, Data, Entry, Kind, Output, Recorded, Request, Stat, Uname};
+
+    use super::*;
 
     const NOW: i64 = 1_795_262_400;
     const RUNNING: &str = "6.1.0-28-amd64";

@@ -1,12 +1,12 @@
 //! units-failed: did anything that systemd runs fail.
 
+use warden_host::quantity::count;
+use warden_host::{Cause, Error, Failure, Host, UnitRow};
+
 use crate::units::{self, time};
 use crate::{
     Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Series, Table, Unit, Value, Verdict,
 };
-use warden_host::Error;
-use warden_host::quantity::count;
-use warden_host::{Cause, Failure, Host, UnitRow};
 
 pub const CHECK: Check = Check {
     id: "units-failed",
@@ -118,9 +118,10 @@ fn states(units: &[UnitRow]) -> Series {
 
 #[cfg(test)]
 mod tests {
+    use warden_host::{Data, Output, Recorded, Request};
+
     use super::*;
     use crate::units::testing::settings;
-    use warden_host::{Data, Output, Recorded, Request};
 
     fn with(rows: &[(&str, &str, &str, &str)]) -> Recorded {
         let units = rows

@@ -1,12 +1,13 @@
 //! units-hardening: how much could a runtime do to this host if it were taken over.
 
+use warden_host::proc::field;
+use warden_host::quantity::number;
+use warden_host::{Host, IfAny, UnitProperties};
+
 use crate::iggy::Runtime;
 use crate::process_samples::{self, Runtimes};
 use crate::units::{self, Found};
 use crate::{Advice, Area, Check, DEADLINE, Error, Evidence, Fields, Finding, Read, Result, Table, Value};
-use warden_host::proc::field;
-use warden_host::quantity::number;
-use warden_host::{Host, IfAny, UnitProperties};
 
 pub const CHECK: Check = Check {
     id: "units-hardening",
@@ -269,12 +270,12 @@ fn filter(unit: &UnitProperties, name: &str) -> (bool, usize) {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value as Json, json};
+    use warden_host::{Cause, Recorded, Request};
+
     use super::*;
     use crate::Verdict;
-    use serde_json::{Value as Json, json};
-
     use crate::units::testing::settings;
-    use warden_host::{Cause, Recorded, Request};
 
     fn with(changes: Json) -> Recorded {
         let mut unit = json!({

@@ -1,11 +1,12 @@
 //! units-runtimes: are the runtimes' units loaded, enabled, running, and staying up.
 
+use warden_host::quantity::{count, duration};
+use warden_host::{Clock, Host, LogText, UnitProperties};
+
 use crate::iggy::Runtime;
 use crate::process_samples::{self, Runtimes};
 use crate::units::{self, Found, time};
 use crate::{Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Log, Read, Result, Value};
-use warden_host::quantity::{count, duration};
-use warden_host::{Clock, Host, LogText, UnitProperties};
 
 pub const CHECK: Check = Check {
     id: "units-runtimes",

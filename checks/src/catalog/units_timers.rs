@@ -1,12 +1,11 @@
 //! units-timers: does what shall run from time to time really run.
 
 use serde_json::Value as Json;
-use warden_host::Error;
+use warden_host::quantity::{count, duration};
+use warden_host::{Cause, Clock, Error, Failure, Host, UnitProperties, UnitRow};
 
 use crate::units::{self, time};
 use crate::{Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Table, Value, Verdict, quoted};
-use warden_host::quantity::{count, duration};
-use warden_host::{Cause, Clock, Failure, Host, UnitProperties, UnitRow};
 
 pub const CHECK: Check = Check {
     id: "units-timers",
@@ -223,10 +222,10 @@ fn monotonic_now<'a>(clock: &Clock, timers: impl Iterator<Item = &'a UnitPropert
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use serde_json::{Value as Json, json};
-
     use warden_host::{Data, Recorded, Request, UnitRow};
+
+    use super::*;
 
     const NOW: i64 = 1_795_000_000;
     const UP: i64 = 100_000;

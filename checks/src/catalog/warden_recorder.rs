@@ -4,14 +4,14 @@ mod changes;
 mod charts;
 mod window;
 
-use self::changes::{Change, Why};
-use self::window::Window;
-use crate::{Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Table, Value, Verdict};
-use warden_host::Error;
 use warden_host::proc::kibibytes;
 use warden_host::quantity::{bytes, count, duration, number, time};
 use warden_host::recorder::{DIRECTORY, ENDING, FILES, MEMORY_AVAILABLE, PRESSURE, Recording, column};
-use warden_host::{Host, IfAny, Kind};
+use warden_host::{Error, Host, IfAny, Kind};
+
+use self::changes::{Change, Why};
+use self::window::Window;
+use crate::{Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Read, Result, Table, Value, Verdict};
 
 pub const CHECK: Check = Check {
     id: "warden-recorder",

@@ -1,14 +1,14 @@
 //! warden-self: is Warden itself well, and does it stay small.
 
+use warden_host::proc::{ProcessStat, TICKS, field, kibibytes};
+use warden_host::quantity::{bytes, count, duration, number};
+use warden_host::{Cause, Error, Failure, Host, IfAny, Kind, LogLine, UnitProperties};
+
 use crate::rlimits::limit;
 use crate::units::{self, Found, time};
 use crate::{
     Advice, Area, Check, DEADLINE, Evidence, Fields, Finding, Log, Read, Result, Table, Value, Verdict,
 };
-use warden_host::Error;
-use warden_host::proc::{ProcessStat, TICKS, field, kibibytes};
-use warden_host::quantity::{bytes, count, duration, number};
-use warden_host::{Cause, Failure, Host, IfAny, Kind, LogLine, UnitProperties};
 
 pub const CHECK: Check = Check {
     id: "warden-self",
@@ -267,12 +267,12 @@ fn state(host: &Host, finding: &mut Finding, place: &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use serde_json::{Value as Json, json};
+    use warden_host::{Data, LogText, Recorded, Request, STATE_DIRECTORY, Stat};
 
+    use super::*;
     use crate::process_samples::testing::stat;
     use crate::units::testing::settings;
-    use warden_host::{Data, LogText, Recorded, Request, STATE_DIRECTORY, Stat};
 
     const NOW: i64 = 1_795_000_000;
 

@@ -1,9 +1,10 @@
 //! warden-setup: is the agent installed as it should be.
 
-use crate::units::{self, Found};
-use crate::{Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Table, Value, Verdict};
 use warden_host::quantity::{count, number};
 use warden_host::{Host, IfAny, Kind, Stat, UnitProperties};
+
+use crate::units::{self, Found};
+use crate::{Advice, Area, Check, DEADLINE, Evidence, Finding, Read, Result, Table, Value, Verdict};
 
 pub const CHECK: Check = Check {
     id: "warden-setup",
@@ -294,11 +295,11 @@ impl Sheet {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use serde_json::{Value as Json, json};
-
-    use crate::units::testing::settings;
     use warden_host::{Cause, Data, Output, Recorded, Request};
+
+    use super::*;
+    use crate::units::testing::settings;
 
     fn stat(host: Recorded, path: &str, kind: Kind, mode: u32, uid: u32) -> Recorded {
         let stat =

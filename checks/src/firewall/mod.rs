@@ -14,9 +14,8 @@ mod tests;
 
 pub use evaluate::judge;
 pub use read::{LEGACY_TABLES, LEGACY_TABLES_6, Rules};
-pub use rule::{Family, address_number};
-
 use rule::Chain;
+pub use rule::{Family, address_number};
 
 /// Chains that decide together.
 #[derive(Clone, Debug, Default)]

@@ -1,10 +1,11 @@
 //! Reads the rules that the kernel of this host has, and says which of them Warden cannot see.
 
+use warden_host::{Cause, Failure, Host, IfAny};
+
 use super::iptables::of_iptables;
 use super::nft::of_nft;
 use super::{Family, Ruleset, remove_repeated};
 use crate::{Error, Result};
-use warden_host::{Cause, Failure, Host, IfAny};
 
 /// Tables of the older back end of iptables that are loaded, by name: a line each, for root.
 pub const LEGACY_TABLES: &str = "/proc/net/ip_tables_names";

@@ -3,11 +3,12 @@
 
 use std::net::SocketAddr;
 
+use warden_host::proc::ProcessStat;
+use warden_host::{Cause, Failure, Host};
+
 use super::{Configuration, Listener, Runtime, configuration};
 use crate::Result;
 use crate::sockets::Socket;
-use warden_host::proc::ProcessStat;
-use warden_host::{Cause, Failure, Host};
 
 /// What came of asking a runtime; each with a sentence that says it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,9 +121,10 @@ pub fn listens(host: &Host, root: &str, listener: &Listener) -> Result<bool> {
 
 #[cfg(test)]
 mod tests {
+    use warden_host::{Data, HttpAnswer, Recorded, Request};
+
     use super::super::tests::{directory, link, running, settings, stat_line};
     use super::*;
-    use warden_host::{Data, HttpAnswer, Recorded, Request};
 
     const PING: &str = "http://127.0.0.1:3000/ping";
     /// 8090 and 8092.

@@ -1,7 +1,6 @@
 //! What Iggy's own HTTP API tells to a user with `read_servers`, the least right that shows anything.
 
 use serde::Deserialize;
-
 use warden_host::{Error, Result};
 
 /// `GET /stats`. Sizes are strings with units of either kind: `67380 KiB`, `9425.824 KB`.

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use toml::{Table, Value};
+use warden_host::{Cause, Failure, Host, IfAny, NamedPaths, PLACEHOLDER, Rights};
 
 use super::{Launch, Runtime, current_configuration, data_directory, launches};
 use crate::{Error, Result};
-use warden_host::{Cause, Failure, Host, IfAny, NamedPaths, PLACEHOLDER, Rights};
 
 /// A configuration file, and its content or why that cannot be told.
 #[derive(Clone, Debug, PartialEq)]

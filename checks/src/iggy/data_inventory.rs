@@ -1,7 +1,8 @@
 //! What is in a data directory, by names, sizes and owners alone: nothing is opened.
 
-use crate::Result;
 use warden_host::{Entry, Host, IfAny, Kind, Stat};
+
+use crate::Result;
 
 /// Who wrote the directory, by what only one of the two formats has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -219,9 +220,10 @@ fn segment_file(name: &str) -> Option<(u64, bool)> {
 
 #[cfg(test)]
 mod tests {
+    use warden_host::{Cause, Data, Recorded, Request};
+
     use super::super::tests::stat;
     use super::*;
-    use warden_host::{Cause, Data, Recorded, Request};
 
     fn file(recorded: Recorded, path: &str, size: u64) -> Recorded {
         recorded.with(Request::Stat { path: path.to_owned() }, Data::Stat(stat(Kind::File, size)))

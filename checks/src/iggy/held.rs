@@ -3,12 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{DELETED, Launch, Runtime, Service, configuration, descriptors, launches};
-use crate::{Advice, Finding, Verdict};
 use warden_host::proc::{Mount, field};
 use warden_host::quantity::{bytes, count};
-use warden_host::{Host, IfAny, Kind};
-use warden_host::{Text, quoted};
+use warden_host::{Host, IfAny, Kind, Text, quoted};
+
+use super::{DELETED, Launch, Runtime, Service, configuration, descriptors, launches};
+use crate::{Advice, Finding, Verdict};
 
 /// The check that tells a loss.
 pub const TOLD_BY: &str = "runtime-iggy-process";
@@ -312,9 +312,10 @@ fn ends_something(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use warden_host::{Data, Recorded, Request, Stat};
+
     use super::super::tests::{directory, link, running, stat};
     use super::*;
-    use warden_host::{Data, Recorded, Request, Stat};
 
     const PARTITION: &str = "/d/streams/0/topics/0/partitions/0";
 

@@ -3,14 +3,13 @@
 mod lines;
 mod merge;
 
-pub use lines::{parse, parse_line};
-
 use lines::add;
+pub use lines::{parse, parse_line};
 use merge::{REPEATED_US, SAME_EVENT_US, Unmatched};
+use warden_host::{Cause, Failure, Host, IfAny, Level, LogLine, LogText};
 
 use super::{Configuration, Runtime, Service, configuration, data_directory, launches};
 use crate::{Error, Finding, Result};
-use warden_host::{Cause, Failure, Host, IfAny, Level, LogLine, LogText};
 
 /// The log file that the server writes, by its configuration.
 pub fn log_file(host: &Host) -> Option<String> {
@@ -183,9 +182,10 @@ pub fn since_start(lines: &[LogLine]) -> &[LogLine] {
 
 #[cfg(test)]
 mod tests {
+    use warden_host::{Content, Data, Recorded, Request};
+
     use super::super::tests::{directory, link, running, settings};
     use super::*;
-    use warden_host::{Content, Data, Recorded, Request};
 
     fn journal(lines: &[&str]) -> LogText {
         let line = |text: &&str| LogLine {

@@ -16,10 +16,10 @@ pub use configuration::{
 };
 pub use process_env::{Launch, launches};
 pub use service::{Service, unit_of};
-
-use crate::{Error, Read};
 use warden_host::proc::ProcessStat;
 use warden_host::{FileText, Host, IfAny, PLACEHOLDER, Rights, Settings};
+
+use crate::{Error, Read};
 
 /// What looking for Iggy may ask of the host; `Read::Group(READS)` stands for all of it. Files are limited by their
 /// names, and read with the rights of the process that named them ([`Rights`]): anybody can start a process called
@@ -217,9 +217,10 @@ fn current_configuration(data_directory: &str) -> String {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use super::*;
     use serde_json::json;
     use warden_host::{Data, Kind, Recorded, Request, STATE_DIRECTORY, Stat};
+
+    use super::*;
 
     pub(crate) fn settings() -> Settings {
         Settings {

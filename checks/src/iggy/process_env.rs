@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Process, Runtime, configuration, processes, starter};
 use warden_host::proc::ProcessStat;
 use warden_host::{Failure, Host, Rights};
+
+use super::{Process, Runtime, configuration, processes, starter};
 
 /// What decides, before any configuration file, where a runtime looks for things.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,9 +1,10 @@
 //! What started a runtime and keeps it running, by the control group that its process is in: a unit of the system,
 //! a unit of a user, a container, or nobody.
 
+use warden_host::Host;
+
 use super::{Runtime, processes, starter};
 use crate::{Advice, Result, units};
-use warden_host::Host;
 
 /// The unit of `runtime`, whether it runs or not: the configured one, or else the one that is loaded under a name of
 /// its kind (`iggy-server.service`).
@@ -217,9 +218,10 @@ fn short(id: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use warden_host::{Data, Recorded, Request, UnitRow};
+
     use super::super::tests::{running, settings};
     use super::*;
-    use warden_host::{Data, Recorded, Request, UnitRow};
 
     const ID: &str = "3f4e8a1b2c5d6e7f8091a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f7";
 

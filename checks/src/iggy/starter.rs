@@ -1,10 +1,11 @@
 //! Who started a process that is called like a runtime: what it names is read only when that was systemd, root, the
 //! user of the unit, or whoever runs Warden.
 
-use super::{Process, Runtime};
-use crate::Error;
 use warden_host::proc::field;
 use warden_host::{Cause, Failure, Host, Settings};
+
+use super::{Process, Runtime};
+use crate::Error;
 
 /// Directories that only container engines of root make in the control group tree. Below `user.slice` the tree belongs
 /// to a user, who can give any name.
@@ -85,11 +86,11 @@ fn is_in_container(host: &Host, pid: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use warden_host::{Recorded, Request, Rights};
 
     use super::super::tests::{directory, running, settings};
     use super::super::{data_directory, hidden_configuration, hidden_data_directory, listeners};
     use super::*;
-    use warden_host::{Recorded, Request, Rights};
 
     const SERVER: Process = Process { runtime: Runtime::Iggy, pid: 70 };
 

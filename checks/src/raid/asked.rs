@@ -1,11 +1,12 @@
 //! Asks a host for all its copies, and says which could not be asked.
 
+use warden_host::proc::Mount;
+use warden_host::{Host, IfAny};
+
 use super::controllers::FAMILIES;
 use super::{Copies, Fault, btrfs, controllers, device_mapper, drbd, md, zfs};
 use crate::Advice;
 use crate::block::MAPPED;
-use warden_host::proc::Mount;
-use warden_host::{Host, IfAny};
 
 /// All copies of a host.
 #[derive(Debug, Default)]

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Copies, Fault};
 use warden_host::FileText;
 use warden_host::proc::Mount;
+
+use super::{Copies, Fault};
 
 /// Whether a device is gone (Linux 5.6 and later).
 pub const MISSING: &str = "/sys/fs/btrfs/*/devinfo/*/missing";

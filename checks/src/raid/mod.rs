@@ -12,9 +12,8 @@ pub use asked::{BCACHE, Redundancy, ask};
 pub use btrfs::{DEVICES as BTRFS_DEVICES, ERRORS as BTRFS_ERRORS, MISSING as BTRFS_MISSING, counted_errors};
 pub use controllers::HOSTS as CONTROLLERS;
 pub use device_mapper::UUIDS as MAPPED_UUIDS;
-pub use zfs::STATES as POOL_STATES;
-
 use warden_host::Verdict;
+pub use zfs::STATES as POOL_STATES;
 
 /// A set of copies.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -89,8 +89,9 @@ fn unchanged(before: &Standing, now: &Standing) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use warden_systemd::Job;
+
+    use super::*;
 
     fn unit(active_state: &str, invocation_id: &str) -> Standing {
         let state = UnitState {

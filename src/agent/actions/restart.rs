@@ -1,7 +1,8 @@
 //! Stops a unit if it runs, and starts it.
 
-use super::{UnitAction, Verdict, runs, runs_on, started_since, unchanged};
 use warden_systemd::Verb;
+
+use super::{UnitAction, Verdict, runs, runs_on, started_since, unchanged};
 
 pub const RESTART: UnitAction = UnitAction {
     verb: Verb::Restart,

@@ -1,7 +1,8 @@
 //! Starts a unit that does not run.
 
-use super::{UnitAction, Verdict, runs, runs_on, started_since, unchanged};
 use warden_systemd::Verb;
+
+use super::{UnitAction, Verdict, runs, runs_on, started_since, unchanged};
 
 pub const START: UnitAction = UnitAction {
     verb: Verb::Start,

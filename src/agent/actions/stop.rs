@@ -1,7 +1,8 @@
 //! Stops a unit that runs.
 
-use super::{UnitAction, Verdict, is_down, started_since, was_killed};
 use warden_systemd::Verb;
+
+use super::{UnitAction, Verdict, is_down, started_since, was_killed};
 
 pub const STOP: UnitAction = UnitAction {
     verb: Verb::Stop,

@@ -1,12 +1,12 @@
 //! Where the log ended when it was last put on disk, in a file beside it: a chain alone cannot show that its newest
 //! lines were cut off. Not in the ledger, which a running agent has for itself.
 
-use std::fs;
-use std::io;
 use std::path::Path;
+use std::{fs, io};
+
+use warden_platform::atomic_file::{PRIVATE, replace};
 
 use super::hash_chain::Head;
-use warden_platform::atomic_file::{PRIVATE, replace};
 
 pub const FILE: &str = "audit.head";
 

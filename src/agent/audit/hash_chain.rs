@@ -7,10 +7,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-
-use super::checkpoint;
-use super::{Event, FILE, Happened, LINE_LIMIT, Line};
 use warden_platform::sha256::hex;
+
+use super::{Event, FILE, Happened, LINE_LIMIT, Line, checkpoint};
 
 /// SHA-256, as 64 hex digits.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]

@@ -17,13 +17,11 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
-
-use hash_chain::{Hash, Head};
-
 pub use hash_chain::{Broken, Cut, Verification, verify};
+use hash_chain::{Hash, Head};
+use jiff::Timestamp;
 pub use read::{Newest, newest};
+use serde::{Deserialize, Serialize};
 
 /// The file lines are added to; older ones are beside it.
 pub const FILE: &str = "audit.jsonl";

@@ -6,16 +6,15 @@ mod state_directory;
 
 use std::path::Path;
 
+use warden_config::policy;
 use warden_host::quantity;
-
 pub use warden_platform::doctor::{Finding, Verdict};
 use warden_platform::doctor::{fail, is_denied, pass, unknown, warn};
-
-use super::{Identity, LinkState, Settings, Status, credentials_directory};
-use warden_config::policy;
 use warden_platform::tls::{self, Trust};
 use warden_protocol::Runtime;
 use warden_systemd::{Bus, Manager};
+
+use super::{Identity, LinkState, Settings, Status, credentials_directory};
 
 /// Looks at everything, in the order in which one thing needs the other. `dir`: where this agent keeps all it has,
 /// whatever the configuration says. `now_ms`: milliseconds since 1970 UTC.

@@ -1,10 +1,11 @@
 //! What the running agent may do: to the units, by polkit, and to what a snapshot looks at, by the kernel.
 
-use super::{Finding, fail, pass, unknown, warn};
-use crate::{Settings, Status};
 use warden_protocol::Runtime;
 use warden_systemd::Verb;
 use warden_systemd::polkit::Polkit;
+
+use super::{Finding, fail, pass, unknown, warn};
+use crate::{Settings, Status};
 
 /// What an agent must be able to do to a unit.
 const VERBS: [(Verb, &str); 3] = [(Verb::Start, "start"), (Verb::Stop, "stop"), (Verb::Restart, "restart")];

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use anyhow::{Context, ensure};
 use warden_host::quantity::bytes;
+use warden_platform::doctor::{Finding, check_sqlite, fail, is_denied, is_sqlite, pass, unknown, warn};
 
 use crate::executor::LEDGER;
 use crate::{audit, identity};
-use warden_platform::doctor::{Finding, check_sqlite, fail, is_denied, is_sqlite, pass, unknown, warn};
 
 /// Below this a request may not be kept, and what is not kept is not done.
 const LEAST_ROOM: u64 = 64 << 20;

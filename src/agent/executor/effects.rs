@@ -5,6 +5,10 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
+use warden_config::policy::{Asked, snapshots};
+use warden_platform::boot_time::sleep_until;
+use warden_protocol::{Code, Outcome, Reason, UnitChange, Work};
+use warden_systemd::{CallError, Ended, Error, Jobs, Manager, Verb};
 
 use super::runtime_queue::Place;
 use super::{Begun, Shared, log_excerpt, wall_clock};
@@ -14,10 +18,6 @@ use crate::ledger::{Entry, NotWritten};
 use crate::policy_check;
 use crate::request::{Answer, OWN_UNIT, Op, Record, Step, Task};
 use crate::snapshots::Wish;
-use warden_config::policy::{Asked, snapshots};
-use warden_platform::boot_time::sleep_until;
-use warden_protocol::{Code, Outcome, Reason, UnitChange, Work};
-use warden_systemd::{CallError, Ended, Error, Jobs, Manager, Verb};
 
 /// Why a snapshot failed, when that cannot be masked.
 const WITHHELD: &str = "the snapshot failed, and why is not told: the policy of this host is not understood";

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Mutex, mpsc};
+use warden_platform::boot_time::BootTime;
+use warden_protocol::{Code, Finished, FromNode, Outcome, Request, ToNode, Work};
 
 use super::effects::{Hands, does};
 use super::open_requests::Known;
@@ -11,8 +13,6 @@ use super::request_task::{Run, refuse};
 use super::{OPEN_LIMIT, Shared, wall_clock};
 use crate::ledger::{Entry, Row};
 use crate::request::{Course, Effect, Event, Op, Progress, Record, Step};
-use warden_platform::boot_time::BootTime;
-use warden_protocol::{Code, Finished, FromNode, Outcome, Request, ToNode, Work};
 
 /// The longest deadline a request gets: whoever asks for more has mistaken the unit.
 const DEADLINE_LIMIT: Duration = Duration::from_secs(24 * 3600);

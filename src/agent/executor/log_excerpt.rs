@@ -4,7 +4,6 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ring::rand::{SecureRandom, SystemRandom};
-
 use warden_config::{self as config, policy};
 use warden_platform::log_buffer;
 use warden_redact::{Redactor, Shape};

@@ -16,26 +16,24 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
+use inbox::Desk;
 use jiff::Timestamp;
+use open_requests::Book;
+use runtime_queue::Order;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use warden_config::units::Units;
+use warden_protocol::{Action, FromNode, Runtime, ToNode, Work};
+use warden_systemd::Bus;
 
-use super::actions;
 use super::audit::{Audit, Event};
-use super::host_info;
 use super::ledger::{Entry, Ledger};
 use super::request::{Spans, Task};
 use super::settings::IggyApi;
 use super::snapshots::{Snapshots, Wish};
 use super::status::Doing;
-use warden_config::units::Units;
-use warden_protocol::{Action, FromNode, Runtime, ToNode, Work};
-use warden_systemd::Bus;
-
-use inbox::Desk;
-use open_requests::Book;
-use runtime_queue::Order;
+use super::{actions, host_info};
 
 pub const LEDGER: &str = "ledger.sqlite";
 

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{mpsc, watch};
+use warden_protocol::{Finished, FromNode, Outcome};
 
 use crate::request::Event;
 use crate::status::Doing;
-use warden_protocol::{Finished, FromNode, Outcome};
 
 /// Requests refused without a word in the ledger that are remembered, so that a second copy of one is not done.
 const REFUSED_LIMIT: usize = 1_000;

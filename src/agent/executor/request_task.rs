@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use warden_platform::boot_time::{BootTime, sleep_until};
+use warden_protocol::{Code, Finished, FromNode, Outcome, Reason};
 
 use super::effects::{SharedHands, audit_event, does};
 use super::open_requests::Known;
@@ -14,8 +16,6 @@ use crate::audit::Happened;
 use crate::ledger::Entry;
 use crate::request::{Answer, Course, Effect, Event, Record, Step};
 use crate::status::Doing;
-use warden_platform::boot_time::{BootTime, sleep_until};
-use warden_protocol::{Code, Finished, FromNode, Outcome, Reason};
 
 /// For a last word that is told already to be written, when the disk does not answer.
 const LAST_WRITE: Duration = Duration::from_secs(5);

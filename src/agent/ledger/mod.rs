@@ -12,14 +12,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use connection::Held;
 use sqlx::Connection;
 use sqlx::sqlite::SqliteConnection;
 use tokio::sync::Mutex;
-
-use super::request::{Progress, Record, Step};
-use connection::Held;
 use warden_platform::boot_time::BootTime;
 use warden_protocol::{Outcome, Work};
+
+use super::request::{Progress, Record, Step};
 
 /// Settled requests are kept to know a duplicate by, for so long,
 const KEPT_FOR: Duration = Duration::from_secs(30 * 24 * 3600);

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
-
-use super::*;
 use warden_protocol::{Action, Code, Runtime, UnitState};
 use warden_systemd::Standing;
+
+use super::*;
 
 const DAY_MS: i64 = 24 * 3600 * 1000;
 

@@ -9,11 +9,11 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use warden_platform::endpoint::Endpoint;
+use warden_platform::tls::{self, Trust};
 
 use super::proxy::ProxyAddress;
 use crate::settings::{ClientCertificate, Settings};
-use warden_platform::endpoint::Endpoint;
-use warden_platform::tls::{self, Trust};
 
 /// Until the next address of a name is tried beside those that have not answered (RFC 8305, Connection Attempt
 /// Delay).

@@ -9,13 +9,13 @@ use tokio_tungstenite::tungstenite::http::header::{
     SEC_WEBSOCKET_VERSION, UPGRADE, USER_AGENT,
 };
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-
-use super::Failure;
-use super::connect::{Stream, explained};
 use warden_platform::backoff::retry_after;
 use warden_platform::endpoint::Endpoint;
 use warden_platform::secret::Secret;
 use warden_protocol::{LINK_PATH, MESSAGE_LIMIT};
+
+use super::Failure;
+use super::connect::{Stream, explained};
 
 /// Bytes read at once: most messages are smaller.
 const READ_AT_ONCE: usize = 4 << 10;

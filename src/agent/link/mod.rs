@@ -13,25 +13,23 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, timeout};
-use tokio_util::sync::CancellationToken;
-
 pub use connect::{Route, explained};
 pub use handshake::upgrade;
 pub use proxy::{Proxy, ProxyAddress};
-
-use self::handshake::Socket;
-use self::session::{End, Session};
-use super::Surroundings;
-use super::executor::Executor;
-use super::host_info;
-use super::identity::Identity;
-use super::settings::Settings;
-use super::status::{Link as State, Teller};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
 use warden_platform::aligned_timer::Pulse;
 use warden_platform::backoff::{After, delay};
 use warden_protocol::{FromNode, Heartbeat, Hello, Refusal, SNAPSHOT_CHOICE, Welcome};
+
+use self::handshake::Socket;
+use self::session::{End, Session};
+use super::executor::Executor;
+use super::identity::Identity;
+use super::settings::Settings;
+use super::status::{Link as State, Teller};
+use super::{Surroundings, host_info};
 
 /// From the name of the Supervisor to the open websocket.
 pub const CONNECT_LIMIT: Duration = Duration::from_secs(15);

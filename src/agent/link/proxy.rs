@@ -9,7 +9,6 @@ use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use url::Url;
-
 use warden_platform::endpoint::Endpoint;
 use warden_platform::secret::Secret;
 

@@ -8,14 +8,14 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message};
 use tokio_util::sync::CancellationToken;
-
-use super::handshake::Socket;
-use crate::executor::Executor;
 use warden_platform::aligned_timer::Pulse;
 use warden_protocol as protocol;
 use warden_protocol::{
     self, FromNode, Heartbeat, Hello, Outcome, PING_SECONDS, PINGS_UNANSWERED, Refusal, ToNode, Welcome,
 };
+
+use super::handshake::Socket;
+use crate::executor::Executor;
 
 /// For the Supervisor to answer `hello`: it may have to find out whether an older connection is dead.
 const WELCOME_LIMIT: Duration = Duration::from_secs(15);

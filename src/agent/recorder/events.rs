@@ -56,8 +56,9 @@ pub fn between(before: &[RuntimeReading], now: &[RuntimeReading]) -> Vec<Mark> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use warden_systemd::UnitFacts;
+
+    use super::*;
 
     fn unit(
         state: &str,

@@ -14,6 +14,8 @@ use tokio_util::sync::CancellationToken;
 use warden_checks::block::stores_data;
 pub use warden_host::recorder::DIRECTORY;
 use warden_host::recorder::PERIOD;
+use warden_platform::aligned_timer::Pulse;
+use warden_platform::boot_time::BootTime;
 
 use self::events::Mark;
 use self::ring::Tape;
@@ -21,8 +23,6 @@ use self::sampler::{Proc, Reading};
 use self::schema::{Columns, Physical};
 use super::executor::{Begun, Executor};
 use super::runtime_stats::{Readings, RuntimeReading};
-use warden_platform::aligned_timer::Pulse;
-use warden_platform::boot_time::BootTime;
 
 /// Takes a sample every [`PERIOD`] seconds until it is told to stop. Whatever becomes of it, the agent goes on.
 pub async fn run(
@@ -165,10 +165,10 @@ fn physical() -> Physical {
 #[cfg(test)]
 mod tests {
     use warden_host::recorder::Recording;
+    use warden_systemd::UnitFacts;
 
     use super::sampler::testing::texts;
     use super::*;
-    use warden_systemd::UnitFacts;
 
     fn unit(state: &str) -> Vec<RuntimeReading> {
         let facts = UnitFacts {

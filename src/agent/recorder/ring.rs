@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use warden_host::recorder::{ENDING, FILE_BYTES, FILE_SAMPLES, FILES, FORM, TIME};
-
 use warden_platform::atomic_file;
 
 /// Digits of the number in a name.

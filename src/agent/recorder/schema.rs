@@ -223,10 +223,10 @@ fn page_kibibytes() -> u64 {
 mod tests {
     use warden_host::proc::ProcessStat;
     use warden_host::recorder::Recording;
+    use warden_systemd::UnitFacts;
 
     use super::super::sampler::testing::texts;
     use super::*;
-    use warden_systemd::UnitFacts;
 
     fn iggy(pid: u32, ticks: u64) -> RuntimeReading {
         let process = ProcessStat {

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use super::machine::{Course, Effects, InFlight, Look, State, Then};
-use super::{Effect, OWN_UNIT, Op, Step, Task, messages};
-use crate::actions::UnitAction;
 use warden_platform::boot_time::BootTime;
 use warden_protocol::{Code, Outcome, Reason, UnitChange};
 use warden_systemd::{Error, Standing};
+
+use super::machine::{Course, Effects, InFlight, Look, State, Then};
+use super::{Effect, OWN_UNIT, Op, Step, Task, messages};
+use crate::actions::UnitAction;
 
 /// After the deadline, for what was begun to take effect and be confirmed: it would else be called a failure while it
 /// goes on and ends well.

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::messages;
-use super::{Answer, Effect, Event, Op, Progress, Record, Spans, Step, Task};
 use warden_platform::boot_time::BootTime;
 use warden_protocol::{Code, Outcome};
 use warden_systemd::{Error, Standing};
+
+use super::{Answer, Effect, Event, Op, Progress, Record, Spans, Step, Task, messages};
 
 /// Between two attempts to reach systemd.
 pub(super) const TRY_AGAIN: Duration = Duration::from_millis(500);

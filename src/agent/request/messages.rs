@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use warden_protocol::{Code, UnitState};
+use warden_systemd::{Error, Standing};
+
 use super::finish::OVERTIME;
 use super::{Record, Step};
 use crate::actions::{UnitAction, Verdict};
-use warden_protocol::{Code, UnitState};
-use warden_systemd::{Error, Standing};
 
 pub const CANCELLED: &str = "cancelled before it was begun; nothing was done";
 pub const CANCEL_LATE: &str = "it cannot be cancelled any more: systemd has been asked";

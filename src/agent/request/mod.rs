@@ -23,16 +23,15 @@ mod tests;
 
 use std::time::Duration;
 
+pub use machine::Course;
 use serde::{Deserialize, Serialize};
-
-use super::actions::UnitAction;
-use super::answering::Answered;
-use super::snapshots::Wish;
 use warden_platform::boot_time::BootTime;
 use warden_protocol::Outcome;
 use warden_systemd::{Error, Standing, Verb};
 
-pub use machine::Course;
+use super::actions::UnitAction;
+use super::answering::Answered;
+use super::snapshots::Wish;
 
 /// The agent's own unit.
 pub const OWN_UNIT: &str = "warden.service";

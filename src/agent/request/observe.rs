@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use warden_platform::boot_time::BootTime;
+use warden_protocol::{Code, Outcome};
+use warden_systemd::{Error, Standing};
+
 use super::machine::{Course, Effects, InFlight, Look, State};
 use super::{Effect, Op, Step, messages};
 use crate::actions::{UnitAction, Verdict};
 use crate::answering::Answered;
-use warden_platform::boot_time::BootTime;
-use warden_protocol::{Code, Outcome};
-use warden_systemd::{Error, Standing};
 
 /// For the calls and the ledger between the looks at a unit, on a busy host.
 const CONFIRMING: Duration = Duration::from_secs(1);

@@ -3,10 +3,10 @@
 mod world;
 
 use proptest::prelude::*;
+use warden_protocol::{Action, Code};
 
 use self::world::{DEADLINE, Happening, KILLED, SPANS, World, happening};
 use super::*;
-use warden_protocol::{Action, Code};
 
 fn action() -> impl Strategy<Value = Action> {
     prop_oneof![Just(Action::Start), Just(Action::Stop), Just(Action::Restart)]

@@ -1,9 +1,9 @@
 //! What counts as a reason for a snapshot, and how often.
 
 use proptest::prelude::*;
+use warden_systemd::UnitFacts;
 
 use super::*;
-use warden_systemd::UnitFacts;
 
 const HOUR: u64 = 3_600_000;
 

@@ -12,18 +12,17 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+pub use outbox::{For, Limits, Note, Outbox, Taken};
+pub use subprocess::Child;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
-
-use super::upload::{Archive, Failure, Uploader};
+pub use upload_client::uploader;
 use warden_protocol::{
     Code, FromNode, OfferRefusal, Outcome, PartTag, SnapshotChoice, SnapshotProgress, ToNode, UploadGrant,
     UploadWanted, Uploaded,
 };
 
-pub use outbox::{For, Limits, Note, Outbox, Taken};
-pub use subprocess::Child;
-pub use upload_client::uploader;
+use super::upload::{Archive, Failure, Uploader};
 
 /// How long an answer of the Supervisor is waited for before the question is asked again: it may have got lost with
 /// the connection.

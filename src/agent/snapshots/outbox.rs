@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
-
-use crate::upload;
 use warden_platform::atomic_file::{PRIVATE, replace};
 use warden_platform::sha256;
 use warden_protocol::Trigger;
+
+use crate::upload;
 
 /// How the files of offers begin, and how what is written down of one ends.
 const OFFER: &str = "offer-";

@@ -10,10 +10,10 @@ use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::Command;
 use tokio::time::timeout;
+use warden_protocol::SnapshotProgress;
 
 use super::Wish;
 use crate::{Settings, credentials_directory, direct};
-use warden_protocol::SnapshotProgress;
 
 /// Longest answer of the child.
 const ANSWER_LIMIT: u64 = 4 << 20;

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 use reqwest::{Client, Url};
+use warden_config::policy;
+use warden_platform::tls::{self, Trust};
 
 use crate::identity::Identity;
 use crate::link::{ProxyAddress, Route};
 use crate::settings::Settings;
 use crate::upload::{AT_ONCE, STALLED, Uploader};
-use warden_config::policy;
-use warden_platform::tls::{self, Trust};
 
 /// From a name to an encrypted connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(15);

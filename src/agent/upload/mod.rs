@@ -14,14 +14,12 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use reqwest::Url;
-use tokio_util::sync::CancellationToken;
-
-use warden_platform::backoff;
-use warden_protocol::{PartTag, Put, Upload, UploadGrant, UploadRefusal};
-
 use response::{Answer, Setback};
 use resume_state::Progress;
 use throttled_body::{Pulse, Slice};
+use tokio_util::sync::CancellationToken;
+use warden_platform::backoff;
+use warden_protocol::{PartTag, Put, Upload, UploadGrant, UploadRefusal};
 
 /// Failures in a row, without a part arriving in between, after which an upload is given up.
 pub const ATTEMPTS: u32 = 10;

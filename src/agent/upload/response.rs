@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use reqwest::{Response, StatusCode, header};
+use warden_platform::tls;
 
 use super::Failure;
-use warden_platform::tls;
 
 /// Longest Retry-After that is obeyed; a store that says more is asked again after this.
 const LONGEST_WAIT: Duration = Duration::from_secs(10 * 60);

@@ -7,7 +7,6 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-
 use warden_protocol::PartTag;
 
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]

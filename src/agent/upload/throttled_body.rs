@@ -10,7 +10,6 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, MissedTickBehavior};
-
 use warden_platform::background_io;
 
 /// Read and sent at once, in bytes. Of one body there are up to three in memory: one is sent, one is read, and one

@@ -9,11 +9,10 @@ use anyhow::{Context, bail, ensure};
 use futures_util::StreamExt;
 use reqwest::{StatusCode, header};
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
-
-use crate::sha256::{self, Sha256};
 use warden_client::Client;
 
 use super::context::Session;
+use crate::sha256::{self, Sha256};
 
 /// Connections that may break without a byte coming in between.
 const ATTEMPTS: u32 = 5;

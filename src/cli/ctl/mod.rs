@@ -23,7 +23,6 @@ mod table;
 mod wait;
 
 use clap::Subcommand;
-
 pub use context::Access;
 
 /// Command the nodes of a deployment through its Supervisor

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail, ensure};
 use clap::Subcommand;
 use serde::{Deserialize, Serialize};
+use warden_client as client;
 
 use super::context::Access;
 use super::reference::Reference;
@@ -15,7 +16,6 @@ use crate::cli::output_file;
 use crate::cli::terminal::{Painter, Style, harmless};
 use crate::secret::Secret;
 use crate::tls::Fingerprint;
-use warden_client as client;
 
 /// A file with some profiles, or with a key, is smaller by far. In bytes.
 const FILE_LIMIT: u64 = 64 << 10;

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use indicatif::ProgressBar;
 use serde_json::Value;
+use warden_client::Failure;
 use warden_host::quantity;
 
 use super::context::Session;
 use super::pagination::Page;
 use super::runtime_actions::label;
 use crate::cli::terminal::{Painter, Style, harmless};
-use warden_client::Failure;
 
 /// The first pause between two looks; a fast restart is over by then.
 const FIRST_PAUSE: Duration = Duration::from_millis(150);

@@ -10,14 +10,12 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use anyhow::{Context, ensure};
-use rustix::fs::OFlags;
-use serde::Deserialize;
-
-use warden_redact::AlsoMask;
-
 pub use auto_snapshot::Automatic;
 use parse::parse;
 pub use rules::{Asked, Denied, Done, Pattern, Rule, Span, Then, decide, looks_back};
+use rustix::fs::OFlags;
+use serde::Deserialize;
+use warden_redact::AlsoMask;
 
 /// Where the policy stands; a host without one has no demands.
 pub const PLACE: &str = "/etc/warden/policy.toml";

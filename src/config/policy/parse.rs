@@ -6,10 +6,10 @@ use anyhow::anyhow;
 use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue, ValueDeserializer};
+use warden_redact::AlsoMask;
 
 use super::{Policy, auto_snapshot, rules};
 use crate::fragments::told;
-use warden_redact::AlsoMask;
 
 /// Mistakes that are told; whoever made more reads these first.
 const TOLD_LIMIT: usize = 20;

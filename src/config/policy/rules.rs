@@ -22,7 +22,6 @@ use std::time::Duration;
 
 use anyhow::{bail, ensure};
 use serde::Deserialize;
-
 use warden_protocol::{Action, Runtime};
 
 /// Rules of one policy: what has more is not written by hand, and nobody can tell what it does.

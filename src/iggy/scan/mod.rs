@@ -7,13 +7,12 @@ mod tail;
 
 use std::io;
 
-use serde::{Deserialize, Serialize};
-
-use super::buffered_reader::{Source, Window};
-
 pub use batches::batches;
 pub use messages::messages;
+use serde::{Deserialize, Serialize};
 pub use tail::tail;
+
+use super::buffered_reader::{Source, Window};
 
 /// Damages told of one segment; the others are counted.
 pub const FAULTS: usize = 16;

@@ -22,12 +22,11 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+pub use directory::Directory;
 use nix::fcntl::OFlag;
+pub use permissions::{Permissions, READ, SEARCH};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
-
-pub use directory::Directory;
-pub use permissions::{Permissions, READ, SEARCH};
 
 /// Directories that one path may lead through: each is held open meanwhile.
 const DEPTH: usize = 64;

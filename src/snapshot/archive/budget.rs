@@ -73,11 +73,12 @@ fn take(tree: &mut Tree, contents: &[Content], left: &mut u64, later: &mut Vec<u
 
 #[cfg(test)]
 mod tests {
-    use crate::archive::Signs;
     use std::time::{Duration, UNIX_EPOCH};
 
-    use super::*;
     use warden_platform::user_view::Directory;
+
+    use super::*;
+    use crate::archive::Signs;
 
     fn tree(files: &[(&str, usize, u64)]) -> (tempfile::TempDir, Tree) {
         let folder = tempfile::tempdir().unwrap();

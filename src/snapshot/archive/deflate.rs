@@ -1,7 +1,6 @@
 //! One block of a file as deflate data that can stand beside other blocks: packed, or stored when packing would not pay.
 
 use flate2::{Compress, Compression, FlushCompress};
-
 use warden_platform::background_io;
 
 /// What a worker takes at a time. Larger ones pack no better and cost memory; smaller ones forget more text.

@@ -6,11 +6,11 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 use cap_std::fs::{Dir, FileTypeExt, MetadataExt};
+use warden_platform::user_view::Directory;
 
 use super::Signs;
 use super::file_kind::{Content, content};
 use super::portable_names::{folded, portable, told_apart};
-use warden_platform::user_view::Directory;
 
 /// Entries that are listed: 250,000 take 20 MB. Iggy has two files a segment and a few a partition.
 pub const ENTRIES: usize = 250_000;

@@ -18,7 +18,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, anyhow, ensure};
-
 use file_kind::Content;
 pub use file_list::Reason;
 use file_list::Tree;

@@ -2,10 +2,11 @@
 
 use std::io::{self, Write};
 
+use warden_redact::{Anonymizer, Redactor, Shape};
+
 use super::file_kind::{Content, shape};
 use super::file_list::{Entry, Tree};
 use super::{Taking, portable_names};
-use warden_redact::{Anonymizer, Redactor, Shape};
 
 /// Of a log at a time: large enough to be packed well, small enough for several in memory.
 const PIECE_BYTES: usize = 256 << 10;

@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context;
+use warden_platform::background_io::{self, Gentle};
+use warden_platform::user_view::Directory;
+use warden_redact::Shape;
 
 use super::redact_file::{DOCUMENT_BYTES, LOOKED_AT, Mask, Pieces, is_text, masking};
 use super::workers::{WORKERS, open};
 use super::{Plan, portable_names};
-use warden_platform::background_io::{self, Gentle};
-use warden_platform::user_view::Directory;
-use warden_redact::Shape;
 
 /// A plan whose texts have been read once: a secret that is told by its neighbours in one place is known in all others,
 /// also in those before it, and in all that is written beside.

@@ -9,13 +9,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, Scope};
 
 use rustix::fs::OFlags;
+use warden_platform::background_io;
+use warden_platform::user_view::Directory;
+use warden_redact::Shape;
 
 use super::deflate::{BLOCK_BYTES, Packer};
 use super::file_list::{Reason, reason_of};
 use super::redact_file::{DOCUMENT_BYTES, Mask, is_text};
-use warden_platform::background_io;
-use warden_platform::user_view::Directory;
-use warden_redact::Shape;
 
 /// One for each of two cores: what is left of the host is Iggy's.
 pub const WORKERS: usize = 2;

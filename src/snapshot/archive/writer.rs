@@ -11,6 +11,9 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use crc32fast::Hasher;
+use small::Batch;
+use warden_platform::background_io::Gentle;
+use warden_redact::Shape;
 
 use super::Plan;
 use super::deflate::{BLOCK_BYTES, END, stored};
@@ -21,9 +24,6 @@ use super::redact_file::{DOCUMENT_BYTES, Mask, Pieces, is_text, masking};
 use super::secret_prescan::beginning;
 use super::workers::{Crew, Job, Piece, hole, open};
 use super::zip_writer::Container;
-use small::Batch;
-use warden_platform::background_io::Gentle;
-use warden_redact::Shape;
 
 /// How often the free space is looked at: nobody fills a disk by this much unseen.
 const SPACE_EVERY: u64 = 16 << 20;

@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
-use warden_host::Level;
 use warden_host::shape::{group, shape};
-use warden_host::{Evidence, Table, Value};
+use warden_host::{Evidence, Level, Table, Value};
 
 use super::row_keys::without_keys;
 

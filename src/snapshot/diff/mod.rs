@@ -8,17 +8,17 @@ mod values;
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
-use warden_host::quantity;
-use warden_host::shape::shape;
-
-use super::report::Outcome;
 pub use input::Side;
 use input::{Check, Problem};
 pub use logs::NewLines;
 pub(crate) use logs::is_shape_table;
 pub use page::{by, page};
+use serde::Serialize;
 pub use values::{Kind, Values};
+use warden_host::quantity;
+use warden_host::shape::shape;
+
+use super::report::Outcome;
 
 /// Changes when a reader of the previous version could misread this one; adding a field does not change it.
 pub const VERSION: u32 = 1;

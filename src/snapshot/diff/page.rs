@@ -5,8 +5,7 @@ use askama::Template;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
-use warden_host::Level;
-use warden_host::quantity;
+use warden_host::{Level, quantity};
 
 use super::logs::NewLine;
 use super::values::{Kind, ValueChange};

@@ -12,10 +12,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::ensure;
-use serde::Serialize;
-
-use super::diff::Side;
-use super::report::Outcome;
 pub use checks::{CheckRow, Said};
 use drift::Settings;
 pub use drift::{Drift, Shared, Topic};
@@ -23,6 +19,10 @@ use nodes::{Added, NodeSet, Roster};
 pub use nodes::{Member, Node, listed};
 pub use page::{headline, page, subline};
 pub use problems::Problem;
+use serde::Serialize;
+
+use super::diff::Side;
+use super::report::Outcome;
 
 /// Changes when a reader of the previous version could misread this one; adding a field does not change it.
 pub const VERSION: u32 = 1;

@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use warden_host::{Answer, Cause, Failure, Request, Source};
-
-use crate::check_runner::ASK_PREFIX;
 use warden_config as config;
+use warden_host::{Answer, Cause, Failure, Request, Source};
 use warden_redact::Redactor;
 
 use super::redact_answers::mask;
+use crate::check_runner::ASK_PREFIX;
 
 /// Answers from `inner`, through the redactor. A check therefore never sees a secret, and what it says of the
 /// masked evidence is what a replay says again.

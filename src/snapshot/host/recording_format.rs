@@ -229,7 +229,6 @@ fn decode(path: &str) -> anyhow::Result<String> {
 /// Names of files end at 255 bytes; a longer one keeps its beginning and gets a digest of the whole.
 fn shorten(name: &str) -> String {
     use sha2::{Digest, Sha256};
-
     use warden_platform::sha256::hex;
     const LONGEST: usize = 180;
     let shorten_one = |component: &str| {

@@ -9,8 +9,7 @@ use anyhow::{Context, bail, ensure};
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use sha2::{Digest, Sha256};
-use warden_host::Recorded;
-use warden_host::quantity;
+use warden_host::{Recorded, quantity};
 
 use super::recording_format;
 use crate::zip_end_record::open_archive_of;

@@ -4,7 +4,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use warden_certificates::{certificates_in, is_certificate_name};
 use warden_host::{Answer, Cause, Content, Data, Failure, LogLine, Request};
-
 use warden_redact::{Redactor, Shape};
 
 /// What stands in the place of an answer that could not be masked.

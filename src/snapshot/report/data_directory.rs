@@ -1,15 +1,14 @@
 //! Iggy's data directory in the report: what the inspection found, told as the checks tell theirs.
 
 use serde::{Deserialize, Serialize};
+/// What it is called beside the checks.
+pub use warden_checks::DATA_DIRECTORY as ID;
 use warden_host::quantity::{bytes, count, number};
 use warden_host::{Advice, Area, Problem, Verdict};
+use warden_iggy::report::{Generation, Inspection, Mode, Severity};
 
 use super::data_evidence::evidence;
 use super::model::{CheckReport, Cost, Outcome};
-use warden_iggy::report::{Generation, Inspection, Mode, Severity};
-
-/// What it is called beside the checks.
-pub use warden_checks::DATA_DIRECTORY as ID;
 
 /// Why it is looked into, and what it is judged by: what `warden checks explain` tells of a check.
 pub const TITLE: &str = "Is Iggy's data whole?";
@@ -184,8 +183,9 @@ pub fn share(inspection: &Inspection) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use warden_iggy::report::{self, Scan, Totals};
+
+    use super::*;
 
     fn inspection(problems: Vec<report::Problem>) -> Inspection {
         Inspection {

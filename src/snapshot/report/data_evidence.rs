@@ -3,9 +3,9 @@
 use std::cmp::Reverse;
 
 use warden_host::{Evidence, Fields, Series, Table, Unit, Value, Verdict};
+use warden_iggy::report::{Inspection, JournalEnd, Mode, Offset, Partition, Segment, Superblock};
 
 use super::data_directory::{DataDirectory, share};
-use warden_iggy::report::{Inspection, JournalEnd, Mode, Offset, Partition, Segment, Superblock};
 
 /// Bars of the chart of the largest partitions.
 const BARS: usize = 12;

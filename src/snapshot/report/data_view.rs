@@ -1,12 +1,12 @@
 //! The data directory as the page shows it: figures that are seen at once, and the finding below them.
 
 use warden_host::quantity::{bytes, count, number, time};
+use warden_iggy::report::{Inspection, Mode};
 
 use super::data_directory::{DataDirectory, share};
 use super::finding::{FindingView, LogLines};
 use super::model::Outcome;
 use super::sanitize;
-use warden_iggy::report::{Inspection, Mode};
 
 pub struct DataView {
     pub path: String,

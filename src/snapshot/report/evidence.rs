@@ -1,12 +1,10 @@
 //! Evidence as the page shows it.
 
-use warden_host::{Evidence, Fields, Log, Table, Text, Value};
-use warden_host::{Level, LogLine};
+use warden_host::{Evidence, Fields, Level, Log, LogLine, Table, Text, Value};
 
-use super::charts;
 use super::finding::LogLines;
 use super::model::Outcome;
-use super::sanitize;
+use super::{charts, sanitize};
 
 /// Newest lines of a log that are seen at once; the earlier ones unfold.
 const NEWEST: usize = 80;

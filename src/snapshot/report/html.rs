@@ -9,12 +9,11 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 use warden_host::{Area, quantity};
 
-use super::charts;
 use super::data_view::DataView;
 use super::evidence::{Body, CellKind};
 use super::finding::{FindingView, LogLines};
 use super::model::{Outcome, Report, SourceKind};
-use super::sanitize;
+use super::{charts, sanitize};
 
 const STYLE: &str = include_str!("../../../templates/report.css");
 const SCRIPT: &str = include_str!("../../../templates/report.js");

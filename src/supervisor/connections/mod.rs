@@ -13,11 +13,11 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
-use super::network::Network;
 pub use serve::serve;
 pub use watch::Visitor;
 use watch::{Connection, Rank};
+
+use super::network::Network;
 
 /// Descriptors for what is no connection: the store, files of archives being checked, the journal, the runtime.
 const OWN_DESCRIPTORS: u64 = 256;

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
+use warden_protocol::{Action, Reason, Runtime, UnitChange, Work};
 
 use super::Api;
 use super::auth::{Manage, Read, Within};
@@ -19,7 +20,6 @@ use super::pagination::{Listed, PageOf, PageParameters};
 use super::problem::Problem;
 use crate::store::activities::{self, Activity, Filter, Order, Status};
 use crate::store::{audit, nodes};
-use warden_protocol::{Action, Reason, Runtime, UnitChange, Work};
 
 /// Nodes of one request.
 pub const NODES_LIMIT: usize = 10_000;

@@ -10,6 +10,7 @@ use serde_json::json;
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{ArrayBuilder, Type};
 use utoipa::openapi::{ObjectBuilder, Schema};
+use warden_platform::secret::Secret;
 
 use super::Api;
 use super::auth::{Administrator, PREFIX};
@@ -22,7 +23,6 @@ use crate::network::Network;
 use crate::store::audit;
 use crate::store::deployments::{self, Scope};
 use crate::store::keys::{self, ApiKey, Permission};
-use warden_platform::secret::Secret;
 
 /// Longest life of a key: a year.
 pub const LIFE_LIMIT_MS: i64 = 365 * 24 * 3_600_000;

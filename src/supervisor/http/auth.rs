@@ -12,6 +12,7 @@ use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use serde_json::Value;
 use subtle::ConstantTimeEq;
+use warden_platform::secret::Secret;
 
 use super::extract::Place;
 use super::problem::Problem;
@@ -22,7 +23,6 @@ use crate::settings::Limits;
 use crate::store::audit::{Actor, Entry};
 use crate::store::deployments::{self, Deployment};
 use crate::store::keys::{self, ApiKey, Permission};
-use warden_platform::secret::Secret;
 
 /// The header with the key.
 pub const HEADER: &str = "ld-api-key";

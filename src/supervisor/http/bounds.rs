@@ -96,10 +96,10 @@ fn exact(schema: &mut Value) {
 #[cfg(test)]
 mod tests {
     use regex::Regex;
+    use warden_protocol::{Action, Runtime};
 
     use super::*;
     use crate::http::json_types::Id;
-    use warden_protocol::{Action, Runtime};
 
     #[test]
     fn the_patterns_say_what_is_read() {

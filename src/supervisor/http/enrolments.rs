@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
+use warden_platform::secret::Secret;
 
 use super::auth::{Manage, Read, Within};
 use super::extract::{Asked, Issues, Place};
@@ -17,7 +18,6 @@ use super::problem::Problem;
 use super::{Api, base_url};
 use crate::store::audit;
 use crate::store::enrolments::{self, Enrolment, Standing};
-use warden_platform::secret::Secret;
 
 /// How long a token is good when the request does not say: long enough to install a host.
 const LIFE_S: u32 = 3600;

@@ -11,6 +11,7 @@ use serde::Serialize;
 use subtle::ConstantTimeEq;
 use tokio::sync::Mutex;
 use utoipa::ToSchema;
+use warden_platform::secret::Secret;
 
 use super::auth::address;
 use super::idempotency::Reply;
@@ -19,7 +20,6 @@ use super::{Api, Peer};
 use crate::network::Network;
 use crate::settings::Metrics;
 use crate::store::{activities, nodes};
-use warden_platform::secret::Secret;
 
 /// A store that takes longer to answer one question is not ready.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -5,6 +5,7 @@ use axum::http::request::Parts;
 use axum::response::Response;
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
+use warden_protocol::{Agent, Host, Runtime, RuntimeState};
 
 use super::Api;
 use super::auth::{Read, Within};
@@ -16,7 +17,6 @@ use super::problem::Problem;
 use crate::store::Paged;
 use crate::store::heartbeats::{self, Newest, Span};
 use crate::store::nodes::{self, Node};
-use warden_protocol::{Agent, Host, Runtime, RuntimeState};
 
 /// The newest heartbeat of a node; what it never told is null.
 #[derive(Debug, Serialize, ToSchema)]

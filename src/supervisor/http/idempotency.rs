@@ -10,13 +10,13 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
+use warden_platform::sha256::hex;
 
 use super::auth::Caller;
 use super::problem::{self, Problem};
 use super::{Api, RequestId};
 use crate::store::idempotency::{self, Answer, Claim, Slot};
 use crate::store::{Change, Store};
-use warden_platform::sha256::hex;
 
 const HEADER: &str = "idempotency-key";
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");

@@ -6,6 +6,7 @@ use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
+use warden_protocol::{Disk, Host, Runtime, RuntimeState};
 
 use super::Api;
 use super::auth::{Read, Within};
@@ -18,7 +19,6 @@ use super::pagination::{Listed, PageOf, PageParameters};
 use super::problem::Problem;
 use crate::store::heartbeats::{self, Entry, OfHost};
 use crate::store::{Page, nodes};
-use warden_protocol::{Disk, Host, Runtime, RuntimeState};
 
 /// What the figures of the host itself are asked by, in place of a runtime.
 const HOST: &str = "host";

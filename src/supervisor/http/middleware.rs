@@ -9,12 +9,12 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use ring::rand::{SecureRandom, SystemRandom};
+use warden_platform::sha256::hex;
 
 use super::idempotency::Open;
 use super::problem::{self, Problem};
 use super::{Api, Peer, REQUEST_LIMIT, RequestId, Seen, idempotency};
 use crate::drain_body::linger;
-use warden_platform::sha256::hex;
 
 const LD_REQUEST: HeaderName = HeaderName::from_static("ld-request");
 

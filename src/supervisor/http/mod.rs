@@ -34,11 +34,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+pub use api_keys::LIFE_LIMIT_MS as KEY_LIFE_LIMIT_MS;
+use auth::Limiter;
+pub use auth::PREFIX as KEY_PREFIX;
 use axum::Router;
 use axum::extract::{ConnectInfo, DefaultBodyLimit};
 use axum::http::request::Parts;
 use axum::http::{Extensions, StatusCode, header, uri};
 use axum::middleware::from_fn_with_state;
+use problem::Problem;
+use prometheus::Telemetry;
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -47,11 +52,6 @@ use super::Clock;
 use super::settings::Settings;
 use super::store::Store;
 use super::upload_service::Uploads;
-pub use api_keys::LIFE_LIMIT_MS as KEY_LIFE_LIMIT_MS;
-use auth::Limiter;
-pub use auth::PREFIX as KEY_PREFIX;
-use problem::Problem;
-use prometheus::Telemetry;
 
 /// Bytes of a body.
 pub const BODY_LIMIT: usize = 1 << 20;

@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
+use warden_protocol::About;
 
 use super::Api;
 use super::auth::{Manage, Read, Within};
@@ -16,7 +17,6 @@ use super::pagination::{Listed, PageOf, PageParameters};
 use super::problem::Problem;
 use crate::store::nodes::{self, Node};
 use crate::store::{activities, audit};
-use warden_protocol::About;
 
 /// A host of a deployment.
 #[derive(Debug, Serialize, ToSchema)]

@@ -12,10 +12,9 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use utoipa::OpenApi;
 
-use super::Api;
-use super::bounds;
 use super::openapi_html::Page;
 use super::problem::{FieldIssue, ProblemBody};
+use super::{Api, bounds};
 
 /// What holds for every endpoint, in the words of the page.
 const CONVENTIONS: &str = include_str!("conventions.md");

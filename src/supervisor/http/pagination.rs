@@ -9,10 +9,10 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
-use super::base_url;
 use super::extract::Query;
+use super::idempotency::Reply;
 use super::problem::Problem;
-use super::{Api, idempotency::Reply};
+use super::{Api, base_url};
 use crate::store::{Page, Paged};
 
 /// Items of a page when the request does not say.

@@ -7,6 +7,8 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
+use warden_checks::Selection;
+use warden_protocol::{Reason, SNAPSHOT_CHOICE, SnapshotChoice, SnapshotProgress, Trigger, Work};
 
 use super::activities::{NODES_LIMIT, chosen};
 use super::auth::{Manage, Read, Within};
@@ -20,8 +22,6 @@ use crate::object_store::Key;
 use crate::store::activities::Order;
 use crate::store::snapshots::{self, Refused, Replaceable, Snapshot, Status};
 use crate::store::{audit, nodes};
-use warden_checks::Selection;
-use warden_protocol::{Reason, SNAPSHOT_CHOICE, SnapshotChoice, SnapshotProgress, Trigger, Work};
 
 /// Checks and areas that one request names; there are fewer.
 const ONLY_LIMIT: usize = 100;

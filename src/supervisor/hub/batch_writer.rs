@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
+use warden_protocol::{Finished, Hello};
 
 use crate::Clock;
 use crate::store::nodes::{self, Told};
 use crate::store::{self, Notice, Store, activities};
-use warden_protocol::{Finished, Hello};
 
 /// What one transaction takes: enough that the disk's sync is a small share, and over in a moment.
 const AT_ONCE: usize = 256;

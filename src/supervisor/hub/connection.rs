@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
+use warden_protocol::{self as protocol, FromNode, Hello, PING_SECONDS, PINGS_UNANSWERED, ToNode};
 
 use super::Hub;
 use super::batch_writer::Unwritten;
@@ -15,7 +16,6 @@ use super::socket::{Failure, Received, Socket};
 use crate::store::nodes::Node;
 use crate::store::{Kind, Notice, heartbeats, nodes};
 use crate::upload_service::Uploads;
-use warden_protocol::{self as protocol, FromNode, Hello, PING_SECONDS, PINGS_UNANSWERED, ToNode};
 
 /// A node that pings and tells no heartbeat is noted as alive this often.
 const SEEN: Duration = Duration::from_secs(45);

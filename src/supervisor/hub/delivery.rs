@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use warden_protocol::{Code, Finished, Outcome, ToNode};
+
 use super::batch_writer::Scribe;
 use super::connection::End;
 use super::socket::Socket;
 use crate::store::Store;
 use crate::store::activities::{self, Activity, State};
-use warden_protocol::{Code, Finished, Outcome, ToNode};
 
 /// Requests a node may hold that have not ended; it does one after the other for each runtime.
 const WINDOW: usize = 64;

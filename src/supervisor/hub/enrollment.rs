@@ -4,14 +4,14 @@ use axum::body::to_bytes;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use warden_platform::secret::Secret;
+use warden_protocol::{self as protocol, Enrol, Enrolled};
 
 use super::Hub;
 use super::upgrade::address;
 use crate::http::problem::Problem;
 use crate::store::enrolments::{self, Applicant};
 use crate::store::nodes::{self, Node};
-use warden_platform::secret::Secret;
-use warden_protocol::{self as protocol, Enrol, Enrolled};
 
 /// Bytes of the request: a token, a hash, and what the host is.
 const BODY_LIMIT: usize = 16 << 10;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use warden_protocol::{self as protocol, FromNode, Hello, Refusal, ToNode, Welcome};
 
 use super::Hub;
 use super::connection::End;
@@ -14,7 +15,6 @@ use crate::store::Notice;
 use crate::store::audit::{self, Actor, Entry};
 use crate::store::deployments::{self, Scope};
 use crate::store::nodes::{self, Node};
-use warden_protocol::{self as protocol, FromNode, Hello, Refusal, ToNode, Welcome};
 
 /// For a node that has its websocket to say hello.
 const HELLO_LIMIT: Duration = Duration::from_secs(10);

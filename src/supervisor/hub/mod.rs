@@ -23,13 +23,13 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use warden_protocol::{ENROL_PATH, LINK_PATH};
 
 use self::batch_writer::{Notes, Scribe, scribe};
 use self::registry::{Close, Registry};
 use super::Clock;
 use super::store::{Notice, Store};
 use super::upload_service::Uploads;
-use warden_protocol::{ENROL_PATH, LINK_PATH};
 
 /// Connections of one Supervisor. At some 25 KB each they fit 250 MB; whoever has more nodes has more replicas.
 const CONNECTIONS: usize = 10_000;

@@ -2,6 +2,7 @@
 //! full, it takes the place of the oldest one that a node took by itself.
 
 use serde_json::json;
+use warden_protocol::{OfferRefusal, SnapshotChoice, SnapshotOffered, ToNode, Work};
 
 use super::Hub;
 use crate::store::activities::Order;
@@ -9,7 +10,6 @@ use crate::store::audit::{self, Actor, Entry};
 use crate::store::deployments::{self, Scope};
 use crate::store::snapshots::{self, Cause, Refused, Replaceable, Status};
 use crate::store::{Result, nodes};
-use warden_protocol::{OfferRefusal, SnapshotChoice, SnapshotOffered, ToNode, Work};
 
 /// Offers of one node that become runs within a day, however they end: as many as a policy can allow.
 const OFFERS_A_DAY: u64 = 24;

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, oneshot};
-
 use warden_protocol::ToNode;
 
 /// Cancellations that wait for one connection; more, and it looks into the store for itself.

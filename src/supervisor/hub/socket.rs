@@ -14,7 +14,6 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
-
 use warden_protocol::{self as protocol, MESSAGE_LIMIT, ToNode};
 
 /// Bytes read at once. A heartbeat has two or three times as many: the buffer grows for it and is given back.

@@ -9,13 +9,13 @@ use axum::response::Response;
 use tokio::sync::SemaphorePermit;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
+use warden_platform::secret::Secret;
 
 use super::socket::Socket;
 use super::{COME_BACK, Hub, TURN_LIMIT};
 use crate::connections::Visitor;
 use crate::http::problem::Problem;
 use crate::store::nodes;
-use warden_platform::secret::Secret;
 
 /// Bytes of a credential; ours have some 50.
 const CREDENTIAL_LIMIT: usize = 256;

@@ -15,12 +15,12 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
+use warden_platform::task_set::Tasks;
 
 use super::Clock;
 use super::http::Api;
 use super::settings::Limits;
 use super::store::{self, Change, Store};
-use warden_platform::task_set::Tasks;
 
 /// A job: its name, how often it runs, and one run of it.
 struct Job {

@@ -15,14 +15,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hmac::{Hmac, KeyInit, Mac};
+pub use http::{Wanted, routes};
 use ring::rand::{SecureRandom, SystemRandom};
 use sha2::Sha256;
-
-use super::{Announced, Begun, DOWNLOAD_LIFE, Error, GRANT_LIFE, Key};
 use warden_platform::sha256::hex;
 use warden_protocol::Put;
 
-pub use http::{Wanted, routes};
+use super::{Announced, Begun, DOWNLOAD_LIFE, Error, GRANT_LIFE, Key};
 
 /// Where the addresses lie below the Supervisor's own.
 pub const PATH: &str = "/objects";

@@ -8,13 +8,11 @@ mod s3;
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-use warden_platform::sha256::Digest;
-use warden_protocol::{PARTS_OF_A_GRANT, PARTS_OF_AN_ARCHIVE, PartTag, Upload};
-
 pub use local::Local;
 pub use s3::{S3, S3Settings};
+use serde::{Deserialize, Serialize};
+use warden_platform::sha256::Digest;
+use warden_protocol::{PARTS_OF_A_GRANT, PARTS_OF_AN_ARCHIVE, PartTag, Upload};
 
 /// How long one address to put to stays good: time for 64 MiB at 100 kB/s, and little for a thief.
 pub const GRANT_LIFE: Duration = Duration::from_secs(15 * 60);

@@ -12,12 +12,12 @@ use futures_util::StreamExt;
 use reqwest::{Client, Response, StatusCode};
 use rusty_s3::actions::{CompleteMultipartUploadResponse, CreateMultipartUpload};
 use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
-
-use super::{Announced, Begun, DOWNLOAD_LIFE, Error, GRANT_LIFE, Key};
 use warden_platform::secret::Secret;
 use warden_platform::sha256::{Sha256, hex};
 use warden_platform::tls;
 use warden_protocol::{PartTag, Put};
+
+use super::{Announced, Begun, DOWNLOAD_LIFE, Error, GRANT_LIFE, Key};
 
 /// One question to the store that moves no archive.
 const PATIENCE: Duration = Duration::from_secs(30);

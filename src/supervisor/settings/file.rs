@@ -8,15 +8,15 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use url::Url;
+use warden_config::fragments::{Fragments, Problems};
+use warden_config::log::LogLevel;
+use warden_platform::secret::Secret;
 
 use super::{
     Archives, DATA_DIRECTORY, Database, LISTEN, Limits, Metrics, ObjectStore, Overrides, S3Settings,
     Settings, Tls,
 };
 use crate::network::Network;
-use warden_config::fragments::{Fragments, Problems};
-use warden_config::log::LogLevel;
-use warden_platform::secret::Secret;
 
 const NAME: &str = "supervisor";
 /// The address of a database, or a secret key, is a line. In bytes.

@@ -5,11 +5,12 @@ mod file;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use warden_config::log::LogLevel;
+use warden_platform::secret::Secret;
+
 use super::network::Network;
 use super::object_store::S3Settings;
 use super::upload_service::Limits as Archives;
-use warden_config::log::LogLevel;
-use warden_platform::secret::Secret;
 
 /// Where it listens when nobody says otherwise: reachable from this host alone, without TLS.
 pub const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7600);

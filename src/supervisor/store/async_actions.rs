@@ -5,13 +5,13 @@
 
 use serde_json::{Value, json};
 use sqlx::any::AnyRow;
+use warden_protocol::Code;
 
 use super::activities::State;
 use super::deployments::Scope;
 use super::pagination::paged;
 use super::row::{self, Columns, key};
 use super::{Change, Notice, Page, Paged, Result, Store};
-use warden_protocol::Code;
 
 /// Events of one action after which progress is no longer kept; starts and ends always are.
 const PROGRESS_LIMIT: u64 = 10_000;

@@ -8,11 +8,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
+use warden_protocol::{Agent, Heartbeat, Host, RuntimeState};
 
 use super::pagination::paged;
 use super::row::{Columns, json, key};
 use super::{Change, Page, Paged, Result, Store};
-use warden_protocol::{Agent, Heartbeat, Host, RuntimeState};
 
 /// How long every heartbeat is kept: the last hour is what an incident is judged by.
 pub const DETAIL_KEPT_MS: i64 = 3_600_000;

@@ -21,15 +21,14 @@ pub mod snapshots;
 
 use std::sync::Arc;
 
-use sqlx::AnyPool;
-use sqlx::{Any, AnyConnection, Transaction};
-use tokio::sync::broadcast;
-
-use super::snowflake::Ids;
 use heartbeats::Fresh;
 pub use notify::{Notice, Notices};
 pub use open::FILE;
 pub use pagination::{Page, Paged};
+use sqlx::{Any, AnyConnection, AnyPool, Transaction};
+use tokio::sync::broadcast;
+
+use super::snowflake::Ids;
 
 pub type Result<T> = std::result::Result<T, sqlx::Error>;
 

@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 use sqlx::any::AnyRow;
+use warden_protocol as protocol;
 
 use super::pagination::paged;
 use super::row::{Columns, json, key};
 use super::{Change, Notice, Page, Paged, Result, Store};
-use warden_protocol as protocol;
 
 /// A node that said nothing for so long is unreachable, until it speaks again.
 pub const UNREACHABLE_AFTER_MS: i64 = 120_000;

@@ -8,18 +8,17 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use rustix::fs::{FlockOperation, flock};
-use sqlx::AnyPool;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions, install_default_drivers};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::{AnyConnection, Connection, Row, SqlSafeStr};
+use sqlx::{AnyConnection, AnyPool, Connection, Row, SqlSafeStr};
 use tokio::sync::broadcast;
 use tokio_util::task::AbortOnDropHandle;
+use warden_platform::secret::Secret;
 
 use super::heartbeats::Fresh;
 use super::{Inner, Kind, NOTICES_WAITING, Store, notify};
 use crate::settings::Database;
 use crate::snowflake::Ids;
-use warden_platform::secret::Secret;
 
 /// The file of SQLite in the data directory.
 pub const FILE: &str = "warden.sqlite";

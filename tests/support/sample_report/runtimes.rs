@@ -1,8 +1,7 @@
 //! Checks of the runtimes that found something.
 
 use warden::snapshot::report::CheckReport;
-use warden_host::{Advice, Area, Evidence, Fields, Finding, Log, Table, Value, Verdict};
-use warden_host::{Level, LogLine};
+use warden_host::{Advice, Area, Evidence, Fields, Finding, Level, Log, LogLine, Table, Value, Verdict};
 
 use super::{GIB, HOSTILE, NOW_US, Question, log_lines};
 

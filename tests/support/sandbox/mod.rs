@@ -13,11 +13,10 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
+use cgroup::Cgroup;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
-
-use cgroup::Cgroup;
 
 /// Booting takes half a second on an idle machine.
 const BOOT_LIMIT: Duration = Duration::from_secs(60);

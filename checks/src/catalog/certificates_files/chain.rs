@@ -1,10 +1,11 @@
 //! The certificates of one file as clients take them: what stands first, and the paths over the rest.
 
-use crate::{Advice, Finding, Table, quoted};
 use warden_certificates::path::{Chain, Unneeded, best};
 use warden_certificates::store::{Trust, store, trust};
 use warden_certificates::{self as certificate, Certificate, CertificateFile};
 use warden_host::Host;
+
+use crate::{Advice, Finding, Table, quoted};
 
 fn list(path: &str) -> String {
     format!("openssl crl2pkcs7 -nocrl -certfile {} | openssl pkcs7 -print_certs -noout", quoted(path))
@@ -133,11 +134,12 @@ fn judge_links(host: &Host, finding: &mut Finding, path: &str, set: &[Certificat
 
 #[cfg(test)]
 mod tests {
+    use warden_certificates::made::{authority, cross_signed, intermediate, issued};
+    use warden_host::{Cause, Request};
+
     use super::super::run;
     use super::super::tests::{KEY, PEM, of, problem, with};
     use crate::Verdict;
-    use warden_certificates::made::{authority, cross_signed, intermediate, issued};
-    use warden_host::{Cause, Request};
 
     #[test]
     fn a_chain_in_any_order_is_whole_and_what_is_more_is_noted() {

@@ -1,8 +1,9 @@
 //! What cgroup-limits says of groups of either version.
 
+use warden_host::{Cause, Data, Recorded, Request, Sample};
+
 use super::*;
 use crate::iggy::Runtime;
-use warden_host::{Cause, Data, Recorded, Request, Sample};
 
 const MOUNT: &str = "31 30 0:27 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
 const GROUP: &str = "/sys/fs/cgroup/system.slice/iggy.service";

@@ -1,9 +1,10 @@
 //! Errors that filesystems have counted.
 
+use warden_host::Host;
+
 use crate::disk_roles::Roles;
 use crate::raid::{BTRFS_ERRORS, counted_errors};
 use crate::{Advice, Finding, Result, quantity};
-use warden_host::Host;
 
 /// Judges what ext4 and btrfs count of the errors they met.
 pub fn judge_filesystems(host: &Host, finding: &mut Finding, roles: &Roles) -> Result<()> {

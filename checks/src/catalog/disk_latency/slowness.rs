@@ -1,8 +1,9 @@
 //! Whether the pace of a disk is a fault.
 
+use warden_host::diskstats::Pace;
+
 use crate::Verdict;
 use crate::block::Disk;
-use warden_host::diskstats::Pace;
 
 pub const WARN_AWAIT_MS: f64 = 20.0;
 const FAIL_AWAIT_MS: f64 = 100.0;

@@ -1,7 +1,8 @@
 //! Signs of trouble that a single line of the kernel's log is, apart from those of storage and hardware.
 
-use crate::Verdict;
 use warden_host::LogLine;
+
+use crate::Verdict;
 
 /// One or two lost links are a maintained switch; three in a day are a bad cable or port.
 const WARN_LOST_LINKS: u64 = 3;

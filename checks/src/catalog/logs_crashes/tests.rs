@@ -1,8 +1,9 @@
 //! What crashes in the logs lead to.
 
+use warden_host::{Data, LogLine, LogText, Output, Recorded, Request, Stat};
+
 use super::*;
 use crate::units::testing::settings;
-use warden_host::{Data, LogLine, LogText, Output, Recorded, Request, Stat};
 
 const NOW: i64 = 1_795_000_000;
 

@@ -1,9 +1,10 @@
 //! Limits of processes, and what is said of them.
 
+use warden_host::{Cause, Recorded, Request};
+
 use super::*;
 use crate::process_samples::testing::stat;
 use crate::units::testing::settings;
-use warden_host::{Cause, Recorded, Request};
 
 const RUNTIME: [(u32, Runtime); 1] = [(9, Runtime::Iggy)];
 

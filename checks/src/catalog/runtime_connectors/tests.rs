@@ -1,9 +1,10 @@
 //! Connectors runtimes in all their states.
 
-use super::*;
-use crate::iggy::tests::{link, settings, stat, stat_line};
 use serde_json::json;
 use warden_host::{Data, HttpAnswer, Kind, Recorded, Request};
+
+use super::*;
+use crate::iggy::tests::{link, settings, stat, stat_line};
 
 const STATS: &str = r#"{"connectors_runtime_version":"0.5.0-edge.4","sources_total":1,"connectors":[
     {"key":"random","connector_type":"source","version":"0.5.0","status":"running","enabled":true,"messages_produced":395,"messages_sent":395,"messages_filtered":0,"errors":0},

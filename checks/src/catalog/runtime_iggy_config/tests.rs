@@ -1,8 +1,9 @@
 //! Configurations of Iggy, and what is said of them.
 
+use warden_host::{Data, Kind, Recorded, Request};
+
 use super::*;
 use crate::iggy::tests::{directory, link, running, settings, stat};
-use warden_host::{Data, Kind, Recorded, Request};
 
 const CURRENT: &str = "[system]\npath = \"/d\"\n[system.logging]\nlevel = \"info\"\n[tcp]\nenabled = true\n\
      address = \"127.0.0.1:8090\"\n[http]\nenabled = true\naddress = \"127.0.0.1:3000\"\n[cluster]\nnodes = []\n";

@@ -1,8 +1,9 @@
 //! Data directories as processes and units have them.
 
+use warden_host::{Cause, Data, Recorded, Request};
+
 use super::*;
 use crate::iggy::tests::{directory, running, settings, stat, stat_line};
-use warden_host::{Cause, Data, Recorded, Request};
 
 const PARTITION: &str = "/var/lib/iggy/streams/0/topics/0/partitions/0";
 

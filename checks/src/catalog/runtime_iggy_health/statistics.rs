@@ -1,11 +1,12 @@
 //! What Iggy's API tells when the run was given an access token: its numbers, and whether every shard answers.
 
+use warden_host::quantity::{duration, number};
+use warden_host::{Cause, Failure, Host, HttpAnswer};
+
 use super::{Listener, SLOW_MILLIS};
 use crate::iggy::api::Statistics;
 use crate::iggy::{Process, Runtime, Service, processes, starter};
 use crate::{Advice, Error, Evidence, Fields, Finding, Result, Value};
-use warden_host::quantity::{duration, number};
-use warden_host::{Cause, Failure, Host, HttpAnswer};
 
 /// The server asks all its shards for their clients and waits 3 s for one that is dead; otherwise this takes
 /// milliseconds.
@@ -104,10 +105,11 @@ fn dead_shard(host: &Host, what: &str, finding: &mut Finding) {
 
 #[cfg(test)]
 mod tests {
+    use warden_host::{Data, Recorded, Request};
+
     use super::*;
     use crate::Verdict;
     use crate::iggy::tests::{running, settings};
-    use warden_host::{Data, Recorded, Request};
 
     const STATS: &str = r#"{"run_time":8000000,"messages_size_bytes":"14451.763 KB","streams_count":3,"topics_count":4,
         "partitions_count":7,"segments_count":13,"messages_count":22267,"clients_count":2,"consumer_groups_count":2,

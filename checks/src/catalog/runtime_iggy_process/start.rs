@@ -1,11 +1,11 @@
 //! What keeps a server from starting where its data is, and what lets it start where the data is not.
 
-use crate::iggy::{self, DataDirectory, Launch, Runtime};
-use crate::units;
-use crate::{Advice, Finding, quoted};
 use warden_host::proc::Mount;
 use warden_host::quantity::count;
 use warden_host::{Host, IfAny, Kind, PLACEHOLDER, Stat, UnitProperties};
+
+use crate::iggy::{self, DataDirectory, Launch, Runtime};
+use crate::{Advice, Finding, quoted, units};
 
 /// Who a stopped server would run as.
 struct User {
@@ -316,12 +316,13 @@ fn group(line: &str) -> Option<(&str, u32, &str)> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+    use warden_host::{Data, Recorded, Request};
+
     use super::super::CHECK;
     use super::*;
     use crate::Verdict;
     use crate::iggy::tests::{directory, link, running, settings, stat};
-    use serde_json::json;
-    use warden_host::{Data, Recorded, Request};
 
     fn owned(host: Recorded, path: &str, kind: Kind, uid: u32, mode: u32) -> Recorded {
         let stat = Stat { uid, gid: uid, mode, ..stat(kind, 9) };

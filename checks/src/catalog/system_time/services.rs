@@ -1,9 +1,10 @@
 //! What sets the clock from here on, and whether it lately did.
 
-use super::{CHECK, State};
-use crate::{Advice, Finding, quoted};
 use warden_host::UnitRow;
 use warden_host::quantity::duration;
+
+use super::{CHECK, State};
+use crate::{Advice, Finding, quoted};
 
 /// The kernel adds 0.5 ms a second to the largest error since the clock was last set (adjtimex(2)), and calls it not
 /// synchronised only at 16 s, after 9 hours. These are 100 minutes; services set it every 34 minutes at least
@@ -90,11 +91,12 @@ pub(super) fn judge_services(finding: &mut Finding, state: &State, synchronised:
 
 #[cfg(test)]
 mod tests {
+    use warden_host::{Clock, Data, KernelClock, Recorded, Request};
+
     use super::super::run;
     use super::super::tests::{command, host};
     use super::*;
     use crate::Verdict;
-    use warden_host::{Clock, Data, KernelClock, Recorded, Request};
 
     fn told_by(text: &str, largest_error_ms: Option<i64>, units: &[(&str, &str)]) -> Finding {
         let kernel = largest_error_ms.map(|error| KernelClock {

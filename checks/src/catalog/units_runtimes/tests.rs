@@ -1,11 +1,11 @@
 //! Units of the runtimes in all their states.
 
-use super::*;
 use serde_json::{Value as Json, json};
+use warden_host::{Cause, LogLine, Recorded, Request};
 
+use super::*;
 use crate::Verdict;
 use crate::units::testing::settings;
-use warden_host::{Cause, LogLine, Recorded, Request};
 
 const NOW: i64 = 1_795_000_000;
 

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use super::window::Window;
 use warden_host::recorder::{ASKED, ENDED, Mark, RESTARTED, STOPPED, Standing};
+
+use super::window::Window;
 
 /// How long a stop or restart that the agent was asked for may show in the samples: twice systemd's default
 /// TimeoutStopSec, and a start.

@@ -1,12 +1,13 @@
 //! The recording as lines.
 
-use super::window::{Thin, Window};
-use crate::{Series, Unit};
 use warden_host::quantity::time;
 use warden_host::recorder::{
     BUSY, CPU, DISK, LOAD, MEMORY_AVAILABLE, NETWORK, OOM_KILLS, PRESSURE, READ, RECEIVED, RESIDENT, SENT,
     STEAL, SWAP_USED, UNIT, UNIT_CPU, WRITTEN, column,
 };
+
+use super::window::{Thin, Window};
+use crate::{Series, Unit};
 
 /// Lines in one chart that still can be told apart.
 const LINES: usize = 6;

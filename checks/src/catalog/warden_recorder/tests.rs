@@ -2,9 +2,10 @@
 
 use std::fmt::Write;
 
+use warden_host::{Recorded, STATE_DIRECTORY, Settings};
+
 use super::*;
 use crate::units::testing::settings;
-use warden_host::{Recorded, STATE_DIRECTORY, Settings};
 
 const NOW: i64 = 1_795_262_400;
 const UP: i64 = 100_000;

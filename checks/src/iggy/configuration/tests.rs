@@ -1,8 +1,9 @@
 //! Configurations of Iggy as they are read.
 
+use warden_host::Recorded;
+
 use super::super::tests::{directory, link, running};
 use super::*;
-use warden_host::Recorded;
 
 const CURRENT: &str = "[system]\npath = \"/d\"\n[system.encryption]\nenabled = false\n[tcp]\nenabled = true\n\
      address = \"0.0.0.0:9000\"\n[tcp.tls]\nenabled = true\nself_signed = false\ncert_file = \"certs/a.pem\"\n\

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-
-use super::super::*;
-use crate::actions;
 use warden_platform::boot_time::BootTime;
 use warden_protocol::{Action, UnitState};
 use warden_systemd::Job;
+
+use super::super::*;
+use crate::actions;
 
 pub const DEADLINE: BootTime = BootTime(60_000);
 pub const SPANS: Spans = Spans { settle: Duration::from_secs(3), answer: Duration::from_secs(20) };

@@ -4,12 +4,13 @@
 use std::io::Write;
 use std::path::PathBuf;
 
+use warden_redact::Shape;
+
 use super::super::deflate::END;
 use super::super::file_list::Reason;
 use super::super::inventory::Change;
 use super::super::workers::{Job, Piece, Small};
 use super::{Step, Writer};
-use warden_redact::Shape;
 
 /// Files of a batch: those of a directory of offsets take a few milliseconds together.
 const FILES: usize = 128;

@@ -6,14 +6,14 @@ mod variants;
 
 use std::cmp::Reverse;
 
-use serde::Serialize;
-use warden_host::quantity;
-
-use super::nodes::{Member, NodeSet, Roster, listed};
 pub use rules::Topic;
+use serde::Serialize;
 pub use values::Settings;
 use values::{Gathered, Place};
 use variants::Variants;
+use warden_host::quantity;
+
+use super::nodes::{Member, NodeSet, Roster, listed};
 
 /// Differences that are told: more is another machine rather than a drift.
 const DIFFERENCES: usize = 500;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
 use warden_host::{Evidence, Fields, Row, Table, Value};
+use warden_platform::sha256::hex;
 
 use super::rules::{self, Block, COMPUTED, FACTS, Only, Topic, Treat};
 use super::variants::{Alike, Variants};
@@ -11,7 +12,6 @@ use crate::diff::row_keys::{by_title, key_width, keys, numbered};
 use crate::diff::{Side, is_shape_table};
 use crate::fleet::host_specific::Own;
 use crate::fleet::nodes::NodeSet;
-use warden_platform::sha256::hex;
 
 /// Values of one node: an ordinary host has some 600.
 const OF_ONE_NODE: usize = 10_000;

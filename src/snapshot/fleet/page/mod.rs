@@ -9,11 +9,11 @@ use askama::Template;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
+use views::{areas, finding, heads, node_view, not_compared, problem_view, topics};
 use warden_host::quantity;
 
 use super::{CheckRow, Fleet, Problem};
 use crate::report::{DATA_DIRECTORY, Outcome, icon, sanitize, share};
-use views::{areas, finding, heads, node_view, not_compared, problem_view, topics};
 
 /// Of the report, and what only this page has.
 const STYLE: &str = concat!(

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use warden_config as config;
 use warden_host::{Cause, OUTPUT_BYTES, Output, find_command};
 
 use super::files::{cause_of, lossy, read_up_to};
-use warden_config as config;
 
 pub fn run(name: &str, argument: Option<&str>, deadline: Instant) -> Result<Output, Cause> {
     let row =

@@ -9,9 +9,8 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use warden_host::{
     Cause, Content, Data, Entry, FILE_BYTES, FILES_BYTES, FILES_COUNT, Failure, FileText, Kind, LIST_ENTRIES,
-    LOG_BYTES, LOG_LINES, PROC_BYTES, Space, Stat, Unread,
+    LOG_BYTES, LOG_LINES, PROC_BYTES, Space, Stat, Unread, component_matches, quantity,
 };
-use warden_host::{component_matches, quantity};
 
 pub fn read(path: &str) -> Result<Content, Cause> {
     read_open(open(Path::new(path))?.0, limit_of(Path::new(path)))

@@ -15,16 +15,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use named::Access;
+pub use secret::Secret;
+use warden_config as config;
 use warden_host::{
     Answer, Cause, Clock, Data, Failure, FileText, Request, Sample, Samples, Settings, Source, Uname,
 };
-
-use warden_config as config;
 use warden_platform::syscalls;
 use warden_systemd as systemd;
-
-use named::Access;
-pub use secret::Secret;
 
 pub struct Live {
     settings: Settings,

@@ -7,12 +7,12 @@ use anyhow::Context;
 use nix::unistd::User;
 use warden_checks::{CHECKS, iggy};
 use warden_host::{
-    Cause, Data, FILE_BYTES, FILES_BYTES, FILES_COUNT, Failure, FileText, Request, Rights, Settings, Unread,
+    Cause, Data, FILE_BYTES, FILES_BYTES, FILES_COUNT, Failure, FileText, Read, Request, Rights, Settings,
+    Unread, component_matches,
 };
-use warden_host::{Read, component_matches};
+use warden_platform::user_view::{Anchor, Directory, Permissions, UserView};
 
 use super::{files, public_key};
-use warden_platform::user_view::{Anchor, Directory, Permissions, UserView};
 
 /// What the head of a report shows, beside what the checks declare.
 const FACTS: [&str; 3] = ["/etc/os-release", "/etc/machine-id", "/etc/hostname"];

@@ -3,8 +3,7 @@
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
-use warden_host::quantity;
-use warden_host::{BODY_BYTES, Cause, Data, HttpAnswer};
+use warden_host::{BODY_BYTES, Cause, Data, HttpAnswer, quantity};
 
 use super::files::{cause_of, lossy};
 

@@ -6,9 +6,9 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 use sha2::{Digest, Sha256};
 use warden_host::{Cause, Data, FILE_BYTES, NO_PRIVATE_KEY};
+use warden_platform::sha256::hex;
 
 use super::files::{open, read_up_to};
-use warden_platform::sha256::hex;
 
 pub fn public_half(path: &str) -> Result<Data, Cause> {
     public_half_of(open(Path::new(path))?.0)

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use rustls::ClientConnection;
 use rustls::pki_types::ServerName;
 use warden_host::{Cause, TlsAnswer};
+use warden_platform::tls::{accepting_any_certificate, pem};
 
 use super::network;
-use warden_platform::tls::{accepting_any_certificate, pem};
 
 pub fn handshake(address: &str, name: &str, limit: Duration) -> Result<TlsAnswer, Cause> {
     let started = Instant::now();

@@ -15,12 +15,12 @@ use futures_util::future::BoxFuture;
 use tokio::task::JoinHandle;
 use tower::ServiceExt;
 use tower_http::services::ServeFile;
+use warden_platform::sha256;
 
 use super::upload::{Over, Part};
 use super::{Allowed, Local, PATH, Verb};
 use crate::drain_body::linger;
 use crate::object_store::Key;
-use warden_platform::sha256;
 
 /// Bytes gathered before they go to disk; of one upload there are two in memory, one that comes and one that is written.
 const BLOCK: usize = 1 << 20;

@@ -8,11 +8,11 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
+use warden_platform::sha256::{self, Digest, Sha256, hex};
+use warden_platform::{background_io, syscalls};
+
 use super::super::{Announced, Begun, Error, Key};
 use super::{Local, remove};
-use warden_platform::background_io;
-use warden_platform::sha256::{self, Digest, Sha256, hex};
-use warden_platform::syscalls;
 
 /// Read at once when what has arrived is hashed.
 const BLOCK: usize = 256 << 10;

@@ -4,11 +4,12 @@
 
 use std::collections::BTreeMap;
 
+use warden_protocol::{Code, Finished, Outcome};
+
 use super::{State, read};
 use crate::store::async_actions::{self, AsyncAction, Ended};
 use crate::store::row::{Columns, json, key};
 use crate::store::{Change, Notice, Result, Store, snapshots};
-use warden_protocol::{Code, Finished, Outcome};
 
 /// Activities ended by one run of the job; it runs again at once while there are more.
 const BATCH: i64 = 500;

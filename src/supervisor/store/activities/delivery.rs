@@ -1,9 +1,8 @@
 //! The way of an activity to its node: what is to be sent, what the node has, what it says of it.
 
 use super::{Activity, State, read};
-use crate::store::async_actions;
 use crate::store::row::{self, Columns, key};
-use crate::store::{Change, Result, Store};
+use crate::store::{Change, Result, Store, async_actions};
 
 /// Activities handed out at once; the rest is asked for again.
 const BATCH: i64 = 256;

@@ -3,18 +3,17 @@
 mod completion;
 mod delivery;
 
-use sqlx::AssertSqlSafe;
-use sqlx::any::AnyRow;
-
 pub use completion::{cancel, end_for_removed_node, finished, finished_all, overdue, reject_overdue};
 pub use delivery::{accepted, accepted_all, delivered, delivered_all, progress, undelivered, unfinished};
+use sqlx::AssertSqlSafe;
+use sqlx::any::AnyRow;
+use warden_protocol::{Reason, Request, Runtime, UnitChange, Work};
 
 use super::async_actions::{self, AsyncAction};
 use super::deployments::Deployment;
 use super::pagination::paged;
 use super::row::{Columns, json, key};
 use super::{Change, Notice, Page, Paged, Result, Store, snapshots};
-use warden_protocol::{Reason, Request, Runtime, UnitChange, Work};
 
 /// Rows of one statement: a fleet is written in a few, and none of them holds the others up.
 const INSERTED_AT_ONCE: usize = 100;

@@ -1,9 +1,10 @@
 //! The way of an archive: announced by its node, under way, stored.
 
+use warden_platform::sha256::{from_hex, hex};
+
 use super::{Change, Columns, Result, SnapshotProgress, Store, json, key};
 use crate::object_store::{Announced, Begun, Key};
 use crate::store::activities;
-use warden_platform::sha256::{from_hex, hex};
 
 /// Verdicts that a report can have, and so a row.
 const VERDICTS: [&str; 5] = ["pass", "note", "skip", "warn", "fail"];

@@ -8,11 +8,11 @@ mod offer;
 mod replacement;
 mod retention;
 
-use sqlx::any::AnyRow;
-
 pub use archive::{Uploading, announce, awaits, lacks_archive, progress, stored, uploading};
 pub use offer::{Cause, offered_since, status_of_offer};
 pub use retention::{Removal, Replaceable, expire, forget, is_known, remove, remove_all, removed, to_remove};
+use sqlx::any::AnyRow;
+use warden_protocol::{Outcome, Reason, SnapshotProgress, UnitChange};
 
 use super::activities::{self, Order};
 use super::async_actions::AsyncAction;
@@ -20,7 +20,6 @@ use super::deployments::Plan;
 use super::pagination::paged;
 use super::row::{self, Columns, json, key};
 use super::{Change, Page, Paged, Result, Store};
-use warden_protocol::{Outcome, Reason, SnapshotProgress, UnitChange};
 
 /// The action of a run, as async actions name it.
 pub const ACTION: &str = "snapshot";

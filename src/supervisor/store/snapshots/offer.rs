@@ -1,10 +1,10 @@
 //! Snapshots that nodes took by themselves.
 
 use serde::{Deserialize, Serialize};
+use warden_protocol::{SnapshotOffered, Trigger};
 
 use super::{Change, Columns, Result, Status, key};
 use crate::store::row;
-use warden_protocol::{SnapshotOffered, Trigger};
 
 /// Longest sentence that is kept, in characters.
 const REASON_LIMIT: usize = 300;
